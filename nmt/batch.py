@@ -1,0 +1,67 @@
+"""What the model reads: a batch of image pairs with their keypoints, padded to the longest.
+
+Conventions of the whole project. Two images, one suffix: `points0_BN2` is the source, `points1_BM2` the target. Letters:
+B pairs, N/M padded keypoints of image 0/1, C channels, D model width, E edges, G width of the global feature, H x W
+pixels. Rows at or past `num_B[b]` are padding: zero, never attended, never matched, never counted. A match is an index
+into image 1, -1 = none.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class View:
+    """One side of the pairs of a batch."""
+
+    points_BN2: Tensor
+    """float32, pixels (x, y) of the square input"""
+    num_B: Tensor
+    """int64, keypoints that are real"""
+    edge_index_2E: Tensor
+    """int64, (from, to), flat indices into the B*N padded keypoints"""
+    edge_attr_E2: Tensor
+    """float32 in [0, 1]: 0.5 + 0.5 (p_from - p_to) / size"""
+    image_B3HW: Tensor | None = None
+    """uint8; images mode"""
+    nodes_BNC: Tensor | None = None
+    """backbone features at the keypoints; features mode"""
+    global_BG: Tensor | None = None
+    """global backbone feature; features mode"""
+
+    @property
+    def mask_BN(self) -> Tensor:
+        """bool, True where a keypoint is real."""
+        return torch.arange(self.points_BN2.shape[1], device=self.num_B.device) < self.num_B[:, None]
+
+    def to(self, device: torch.device) -> View:
+        return _to(self, device)
+
+
+@dataclass(frozen=True)
+class PairBatch:
+    """Pairs as the model and the loss read them."""
+
+    source: View
+    target: View
+    match_BN: Tensor
+    """int64, for each source keypoint the matching target keypoint; -1 = none (padding included)"""
+    category_B: Tensor
+    """int64, index into the data set's categories"""
+
+    def to(self, device: torch.device) -> PairBatch:
+        return _to(self, device)
+
+
+def _to(batch, device: torch.device):  # type: ignore[no-untyped-def]
+    moved = {
+        f.name: value.to(device, non_blocking=True)
+        for f in dataclasses.fields(batch)
+        if (value := getattr(batch, f.name)) is not None
+    }
+    return dataclasses.replace(batch, **moved)

@@ -1,0 +1,286 @@
+"""The configuration of one training: a frozen dataclass tree whose defaults are the published PascalVOC recipe.
+
+Values change through one door, `with_overrides`, whatever they come from (`--set`, a search space, a trial, a JSON
+file); it checks name, type and range and names the nearest right key in its error.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import types
+import typing
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from nmt.errors import UserError, nearest
+
+
+def setting(
+    default: Any,
+    doc: str,
+    *,
+    low: float | None = None,
+    high: float | None = None,
+    above: float | None = None,
+    choices: tuple[str, ...] | None = None,
+    inference: bool = False,
+) -> Any:
+    """A dataclass field with its meaning and allowed range (`low`/`high` inclusive, `above` exclusive)."""
+    return field(
+        default=default,
+        metadata={
+            "doc": doc,
+            "low": low,
+            "high": high,
+            "above": above,
+            "choices": choices,
+            "inference": inference,
+        },
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataConfig:
+    name: str = setting("voc", "data set, as given to --prepare")
+    mode: str = setting(
+        "images",
+        "train end to end on images, or the head alone on stored backbone features",
+        choices=("features", "images"),
+    )
+    image_size: int = setting(384, "side of the square input, pixels", low=32, high=2048)
+    pairs_per_step: int = setting(8, "image pairs an optimizer step, over all workers", low=1)
+    eval_pairs: int = setting(1000, "sampled evaluation pairs a category", low=1)
+    erasing: float = setting(0.3, "probability of random erasing (images mode; 0 = off)", low=0, high=1)
+    cutmix: float = setting(0.3, "probability of CutMix (images mode; 0 = off)", low=0, high=1)
+    mixup: float = setting(0.3, "probability of MixUp, for each image (images mode; 0 = off)", low=0, high=1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelConfig:
+    backbone: str = setting("swinv2_base_window12to24_192to384", "any timm model with two feature levels")
+    weights: str = setting("hub", "backbone weights: hub (timm), package (with this project), random, or a file")
+    d_model: int = setting(648, "width of the tokens; a multiple of heads", low=4)
+    heads: int = setting(12, "attention heads", low=1)
+    decoder_layers: int = setting(4, "normalized decoder layers, each side", low=1, high=64)
+    mlp_multiplier: float = setting(6.0, "MLP hidden width = int(d_model x this x 2/3)", above=0)
+    feature_projection: int = setting(0, "learned projection of the features before the spline, width (0 = none)", low=0)
+    spline_backend: str = setting(
+        "matmul", "our matrix product, or the CUDA/C++ kernels of torch-spline-conv", choices=("matmul", "torch_spline_conv")
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class LossConfig:
+    temperature: float = setting(0.1, "InfoNCE temperature", above=0)
+    info_nce: float = setting(1.0, "weight of InfoNCE, both directions", low=0)
+    hyperspherical: float = setting(1.0, "weight of the hyperspherical term, both images", low=0)
+    layer: float = setting(0.3, "weight of the hyperspherical term after every decoder layer", low=0)
+    layer_weighting: str = setting(
+        "flat",
+        "layers equal (published code), or growing linearly with depth (published text)",
+        choices=("flat", "linear"),
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class DecodeConfig:
+    sinkhorn_iterations: int = setting(27, "Sinkhorn iterations at inference (0 = none)", low=0, high=1000, inference=True)
+    epsilon: float = setting(0.035, "Sinkhorn regularisation: similarity / epsilon", above=0, inference=True)
+    assignment: str = setting(
+        "argmax", "decoding of the Sinkhorn plan", choices=("argmax", "hungarian"), inference=True
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class OptimConfig:
+    lr: float = setting(5e-4, "Adam learning rate of the head", above=0, high=1.0)
+    backbone_lr_scale: float = setting(0.03, "backbone learning rate / head learning rate (0 = frozen)", low=0)
+    milestones: tuple[int, ...] = setting((2, 5), "epochs after which the learning rate is multiplied by gamma", low=0)
+    gamma: float = setting(0.1, "factor at each milestone", above=0, high=1)
+    weight_decay: float = setting(0.0, "decoupled weight decay", low=0)
+    clip_norm: float = setting(0.0, "gradient norm limit (0 = none)", low=0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+    epochs: int = setting(12, "epochs", low=1)
+    steps_per_epoch: int = setting(2000, "optimizer steps an epoch", low=1)
+    seed: int = setting(0, "of the initial weights and the pair stream", low=0, high=2**31 - 1)
+    precision: str = setting("auto", "auto: bf16 on CUDA, fp32 on CPU", choices=("auto", "fp32", "bf16"))
+    compile: bool = setting(False, "torch.compile the head")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    data: DataConfig = field(default_factory=DataConfig)
+    model: ModelConfig = field(default_factory=ModelConfig)
+    loss: LossConfig = field(default_factory=LossConfig)
+    decode: DecodeConfig = field(default_factory=DecodeConfig)
+    optim: OptimConfig = field(default_factory=OptimConfig)
+    train: TrainConfig = field(default_factory=TrainConfig)
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What may stand at one configuration key."""
+
+    key: str
+    type: type
+    """int, float, bool, str or tuple (of int)"""
+    default: Any
+    doc: str
+    low: float | None
+    high: float | None
+    above: float | None
+    choices: tuple[str, ...] | None
+    inference: bool
+    """read at inference only: costs no training"""
+
+    @property
+    def allowed(self) -> str:
+        """The allowed values in words, for error messages and --help."""
+        if self.choices:
+            return "one of " + ", ".join(self.choices)
+        kind = {int: "an integer", float: "a number", bool: "true or false", str: "a string", tuple: "a list of integers"}[
+            self.type
+        ]
+        bounds = [f"above {self.above:g}"] if self.above is not None else []
+        bounds += [f"at least {self.low:g}"] if self.low is not None else []
+        bounds += [f"at most {self.high:g}"] if self.high is not None else []
+        return " ".join([kind, " and ".join(bounds)]).strip()
+
+    def check(self, value: Any, *, source: str) -> Any:
+        """The value in its exact type. Raises UserError naming `source`, the key, the value and what is allowed."""
+        checked = self._convert(value)
+        values = checked if self.type is tuple else (checked,)
+        if checked is None or not all(self._in_range(v) for v in values):
+            shown = json.dumps(value) if isinstance(value, str | int | float | list) else repr(value)
+            raise UserError(f"{source}: {self.key} must be {self.allowed}, but got {shown}")
+        return checked
+
+    def _convert(self, value: Any) -> Any:
+        if self.type is tuple:
+            whole = isinstance(value, list | tuple) and all(type(v) is int for v in value)
+            return tuple(value) if whole else None
+        if self.type is float and type(value) is int:
+            return float(value)
+        if self.type is int and type(value) is float and value.is_integer():
+            return int(value)
+        return value if type(value) is self.type else None
+
+    def _in_range(self, value: Any) -> bool:
+        if isinstance(value, str):
+            return not self.choices or value in self.choices
+        if isinstance(value, float) and not math.isfinite(value):
+            return False
+        return (
+            (self.low is None or value >= self.low)
+            and (self.high is None or value <= self.high)
+            and (self.above is None or value > self.above)
+        )
+
+
+def _settings() -> dict[str, Setting]:
+    found = {}
+    for branch in dataclasses.fields(Config):
+        branch_type = typing.get_type_hints(Config)[branch.name]
+        hints = typing.get_type_hints(branch_type)
+        for f in dataclasses.fields(branch_type):
+            kind = hints[f.name]
+            kind = tuple if typing.get_origin(kind) is tuple else kind
+            key = f"{branch.name}.{f.name}"
+            found[key] = Setting(key=key, type=kind, default=f.default, **f.metadata)
+    return found
+
+
+SETTINGS: Mapping[str, Setting] = types.MappingProxyType(_settings())
+"""Every configuration key ("optim.lr") with its type, default, range and meaning."""
+
+
+def find_setting(key: str, *, source: str) -> Setting:
+    """The setting at `key`; raises UserError with the nearest key."""
+    if key not in SETTINGS:
+        raise UserError(f"{source}: no configuration key {key!r}; {nearest(key, SETTINGS)}")
+    return SETTINGS[key]
+
+
+def with_overrides(config: Config, overrides: Mapping[str, Any], *, source: str) -> Config:
+    """A new configuration with `overrides` ({"optim.lr": 1e-3}) applied and checked; `source` names them in errors."""
+    branches: dict[str, dict[str, Any]] = {}
+    for key, value in overrides.items():
+        branch, _, name = key.partition(".")
+        branches.setdefault(branch, {})[name] = find_setting(key, source=source).check(value, source=source)
+    changed = dataclasses.replace(
+        config, **{b: dataclasses.replace(getattr(config, b), **values) for b, values in branches.items()}
+    )
+    _check_together(changed, source=source)
+    return changed
+
+
+def _check_together(config: Config, *, source: str) -> None:
+    d_model, heads = config.model.d_model, config.model.heads
+    if d_model % heads:
+        below = d_model // heads * heads
+        raise UserError(
+            f"{source}: model.d_model must be a multiple of model.heads, but got d_model={d_model}, heads={heads}; "
+            f"nearest widths: {', '.join(str(w) for w in (below, below + heads) if w)}"
+        )
+    if not any((config.loss.info_nce, config.loss.hyperspherical, config.loss.layer)):
+        raise UserError(f"{source}: loss.info_nce, loss.hyperspherical and loss.layer are all 0: nothing to train on")
+    if list(config.optim.milestones) != sorted(set(config.optim.milestones)):
+        raise UserError(f"{source}: optim.milestones must increase, but got {list(config.optim.milestones)}")
+
+
+def flatten(nested: Mapping[str, Any], *, source: str) -> dict[str, Any]:
+    """{"optim": {"lr": 1}} -> {"optim.lr": 1}; dotted keys pass through."""
+    flat: dict[str, Any] = {}
+    for key, value in nested.items():
+        items = {f"{key}.{k}": v for k, v in value.items()} if isinstance(value, Mapping) else {key: value}
+        for k, v in items.items():
+            find_setting(k, source=source)
+            flat[k] = v
+    return flat
+
+
+def from_dict(nested: Mapping[str, Any], *, source: str) -> Config:
+    """A configuration from nested or dotted keys; what is absent keeps its published default."""
+    return with_overrides(Config(), flatten(nested, source=source), source=source)
+
+
+def to_dict(config: Config) -> dict[str, dict[str, Any]]:
+    """Nested plain values, ready for JSON."""
+    nested = dataclasses.asdict(config)
+    return {b: {k: list(v) if isinstance(v, tuple) else v for k, v in branch.items()} for b, branch in nested.items()}
+
+
+def to_flat(config: Config) -> dict[str, Any]:
+    """Dotted keys and plain values."""
+    return {f"{b}.{k}": v for b, branch in to_dict(config).items() for k, v in branch.items()}
+
+
+def load_config(path: Path) -> Config:
+    """The configuration in a JSON file that `save_config` (or a search's best.json) wrote."""
+    try:
+        content = json.loads(path.read_text())
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise UserError(f"{path}: not a readable JSON configuration ({error})") from error
+    if not isinstance(content, dict):
+        raise UserError(f"{path}: a configuration is a JSON object, but got {type(content).__name__}")
+    return from_dict(content, source=str(path))
+
+
+def parse_assignment(text: str) -> tuple[str, Any]:
+    """`a.b=value` of --set: the value is JSON where it reads as JSON, else a string."""
+    key, equals, value = text.partition("=")
+    if not equals:
+        raise UserError(f"--set {text}: expected KEY=VALUE, for instance optim.lr=1e-3")
+    key = key.strip()
+    find_setting(key, source=f"--set {text}")
+    try:
+        return key, json.loads(value)
+    except json.JSONDecodeError:
+        return key, value

@@ -1,0 +1,19 @@
+"""The one exception a user's mistake raises, and the nearest-name hint its messages use."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class UserError(Exception):
+    """A wrong request: one line that says what is wrong, where, and what would be right. `run.py` exits 2 with it."""
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """A hint to append to a message: the closest known name, or all of them when none is close."""
+    names = sorted(known)
+    close = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
+    if close:
+        return f"did you mean {close[0]!r}?"
+    return f"known: {', '.join(names)}" if names else "there are none yet"

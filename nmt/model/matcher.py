@@ -1,0 +1,125 @@
+"""NMT, the Normalized Matching Transformer (arXiv 2503.17715): two images with keypoints -> their similarity.
+
+`Matcher.forward` is the figure of the paper. Letters as in nmt/batch.py; T = 1 + N tokens, the global one first.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from nmt.batch import PairBatch, View
+from nmt.config import ModelConfig
+from nmt.model.decoder import Decoder
+from nmt.model.sampling import sample_features
+from nmt.model.spline import SplineCNN, spline_graph
+
+
+@dataclass(frozen=True)
+class MatchOutput:
+    """What the losses and the decoding read."""
+
+    similarity_BNM: Tensor
+    """float32 cosine of source and target keypoints; zero where either is padding"""
+    tokens0_LBTD: list[Tensor]
+    """source tokens after each layer, global token first, unit length"""
+    tokens1_LBTD: list[Tensor]
+    mask0_BN: Tensor
+    mask1_BM: Tensor
+
+    @property
+    def source_BND(self) -> Tensor:
+        """Source keypoints after the last layer, zero at padding."""
+        return self.tokens0_LBTD[-1][:, 1:] * self.mask0_BN[..., None]
+
+    @property
+    def target_BMD(self) -> Tensor:
+        return self.tokens1_LBTD[-1][:, 1:] * self.mask1_BM[..., None]
+
+
+class Head(nn.Module):
+    """Everything after the backbone: features at the keypoints -> similarity.
+
+    Args:
+        channels: width of the keypoint features (both maps together).
+        global_channels: width of the global feature.
+    """
+
+    def __init__(self, config: ModelConfig, *, channels: int, global_channels: int) -> None:
+        super().__init__()
+        width = config.feature_projection or channels
+        self.projection = nn.Linear(channels, width) if config.feature_projection else nn.Identity()
+        self.spline = SplineCNN(width, config.d_model, backend=config.spline_backend)
+        self.node_linear = nn.Linear(channels, config.d_model)
+        self.global_linear = nn.Linear(global_channels, config.d_model)
+        shape = (config.d_model, config.heads, config.decoder_layers, config.mlp_multiplier)
+        self.decoder0, self.decoder1 = Decoder(*shape), Decoder(*shape)
+
+    def forward(
+        self, view0: View, view1: View, nodes0_BNC: Tensor, nodes1_BMC: Tensor, global0_BG: Tensor, global1_BG: Tensor
+    ) -> MatchOutput:
+        graph0_BND, graph1_BMD = self.graph_features(view0, view1, nodes0_BNC, nodes1_BMC)
+        tokens0_BTD = self.tokens(graph0_BND, nodes0_BNC, global0_BG)
+        tokens1_BSD = self.tokens(graph1_BMD, nodes1_BMC, global1_BG)
+        mask0_BN, mask1_BM = view0.mask_BN, view1.mask_BN
+        mask0_BT, mask1_BS = F.pad(mask0_BN, (1, 0), value=True), F.pad(mask1_BM, (1, 0), value=True)
+        # Both look at the *input* tokens of the other image (published code).
+        outputs0 = self.decoder0(tokens0_BTD, tokens1_BSD, mask0_BT, mask1_BS)
+        outputs1 = self.decoder1(tokens1_BSD, tokens0_BTD, mask1_BS, mask0_BT)
+        output = MatchOutput(torch.empty(0), outputs0, outputs1, mask0_BN, mask1_BM)
+        similarity_BNM = cosine(output.source_BND, output.target_BMD)
+        return MatchOutput(similarity_BNM, outputs0, outputs1, mask0_BN, mask1_BM)
+
+    def tokens(self, graph_BND: Tensor, nodes_BNC: Tensor, global_BG: Tensor) -> Tensor:
+        """(B, 1 + N, D): the global token, then one token a keypoint."""
+        nodes_BND = graph_BND + self.node_linear(nodes_BNC)
+        return torch.cat([self.global_linear(global_BG)[:, None], nodes_BND], dim=1).float()
+
+    def graph_features(self, view0: View, view1: View, nodes0_BNC: Tensor, nodes1_BMC: Tensor) -> tuple[Tensor, Tensor]:
+        """(B, N, D) and (B, M, D): keypoint features after the spline convolutions over each image's graph.
+
+        Both images go through as one graph: the large weight and its gradient are read and written once.
+        """
+        nodes_VC = torch.cat([nodes0_BNC.flatten(0, 1), nodes1_BMC.flatten(0, 1)])
+        num0 = nodes0_BNC.shape[0] * nodes0_BNC.shape[1]
+        index_2E = torch.cat([view0.edge_index_2E, view1.edge_index_2E + num0], dim=1)
+        graph = spline_graph(index_2E, torch.cat([view0.edge_attr_E2, view1.edge_attr_E2]))
+        out_VD = self.spline(self.projection(nodes_VC), graph)
+        return out_VD[:num0].unflatten(0, nodes0_BNC.shape[:2]), out_VD[num0:].unflatten(0, nodes1_BMC.shape[:2])
+
+    def enforce_constraints(self) -> None:
+        """After every optimizer step: decoder weights back to unit norm, alphas to positive."""
+        self.decoder0.enforce_constraints()
+        self.decoder1.enforce_constraints()
+
+
+class Matcher(nn.Module):
+    """Backbone and head; in features mode the backbone is None and the batch carries its features."""
+
+    def __init__(self, head: Head, backbone: nn.Module | None, *, image_size: int) -> None:
+        super().__init__()
+        self.head, self.backbone, self.image_size = head, backbone, image_size
+
+    def forward(self, batch: PairBatch) -> MatchOutput:
+        nodes0_BNC, global0_BG = self.features(batch.source)
+        nodes1_BMC, global1_BG = self.features(batch.target)
+        return self.head(batch.source, batch.target, nodes0_BNC, nodes1_BMC, global0_BG, global1_BG)
+
+    def features(self, view: View) -> tuple[Tensor, Tensor]:
+        """Features at the keypoints (B, N, C), zero at padding, and the global feature (B, G)."""
+        if view.nodes_BNC is not None and view.global_BG is not None:
+            return view.nodes_BNC.float(), view.global_BG.float()
+        if self.backbone is None:
+            raise ValueError("a matcher without backbone needs batches with features (data.mode = features)")
+        maps = self.backbone(view.image_B3HW)
+        nodes_BNC = sample_features(maps.first_BCHW, maps.second_BCHW, view.points_BN2, self.image_size)
+        return nodes_BNC * view.mask_BN[..., None], maps.global_BG.float()
+
+
+def cosine(source_BND: Tensor, target_BMD: Tensor) -> Tensor:
+    """(B, N, M) float32 cosines; the inputs are unit length or zero."""
+    with torch.autocast(source_BND.device.type, enabled=False):  # bf16 would cost two digits of the similarity
+        return source_BND.float() @ target_BMD.float().transpose(1, 2)

@@ -1,0 +1,436 @@
+"""Training: the published recipe on images or on stored features, resumable at the exact step.
+
+`train` decides when to evaluate, checkpoint and report; `Trainer` holds the parts and the step. The only way out is the
+hook `on_epoch`, called by every rank when the epoch's checkpoint is on disk: raising in it stops without loss.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import math
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from nmt import checkpoint, distributed
+from nmt.config import Config, DecodeConfig, ModelConfig, from_dict, to_dict
+from nmt.data.loader import train_batches
+from nmt.data.store import ObjectStore
+from nmt.data.features import FeatureTable
+from nmt.data.stream import PairStream, eval_batches
+from nmt.errors import UserError
+from nmt.evaluate import best_setting, model_score, similarities, sweep
+from nmt.losses import loss_terms, total_loss
+from nmt.model.matcher import Head, Matcher
+
+CHECKPOINT_SECONDS = 600
+"""A long epoch is checkpointed at least this often; a crash loses no more."""
+
+SYNC_STEPS = 50
+"""Steps between looks at the loss on an accelerator: each look waits for it."""
+
+
+class DivergedError(Exception):
+    """The loss is no longer finite."""
+
+
+@dataclass(frozen=True)
+class EpochReport:
+    """What an epoch reports: `epoch` completed (1 = the first) and the metrics by their contract names."""
+
+    epoch: int
+    metrics: dict[str, float | int | str]
+
+
+@dataclass
+class Progress:
+    """Where a training stands; all that a resumed one must know beside weights and optimizer."""
+
+    epoch: int = 0
+    """completed epochs"""
+    step: int = 0
+    """completed steps of the epoch under way"""
+    loss_sums: dict[str, float] = dataclasses.field(default_factory=dict)
+    """of that epoch: each term summed over its steps"""
+    epoch_seconds: float = 0.0
+    """training time of that epoch"""
+    seconds: float = 0.0
+    """training and evaluation so far"""
+    best_accuracy: float = -1.0
+    history: list[dict[str, Any]] = dataclasses.field(default_factory=list)
+    """metrics of every completed epoch"""
+
+
+def learning_rate_factor(epoch: int, milestones: Sequence[int], gamma: float) -> float:
+    """Factor on the learning rate in epoch `epoch` (0 = the first): gamma for each milestone reached."""
+    return gamma ** sum(epoch >= milestone for milestone in milestones)
+
+
+def pick_device() -> torch.device:
+    """This rank's GPU when there is one, else the CPU."""
+    if not torch.cuda.is_available():
+        return torch.device("cpu")
+    return torch.device("cuda", distributed.rank() % torch.cuda.device_count())
+
+
+def autocast(precision: str, device: torch.device) -> torch.autocast:
+    """bf16 where asked ("auto": on CUDA), else fp32."""
+    bf16 = precision == "bf16" or (precision == "auto" and device.type == "cuda")
+    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=bf16)
+
+
+def build_matcher(
+    model: ModelConfig, *, image_size: int, features: FeatureTable | None, seed: int = 0, pretrained: bool = True
+) -> Matcher:
+    """A matcher with fresh head weights, on the CPU.
+
+    Args:
+        features: with a table the matcher is a head alone; without one the backbone is built (and loaded if `pretrained`).
+    """
+    from nmt.model.backbone import build_backbone
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        if features is not None:
+            backbone, channels, global_channels = None, features.channels, features.global_channels
+        else:
+            built = model if pretrained else dataclasses.replace(model, weights="random")
+            backbone = build_backbone(built, image_size)
+            channels, global_channels = sum(backbone.channels), backbone.global_channels
+            torch.manual_seed(seed)
+        head = Head(model, channels=channels, global_channels=global_channels)
+    return Matcher(head, backbone, image_size=image_size)
+
+
+class Trainer:
+    """The parts of one training and its step.
+
+    Args:
+        config: the whole configuration.
+        data: directory of the Arrow data set.
+    """
+
+    def __init__(self, config: Config, *, data: Path) -> None:
+        self.config = config
+        self.device = pick_device()
+        self.autocast = autocast(config.train.precision, self.device)
+        self.store = ObjectStore.open(data)
+        in_features = config.data.mode == "features"
+        self.features = FeatureTable.open(data, config.model, config.data.image_size) if in_features else None
+        self._check_batch_splits()
+        self.stream = PairStream(
+            self.store, config.data, split="train", seed=config.train.seed, features=self.features
+        )
+        self.matcher = build_matcher(
+            config.model, image_size=config.data.image_size, features=self.features, seed=config.train.seed
+        ).to(self.device)
+        self.optimizer = self._build_optimizer()
+        if config.train.compile:
+            self.matcher.head.compile()
+        self.model = distributed.data_parallel(self.matcher, self.device)
+        self.progress = Progress()
+
+    def _check_batch_splits(self) -> None:
+        size, workers = self.config.data.pairs_per_step, distributed.world_size()
+        if size % workers:
+            raise UserError(
+                f"data.pairs_per_step must be a multiple of the {workers} workers, but got {size}; "
+                f"nearest: {max(size // workers, 1) * workers}"
+            )
+
+    def _build_optimizer(self) -> torch.optim.Optimizer:
+        config = self.config.optim
+        groups = [{"params": list(self.matcher.head.parameters()), "scale": 1.0}]
+        if self.matcher.backbone is not None:
+            self.matcher.backbone.requires_grad_(config.backbone_lr_scale > 0)
+            if config.backbone_lr_scale > 0:
+                groups.append({"params": list(self.matcher.backbone.parameters()), "scale": config.backbone_lr_scale})
+        # AdamW without decay is Adam; its decay, where asked for, is decoupled.
+        return torch.optim.AdamW(groups, lr=config.lr, weight_decay=config.weight_decay, fused=True)
+
+    def train_epoch(self, *, on_step: Callable[[int], None]) -> dict[str, float]:
+        """The rest of the epoch under way; returns each loss term's mean over its steps, over all ranks."""
+        config, progress = self.config, self.progress
+        factor = learning_rate_factor(progress.epoch, config.optim.milestones, config.optim.gamma)
+        for group in self.optimizer.param_groups:
+            group["lr"] = config.optim.lr * group["scale"] * factor
+        self.model.train()
+        sums = {name: torch.as_tensor(value, device=self.device) for name, value in progress.loss_sums.items()}
+        progress.loss_sums = sums  # type: ignore[assignment]  # `save` makes it plain; a look at each step would wait for the GPU
+        started, already = time.perf_counter(), progress.epoch_seconds
+        for batch in self._batches():
+            for name, value in self.train_step(batch.to(self.device)).items():
+                sums[name] = sums.get(name, 0.0) + value
+            progress.step += 1
+            progress.epoch_seconds = already + time.perf_counter() - started
+            if progress.step % (1 if self.device.type == "cpu" else SYNC_STEPS) == 0:
+                self._check_finite(sums)
+            on_step(progress.step)
+        self._check_finite(sums)
+        means = {name: value.double() / progress.step / distributed.world_size() for name, value in sums.items()}
+        return {name: float(distributed.sum_over_ranks(value)) for name, value in means.items()}
+
+    def _batches(self) -> Iterator[Any]:
+        config, progress = self.config, self.progress
+        return train_batches(
+            self.stream,
+            epoch=progress.epoch,
+            first_step=progress.step,
+            num_steps=config.train.steps_per_epoch - progress.step,
+            pairs_per_step=config.data.pairs_per_step,
+            rank=distributed.rank(),
+            world_size=distributed.world_size(),
+        )
+
+    def train_step(self, batch: Any) -> dict[str, Tensor]:
+        """Forward, loss, backward, clip, step, back onto the sphere; the loss and its terms, detached."""
+        config = self.config
+        with self.autocast:
+            output = self.model(batch)
+        terms = loss_terms(output, batch.match_BN, config.loss)
+        loss = total_loss(terms, config.loss)
+        loss.backward()
+        if config.optim.clip_norm:
+            torch.nn.utils.clip_grad_norm_(self.matcher.parameters(), config.optim.clip_norm)
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        self.matcher.head.enforce_constraints()
+        return {"loss": loss.detach(), **{f"loss/{name}": value.detach().mean() for name, value in terms.items()}}
+
+    def _check_finite(self, sums: dict[str, Tensor]) -> None:
+        if not math.isfinite(float(sums["loss"])):
+            raise DivergedError(
+                f"the loss is no longer finite (epoch {self.progress.epoch + 1}, step {self.progress.step}): "
+                f"lower optim.lr (now {self.config.optim.lr:g}) or set optim.clip_norm"
+            )
+
+    def evaluate(self, decode_grid: Sequence[DecodeConfig]) -> dict[str, float | int | str]:
+        """Validation accuracy at the best setting of the grid and at the configured one; the same on every rank."""
+        config, categories = self.config, self.store.info.categories
+        self.model.eval()
+        batches = eval_batches(
+            self.store,
+            config.data,
+            split="val",
+            features=self.features,
+            batch_size=config.data.pairs_per_step * (4 if self.features else 1),
+            rank=distributed.rank(),
+            world_size=distributed.world_size(),
+        )
+        stored = similarities(model_score(self.matcher, autocast=self.autocast), batches, device=self.device)
+        settings = list(dict.fromkeys([config.decode, *decode_grid]))
+        swept = sweep(stored, settings, num_categories=len(categories))
+        best = best_setting(swept)
+        per_category = swept[best].accuracy_per_category(categories)
+        return {
+            "val/accuracy": swept[best].accuracy(),
+            **{f"val/accuracy/{name}": value for name, value in per_category.items()},
+            "val/accuracy_fixed_decode": swept[config.decode].accuracy(),
+            **{f"decode/{name}": value for name, value in dataclasses.asdict(best).items()},
+        }
+
+    def save(self, path: Path) -> None:
+        """The whole state, for `restore`; rank 0 writes."""
+        progress = dataclasses.asdict(
+            dataclasses.replace(self.progress, loss_sums={k: float(v) for k, v in self.progress.loss_sums.items()})
+        )
+        if distributed.rank() == 0:
+            checkpoint.save(
+                path,
+                {
+                    **self._weights(),
+                    "optimizer": self.optimizer.state_dict(),
+                    "progress": progress,
+                    "world_size": distributed.world_size(),
+                },
+            )
+
+    def save_best(self, path: Path, metrics: dict[str, Any]) -> None:
+        """The weights alone, with the configuration whose decoding is the best found."""
+        decode = {name: metrics[f"decode/{name}"] for name in dataclasses.asdict(self.config.decode)}
+        config = {**to_dict(self.config), "decode": decode}
+        checkpoint.save(path, {**self._weights(), "config": config, "epoch": metrics["epoch"], "metrics": metrics})
+
+    def _weights(self) -> dict[str, Any]:
+        frozen = self.matcher.backbone is not None and self.config.optim.backbone_lr_scale == 0
+        model = {k: v for k, v in self.matcher.state_dict().items() if not (frozen and k.startswith("backbone."))}
+        return {"model": model, "config": to_dict(self.config), "categories": list(self.store.info.categories)}
+
+    def restore(self, path: Path) -> None:
+        """Go on from `save`'s file. Raises UserError when it belongs to another configuration."""
+        content = checkpoint.load(path)
+        saved = from_dict(content["config"], source=str(path))
+        if saved != self.config:
+            raise UserError(
+                f"{path}: a checkpoint of another configuration ({differing_keys(saved, self.config)} differ); "
+                f"choose another --results or the same settings"
+            )
+        self.matcher.load_state_dict(content["model"], strict=self.config.optim.backbone_lr_scale > 0)
+        self.optimizer.load_state_dict(content["optimizer"])
+        self.progress = Progress(**content["progress"])
+
+
+def differing_keys(one: Config, other: Config) -> str:
+    """The keys at which two configurations differ, for an error message."""
+    from nmt.config import to_flat
+
+    a, b = to_flat(one), to_flat(other)
+    return ", ".join(f"{key} {a[key]!r} / {b[key]!r}" for key in a if a[key] != b[key])
+
+
+def train(
+    config: Config,
+    *,
+    data: Path,
+    directory: Path,
+    on_epoch: Callable[[EpochReport], None] | None = None,
+    resume: bool = False,
+    decode_grid: Sequence[DecodeConfig] = (),
+    progress: bool = False,
+) -> EpochReport:
+    """Train to `config.train.epochs`; returns the report of the best epoch.
+
+    Leaves in `directory`: config.json, checkpoint.pt (to resume), best.pt (best validation epoch), metrics.jsonl, and
+    TensorBoard events. Uses the process group when torch.distributed is initialised.
+
+    Args:
+        data: the Arrow data set.
+        on_epoch: called by every rank after each epoch's checkpoint.
+        resume: go on from checkpoint.pt where there is one.
+        decode_grid: decode settings swept on the validation similarities; `val/accuracy` is the best of them.
+        progress: a progress bar on standard error.
+
+    Raises:
+        UserError: a wrong configuration, missing data, a full disk.
+        DivergedError: the loss is no longer finite.
+        KeyboardInterrupt: on SIGINT or SIGTERM, after a checkpoint at the exact step.
+    """
+    trainer = Trainer(config, data=data)
+    state = directory / "checkpoint.pt"
+    if resume and state.is_file():
+        trainer.restore(state)
+    alone = distributed.rank() == 0
+    if alone:
+        checkpoint.write_json(directory / "config.json", to_dict(config))
+    with contextlib.ExitStack() as stack:
+        log = _open_log(directory, trainer.progress.epoch + 1, stack) if alone else None
+        interrupted = stack.enter_context(interruptions())
+        bar = stack.enter_context(_progress_bar(trainer, shown=progress and alone))
+        while trainer.progress.epoch < config.train.epochs:
+            report = _run_epoch(trainer, directory, decode_grid, interrupted, bar)
+            if log is not None:
+                log.scalars({k: v for k, v in report.metrics.items() if k != "epoch"}, report.epoch)
+                if report.metrics["val/accuracy"] >= trainer.progress.best_accuracy:
+                    _log_picture(trainer, log, report.epoch)
+            if on_epoch is not None:
+                on_epoch(report)
+    best = max(trainer.progress.history, key=lambda metrics: metrics["val/accuracy"])
+    return EpochReport(best["epoch"], best)
+
+
+def _run_epoch(
+    trainer: Trainer,
+    directory: Path,
+    decode_grid: Sequence[DecodeConfig],
+    interrupted: Callable[[], bool],
+    bar: Any,
+) -> EpochReport:
+    progress, config = trainer.progress, trainer.config
+    last_saved = time.monotonic()
+
+    def on_step(step: int) -> None:
+        nonlocal last_saved
+        bar.update(1)
+        stop = interrupted()
+        if stop or time.monotonic() - last_saved > CHECKPOINT_SECONDS:
+            trainer.save(directory / "checkpoint.pt")
+            last_saved = time.monotonic()
+        if stop:
+            raise KeyboardInterrupt
+
+    losses = trainer.train_epoch(on_step=on_step)
+    evaluation_started = time.perf_counter()
+    metrics: dict[str, float | int | str] = trainer.evaluate(decode_grid)
+    progress.seconds += progress.epoch_seconds + time.perf_counter() - evaluation_started
+    pairs = config.train.steps_per_epoch * config.data.pairs_per_step
+    metrics |= {f"train/{name}": value for name, value in losses.items()}
+    metrics |= {"train/pairs_per_second": pairs / progress.epoch_seconds, "seconds": progress.seconds}
+    progress.epoch += 1
+    metrics = {"epoch": progress.epoch, **metrics}
+    progress.history.append(metrics)
+    progress.step, progress.loss_sums, progress.epoch_seconds = 0, {}, 0.0
+    improved = metrics["val/accuracy"] > progress.best_accuracy  # type: ignore[operator]
+    progress.best_accuracy = max(progress.best_accuracy, float(metrics["val/accuracy"]))
+    if distributed.rank() == 0:
+        if improved:
+            trainer.save_best(directory / "best.pt", metrics)
+        trainer.save(directory / "checkpoint.pt")
+        with checkpoint.atomic_write(directory / "metrics.jsonl") as file:
+            file.write("".join(json.dumps(m) + "\n" for m in progress.history).encode())
+    distributed.barrier()
+    bar.set_postfix_str(f"epoch {progress.epoch}: loss {losses['loss']:.3f}, val {metrics['val/accuracy']:.1%}")
+    return EpochReport(progress.epoch, metrics)
+
+
+def _open_log(directory: Path, first_epoch: int, stack: contextlib.ExitStack) -> Any:
+    from nmt.tb_writer import TensorBoardLog
+
+    log = TensorBoardLog(directory, first_epoch=first_epoch)
+    stack.callback(log.close)
+    return log
+
+
+def _progress_bar(trainer: Trainer, *, shown: bool) -> Any:
+    from tqdm import tqdm
+
+    steps, progress = trainer.config.train.steps_per_epoch, trainer.progress
+    return tqdm(
+        total=steps * trainer.config.train.epochs,
+        initial=steps * progress.epoch + progress.step,
+        unit="step",
+        disable=not shown,
+        dynamic_ncols=True,
+    )
+
+
+def _log_picture(trainer: Trainer, log: Any, epoch: int) -> None:
+    from nmt.match import sample_pairs
+    from nmt.pictures import draw_sheet
+
+    pairs = sample_pairs(trainer.matcher, trainer.store, trainer.features, trainer.config, split="val", count=6)
+    log.picture("val/matches", draw_sheet(pairs), epoch)
+
+
+@contextlib.contextmanager
+def interruptions() -> Iterator[Callable[[], bool]]:
+    """A function that says whether SIGINT or SIGTERM came; the second signal acts at once.
+
+    Outside the main thread (a Tune actor) signals are not ours: the function is always False.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield lambda: False
+        return
+    came = threading.Event()
+    before = {}
+
+    def note(number: int, frame: Any) -> None:
+        if came.is_set():
+            raise KeyboardInterrupt
+        came.set()
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        before[number] = signal.signal(number, note)
+    try:
+        yield came.is_set
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
