@@ -1,0 +1,37 @@
+"""Keypoint graphs: Delaunay edges in both directions (N keypoints, E edges, T triangles)."""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy.spatial import Delaunay, QhullError
+
+
+def delaunay_edges(points_N2: np.ndarray) -> np.ndarray:
+    """(2, E) int16 edges (from, to) of the Delaunay triangulation, both directions, ordered by (from, to).
+
+    Fewer than three points, or points that stay degenerate when joggled (QJ), are fully connected.
+    """
+    num = len(points_N2)
+    linked_NN = np.zeros((num, num), bool)
+    triangles_T3 = _triangulate(points_N2) if num >= 3 else None
+    if triangles_T3 is None:
+        linked_NN[:] = True
+        np.fill_diagonal(linked_NN, False)
+    else:
+        linked_NN[triangles_T3[:, [0, 1, 2, 1, 2, 0]], triangles_T3[:, [1, 2, 0, 0, 1, 2]]] = True
+    return np.stack(linked_NN.nonzero()).astype(np.int16)
+
+
+def _triangulate(points_N2: np.ndarray) -> np.ndarray | None:
+    for options in (None, "QJ"):  # Qhull's defaults, then joggled: collinear points still get a graph
+        try:
+            return Delaunay(points_N2, qhull_options=options).simplices
+        except QhullError:
+            continue
+    return None
+
+
+def edge_attributes(points_N2: np.ndarray, edges_2E: np.ndarray, size: int) -> np.ndarray:
+    """(E, 2) float32 in [0, 1]: 0.5 + 0.5 (p_from - p_to) / size, for points inside a square of side `size`."""
+    offset_E2 = points_N2[edges_2E[0]] - points_N2[edges_2E[1]]
+    return np.float32(0.5) + offset_E2 * np.float32(0.5 / size)

@@ -1,0 +1,61 @@
+"""Training batches of one rank: in worker processes for images, in this process for features."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch.utils.data
+
+from nmt.batch import PairBatch
+from nmt.data.stream import PairStream
+
+
+@dataclass(frozen=True)
+class _Steps(torch.utils.data.Dataset[PairBatch]):
+    """The batches of one rank in one epoch, by step from `first_step`."""
+
+    stream: PairStream
+    epoch: int
+    first_step: int
+    num_steps: int
+    pairs_per_step: int
+    rank: int
+    world_size: int
+
+    def __len__(self) -> int:
+        return self.num_steps
+
+    def __getitem__(self, k: int) -> PairBatch:
+        first = (self.first_step + k) * self.pairs_per_step
+        return self.stream.batch(self.epoch, range(first + self.rank, first + self.pairs_per_step, self.world_size))
+
+
+def train_batches(
+    stream: PairStream,
+    *,
+    epoch: int,
+    first_step: int,
+    num_steps: int,
+    pairs_per_step: int,
+    rank: int = 0,
+    world_size: int = 1,
+    workers: int = 0,
+) -> Iterator[PairBatch]:
+    """The batches of steps first_step, first_step + 1, ... of an epoch for one rank.
+
+    Step s takes the indices from s * pairs_per_step on, rank r every world_size-th of them from the r-th. The pairs do not
+    depend on `workers`.
+
+    Args:
+        num_steps: how many batches.
+        pairs_per_step: over all ranks; at least world_size.
+        workers: loader processes in images mode (0: none); features are read faster than they could be passed over.
+    """
+    assert pairs_per_step >= world_size, (
+        f"pairs_per_step={pairs_per_step}, world_size={world_size}: a rank has no pairs"
+    )
+    steps = _Steps(stream, epoch, first_step, num_steps, pairs_per_step, rank, world_size)
+    if workers == 0 or stream.features is not None:
+        return (steps[k] for k in range(num_steps))
+    return iter(torch.utils.data.DataLoader(steps, batch_size=None, shuffle=False, num_workers=workers))

@@ -1,0 +1,343 @@
+"""The Arrow data set `data/NAME/objects.arrow`: one row an object, memory-mapped, described by its schema metadata.
+
+An Arrow IPC file of uncompressed record batches, so every reader on a machine shares one copy of its pages and reads
+columns without copying. Columns (schema version 1):
+
+    id         string         unique, CATEGORY/IMAGE or CATEGORY/IMAGE@VIEW
+    category   int16          index into the categories
+    split      int8           0 train, 1 val, 2 test
+    photo      int32          rows of one photograph share it; a pair never joins two of them
+    image      binary         JPEG (quality 95, 4:4:4) or raw uint8 (size, size, 3); the metadata says which
+    keypoints  list<int16>    index into the category's keypoint names, increasing
+    points     list<float32>  x0 y0 x1 y1 ..., pixels of the square image, as many as keypoints
+    edges      list<int16>    graph of all the object's keypoints (nmt/data/graph.py): E "from", then E "to"
+
+The metadata is the JSON of `StoreInfo` under the key `nmt`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import errno
+import hashlib
+import io
+import json
+import os
+import uuid
+from bisect import bisect_right
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from PIL import Image
+
+from nmt.data.graph import delaunay_edges
+from nmt.errors import UserError
+
+SCHEMA_VERSION = 1
+METADATA_KEY = b"nmt"
+OBJECTS_FILE = "objects.arrow"
+SPLITS = ("train", "val", "test")
+IMAGE_CODINGS = ("jpeg", "raw")
+MIN_KEYPOINTS = 2
+"""of a pair, and so of an object"""
+
+_BATCH_ROWS, _BATCH_BYTES = 4096, 64 << 20
+
+_SCHEMA = pa.schema(
+    [
+        pa.field("id", pa.string(), nullable=False),
+        pa.field("category", pa.int16(), nullable=False),
+        pa.field("split", pa.int8(), nullable=False),
+        pa.field("photo", pa.int32(), nullable=False),
+        pa.field("image", pa.binary(), nullable=False),
+        pa.field("keypoints", pa.list_(pa.int16()), nullable=False),
+        pa.field("points", pa.list_(pa.float32()), nullable=False),
+        pa.field("edges", pa.list_(pa.int16()), nullable=False),
+    ]
+)
+
+
+@dataclass(frozen=True)
+class RawObject:
+    """One object as a reader gives it."""
+
+    id: str
+    category: str
+    split: str
+    """train, val or test"""
+    photo: str
+    """names the photograph; views of one photograph share it"""
+    image: np.ndarray
+    """uint8 (size, size, 3): cropped and resized to the square input"""
+    points: Mapping[str, tuple[float, float]]
+    """keypoint name -> (x, y) pixels of the square, inside it"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class StoreInfo:
+    """What a data set is: the schema metadata."""
+
+    name: str
+    keypoint_names: dict[str, list[str]]
+    """category -> names; the order of both is the meaning of the columns `category` and `keypoints`"""
+    image_size: int
+    image_coding: str
+    """jpeg or raw"""
+    options: dict[str, Any]
+    """how the raw input was read"""
+    seed: int
+    fingerprint: str
+    """of the raw input"""
+    counts: dict[str, dict[str, int]]
+    """split -> category -> objects"""
+    left_out: dict[str, int]
+    """reason -> objects of the raw input that are not in the data set"""
+    version: int = SCHEMA_VERSION
+
+    @property
+    def categories(self) -> list[str]:
+        return list(self.keypoint_names)
+
+    @property
+    def identity(self) -> str:
+        """12 hex digits that differ between any two different data sets; feature tables carry it."""
+        return hashlib.sha256(self.to_json()).hexdigest()[:12]
+
+    def to_json(self) -> bytes:
+        return json.dumps(dataclasses.asdict(self)).encode()
+
+
+def prepare_command(name: str, *, features: str | None = None) -> str:
+    """The command that makes a data set, or its table of features, for error messages."""
+    raw = "" if name == "demo" else " --raw DIR"
+    return f"python run.py --prepare {name}{raw}" + (f" --features {features}" if features else "")
+
+
+@contextlib.contextmanager
+def atomic_output(path: Path) -> Iterator[Path]:
+    """A path beside `path` to write to: renamed to `path` at the end, removed on any error.
+
+    Raises:
+        UserError: the disk is full or the folder cannot be written.
+    """
+    partial = path.with_name(f"{path.name}.{uuid.uuid4().hex[:8]}.partial")
+    try:
+        yield partial
+        os.replace(partial, path)
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS):
+            raise UserError(f"{path}: cannot be written ({os.strerror(error.errno)})") from error
+        raise
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+class ObjectWriter:
+    """Writes objects row by row, in bounded memory.
+
+    Args:
+        path: file to write; see `atomic_output`.
+        keypoint_names: category -> keypoint names, in the order of the columns.
+    """
+
+    def __init__(self, path: Path, keypoint_names: Mapping[str, list[str]], *, image_size: int, image_coding: str):
+        assert image_coding in IMAGE_CODINGS, image_coding
+        self._path, self._rows_path = path, path.with_name(path.name + ".rows")
+        self._names = {c: {name: k for k, name in enumerate(names)} for c, names in keypoint_names.items()}
+        self._categories = {c: k for k, c in enumerate(keypoint_names)}
+        self._size, self._coding = image_size, image_coding
+        self._photos: dict[str, int] = {}
+        self._rows: list[dict[str, Any]] = []
+        self._bytes = 0
+        self.counts = {split: dict.fromkeys(keypoint_names, 0) for split in SPLITS}
+        self.photos: Counter[tuple[str, str]] = Counter()
+        """(split, category) -> photographs"""
+        self._file = pa.ipc.new_file(str(self._rows_path), _SCHEMA)
+
+    def add(self, raw: RawObject) -> None:
+        """Appends one object, with at least MIN_KEYPOINTS keypoints."""
+        if raw.photo not in self._photos:
+            self._photos[raw.photo] = len(self._photos)
+            self.photos[raw.split, raw.category] += 1
+        self.counts[raw.split][raw.category] += 1
+        self._rows.append(self._row(raw))
+        self._bytes += len(self._rows[-1]["image"])
+        if len(self._rows) >= _BATCH_ROWS or self._bytes >= _BATCH_BYTES:
+            self._flush()
+
+    def _row(self, raw: RawObject) -> dict[str, Any]:
+        names = self._names[raw.category]
+        known = sorted((names[name], xy) for name, xy in raw.points.items())
+        points_N2 = np.array([xy for _, xy in known], np.float32)
+        inside = np.isfinite(points_N2).all() and (points_N2 >= 0).all() and (points_N2 <= self._size).all()
+        assert len(known) >= MIN_KEYPOINTS and inside, f"{raw.id}: points {raw.points}"
+        assert raw.image.shape == (self._size, self._size, 3) and raw.image.dtype == np.uint8, raw.id
+        return {
+            "id": raw.id,
+            "category": self._categories[raw.category],
+            "split": SPLITS.index(raw.split),
+            "photo": self._photos[raw.photo],
+            "image": encode_jpeg(raw.image) if self._coding == "jpeg" else raw.image.tobytes(),
+            "keypoints": np.array([k for k, _ in known], np.int16),
+            "points": points_N2.ravel(),
+            "edges": delaunay_edges(points_N2).ravel(),
+        }
+
+    def _flush(self) -> None:
+        if self._rows:
+            self._file.write_batch(pa.RecordBatch.from_pylist(self._rows, schema=_SCHEMA))
+        self._rows, self._bytes = [], 0
+
+    def finish(self, info: StoreInfo) -> None:
+        """Ends the file. The counts are known only now but lead the file, so the rows are copied behind them."""
+        self._flush()
+        self._file.close()
+        schema = _SCHEMA.with_metadata({METADATA_KEY: info.to_json()})
+        with pa.memory_map(str(self._rows_path)) as rows, pa.ipc.new_file(str(self._path), schema) as file:
+            reader = pa.ipc.open_file(rows)
+            for k in range(reader.num_record_batches):
+                file.write_batch(reader.get_batch(k).replace_schema_metadata(schema.metadata))
+
+    def close(self) -> None:
+        """Removes what lies beside the finished file; to be called in any case."""
+        self._file.close()
+        self._rows_path.unlink(missing_ok=True)
+
+
+def encode_jpeg(image_HW3: np.ndarray) -> bytes:
+    """JPEG at quality 95 without colour subsampling."""
+    buffer = io.BytesIO()
+    Image.fromarray(image_HW3).save(buffer, "JPEG", quality=95, subsampling=0)
+    return buffer.getvalue()
+
+
+class ArrowTable:
+    """The record batches of a memory-mapped Arrow IPC file and their metadata.
+
+    Args:
+        path: the file.
+        remedy: the command that makes the file, for the error messages.
+    """
+
+    def __init__(self, path: Path, *, remedy: str) -> None:
+        if not path.is_file():
+            raise UserError(f"{path}: not there; make it with: {remedy}")
+        try:
+            reader = pa.ipc.open_file(pa.memory_map(str(path)))
+            self.metadata: dict[str, Any] = json.loads((reader.schema.metadata or {})[METADATA_KEY])
+            self._batches = [reader.get_batch(k) for k in range(reader.num_record_batches)]
+        except (pa.ArrowInvalid, OSError, KeyError, ValueError) as error:
+            raise UserError(f"{path}: not an Arrow file of this project; make it anew with: {remedy}") from error
+        if self.metadata.get("version") != SCHEMA_VERSION:
+            raise UserError(
+                f"{path}: schema version {self.metadata.get('version')}, this program reads {SCHEMA_VERSION}; "
+                f"make it anew with: {remedy}"
+            )
+        self.starts = [0]
+        for batch in self._batches:
+            self.starts.append(self.starts[-1] + batch.num_rows)
+
+    def fixed(self, name: str) -> np.ndarray:
+        """A column of numbers, all rows."""
+        return np.concatenate([batch.column(name).to_numpy() for batch in self._batches])
+
+    def ragged(self, name: str) -> RaggedColumn:
+        """A column of lists, strings or bytes, read row by row."""
+        return RaggedColumn([batch.column(name) for batch in self._batches], self.starts)
+
+
+class RaggedColumn:
+    """Row -> view of its values in the mapped file; nothing is copied."""
+
+    def __init__(self, chunks: list[pa.Array], starts: list[int]) -> None:
+        self._chunks, self._starts = chunks, starts
+        self._views: list[tuple[np.ndarray, np.ndarray] | None] = [None] * len(chunks)
+
+    def __getitem__(self, row: int) -> np.ndarray:
+        chunk = bisect_right(self._starts, row) - 1
+        offsets, values = self._views[chunk] or self._view(chunk)
+        local = row - self._starts[chunk]
+        return values[offsets[local] : offsets[local + 1]]
+
+    def _view(self, chunk: int) -> tuple[np.ndarray, np.ndarray]:
+        array = self._chunks[chunk]
+        offsets = np.frombuffer(array.buffers()[1], np.int32)[array.offset : array.offset + len(array) + 1]
+        if pa.types.is_list(array.type):
+            values = array.values.to_numpy(zero_copy_only=True)
+        else:
+            values = np.frombuffer(array.buffers()[2], np.uint8)
+        self._views[chunk] = offsets, values
+        return offsets, values
+
+
+class ObjectStore:
+    """A prepared data set, open for reading; rows are numbered from 0.
+
+    The arrays that `keypoints`, `points`, `edges` and (raw coding) `image` return are read-only views of the mapped file.
+    Pickling carries the folder alone, so worker processes map the same pages.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        table = ArrowTable(directory / OBJECTS_FILE, remedy=prepare_command(directory.name))
+        self.info = StoreInfo(**table.metadata)
+        self.category: np.ndarray = table.fixed("category")
+        self.split: np.ndarray = table.fixed("split")
+        self.photo: np.ndarray = table.fixed("photo")
+        self._id, self._image = table.ragged("id"), table.ragged("image")
+        self._keypoints, self._points, self._edges = (table.ragged(c) for c in ("keypoints", "points", "edges"))
+
+    @classmethod
+    def open(cls, directory: Path) -> ObjectStore:
+        """Opens `directory`/objects.arrow; raises UserError with the command that makes it."""
+        return cls(Path(directory))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return ObjectStore, (self.directory,)
+
+    def __len__(self) -> int:
+        return len(self.category)
+
+    @cached_property
+    def _rows_by_group(self) -> tuple[np.ndarray, np.ndarray]:
+        """Rows ordered by (split, category), and where each group starts."""
+        num_categories = len(self.info.keypoint_names)
+        group = self.split.astype(np.int32) * num_categories + self.category
+        starts = np.zeros(len(SPLITS) * num_categories + 1, np.int64)
+        np.cumsum(np.bincount(group, minlength=len(starts) - 1), out=starts[1:])
+        return np.argsort(group, kind="stable"), starts
+
+    def rows(self, split: str) -> list[np.ndarray]:
+        """Row numbers of the split, increasing, one array a category."""
+        order, starts = self._rows_by_group
+        first = SPLITS.index(split) * len(self.info.keypoint_names)
+        return [order[starts[g] : starts[g + 1]] for g in range(first, first + len(self.info.keypoint_names))]
+
+    def id(self, row: int) -> str:
+        return self._id[row].tobytes().decode()
+
+    def keypoints(self, row: int) -> np.ndarray:
+        """(N,) int16 indices into the category's keypoint names, increasing."""
+        return self._keypoints[row]
+
+    def points(self, row: int) -> np.ndarray:
+        """(N, 2) float32 pixels (x, y)."""
+        return self._points[row].reshape(-1, 2)
+
+    def edges(self, row: int) -> np.ndarray:
+        """(2, E) int16: the graph of all the object's keypoints."""
+        return self._edges[row].reshape(2, -1)
+
+    def image(self, row: int) -> np.ndarray:
+        """(size, size, 3) uint8."""
+        data = self._image[row]
+        if self.info.image_coding == "raw":
+            return data.reshape(self.info.image_size, self.info.image_size, 3)
+        return np.asarray(Image.open(io.BytesIO(data)))

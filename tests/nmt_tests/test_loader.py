@@ -1,0 +1,77 @@
+import dataclasses
+
+import pytest
+import torch
+
+from nmt.batch import PairBatch
+from nmt.config import DataConfig
+from nmt.data.loader import train_batches
+from nmt.data.stream import PairStream
+
+IMAGES = DataConfig(name="toy", mode="images", image_size=64)
+FEATURES = DataConfig(name="toy", mode="features", image_size=64)
+
+
+@pytest.fixture(scope="module")
+def stream(toy_store) -> PairStream:
+    return PairStream(toy_store, IMAGES, split="train", seed=0)
+
+
+def flat(batch: PairBatch) -> list[tuple[bytes, ...]]:
+    """Each pair as bytes, without its padding."""
+    pairs = []
+    for b, num in enumerate(batch.source.num_B.tolist()):
+        views = [
+            t.numpy().tobytes()
+            for view in (batch.source, batch.target)
+            for t in (view.points_BN2[b, :num], view.image_B3HW[b].contiguous())
+        ]
+        pairs.append((*views, batch.match_BN[b, :num].numpy().tobytes()))
+    return pairs
+
+
+def epoch(
+    stream: PairStream, *, workers: int = 0, rank: int = 0, world_size: int = 1, first_step: int = 0, num_steps: int = 3
+):
+    batches = train_batches(
+        stream,
+        epoch=2,
+        first_step=first_step,
+        num_steps=num_steps,
+        pairs_per_step=8,
+        rank=rank,
+        world_size=world_size,
+        workers=workers,
+    )
+    return [flat(batch) for batch in batches]
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_loader_processes_do_not_change_a_byte(stream, workers):
+    assert epoch(stream, workers=workers) == epoch(stream)
+
+
+@pytest.mark.parametrize("world_size", [2, 4])
+def test_ranks_together_take_the_pairs_of_one_rank(stream, world_size):
+    ranks = [epoch(stream, rank=rank, world_size=world_size) for rank in range(world_size)]
+    for step, whole in enumerate(epoch(stream)):
+        assert [ranks[k % world_size][step][k // world_size] for k in range(8)] == whole
+
+
+def test_an_epoch_continues_in_the_middle(stream):
+    assert epoch(stream, first_step=1, num_steps=2) == epoch(stream)[1:]
+
+
+def test_features_batches_come_from_this_process(toy_store, toy_features):
+    stream = PairStream(toy_store, FEATURES, split="train", seed=0, features=toy_features)
+    batches = list(train_batches(stream, epoch=0, first_step=4, num_steps=2, pairs_per_step=5, workers=2))
+    assert torch.equal(batches[1].source.points_BN2, stream.batch(0, range(25, 30)).source.points_BN2)
+
+
+def test_stream_travels_to_a_process_started_afresh(stream):
+    # DataLoader pickles the stream where processes are spawned; the copy maps the same files.
+    import pickle
+
+    copy = pickle.loads(pickle.dumps(stream))
+    assert flat(copy.batch(0, range(3))) == flat(stream.batch(0, range(3)))
+    assert dataclasses.asdict(copy.config) == dataclasses.asdict(stream.config)

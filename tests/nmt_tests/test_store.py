@@ -1,0 +1,127 @@
+import pickle
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from toy_data import TOY_NAMES, TOY_SIZE, toy_objects
+
+from nmt.data.graph import delaunay_edges
+from nmt.data.store import OBJECTS_FILE, SPLITS, ObjectStore, RawObject, StoreInfo, atomic_output
+from nmt.errors import UserError
+
+
+def test_every_object_comes_back_exactly(make_store):
+    objects = toy_objects()
+    store = make_store(objects)
+    assert len(store) == len(objects)
+    for row, raw in enumerate(objects):
+        names = TOY_NAMES[raw.category]
+        assert store.id(row) == raw.id
+        assert store.info.categories[store.category[row]] == raw.category and SPLITS[store.split[row]] == raw.split
+        np.testing.assert_array_equal(store.image(row), raw.image)
+        assert [names[k] for k in store.keypoints(row)] == sorted(raw.points, key=names.index)
+        expected = np.array([raw.points[names[k]] for k in store.keypoints(row)], np.float32)
+        np.testing.assert_array_equal(store.points(row), expected)
+        np.testing.assert_array_equal(store.edges(row), delaunay_edges(expected))
+
+
+def test_jpeg_coding_keeps_a_smooth_image_within_three_grey_levels(make_store):
+    ramp = np.linspace(0, 255, TOY_SIZE).astype(np.uint8)
+    image = np.stack(
+        [np.tile(ramp, (TOY_SIZE, 1)), np.tile(ramp[:, None], TOY_SIZE), np.full((TOY_SIZE, TOY_SIZE), 99)], -1
+    )
+    raw = RawObject("a", "chair", "train", "a", image.astype(np.uint8), {"c0": (0.0, 0.0), "c1": (9.0, 9.0)})
+    store = make_store([raw], image_coding="jpeg")
+    assert np.abs(store.image(0).astype(int) - image).max() <= 3
+
+
+def test_rows_of_many_record_batches_are_found(make_store, monkeypatch):
+    monkeypatch.setattr("nmt.data.store._BATCH_ROWS", 7)
+    store = make_store(toy_objects())
+    with pa.memory_map(str(store.directory / OBJECTS_FILE)) as file:
+        assert pa.ipc.open_file(file).num_record_batches == 9
+    assert [store.id(row) for row in (0, 6, 7, 59)] == [toy_objects()[row].id for row in (0, 6, 7, 59)]
+
+
+def test_views_of_one_photograph_share_its_number(toy_store):
+    photos = [toy_store.id(row).split("@")[0] for row in range(len(toy_store))]
+    assert len(set(toy_store.photo.tolist())) == len(set(photos)) == 60
+    assert len(set(zip(photos, toy_store.photo.tolist(), strict=True))) == 60
+
+
+def test_rows_are_grouped_by_split_and_category(toy_store):
+    for s, split in enumerate(SPLITS):
+        for category, rows in enumerate(toy_store.rows(split)):
+            expected = np.flatnonzero((toy_store.split == s) & (toy_store.category == category))
+            np.testing.assert_array_equal(rows, expected)
+
+
+def test_reading_copies_nothing_of_the_mapped_file(make_store):
+    store = make_store(toy_objects())
+    before = pa.total_allocated_bytes()
+    views = [f(row) for row in range(len(store)) for f in (store.image, store.points, store.keypoints, store.edges)]
+    assert pa.total_allocated_bytes() == before
+    assert not any(view.flags.owndata or view.flags.writeable for view in views)
+
+
+def test_pickle_carries_the_folder_alone(toy_store):
+    data = pickle.dumps(toy_store)
+    assert len(data) < 500
+    np.testing.assert_array_equal(pickle.loads(data).image(3), toy_store.image(3))
+
+
+def test_identity_changes_with_the_content(toy_store, make_store):
+    assert make_store(toy_objects()).info.identity != toy_store.info.identity
+    assert ObjectStore.open(toy_store.directory).info.identity == toy_store.info.identity
+
+
+def test_metadata_tells_what_the_data_set_is(toy_store):
+    assert isinstance(toy_store.info, StoreInfo) and toy_store.info.version == 1
+    assert toy_store.info.counts == {"train": {"chair": 40, "plane": 40}} | {
+        split: {"chair": 10, "plane": 10} for split in ("val", "test")
+    }
+
+
+def test_a_missing_data_set_names_the_command_that_makes_it(tmp_path):
+    with pytest.raises(UserError, match=r"run.py --prepare willow --raw DIR$"):
+        ObjectStore.open(tmp_path / "willow")
+    with pytest.raises(UserError, match=r"run.py --prepare demo$"):
+        ObjectStore.open(tmp_path / "demo")
+
+
+@pytest.mark.parametrize("content", [b"", b"ARROW1 but not really", b"x" * 1000])
+def test_a_damaged_file_is_one_line(tmp_path, content):
+    (tmp_path / OBJECTS_FILE).write_bytes(content)
+    with pytest.raises(UserError, match="not an Arrow file of this project"):
+        ObjectStore.open(tmp_path)
+
+
+def test_a_truncated_file_is_one_line(make_store):
+    path = make_store(toy_objects()).directory / OBJECTS_FILE
+    path.write_bytes(path.read_bytes()[:-4000])
+    with pytest.raises(UserError, match="not an Arrow file of this project"):
+        ObjectStore.open(path.parent)
+
+
+def test_another_schema_version_is_named(tmp_path):
+    schema = pa.schema([pa.field("id", pa.string())]).with_metadata({"nmt": '{"version": 99}'})
+    with pa.ipc.new_file(str(tmp_path / OBJECTS_FILE), schema):
+        pass
+    with pytest.raises(UserError, match="schema version 99, this program reads 1"):
+        ObjectStore.open(tmp_path)
+
+
+def test_output_is_renamed_at_the_end_and_removed_on_error(tmp_path):
+    path = tmp_path / "file"
+    with atomic_output(path) as partial:
+        partial.write_text("new")
+        assert not path.exists()
+    with pytest.raises(ZeroDivisionError), atomic_output(path) as partial:
+        partial.write_text("half")
+        _ = 1 / 0
+    assert path.read_text() == "new" and list(tmp_path.iterdir()) == [path]
+
+
+def test_a_full_disk_is_one_line(tmp_path):
+    with pytest.raises(UserError, match="cannot be written .No space left"), atomic_output(tmp_path / "file"):
+        raise OSError(28, "No space left on device")
