@@ -1,0 +1,206 @@
+"""Image backbones: a timm net read at two levels, and a global feature.
+
+Letters: B images, C channels, G width of the global feature, H x W map or image. The parameters train, but batch norm
+and dropout stay in evaluation mode always: a pair must not depend on the rest of its batch.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from nmt.config import ModelConfig
+from nmt.errors import UserError
+from nmt.model.weights import PACKAGE_BACKBONE, hub_error, load_weights, require_hub
+
+_INITIAL_SEED = 0
+"""Of random weights: the same net every time, whatever the training seed."""
+
+
+class BackboneMaps(NamedTuple):
+    """What a backbone gives for a batch of images, all float32."""
+
+    first_BCHW: Tensor
+    second_BCHW: Tensor
+    global_BG: Tensor
+
+
+class Backbone(nn.Module):
+    """A timm net (`net`) whose forward gives two feature maps and a global feature."""
+
+    def __init__(
+        self,
+        net: nn.Module,
+        read: Callable[[Any, Tensor], BackboneMaps],
+        *,
+        channels: tuple[int, int],
+        global_channels: int,
+    ) -> None:
+        super().__init__()
+        self.net = net.to(memory_format=torch.channels_last)  # convolutions on a CPU take half the time
+        self._read = read
+        self.channels = channels
+        """channels of the first and the second map"""
+        self.global_channels = global_channels
+        config: Any = net.pretrained_cfg
+        for name in ("mean", "std"):
+            values_3 = torch.tensor(config[name], dtype=torch.float32)
+            self.register_buffer(name, 255 * values_3[:, None, None], persistent=False)
+        self.mean: Tensor
+        self.std: Tensor
+        self.eval()
+
+    def forward(self, images_B3HW: Tensor) -> BackboneMaps:
+        """Maps (B, C, h, w) and global feature (B, G) of uint8 images (B, 3, H, W) of the size it was built for."""
+        x_B3HW = (images_B3HW.float() - self.mean) / self.std
+        maps = self._read(self.net, x_B3HW)
+        return BackboneMaps(*(value.float() for value in maps))
+
+    def train(self, mode: bool = True) -> Backbone:
+        """Stays in evaluation mode: see the module's first lines."""
+        return super().train(False)
+
+
+def build_backbone(model: ModelConfig, image_size: int) -> Backbone:
+    """The backbone `model` names, with its weights, for images of `image_size` pixels; on the CPU.
+
+    The random state of the caller is left as it was. Raises UserError for an unknown name, a model without two levels,
+    an image size it cannot take, and weights that are missing or do not fit.
+    """
+    name = backbone_name(model)
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(_INITIAL_SEED)
+        net = _create(name, image_size, pretrained=model.weights == "hub")
+    read = _reader(net)
+    if model.weights not in ("hub", "random"):
+        load_weights(net, model, name=name)
+    maps = _try_out(net.eval(), read, name, image_size)
+    return Backbone(
+        net,
+        read,
+        channels=(maps.first_BCHW.shape[1], maps.second_BCHW.shape[1]),
+        global_channels=maps.global_BG.shape[1],
+    )
+
+
+def backbone_name(model: ModelConfig) -> str:
+    """timm's name of `model.backbone`; raises UserError with the nearest names.
+
+    The package's weights are those of timm's tf_efficientnet_lite0 (SAME padding), so `efficientnet_lite0` means that
+    one with them; timm's own efficientnet_lite0 pads otherwise.
+    """
+    import timm
+
+    name = model.backbone
+    if name == "efficientnet_lite0" and model.weights == "package":
+        return PACKAGE_BACKBONE
+    try:
+        known = timm.is_model(name) and timm.get_pretrained_cfg(name) is not None
+    except (RuntimeError, ValueError):  # a known name with an unknown tag or source
+        known = False
+    if not known:
+        close = difflib.get_close_matches(name, timm.list_models() + timm.list_pretrained(), n=3, cutoff=0.5)
+        hint = f"nearest: {', '.join(close)}" if close else "timm.list_models() lists them"
+        raise UserError(f"model.backbone: timm has no model {name!r}; {hint}")
+    return name
+
+
+def _create(name: str, image_size: int, *, pretrained: bool) -> nn.Module:
+    """The timm net without its classifier. Models of a fixed input size are made for `image_size`."""
+    import timm
+
+    options: dict[str, Any] = {"num_classes": 0}
+    config = timm.get_pretrained_cfg(name)
+    if config is not None and config.fixed_input_size:
+        options["img_size"] = image_size
+    if pretrained:
+        require_hub(name)
+    try:
+        return timm.create_model(name, pretrained=pretrained, **options)
+    except (AssertionError, ValueError) as error:
+        raise _unsuitable(name, image_size, error) from error
+    except (OSError, RuntimeError) as error:
+        if not pretrained:
+            raise
+        raise hub_error(name, str(error).partition("\n")[0]) from error
+
+
+def _reader(net: nn.Module) -> Callable[[Any, Tensor], BackboneMaps]:
+    """How to read two maps and a global feature from `net`; takes off what is then never read."""
+    from timm.models.swin_transformer_v2 import SwinTransformerV2
+    from timm.models.vgg import VGG
+
+    if isinstance(net, SwinTransformerV2):
+        return _read_swinv2
+    if isinstance(net, VGG):
+        net.pre_logits = nn.Identity()  # type: ignore[assignment]  # 120 M parameters of the classifier
+        return _read_vgg
+    return _read_any
+
+
+def _read_swinv2(net: Any, x_B3HW: Tensor) -> BackboneMaps:
+    """As published: the input and the output of the last stage's blocks, both through the final norm, and its mean."""
+    x_BHWC = net.patch_embed(x_B3HW)
+    *stages, last = net.layers
+    for stage in stages:
+        x_BHWC = stage(x_BHWC)
+    x_BHWC = last.downsample(x_BHWC)
+    first_BHWC = net.norm(x_BHWC)
+    for block in last.blocks:
+        x_BHWC = block(x_BHWC)
+    second_BHWC = net.norm(x_BHWC)
+    return BackboneMaps(first_BHWC.permute(0, 3, 1, 2), second_BHWC.permute(0, 3, 1, 2), second_BHWC.mean(dim=(1, 2)))
+
+
+def _read_vgg(net: Any, x_BCHW: Tensor) -> BackboneMaps:
+    """relu4_2 and relu5_1; global: the maximum of the last map, unit norm."""
+    levels = []
+    num_pools = num_relus = 0
+    for layer in net.features:
+        x_BCHW = layer(x_BCHW)
+        if isinstance(layer, nn.MaxPool2d):
+            num_pools, num_relus = num_pools + 1, 0
+        elif isinstance(layer, nn.ReLU):
+            num_relus += 1
+            if (num_pools, num_relus) in ((3, 2), (4, 1)):
+                levels.append(x_BCHW)
+    first_BCHW, second_BCHW = levels
+    return BackboneMaps(first_BCHW, second_BCHW, F.normalize(x_BCHW.amax(dim=(2, 3)), dim=1))
+
+
+def _read_any(net: Any, x_B3HW: Tensor) -> BackboneMaps:
+    """timm's own two levels, final norm applied where it fits; global: what the classifier would read, unit norm."""
+    final, (first_BCHW, second_BCHW) = net.forward_intermediates(x_B3HW, indices=_levels(net), norm=True)
+    return BackboneMaps(first_BCHW, second_BCHW, F.normalize(net.forward_head(final, pre_logits=True), dim=1))
+
+
+def _levels(net: Any) -> list[int]:
+    """The last two levels; in a plain ViT, whose blocks are all of one size, the block at three quarters and the last.
+
+    Two blocks in a row would say nearly the same.
+    """
+    depth = len(net.feature_info)
+    plain = len({level["reduction"] for level in net.feature_info}) == 1
+    return [3 * depth // 4 - 1 if plain else depth - 2, depth - 1]
+
+
+def _try_out(net: nn.Module, read: Callable[[Any, Tensor], BackboneMaps], name: str, image_size: int) -> BackboneMaps:
+    """The maps of one blank image: their widths, and proof that `image_size` suits the model and it has two levels."""
+    try:
+        with torch.no_grad():
+            maps = read(net, torch.zeros(1, 3, image_size, image_size))
+    except (RuntimeError, AssertionError, ValueError, AttributeError, TypeError, IndexError) as error:
+        raise _unsuitable(name, image_size, error) from error
+    if [value.ndim for value in maps] != [4, 4, 2]:
+        raise UserError(f"model.backbone={name} gives no two feature maps and a global feature; use another timm model")
+    return maps
+
+
+def _unsuitable(name: str, image_size: int, error: Exception) -> UserError:
+    reason = str(error).partition("\n")[0]
+    return UserError(f"model.backbone={name} gives no two feature levels for data.image_size={image_size} ({reason})")

