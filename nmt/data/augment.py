@@ -1,8 +1,8 @@
 """Augmentation of a training pair in images mode: random erasing, CutMix and MixUp on uint8 images.
 
-As published, apart from its faults: a mixed image stays uint8 (the published code fed it unscaled), and another image is
-decoded only when one is mixed in. Erasing and CutMix cut the source; what they cover is dropped from both images. A cut
-that would leave fewer than two keypoints is not made.
+As published, apart from its faults: a mixed image stays uint8 (the published code fed it unscaled), and another image
+is decoded only when one is mixed in. Erasing and CutMix cut the source; what they cover is dropped from both images.
+A cut that would leave fewer than two keypoints is not made.
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ def erasing_boxes(rng: np.random.Generator, size: int) -> list[Box]:
 
 
 def cutmix_box(rng: np.random.Generator, size: int) -> Box:
-    """A square of side sqrt(1 - Beta(1, 1)), at most 0.3, of the image's, about a random centre, clipped to the image."""
+    """A square about a random centre, clipped to the image: sqrt(1 - Beta(1, 1)) of its side, at most 0.3."""
     half = int(size * min(np.sqrt(1 - rng.random()), CUTMIX_MAX_SIDE)) // 2
     x, y = (int(c) for c in rng.integers(0, size, 2))
     return max(x - half, 0), max(y - half, 0), min(x + half, size), min(y + half, size)

@@ -1,8 +1,8 @@
 """Tables of frozen backbone features at the keypoints: `data/NAME/features/BACKBONE-SIZE-WEIGHTS.arrow`.
 
-Rows in the order of objects.arrow (nmt/data/store.py); columns `nodes` list<float16> (N * C: both channel-normalised maps
-read at the N keypoints) and `global` list<float32> (G). The metadata, JSON under the key `nmt`, names the backbone, its
-weights and the data set the features were made from.
+Rows in the order of objects.arrow (nmt/data/store.py); columns `nodes` list<float16> (N * C: both channel-normalised
+maps read at the N keypoints) and `global` list<float32> (G). The metadata, JSON under the key `nmt`, names the
+backbone, its weights and the data set the features were made from.
 """
 
 from __future__ import annotations
@@ -98,7 +98,7 @@ def add_features(directory: Path, model: ModelConfig, *, progress: bool = False)
 
 def _is_current(path: Path, store: ObjectStore) -> bool:
     try:
-        return FeatureTable(path, remedy="").info["data_set"] == store.info.identity
+        return bool(FeatureTable(path, remedy="").info["data_set"] == store.info.identity)
     except UserError:
         return False
 
@@ -111,7 +111,7 @@ def _write_features(path: Path, store: ObjectStore, model: ModelConfig, *, progr
 
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     backbone = build_backbone(model, store.info.image_size)
-    backbone = backbone.to(device=device, memory_format=torch.channels_last).eval()
+    backbone = backbone.to(device).to(memory_format=torch.channels_last).eval()
     info = {
         "version": SCHEMA_VERSION,
         "backbone": model.backbone,

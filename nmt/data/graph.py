@@ -34,4 +34,5 @@ def _triangulate(points_N2: np.ndarray) -> np.ndarray | None:
 def edge_attributes(points_N2: np.ndarray, edges_2E: np.ndarray, size: int) -> np.ndarray:
     """(E, 2) float32 in [0, 1]: 0.5 + 0.5 (p_from - p_to) / size, for points inside a square of side `size`."""
     offset_E2 = points_N2[edges_2E[0]] - points_N2[edges_2E[1]]
-    return np.float32(0.5) + offset_E2 * np.float32(0.5 / size)
+    attributes_E2: np.ndarray = np.float32(0.5) + offset_E2 * np.float32(0.5 / size)
+    return attributes_E2

@@ -44,8 +44,8 @@ def train_batches(
 ) -> Iterator[PairBatch]:
     """The batches of steps first_step, first_step + 1, ... of an epoch for one rank.
 
-    Step s takes the indices from s * pairs_per_step on, rank r every world_size-th of them from the r-th. The pairs do not
-    depend on `workers`.
+    Step s takes the indices from s * pairs_per_step on, rank r every world_size-th of them from the r-th. The pairs do
+    not depend on `workers`.
 
     Args:
         num_steps: how many batches.

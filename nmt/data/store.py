@@ -120,6 +120,11 @@ def prepare_command(name: str, *, features: str | None = None) -> str:
     return f"python run.py --prepare {name}{raw}" + (f" --features {features}" if features else "")
 
 
+def stable_hash(text: str) -> int:
+    """A number from a text, the same on every machine and in every run; for splits and seeds."""
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8])
+
+
 @contextlib.contextmanager
 def atomic_output(path: Path) -> Iterator[Path]:
     """A path beside `path` to write to: renamed to `path` at the end, removed on any error.
@@ -280,8 +285,8 @@ class RaggedColumn:
 class ObjectStore:
     """A prepared data set, open for reading; rows are numbered from 0.
 
-    The arrays that `keypoints`, `points`, `edges` and (raw coding) `image` return are read-only views of the mapped file.
-    Pickling carries the folder alone, so worker processes map the same pages.
+    The arrays that `keypoints`, `points`, `edges` and (raw coding) `image` return are read-only views of the mapped
+    file. Pickling carries the folder alone, so worker processes map the same pages.
     """
 
     def __init__(self, directory: Path) -> None:
@@ -340,4 +345,4 @@ class ObjectStore:
         data = self._image[row]
         if self.info.image_coding == "raw":
             return data.reshape(self.info.image_size, self.info.image_size, 3)
-        return np.asarray(Image.open(io.BytesIO(data)))
+        return np.asarray(Image.open(io.BytesIO(data.tobytes())))

@@ -1,8 +1,8 @@
 """The pair stream: which objects meet, which of their keypoints, in which order, as padded batches.
 
-A training pair is a pure function of (data set, seed, epoch, index): it is drawn from a Philox generator whose key is the
-seed and whose counter is (epoch, index), so it does not matter which process draws it, in which order, or after which
-restart. Letters as in nmt/batch.py; ids are indices into the category's keypoint names.
+A training pair is a pure function of (data set, seed, epoch, index): it is drawn from a Philox generator whose key is
+the seed and whose counter is (epoch, index), so it does not matter which process draws it, in which order, or after
+which restart. Letters as in nmt/batch.py; ids are indices into the category's keypoint names.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class PairIds:
 
     @property
     def match_N(self) -> np.ndarray:
-        """For each source keypoint the position of the same keypoint in the target."""
+        """(N,) int64: for each source keypoint the position of the same keypoint in the target."""
         match_N = np.empty(len(self.keypoints0), np.int64)
         match_N[self.keypoints0.argsort()] = self.keypoints1.argsort()
         return match_N
@@ -302,4 +302,5 @@ def graph(store: ObjectStore, row: int, order: np.ndarray) -> np.ndarray:
     points_N2 = store.points(row)
     complete = len(order) == len(points_N2)
     edges_2E = store.edges(row) if complete else delaunay_edges(points_N2[order[by_position]])
-    return by_position[edges_2E]
+    numbered_2E: np.ndarray = by_position[edges_2E]
+    return numbered_2E

@@ -1,4 +1,4 @@
-"""Fixtures over the small data set of toy_data.py."""
+"""A small data set made on the spot, shared by the tests of the data path."""
 
 from __future__ import annotations
 
@@ -9,17 +9,65 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pytest
-from toy_data import toy_objects, write_toy
 
 from nmt.data.features import _SCHEMA as FEATURES_SCHEMA
 from nmt.data.features import FeatureTable
-from nmt.data.store import METADATA_KEY, SCHEMA_VERSION, ObjectStore
+from nmt.data.store import (
+    METADATA_KEY,
+    OBJECTS_FILE,
+    SCHEMA_VERSION,
+    SPLITS,
+    ObjectStore,
+    ObjectWriter,
+    RawObject,
+    StoreInfo,
+)
+
+TOY_NAMES = {"chair": [f"c{k}" for k in range(10)], "plane": [f"p{k}" for k in range(8)]}
+TOY_SIZE = 64
+
+
+def _objects(*, views: int = 1) -> list[RawObject]:
+    """30 photographs a category, 20 train, 5 val, 5 test; 6 to all keypoints each."""
+    rng = np.random.default_rng(0)
+    objects = []
+    for category, names in TOY_NAMES.items():
+        for k in range(30):
+            for view in range(views):
+                num = int(rng.integers(6, len(names) + 1))
+                points = {names[i]: tuple(rng.random(2) * TOY_SIZE) for i in rng.permutation(len(names))[:num]}
+                image = rng.integers(0, 256, (TOY_SIZE, TOY_SIZE, 3), dtype=np.uint8)
+                photo = f"{category}/{k}"
+                split = SPLITS[0 if k < 20 else 1 if k < 25 else 2]
+                objects.append(RawObject(f"{photo}@{view}", category, split, photo, image, points))
+    return objects
+
+
+def _write(directory: Path, objects: list[RawObject], *, image_coding: str = "raw") -> ObjectStore:
+    directory.mkdir(parents=True, exist_ok=True)
+    writer = ObjectWriter(directory / OBJECTS_FILE, TOY_NAMES, image_size=TOY_SIZE, image_coding=image_coding)
+    for raw in objects:
+        writer.add(raw)
+    info = StoreInfo(
+        name="toy",
+        keypoint_names=TOY_NAMES,
+        image_size=TOY_SIZE,
+        image_coding=image_coding,
+        options={},
+        seed=0,
+        fingerprint="0",
+        counts=writer.counts,
+        left_out={},
+    )
+    writer.finish(info)
+    writer.close()
+    return ObjectStore.open(directory)
 
 
 @pytest.fixture(scope="session")
 def toy_store(tmp_path_factory: pytest.TempPathFactory) -> ObjectStore:
     """Raw coding, two views a photograph."""
-    return write_toy(tmp_path_factory.mktemp("toy"), toy_objects(views=2))
+    return _write(tmp_path_factory.mktemp("toy"), _objects(views=2))
 
 
 @pytest.fixture(scope="session")
@@ -43,4 +91,10 @@ def toy_features(toy_store: ObjectStore) -> FeatureTable:
 @pytest.fixture
 def make_store(tmp_path: Path) -> Callable[..., ObjectStore]:
     """make_store(objects, image_coding=...) writes and opens a data set of its own."""
-    return lambda objects, **options: write_toy(tmp_path / "toy", objects, **options)
+    return lambda objects, **options: _write(tmp_path / "toy", objects, **options)
+
+
+@pytest.fixture
+def toy_objects() -> Callable[..., list[RawObject]]:
+    """toy_objects(views=...): the objects themselves."""
+    return _objects

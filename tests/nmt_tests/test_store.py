@@ -3,19 +3,18 @@ import pickle
 import numpy as np
 import pyarrow as pa
 import pytest
-from toy_data import TOY_NAMES, TOY_SIZE, toy_objects
 
 from nmt.data.graph import delaunay_edges
 from nmt.data.store import OBJECTS_FILE, SPLITS, ObjectStore, RawObject, StoreInfo, atomic_output
 from nmt.errors import UserError
 
 
-def test_every_object_comes_back_exactly(make_store):
+def test_every_object_comes_back_exactly(make_store, toy_objects):
     objects = toy_objects()
     store = make_store(objects)
     assert len(store) == len(objects)
     for row, raw in enumerate(objects):
-        names = TOY_NAMES[raw.category]
+        names = store.info.keypoint_names[raw.category]
         assert store.id(row) == raw.id
         assert store.info.categories[store.category[row]] == raw.category and SPLITS[store.split[row]] == raw.split
         np.testing.assert_array_equal(store.image(row), raw.image)
@@ -26,16 +25,15 @@ def test_every_object_comes_back_exactly(make_store):
 
 
 def test_jpeg_coding_keeps_a_smooth_image_within_three_grey_levels(make_store):
-    ramp = np.linspace(0, 255, TOY_SIZE).astype(np.uint8)
-    image = np.stack(
-        [np.tile(ramp, (TOY_SIZE, 1)), np.tile(ramp[:, None], TOY_SIZE), np.full((TOY_SIZE, TOY_SIZE), 99)], -1
-    )
+    size = 64
+    ramp = np.linspace(0, 255, size).astype(np.uint8)
+    image = np.stack([np.tile(ramp, (size, 1)), np.tile(ramp[:, None], size), np.full((size, size), 99)], -1)
     raw = RawObject("a", "chair", "train", "a", image.astype(np.uint8), {"c0": (0.0, 0.0), "c1": (9.0, 9.0)})
     store = make_store([raw], image_coding="jpeg")
     assert np.abs(store.image(0).astype(int) - image).max() <= 3
 
 
-def test_rows_of_many_record_batches_are_found(make_store, monkeypatch):
+def test_rows_of_many_record_batches_are_found(make_store, monkeypatch, toy_objects):
     monkeypatch.setattr("nmt.data.store._BATCH_ROWS", 7)
     store = make_store(toy_objects())
     with pa.memory_map(str(store.directory / OBJECTS_FILE)) as file:
@@ -56,7 +54,7 @@ def test_rows_are_grouped_by_split_and_category(toy_store):
             np.testing.assert_array_equal(rows, expected)
 
 
-def test_reading_copies_nothing_of_the_mapped_file(make_store):
+def test_reading_copies_nothing_of_the_mapped_file(make_store, toy_objects):
     store = make_store(toy_objects())
     before = pa.total_allocated_bytes()
     views = [f(row) for row in range(len(store)) for f in (store.image, store.points, store.keypoints, store.edges)]
@@ -70,7 +68,7 @@ def test_pickle_carries_the_folder_alone(toy_store):
     np.testing.assert_array_equal(pickle.loads(data).image(3), toy_store.image(3))
 
 
-def test_identity_changes_with_the_content(toy_store, make_store):
+def test_identity_changes_with_the_content(toy_store, make_store, toy_objects):
     assert make_store(toy_objects()).info.identity != toy_store.info.identity
     assert ObjectStore.open(toy_store.directory).info.identity == toy_store.info.identity
 
@@ -96,7 +94,7 @@ def test_a_damaged_file_is_one_line(tmp_path, content):
         ObjectStore.open(tmp_path)
 
 
-def test_a_truncated_file_is_one_line(make_store):
+def test_a_truncated_file_is_one_line(make_store, toy_objects):
     path = make_store(toy_objects()).directory / OBJECTS_FILE
     path.write_bytes(path.read_bytes()[:-4000])
     with pytest.raises(UserError, match="not an Arrow file of this project"):
@@ -111,14 +109,19 @@ def test_another_schema_version_is_named(tmp_path):
         ObjectStore.open(tmp_path)
 
 
+def fail_half_way(path):
+    with atomic_output(path) as partial:
+        partial.write_text("half")
+        _ = 1 / 0
+
+
 def test_output_is_renamed_at_the_end_and_removed_on_error(tmp_path):
     path = tmp_path / "file"
     with atomic_output(path) as partial:
         partial.write_text("new")
         assert not path.exists()
-    with pytest.raises(ZeroDivisionError), atomic_output(path) as partial:
-        partial.write_text("half")
-        _ = 1 / 0
+    with pytest.raises(ZeroDivisionError):
+        fail_half_way(path)
     assert path.read_text() == "new" and list(tmp_path.iterdir()) == [path]
 
 

@@ -4,7 +4,6 @@ from collections import Counter
 import numpy as np
 import pytest
 import torch
-from toy_data import toy_objects
 from hypothesis import HealthCheck, given, settings, strategies
 
 from nmt.batch import PairBatch
@@ -76,7 +75,7 @@ def test_both_sides_are_shuffled(stream):
         assert in_order < 5
 
 
-def test_categories_are_drawn_equally_whatever_their_size(make_store):
+def test_categories_are_drawn_equally_whatever_their_size(make_store, toy_objects):
     objects = [o for o in toy_objects() if o.category == "chair" or int(o.photo.split("/")[1]) % 5 == 0]
     sampler = PairSampler(make_store(objects), "train")
     drawn = Counter(sampler.draw(generator(0, 0, 0, k)).category for k in range(1000))
@@ -188,14 +187,14 @@ def test_another_image_size_names_both_sizes(toy_store):
         PairStream(toy_store, dataclasses.replace(IMAGES, image_size=128), split="train", seed=0)
 
 
-def test_a_category_of_one_photograph_cannot_pair(make_store):
+def test_a_category_of_one_photograph_cannot_pair(make_store, toy_objects):
     objects = [o for o in toy_objects(views=2) if o.category == "chair" or o.photo == "plane/0"]
     store: ObjectStore = make_store(objects)
     with pytest.raises(UserError, match="category plane has one photograph in train"):
         PairSampler(store, "train")
 
 
-def test_objects_without_common_keypoints_cannot_pair(make_store):
+def test_objects_without_common_keypoints_cannot_pair(make_store, toy_objects):
     objects = [o for o in toy_objects() if o.photo in ("chair/0", "chair/1")]
     objects = [
         dataclasses.replace(o, points={f"c{5 * k + i}": (10.0 * i, 5.0) for i in range(3)})

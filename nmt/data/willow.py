@@ -1,0 +1,190 @@
+"""Reader of WILLOW-ObjectClass: a folder a category, each photograph IMAGE.png or .jpg with IMAGE.mat, ten keypoints.
+
+Two data sets come of it. `willow` is the published one: the whole photograph, resized to the square input. There every
+object is upright and faces the same way, so positions alone give the answer. `willow_rotated` asks for more: ten views
+a photograph, turned by any angle, mirrored or not, moved and scaled, the keypoints with it.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import scipy.io
+from PIL import Image
+
+from nmt.data.store import MIN_KEYPOINTS, SPLITS, RawObject, stable_hash
+from nmt.errors import UserError
+
+NUM_KEYPOINTS = 10
+VIEWS = 10
+SCALE = (0.75, 1.1)
+"""of a rotated view"""
+SHIFT = 0.08
+"""largest shift of a rotated view, in sides, each way"""
+
+FULL_CATEGORY = 40
+"""photographs of a category from which on it is split as published"""
+FULL_TRAIN, FULL_VAL_SHARE = 20, 0.1
+
+DAMAGED = {"Face/image_0160"}
+"""photographs whose annotation is wrong as published; always left out"""
+
+_IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg")
+
+
+def raw_files(raw: Path) -> list[Path]:
+    """Every file the data set is read from, sorted. Raises UserError when there is none."""
+    files = [f for a in _annotations(raw) for f in (a, *(a.with_suffix(s) for s in _IMAGE_SUFFIXES)) if f.is_file()]
+    return sorted(files)
+
+
+def keypoint_names(raw: Path) -> dict[str, list[str]]:
+    """The categories in `raw` and the names of their keypoints, which WILLOW only numbers."""
+    categories = sorted({annotation.parent.name for annotation in _annotations(raw)})
+    return {category: [f"point{k}" for k in range(NUM_KEYPOINTS)] for category in categories}
+
+
+def read(
+    raw: Path, *, size: int, rotated: bool, skip_bad: bool, seed: int, left_out: Counter[str]
+) -> Iterator[RawObject]:
+    """Every object, or every view of it, by category and name.
+
+    Args:
+        raw: the folder WILLOW-ObjectClass, or the one it lies in.
+        size: side of the square image.
+        rotated: ten rotated views a photograph instead of the photograph.
+        skip_bad: leave unreadable images and annotations out instead of raising UserError.
+        seed: of the rotated views.
+        left_out: counts by reason what is left out.
+    """
+    by_category: dict[str, list[Path]] = {}
+    for annotation in _annotations(raw):
+        by_category.setdefault(annotation.parent.name, []).append(annotation)
+    for category, in_category in by_category.items():
+        splits = split_photographs([a.stem for a in in_category], category)
+        for annotation in in_category:
+            if f"{category}/{annotation.stem}" in DAMAGED:
+                left_out["known to be damaged"] += 1
+                continue
+            try:
+                image, points = _read_image(annotation), _read_points(annotation)
+            except UserError:
+                if not skip_bad:
+                    raise
+                left_out["unreadable"] += 1
+                continue
+            photo = f"{category}/{annotation.stem}"
+            yield from _objects(
+                photo, splits[annotation.stem], image, points, size, seed if rotated else None, left_out
+            )
+
+
+def split_photographs(names: list[str], category: str) -> dict[str, str]:
+    """Photograph -> split. No photograph is in two splits, and each split has two or more from ten photographs on.
+
+    The full data set is split as published, the first twenty by name for training, less the tenth of them (two) with
+    the smallest hash for validation, the others for the test. Smaller copies would have no test photographs left: they
+    are split 50 / 25 / 25 % by hash.
+    """
+    by_hash = sorted(names, key=lambda name: stable_hash(f"{category}/{name}"))
+    if len(names) < FULL_CATEGORY:
+        num_train = len(names) // 2
+        num_val = (len(names) - num_train) // 2
+        parts = (by_hash[:num_train], by_hash[num_train : num_train + num_val], by_hash[num_train + num_val :])
+    else:
+        first = set(sorted(names)[:FULL_TRAIN])
+        chosen = [name for name in by_hash if name in first]
+        num_val = round(FULL_VAL_SHARE * FULL_TRAIN)
+        parts = (chosen[num_val:], chosen[:num_val], [name for name in names if name not in first])
+    return {name: split for split, part in zip(SPLITS, parts, strict=True) for name in part}
+
+
+def _annotations(raw: Path) -> list[Path]:
+    """The .mat files, by category and name."""
+    for folder in (raw, raw / "WILLOW-ObjectClass"):
+        found = sorted(folder.glob("*/*.mat"))
+        if found:
+            return found
+    state = "is empty or not WILLOW-ObjectClass" if raw.is_dir() else "is not there"
+    raise UserError(f"{raw}: {state}; looked for Car/*.mat, Duck/*.mat, ... beside Car/*.png, in it and below")
+
+
+def _read_points(annotation: Path) -> np.ndarray:
+    """(10, 2) float pixels of the photograph."""
+    try:
+        coordinates = scipy.io.loadmat(str(annotation), variable_names=["pts_coord"])["pts_coord"]
+    except KeyError:
+        raise UserError(f"{annotation}: no variable pts_coord") from None
+    except Exception as error:  # scipy raises whatever the damaged bytes lead it to
+        raise UserError(f"{annotation}: not a readable .mat file ({error or type(error).__name__})") from error
+    if coordinates.shape != (2, NUM_KEYPOINTS) or coordinates.dtype.kind not in "iuf":
+        raise UserError(f"{annotation}: pts_coord must be 2 x {NUM_KEYPOINTS} numbers, but is {coordinates.shape}")
+    if not np.isfinite(coordinates).all():
+        raise UserError(f"{annotation}: pts_coord must be finite, but holds NaN or infinity")
+    points_N2: np.ndarray = coordinates.T.astype(np.float64)
+    return points_N2
+
+
+def _read_image(annotation: Path) -> Image.Image:
+    paths = [annotation.with_suffix(suffix) for suffix in _IMAGE_SUFFIXES]
+    path = next((p for p in paths if p.is_file()), None)
+    if path is None:
+        raise UserError(f"{annotation}: its image {paths[0].name} is not there")
+    try:
+        return Image.open(path).convert("RGB")
+    except Exception as error:  # Pillow raises OSError, SyntaxError, ValueError and more for damaged files
+        raise UserError(f"{path}: not a readable image ({error})") from error
+
+
+def _objects(
+    photo: str,
+    split: str,
+    image: Image.Image,
+    points_N2: np.ndarray,
+    size: int,
+    seed: int | None,
+    left_out: Counter[str],
+) -> Iterator[RawObject]:
+    """The photograph itself (no seed), or its rotated views."""
+    category = photo.split("/")[0]
+    square = image.resize((size, size), Image.Resampling.BICUBIC)
+    points_N2 = points_N2 * (size / np.array(image.size))
+    for view in range(1 if seed is None else VIEWS):
+        view_id, turned, turned_N2 = photo, square, points_N2
+        if seed is not None:
+            view_id = f"{photo}@{view}"
+            turned, turned_N2 = rotated_view(square, points_N2, np.random.default_rng([seed, stable_hash(view_id)]))
+        inside = {
+            f"point{k}": (x, y) for k, (x, y) in enumerate(turned_N2.tolist()) if 0 <= x <= size and 0 <= y <= size
+        }
+        if len(inside) >= MIN_KEYPOINTS:
+            yield RawObject(view_id, category, split, photo, np.asarray(turned), inside)
+        else:
+            left_out[f"fewer than {MIN_KEYPOINTS} keypoints"] += 1
+
+
+def rotated_view(
+    square: Image.Image, points_N2: np.ndarray, rng: np.random.Generator
+) -> tuple[Image.Image, np.ndarray]:
+    """The square image and its keypoints turned, mirrored half of the time, scaled and moved about its centre.
+
+    What comes into sight beyond the image has the image's mean colour. Keypoints may leave the square.
+    """
+    size = square.width
+    angle, scale = rng.uniform(-np.pi, np.pi), rng.uniform(*SCALE)
+    mirror = -1.0 if rng.random() < 0.5 else 1.0
+    shift_2 = rng.uniform(-SHIFT, SHIFT, 2) * size
+    cos, sin = scale * np.cos(angle), scale * np.sin(angle)
+    linear_22 = np.array([[cos, -sin], [sin, cos]]) @ np.diag([mirror, 1.0])
+    centre_2 = np.full(2, size / 2)
+    offset_2 = centre_2 + shift_2 - linear_22 @ centre_2
+    back_22 = np.linalg.inv(linear_22)  # Pillow asks where each pixel of the view comes from
+    back_23 = np.column_stack([back_22, -back_22 @ offset_2])
+    fill = tuple(int(c) for c in np.asarray(square).mean((0, 1)).round())
+    view = square.transform(
+        square.size, Image.Transform.AFFINE, back_23.ravel().tolist(), Image.Resampling.BICUBIC, fillcolor=fill
+    )
+    return view, points_N2 @ linear_22.T + offset_2
