@@ -1,0 +1,83 @@
+"""A tiny data set whose stored features tell its keypoints apart, and a search over it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from nmt.config import ModelConfig
+from nmt.data.features import features_path
+from nmt.data.store import METADATA_KEY, SCHEMA_VERSION, ObjectStore, ObjectWriter, RawObject, StoreInfo
+
+SIZE, CHANNELS, GLOBAL = 32, 16, 8
+NAMES = {category: [f"{category}{k}" for k in range(6)] for category in ("cup", "fish")}
+MODEL = ModelConfig(backbone="tiny", weights="random")
+
+SPACE = """
+description = "a tiny search"
+
+[base]
+data = { name = "tiny", mode = "features", image_size = 32, pairs_per_step = 4, eval_pairs = 40 }
+model = { backbone = "tiny", weights = "random", d_model = 16, heads = 2, decoder_layers = 1, mlp_multiplier = 2.0 }
+optim = { lr = 1e-4, milestones = [] }
+train = { epochs = 4, steps_per_epoch = 4 }
+
+[space]
+"optim.lr" = { low = 1e-5, high = 1e-1, log = true }
+"loss.layer_weighting" = { values = ["flat", "linear"] }
+"decode.epsilon" = { values = [0.01, 0.035, 0.2] }
+
+[search]
+trials = 5
+"""
+
+
+@pytest.fixture(scope="session")
+def tiny_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """data/tiny: two categories of six keypoints, with features that are noisy one-hot codes of them."""
+    directory = tmp_path_factory.mktemp("data") / "tiny"
+    directory.mkdir()
+    rng = np.random.default_rng(0)
+    writer = ObjectWriter(directory / "objects.arrow", NAMES, image_size=SIZE, image_coding="raw")
+    for number in range(48):
+        category = ("cup", "fish")[number % 2]
+        split = ("train", "val", "test")[number // 2 % 3]
+        points = {name: tuple(rng.uniform(2, 30, 2).tolist()) for name in NAMES[category]}
+        image = rng.integers(0, 255, (SIZE, SIZE, 3), dtype=np.uint8)
+        writer.add(RawObject(f"{category}/{number}", category, split, str(number), image, points))
+    info = StoreInfo(
+        name="tiny", keypoint_names=NAMES, image_size=SIZE, image_coding="raw", options={}, seed=0, fingerprint="tiny",
+        counts=writer.counts, left_out={},
+    )  # fmt: skip
+    writer.finish(info)
+    writer.close()
+    _write_features(directory, rng)
+    return directory
+
+
+def _write_features(directory: Path, rng: np.random.Generator) -> None:
+    store, path = ObjectStore.open(directory), features_path(directory, MODEL, SIZE)
+    path.parent.mkdir()
+    info = {"version": SCHEMA_VERSION, "channels": CHANNELS, "global_channels": GLOBAL, "data_set": store.info.identity}
+    schema = pa.schema([("nodes", pa.list_(pa.float16())), ("global", pa.list_(pa.float32()))])
+    schema = schema.with_metadata({METADATA_KEY: json.dumps(info).encode()})
+    rows = []
+    for row in range(len(store)):
+        nodes_NC = np.eye(CHANNELS)[store.keypoints(row)] + rng.normal(0, 0.25, (6, CHANNELS))
+        rows.append(
+            {"nodes": nodes_NC.astype(np.float16).ravel(), "global": rng.normal(size=GLOBAL).astype(np.float32)}
+        )
+    with pa.ipc.new_file(str(path), schema) as file:
+        file.write_batch(pa.RecordBatch.from_pylist(rows, schema=schema))
+
+
+@pytest.fixture
+def space_file(tmp_path: Path) -> Path:
+    """tiny.toml, the search SPACE."""
+    path = tmp_path / "tiny.toml"
+    path.write_text(SPACE)
+    return path

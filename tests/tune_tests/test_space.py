@@ -1,0 +1,168 @@
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from nmt.config import Config, to_flat
+from nmt.errors import UserError
+from tune.space import SPACES, load_space, recipe
+
+
+def edited(space_file: Path, old: str, new: str) -> Path:
+    text = space_file.read_text()
+    assert old in text
+    space_file.write_text(text.replace(old, new, 1))
+    return space_file
+
+
+LR = '"optim.lr" = { low = 1e-5, high = 1e-1, log = true }'
+
+
+def test_space_of_the_file_is_read_with_its_types(space_file: Path) -> None:
+    space = load_space(space_file)
+    assert space.name == "tiny" and space.base.train.epochs == 4 and space.search.trials == 5
+    assert [p.key for p in space.parameters] == ["optim.lr", "loss.layer_weighting"]
+    assert [p.key for p in space.sweep] == ["decode.epsilon"]
+    assert space.default_params == {"optim.lr": 1e-4, "loss.layer_weighting": "flat"}
+
+
+def test_decode_grid_begins_with_the_default_and_holds_each_setting_once(space_file: Path) -> None:
+    path = edited(space_file, "[search]", '"decode.sinkhorn_iterations" = { values = [1, 27] }\n[search]')
+    grid = load_space(path).decode_grid()
+    assert grid[0] == Config().decode and len(grid) == len(set(grid)) == 6
+
+
+def test_nested_and_dotted_keys_mean_the_same(space_file: Path) -> None:
+    dotted = load_space(space_file)
+    nested = load_space(edited(space_file, LR, "optim.lr = { low = 1e-5, high = 1e-1, log = true }"))
+    assert nested.parameters == dotted.parameters
+
+
+def test_overrides_change_the_default_configuration(space_file: Path) -> None:
+    assert load_space(space_file, {"optim.lr": 0.01}).default_params["optim.lr"] == 0.01
+
+
+def test_budget_can_be_changed_and_is_checked(space_file: Path) -> None:
+    space = load_space(space_file)
+    assert space.with_budget(trials=9, seed=3).search.trials == 9
+    with pytest.raises(UserError, match="trials must be an integer at least 1, but got 0"):
+        space.with_budget(trials=0)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("optim.lr", "optim.lrr", r"\[space\]: no configuration key 'optim.lrr'; did you mean 'optim.lr'\?"),
+        ("low = 1e-5", "low = 1", r"low must be below high, but got low = 1.0, high = 0.1"),
+        ("low = 1e-5", "low = 0", r"optim.lr low: optim.lr must be a number above 0 and at most 1, but got 0"),
+        ("high = 1e-1", "high = 5", r"optim.lr high: .* at most 1, but got 5"),
+        ("high = 1e-1", "hihg = 1e-1", r"\[space\] optim.lr: unknown key 'hihg'; did you mean 'high'\?"),
+        ("low = 1e-5, ", "", r"optim.lr: low is missing"),
+        ("log = true", "log = 1", r"log must be true or false, but got 1"),
+        (LR, '"optim.lr" = 0.1', r"optim.lr needs \{ low = .*but got 0.1"),
+        (LR, '"loss.layer" = { low = 0, high = 1, log = true }', r"a log range must begin above 0, but got low = 0.0"),
+        (LR, '"optim.lr" = { low = 1e-5, high = 1e-1, step = 0.03 }', r"do not meet high = 0.1; nearest: 0.09001"),
+        (LR, '"model.heads" = { low = 2, high = 4, step = 0.5 }', r"step must be a positive int, but got 0.5"),
+        (LR, '"optim.lr" = { low = 1e-5, high = 1e-1, log = true, step = 1e-5 }', r"a log range has no step"),
+        (LR, '"optim.lr" = { low = 1e-3, high = 1e-1 }', r"leaves out its default 0.0001 \(trial 0\)"),
+        (LR, '"optim.lr" = { values = [1e-4] }', r"at least two, but got \[0.0001\]"),
+        (LR, '"optim.lr" = { values = [1e-4, 1e-4] }', r"the same value twice"),
+        (LR, '"model.spline_backend" = { low = 0, high = 1 }', r"one of matmul, torch_spline_conv: give values"),
+        (LR, '"train.compile" = { low = 0, high = 1 }', r"true or false: give values"),
+        (LR, '"train.seed" = { low = 0, high = 9 }', r"train.seed cannot be searched: a lucky seed"),
+        (LR, '"model.heads" = { values = [2, 3] }', r"d_model must be a multiple of model.heads.*d_model=16, heads=3"),
+        (LR, '"model.d_model" = { low = 16, high = 20 }', r"d_model=17, heads=2"),
+        ('["flat", "linear"]', '["flat", "cubic"]', r'one of flat, linear, but got "cubic"'),
+        ("values = [0.01, 0.035, 0.2]", "low = 0.01, high = 0.2", r"read at inference.*give values"),
+        ("values = [0.01, 0.035, 0.2]", "values = [0.01, 0.2]", r"is 0.01, 0.2, which leaves out its default 0.035"),
+        ("trials = 5", "trails = 5", r"\[search\]: unknown key 'trails'; did you mean 'trials'\?"),
+        ("trials = 5", 'sampler = "tpee"', r'sampler must be one of tpe, random, grid, but got "tpee"'),
+        ("trials = 5", "grace_epochs = 5", r"grace_epochs = 5 is more than train.epochs = 4"),
+        ("trials = 5", 'sampler = "grid"', r"grid\" needs values or a step for optim.lr"),
+        ("[search]", "[resources]\ncpu = 2\n[search]", r"\[resources\]: unknown key 'cpu'; did you mean 'cpus'\?"),
+        ("[search]", "[resources]\nworkers = 0\n[search]", r"workers must be an integer at least 1"),
+        ("description", "descripton", r"unknown key 'descripton'; did you mean 'description'\?"),
+        ("steps_per_epoch = 4", 'steps_per_epoch = "4"', r"\[base\]: train.steps_per_epoch must be an integer"),
+        ("trials = 5", "trials = ", r"tiny.toml: not valid TOML: .*at line 16"),
+    ],
+)  # fmt: skip
+def test_mistake_in_the_file_is_named_with_its_place(space_file: Path, old: str, new: str, message: str) -> None:
+    with pytest.raises(UserError, match=message) as caught:
+        load_space(edited(space_file, old, new))
+    assert "tiny.toml" in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_space_without_free_parameter_is_refused(space_file: Path) -> None:
+    path = edited(edited(space_file, LR, ""), '"loss.layer_weighting" = { values = ["flat", "linear"] }', "")
+    with pytest.raises(UserError, match="no free parameter"):
+        load_space(path)
+
+
+def test_wrong_override_is_named_as_such(space_file: Path) -> None:
+    with pytest.raises(UserError, match="--set: no configuration key 'optim.rl'; did you mean 'optim.lr'"):
+        load_space(space_file, {"optim.rl": 1})
+
+
+def test_unknown_search_names_the_nearest() -> None:
+    with pytest.raises(UserError, match="no search named 'dmeo' in .*search_spaces; did you mean 'demo'"):
+        load_space("dmeo")
+
+
+def test_grid_holds_every_combination_with_the_default_first(space_file: Path) -> None:
+    edited(space_file, LR, '"model.decoder_layers" = { low = 1, high = 3 }')
+    space = load_space(edited(space_file, "trials = 5", 'sampler = "grid"'))
+    grid = space.grid()
+    assert space.search.trials == len(grid) == 6 and grid[0] == space.default_params
+    assert len({tuple(point.items()) for point in grid}) == 6
+
+
+def test_lists_are_searched_as_values(space_file: Path) -> None:
+    space = load_space(edited(space_file, LR, '"optim.milestones" = { values = [[], [2, 3]] }'))
+    parameter = space.parameters[0]
+    assert parameter.encode((2, 3)) == "[2, 3]" and parameter.decode("[2, 3]") == (2, 3)
+    assert space.configuration({"optim.milestones": (2, 3)}).optim.milestones == (2, 3)
+
+
+@given(low=st.integers(1, 50), steps=st.integers(1, 20), step=st.integers(1, 7))
+def test_every_choice_of_a_stepped_range_is_within_it(low: int, steps: int, step: int) -> None:
+    from tune.space import Parameter
+
+    parameter = Parameter(key="model.heads", type=int, low=low, high=low + steps * step, step=step)
+    choices = parameter.choices()
+    assert choices is not None and len(choices) == steps + 1 and choices[-1] == parameter.high
+    assert all(parameter.contains(c) for c in choices) and not parameter.contains(low - 1)
+
+
+@pytest.mark.parametrize("name", sorted(p.stem for p in SPACES.glob("*.toml")))
+def test_search_space_of_the_project_is_sound(name: str) -> None:
+    space = load_space(name)
+    assert space.name == name and space.description
+    assert json.loads(json.dumps(space.to_dict()))["search"]["trials"] >= 2
+    for point in (space.default_params, {p.key: (p.values or (p.low, p.high))[-1] for p in space.parameters}):
+        space.configuration(point)
+
+
+@pytest.mark.parametrize("name", ["voc", "spair"])
+def test_published_recipe_is_the_base_and_written_out(name: str) -> None:
+    flat, published = to_flat(recipe(name)), to_flat(Config())
+    differing = {key for key in flat if flat[key] != published[key]}
+    assert differing <= {"data.name", "data.pairs_per_step"}
+    text = (SPACES / f"{name}.toml").read_text()
+    assert all(key.rpartition(".")[2] in text for key in flat if not key.startswith("train.compile"))
+    searched = {p.key for p in (*load_space(name).parameters, *load_space(name).sweep)}
+    assert {
+        "loss.temperature", "loss.hyperspherical", "loss.layer", "loss.layer_weighting", "model.decoder_layers",
+        "decode.sinkhorn_iterations", "decode.epsilon", "optim.lr",
+    } <= searched  # fmt: skip
+
+
+def test_reading_a_space_imports_neither_ray_nor_torch() -> None:
+    script = "import sys, tune.space; print(sorted({'ray', 'torch', 'optuna', 'numpy'} & sys.modules.keys()))"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, cwd=SPACES.parent)
+    assert done.stdout.strip() == "[]"
