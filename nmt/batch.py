@@ -40,7 +40,12 @@ class View:
         return torch.arange(self.points_BN2.shape[1], device=self.num_B.device) < self.num_B[:, None]
 
     def to(self, device: torch.device) -> View:
-        return _to(self, device)
+        moved = {
+            f.name: value.to(device, non_blocking=True)
+            for f in dataclasses.fields(self)
+            if (value := getattr(self, f.name)) is not None
+        }
+        return dataclasses.replace(self, **moved)
 
 
 @dataclass(frozen=True)
@@ -55,13 +60,9 @@ class PairBatch:
     """int64, index into the data set's categories"""
 
     def to(self, device: torch.device) -> PairBatch:
-        return _to(self, device)
-
-
-def _to(batch, device: torch.device):  # type: ignore[no-untyped-def]
-    moved = {
-        f.name: value.to(device, non_blocking=True)
-        for f in dataclasses.fields(batch)
-        if (value := getattr(batch, f.name)) is not None
-    }
-    return dataclasses.replace(batch, **moved)
+        return PairBatch(
+            self.source.to(device),
+            self.target.to(device),
+            self.match_BN.to(device, non_blocking=True),
+            self.category_B.to(device, non_blocking=True),
+        )

@@ -68,7 +68,12 @@ def _as_os_error(write: Callable[[], None]) -> None:
     try:
         write()
     except RuntimeError as error:
-        raise OSError(str(error).splitlines()[0]) from error
+        raise OSError(first_line(error)) from error
+
+
+def first_line(error: Exception) -> str:
+    """What an error says, in one line; its name where it says nothing."""
+    return (str(error).splitlines() or [type(error).__name__])[0]
 
 
 def load(path: Path, *, what: str = "checkpoint") -> dict[str, Any]:
@@ -83,8 +88,7 @@ def load(path: Path, *, what: str = "checkpoint") -> dict[str, Any]:
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except (OSError, RuntimeError, EOFError, ValueError, KeyError, pickle.UnpicklingError) as error:
-        reason = str(error).splitlines()[0]
-        raise UserError(f"{path}: not a readable {what} ({reason})") from error
+        raise UserError(f"{path}: not a readable {what} ({first_line(error)})") from error
     if not isinstance(content, dict) or content.get("version") != VERSION:
         raise UserError(f"{path}: not a {what} of this project (expected version {VERSION})")
     return content

@@ -204,7 +204,8 @@ SETTINGS: Mapping[str, Setting] = types.MappingProxyType(_settings())
 def find_setting(key: str, *, source: str) -> Setting:
     """The setting at `key`; raises UserError with the nearest key."""
     if key not in SETTINGS:
-        raise UserError(f"{source}: no configuration key {key!r}; {nearest(key, SETTINGS)}")
+        branch = [k for k in SETTINGS if k.startswith(key.partition(".")[0] + ".")]
+        raise UserError(f"{source}: no configuration key {key!r}; {nearest(key, branch or SETTINGS)}")
     return SETTINGS[key]
 
 

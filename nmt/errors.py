@@ -13,7 +13,7 @@ class UserError(Exception):
 def nearest(name: str, known: Iterable[str]) -> str:
     """A hint to append to a message: the closest known name, or all of them when none is close."""
     names = sorted(known)
-    close = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
+    close = difflib.get_close_matches(name, names, n=1, cutoff=0.7)
     if close:
         return f"did you mean {close[0]!r}?"
     return f"known: {', '.join(names)}" if names else "there are none yet"

@@ -9,13 +9,15 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from nmt.batch import PairBatch
-from nmt.config import DecodeConfig
+from nmt.config import Config, DecodeConfig
+from nmt.errors import UserError
 from nmt.metrics import Counts, count_correct
 from nmt.model.matcher import Matcher, cosine
 from nmt.sinkhorn import HIDDEN, assign, sinkhorn
@@ -147,3 +149,89 @@ def position_score(batch: PairBatch) -> Tensor:
         standard.append(centred / deviation)
     distance_BNM = torch.cdist(*standard).square()
     return -distance_BNM.clamp_max(-HIDDEN / 10)
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Accuracy of a matcher and of the baselines on one split, in [0, 1]."""
+
+    split: str
+    pairs: int
+    decode: DecodeConfig
+    per_category: dict[str, dict[str, float]]
+    """method -> category -> accuracy"""
+    mean: dict[str, float]
+    """method -> mean over categories"""
+
+    def table(self) -> str:
+        """One row a category, the mean last; per cent."""
+        methods = list(self.mean)
+        categories = list(self.per_category[MODEL])
+        width = max(len(name) for name in [*categories, "category"])
+        lines = [f"{'category':{width}}  " + "  ".join(f"{m:>16}" for m in methods)]
+        for name in categories:
+            cells = (f"{self.per_category[m].get(name, float('nan')):16.1%}" for m in methods)
+            lines.append(f"{name:{width}}  " + "  ".join(cells))
+        lines.append(f"{'mean':{width}}  " + "  ".join(f"{self.mean[m]:16.1%}" for m in methods))
+        return "\n".join(lines)
+
+
+MODEL = "NMT"
+
+
+def evaluate_checkpoint(path: Path, *, data: Path | None, split: str) -> Evaluation:
+    """The matcher at `path` (best.pt) and the baselines on the evaluation pairs of a split.
+
+    Args:
+        data: the Arrow data set; by default data/NAME of the checkpoint's configuration.
+
+    Raises:
+        UserError: no such checkpoint or data set, or the data set has other categories.
+    """
+    from nmt.data.features import FeatureTable
+    from nmt.data.store import ObjectStore
+    from nmt.data.stream import eval_batches
+    from nmt.match import load_matcher
+    from nmt.train import autocast, pick_device
+
+    matcher, config, categories = load_matcher(path)
+    store = ObjectStore.open(data or Path("data") / config.data.name)
+    if categories and list(store.info.categories) != categories:
+        raise UserError(
+            f"{store.directory}: its categories are not those {path} was trained on ({', '.join(categories)})"
+        )
+    in_features = config.data.mode == "features"
+    features = FeatureTable.open(store.directory, config.model, config.data.image_size) if in_features else None
+    device, num = pick_device(), len(store.info.categories)
+    matcher.to(device)
+
+    def batches() -> Iterable[PairBatch]:
+        return eval_batches(
+            store, config.data, split=split, features=features, batch_size=config.data.pairs_per_step
+        )
+
+    score = model_score(matcher, autocast=autocast(config.train.precision, device))
+    stored = similarities(score, batches(), device=device)
+    counts = {MODEL: sweep(stored, [config.decode], num_categories=num)[config.decode]}
+    plain = _plain_features(matcher, config, features is not None, device)
+    counts |= baselines(plain, batches(), config.decode, num_categories=num, device=device)
+    return Evaluation(
+        split=split,
+        pairs=len(stored.category_P),
+        decode=config.decode,
+        per_category={m: c.accuracy_per_category(store.info.categories) for m, c in counts.items()},
+        mean={m: c.accuracy() for m, c in counts.items()},
+    )
+
+
+def _plain_features(
+    matcher: Matcher, config: Config, stored: bool, device: torch.device
+) -> Callable[[PairBatch], tuple[Tensor, Tensor]]:
+    """Features of the backbone as it came, before any training: stored ones, or a fresh backbone's."""
+    untrained = matcher
+    if not stored:
+        from nmt.model.backbone import build_backbone
+
+        backbone = build_backbone(config.model, config.data.image_size).to(device).eval()
+        untrained = Matcher(matcher.head, backbone, image_size=config.data.image_size)
+    return lambda batch: (untrained.features(batch.source)[0], untrained.features(batch.target)[0])

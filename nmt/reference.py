@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from nmt.batch import View
+from nmt.checkpoint import first_line
 from nmt.config import Config, with_overrides
 from nmt.data.graph import delaunay_edges, edge_attributes
 from nmt.errors import UserError
@@ -324,7 +325,7 @@ def _load_published(path: Path) -> dict[str, Tensor]:
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except (OSError, RuntimeError, ValueError, EOFError, pickle.UnpicklingError) as error:
-        raise UserError(f"{path}: not a readable params.pt of weights alone ({str(error).splitlines()[0]})") from error
+        raise UserError(f"{path}: not a readable params.pt of weights alone ({first_line(error)})") from error
     content = content.get("model", content) if isinstance(content, dict) else content
     published = {k.removeprefix("module."): v for k, v in content.items()} if isinstance(content, dict) else {}
     if "vit_to_node_dim.weight" not in published:

@@ -10,6 +10,7 @@ import contextlib
 import dataclasses
 import json
 import math
+import os
 import signal
 import threading
 import time
@@ -34,6 +35,9 @@ from nmt.model.matcher import Head, Matcher
 
 CHECKPOINT_SECONDS = 600
 """A long epoch is checkpointed at least this often; a crash loses no more."""
+
+MAX_LOADERS = 8
+"""Loader processes of one rank in images mode; fewer where there are fewer cores."""
 
 SYNC_STEPS = 50
 """Steps between looks at the loss on an accelerator: each look waits for it."""
@@ -189,6 +193,7 @@ class Trainer:
             pairs_per_step=config.data.pairs_per_step,
             rank=distributed.rank(),
             world_size=distributed.world_size(),
+            workers=min(MAX_LOADERS, max(1, len(os.sched_getaffinity(0)) - 1)),
         )
 
     def train_step(self, batch: Any) -> dict[str, Tensor]:

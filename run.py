@@ -1,0 +1,240 @@
+#!/usr/bin/env python
+"""The command line of the platform: prepare data, train, search, evaluate and use NMT.
+
+Thin: reads the arguments and calls nmt or tune, which are imported inside the job, so that --help answers at once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from nmt.config import Config, load_config, parse_assignment, with_overrides
+from nmt.errors import UserError, nearest
+
+EPILOG = """\
+start here, no download:    run.py --search demo
+your data set, once:        run.py --prepare willow --raw DIR
+one training:               run.py --train willow [--set optim.lr=1e-3]
+a search:                   run.py --search willow --trials 32
+its table again:            run.py --report willow
+the winner on unseen data:  run.py --evaluate willow --split test
+two images of your own:     run.py --match willow --images A.jpg B.jpg --keypoints A.csv B.csv
+"""
+
+
+def build_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="run.py",
+        description="NMT, the Normalized Matching Transformer: search, train and compare sparse keypoint matching.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    job = parser.add_mutually_exclusive_group(required=True)
+    job.add_argument("--prepare", metavar="NAME", help="raw data set -> Arrow data set (demo renders its own)")
+    job.add_argument("--train", metavar="NAME", help="one training: a recipe of search_spaces/, or a config.json")
+    job.add_argument("--search", metavar="NAME", help="a search over search_spaces/NAME.toml, or a TOML file")
+    job.add_argument("--evaluate", metavar="NAME", help="accuracy of a search's winner, a training, or a best.pt")
+    job.add_argument("--report", metavar="NAME", help="the table of a search again")
+    job.add_argument("--match", metavar="NAME", help="match two images of your own")
+    parser.add_argument("--set", metavar="KEY=VALUE", action="append", default=[], help="override a configuration key")
+    parser.add_argument("--raw", metavar="DIR", type=Path, help="raw data set, for --prepare")
+    parser.add_argument("--data", metavar="DIR", type=Path, help="Arrow data set (default data/NAME)")
+    parser.add_argument("--results", metavar="DIR", type=Path, default=Path("results"), help="default: results")
+    parser.add_argument("--features", metavar="BACKBONE", help="--prepare: also a table of this backbone's features")
+    parser.add_argument("--skip-bad", action="store_true", help="--prepare: leave unreadable files out and count them")
+    parser.add_argument("--resume", action="store_true", help="--train, --search: go on where it was interrupted")
+    parser.add_argument("--trials", metavar="N", type=int, help="--search: configurations to try")
+    parser.add_argument("--seed", metavar="N", type=int, help="of the data, the training, or the search's sampler")
+    parser.add_argument("--split", choices=("val", "test"), default="val", help="--evaluate: default val")
+    parser.add_argument("--images", metavar="FILE", nargs=2, type=Path, help="--match: two images")
+    parser.add_argument("--keypoints", metavar="CSV", nargs=2, type=Path, help="--match: name,x,y lines of each image")
+    parser.add_argument("--out", metavar="PNG", type=Path, default=Path("match.png"), help="--match: the picture")
+    parser.add_argument("--json", action="store_true", help="a machine-readable last line")
+    return parser
+
+
+def recipe(args: argparse.Namespace, name: str) -> Config:
+    """The configuration of a job: a recipe by name or a JSON file, then --seed and --set."""
+    from tune.space import recipe as base_of
+
+    config = load_config(Path(name)) if name.endswith(".json") else base_of(name)
+    return with_overrides(config, overrides(args), source="--set")
+
+
+def overrides(args: argparse.Namespace) -> dict[str, Any]:
+    return dict(parse_assignment(text) for text in args.set)
+
+
+def data_directory(args: argparse.Namespace, config: Config) -> Path:
+    return args.data or Path("data") / config.data.name
+
+
+def prepare(args: argparse.Namespace) -> dict[str, Any]:
+    config = recipe(args, args.prepare)
+    out = data_directory(args, config)
+    report = prepare_data(args, config, out)
+    return {"data": str(out), **report}
+
+
+def prepare_data(args: argparse.Namespace, config: Config, out: Path) -> dict[str, Any]:
+    """The objects, and the features where the recipe trains on them or --features names a backbone."""
+    from nmt.data.features import add_features
+    from nmt.data.prepare import prepare as prepare_objects
+
+    report = prepare_objects(
+        config, raw=args.raw, out=out, skip_bad=args.skip_bad, seed=args.seed or 0, progress=sys.stderr.isatty()
+    )
+    print(report)
+    models = [config.model] if config.data.mode == "features" else []
+    if args.features and args.features != config.model.backbone:
+        models.append(dataclasses.replace(config.model, backbone=args.features))
+    elif args.features and not models:
+        models.append(config.model)
+    tables = [add_features(out, model, progress=sys.stderr.isatty()) for model in models]
+    for table in tables:
+        print(f"features: {table}")
+    return {"features": [str(table) for table in tables]}
+
+
+def train(args: argparse.Namespace) -> dict[str, Any]:
+    config = recipe(args, args.train)
+    if args.seed is not None:
+        config = with_overrides(config, {"train.seed": args.seed}, source="--seed")
+    directory = args.results / training_name(args.train)
+    if (directory / "checkpoint.pt").exists() and not args.resume:
+        raise UserError(f"{directory}: a training is there already; --resume goes on with it, --results DIR starts anew")
+    from nmt.train import train as run_training
+
+    data = data_directory(args, config)
+    report = run_training(config, data=data, directory=directory, resume=args.resume, progress=True)
+    print(f"best epoch {report.epoch}: validation accuracy {report.metrics['val/accuracy']:.1%} ({directory}/best.pt)")
+    print(f"next: python run.py --evaluate {directory.name} --split test")
+    return {"directory": str(directory), **report.metrics}
+
+
+def training_name(name: str) -> str:
+    """Directory of a training under --results: NAME-train; results/demo/best.json -> demo-best."""
+    path = Path(name)
+    return f"{path.resolve().parent.name}-{path.stem}" if path.suffix == ".json" else f"{path.stem}-train"
+
+
+def search(args: argparse.Namespace) -> dict[str, Any]:
+    from tune.space import load_space
+
+    space = load_space(args.search, overrides(args))
+    data = data_directory(args, space.base)
+    if space.base.data.name == "demo" and args.data is None:
+        prepare_data(args, space.base, data)
+    from tune.search import run_search
+
+    summary = run_search(
+        space, results=args.results, data=data, trials=args.trials, seed=args.seed, resume=args.resume
+    )
+    return summary.to_dict()
+
+
+def report(args: argparse.Namespace) -> dict[str, Any]:
+    from tune.report import load_summary, render
+
+    directory = find_run(args, args.report)
+    summary = load_summary(directory)
+    print(render(summary, directory))
+    return summary.to_dict()
+
+
+def find_run(args: argparse.Namespace, name: str) -> Path:
+    """The directory of a search or training under --results; raises UserError with the nearest name."""
+    directory = args.results / name
+    if not directory.is_dir():
+        known = [p.name for p in args.results.iterdir() if p.is_dir()] if args.results.is_dir() else []
+        raise UserError(f"{directory}: no search or training there; {nearest(name, known)}")
+    return directory
+
+
+def find_checkpoint(args: argparse.Namespace, name: str) -> Path:
+    """The best weights of a search, of a training, or the file itself."""
+    if name.endswith(".pt"):
+        return Path(name)
+    directory = find_run(args, name)
+    if (directory / "best.pt").is_file():
+        return directory / "best.pt"
+    from tune.report import load_summary
+
+    best = load_summary(directory).best
+    if best is None or best.checkpoint is None:
+        raise UserError(f"{directory}: no trial has completed an epoch yet")
+    return directory / best.checkpoint
+
+
+def evaluate(args: argparse.Namespace) -> dict[str, Any]:
+    checkpoint = find_checkpoint(args, args.evaluate)
+    from nmt.evaluate import evaluate_checkpoint
+
+    result = evaluate_checkpoint(checkpoint, data=args.data, split=args.split)
+    if args.split == "test":
+        print("reading the test split: report this number, do not choose by it")
+    setting = ", ".join(f"{k} {v}" for k, v in dataclasses.asdict(result.decode).items())
+    print(f"{checkpoint} on {result.pairs} {result.split} pairs ({setting})")
+    print(result.table())
+    return dataclasses.asdict(result)
+
+
+def match(args: argparse.Namespace) -> dict[str, Any]:
+    if not args.images or not args.keypoints:
+        raise UserError("--match needs --images A B and --keypoints A.csv B.csv (lines name,x,y in pixels)")
+    checkpoint = find_checkpoint(args, args.match)
+    from PIL import Image
+
+    from nmt.checkpoint import atomic_write
+    from nmt.match import match_images
+    from nmt.pictures import draw_pair
+
+    pair, matches = match_images(checkpoint, args.images, args.keypoints)
+    for source, target in matches:
+        print(f"{source} -> {target}")
+    with atomic_write(args.out) as file:
+        Image.fromarray(draw_pair(pair, side=384)).save(file, "PNG")
+    print(f"picture: {args.out}")
+    return {"matches": dict(matches), "picture": str(args.out)}
+
+
+JOBS: dict[str, Callable[[argparse.Namespace], dict[str, Any]]] = {
+    "prepare": prepare,
+    "train": train,
+    "search": search,
+    "evaluate": evaluate,
+    "report": report,
+    "match": match,
+}
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one job; 0 done, 2 a wrong request (one line on standard error), 1 it failed, 130 interrupted."""
+    args = build_parser().parse_args(arguments)
+    job = next(name for name in JOBS if getattr(args, name) is not None)
+    try:
+        result = JOBS[job](args)
+    except UserError as error:
+        print(f"run.py: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("run.py: interrupted; the same command with --resume goes on", file=sys.stderr)
+        return 130
+    except Exception as error:
+        if type(error).__name__ != "DivergedError":
+            raise
+        print(f"run.py: {error}", file=sys.stderr)
+        return 1
+    if args.json:
+        print(json.dumps(result))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,77 @@
+import json
+
+import pytest
+
+from nmt.config import SETTINGS, Config, from_dict, load_config, parse_assignment, to_dict, to_flat, with_overrides
+from nmt.errors import UserError
+
+
+def test_defaults_are_the_published_recipe():
+    flat = to_flat(Config())
+    assert (flat["model.d_model"], flat["model.heads"], flat["model.decoder_layers"]) == (648, 12, 4)
+    assert (flat["optim.lr"], flat["optim.milestones"], flat["loss.layer"]) == (5e-4, [2, 5], 0.3)
+
+
+def test_configuration_survives_json():
+    config = with_overrides(Config(), {"optim.milestones": [1, 3], "loss.temperature": 0.07}, source="test")
+    assert from_dict(json.loads(json.dumps(to_dict(config))), source="test") == config
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("optim.milestone", [1], r"no configuration key 'optim.milestone'; did you mean 'optim.milestones'\?"),
+        ("optim.learning_rate", 1, r"no configuration key 'optim.learning_rate'; known: .*optim.lr,"),
+        ("optim.lr", "fast", r"optim.lr must be a number above 0 and at most 1, but got \"fast\""),
+        ("optim.lr", 0, r"optim.lr must be a number above 0"),
+        ("optim.lr", float("nan"), r"optim.lr must be a number"),
+        ("model.heads", True, r"model.heads must be an integer at least 1"),
+        ("model.heads", 5, r"model.d_model must be a multiple of model.heads.*nearest widths: 645, 650"),
+        ("loss.layer_weighting", "flatt", r"must be one of flat, linear, but got \"flatt\""),
+        ("optim.milestones", [5, 2], r"optim.milestones must increase"),
+        ("optim.milestones", 5, r"optim.milestones must be a list of integers"),
+    ],
+)
+def test_wrong_value_is_one_line_that_says_what_is_right(key, value, message):
+    with pytest.raises(UserError, match=message) as caught:
+        with_overrides(Config(), {key: value}, source="--set")
+    assert "\n" not in str(caught.value) and str(caught.value).startswith("--set: ")
+
+
+def test_all_losses_off_is_refused():
+    off = {"loss.info_nce": 0, "loss.hyperspherical": 0, "loss.layer": 0}
+    with pytest.raises(UserError, match="nothing to train on"):
+        with_overrides(Config(), off, source="test")
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("optim.lr=1e-3", ("optim.lr", 1e-3)),
+        ("data.mode=features", ("data.mode", "features")),
+        ("optim.milestones=[3, 6]", ("optim.milestones", [3, 6])),
+        ("train.compile=true", ("train.compile", True)),
+    ],
+)
+def test_assignment_reads_json_or_a_plain_string(text, expected):
+    assert parse_assignment(text) == expected
+
+
+def test_assignment_without_equals_says_the_form():
+    with pytest.raises(UserError, match="expected KEY=VALUE"):
+        parse_assignment("optim.lr")
+
+
+def test_broken_json_file_names_the_file(tmp_path):
+    path = tmp_path / "config.json"
+    path.write_text("{")
+    with pytest.raises(UserError, match=r"config.json: not a readable JSON"):
+        load_config(path)
+
+
+def test_only_the_decoding_is_marked_inference_only():
+    assert {key for key, s in SETTINGS.items() if s.inference} == {
+        "decode.sinkhorn_iterations",
+        "decode.epsilon",
+        "decode.assignment",
+    }

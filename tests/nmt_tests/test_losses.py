@@ -1,0 +1,72 @@
+import math
+
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from nmt.config import LossConfig
+from nmt.losses import hyperspherical, info_nce, inverse_match, layer_weights, loss_terms, total_loss
+from nmt.model.matcher import MatchOutput, cosine
+
+
+def test_info_nce_of_uniform_similarities_is_log_of_the_targets():
+    match = torch.tensor([[1, 0, 2, -1]])
+    mask1 = torch.tensor([[True, True, True, False]])
+    loss = info_nce(torch.zeros(1, 4, 4), match, mask1, 0.1)
+    assert math.isclose(float(loss), math.log(3), rel_tol=1e-6)
+
+
+def test_hyperspherical_is_the_mean_of_each_points_largest_cosine():
+    # angles 0, 60 and 180 degrees: nearest cosines 1/2, 1/2 and -1/2
+    angles = torch.tensor([0.0, math.pi / 3, math.pi])
+    tokens = torch.stack([angles.cos(), angles.sin()], dim=-1)[None]
+    value = hyperspherical(tokens, torch.ones(1, 3, dtype=torch.bool))
+    assert math.isclose(float(value), (0.5 + 0.5 - 0.5) / 3, abs_tol=1e-6)
+
+
+def test_hyperspherical_of_a_single_point_is_zero():
+    assert float(hyperspherical(torch.ones(1, 2, 4), torch.tensor([[True, False]]))) == 0.0
+
+
+def test_inverse_match_inverts():
+    assert inverse_match(torch.tensor([[2, 0, -1]]), 4).tolist() == [[1, -1, 0, -1]]
+
+
+def test_layer_weights_are_flat_or_grow_to_one():
+    assert layer_weights(4, "flat") == [1, 1, 1, 1]
+    assert layer_weights(4, "linear") == [0.25, 0.5, 0.75, 1.0]
+
+
+def made_output(num, width, seed):
+    generator = torch.Generator().manual_seed(seed)
+    mask = (torch.arange(width) < num)[None]
+    tokens = [
+        [torch.nn.functional.normalize(torch.randn(1, num + 1, 8, generator=generator), dim=-1) for _ in range(2)]
+        for _ in range(2)
+    ]
+    garbage = torch.nn.functional.normalize(torch.ones(1, width - num, 8), dim=-1)
+    tokens0, tokens1 = ([torch.cat([t, garbage], 1) for t in side] for side in tokens)
+    output = MatchOutput(torch.empty(0), tokens0, tokens1, mask, mask)
+    similarity = cosine(output.source_BND, output.target_BMD)
+    match = torch.full((1, width), -1)
+    match[0, :num] = torch.randperm(num, generator=generator)
+    return MatchOutput(similarity, tokens0, tokens1, mask, mask), match
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(2, 8), st.integers(1, 6), st.integers(0, 2**31))
+def test_padding_changes_no_term(num, padding, seed):
+    tight, match = made_output(num, num, seed)
+    wide, wide_match = made_output(num, num + padding, seed)
+    config = LossConfig(layer_weighting="linear")
+    for name, value in loss_terms(tight, match, config).items():
+        assert torch.allclose(value, loss_terms(wide, wide_match, config)[name], atol=1e-6), name
+
+
+def test_every_term_has_its_weight_and_a_zero_weight_costs_nothing():
+    output, match = made_output(5, 5, 0)
+    terms = loss_terms(output, match, LossConfig())
+    doubled = LossConfig(info_nce=2.0, hyperspherical=0.0, layer=0.5)
+    expected = 2 * terms["info_nce"] + 0.5 * terms["layer"]
+    assert set(loss_terms(output, match, doubled)) == {"info_nce", "layer"}
+    assert torch.allclose(total_loss(loss_terms(output, match, doubled), doubled), expected.mean())

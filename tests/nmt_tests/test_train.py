@@ -1,0 +1,250 @@
+"""Training, resuming and evaluating for real, on a toy data set whose features carry the keypoint's identity."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+import torch
+import torch.multiprocessing
+
+from nmt.config import Config, DecodeConfig, to_dict, with_overrides
+from nmt.data.features import _SCHEMA, features_path
+from nmt.data.store import METADATA_KEY, SCHEMA_VERSION, ObjectStore
+from nmt.errors import UserError
+from nmt.evaluate import evaluate_checkpoint
+from nmt.match import load_matcher, sample_pairs
+from nmt.pictures import RIGHT, draw_sheet
+from nmt.train import DivergedError, EpochReport, Trainer, learning_rate_factor, train
+
+SMALL = {
+    "data.name": "toy",
+    "data.mode": "features",
+    "data.image_size": 64,
+    "data.pairs_per_step": 4,
+    "data.eval_pairs": 12,
+    "model.backbone": "tf_efficientnet_lite0",
+    "model.weights": "random",
+    "model.d_model": 24,
+    "model.heads": 3,
+    "model.decoder_layers": 2,
+    "optim.lr": 5e-3,
+    "optim.milestones": [2],
+    "train.epochs": 3,
+    "train.steps_per_epoch": 6,
+}
+
+
+def small(**changes) -> Config:
+    return with_overrides(Config(), SMALL | {k.replace("__", "."): v for k, v in changes.items()}, source="test")
+
+
+@pytest.fixture(scope="session")
+def toy_data(toy_store: ObjectStore) -> Path:
+    """The toy data set with a feature table: a random code for each keypoint name, and noise."""
+    rng = np.random.default_rng(0)
+    codes = rng.standard_normal((2, 10, 12))
+    rows = []
+    for row in range(len(toy_store)):
+        code = codes[toy_store.category[row], toy_store.keypoints(row)]
+        nodes = code + 0.5 * rng.standard_normal(code.shape)
+        rows.append({"nodes": nodes.astype(np.float16).ravel(), "global": rng.standard_normal(5).astype(np.float32)})
+    path = features_path(toy_store.directory, small().model, 64)
+    path.parent.mkdir(exist_ok=True)
+    info = {"version": SCHEMA_VERSION, "channels": 12, "global_channels": 5, "data_set": toy_store.info.identity}
+    schema = _SCHEMA.with_metadata({METADATA_KEY: json.dumps(info).encode()})
+    with pa.ipc.new_file(str(path), schema) as file:
+        file.write_batch(pa.RecordBatch.from_pylist(rows, schema=schema))
+    return toy_store.directory
+
+
+@pytest.fixture(scope="session")
+def trained(toy_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    directory = tmp_path_factory.mktemp("trained")
+    train(small(), data=toy_data, directory=directory)
+    return directory
+
+
+def weights(directory: Path) -> dict[str, torch.Tensor]:
+    return torch.load(directory / "checkpoint.pt", weights_only=True)["model"]
+
+
+def comparable(metrics: dict) -> dict:
+    """Without what time decides."""
+    return {k: v for k, v in metrics.items() if k not in ("seconds", "train/pairs_per_second")}
+
+
+def history(directory: Path) -> list[dict]:
+    return [comparable(json.loads(line)) for line in (directory / "metrics.jsonl").read_text().splitlines()]
+
+
+@pytest.mark.parametrize(("epoch", "factor"), [(0, 1), (1, 1), (2, 0.1), (4, 0.1), (5, 0.01), (11, 0.01)])
+def test_learning_rate_drops_after_epochs_two_and_five(epoch, factor):
+    assert learning_rate_factor(epoch, (2, 5), 0.1) == pytest.approx(factor)
+
+
+def test_training_learns_and_reports_the_contracts_metrics(trained):
+    lines = history(trained)
+    assert [line["epoch"] for line in lines] == [1, 2, 3]
+    assert lines[-1]["val/accuracy"] > 0.5
+    assert lines[-1]["train/loss"] < lines[0]["train/loss"]
+    expected = {"val/accuracy/chair", "val/accuracy/plane", "val/accuracy_fixed_decode", "train/loss/info_nce"}
+    assert expected <= set(lines[0])
+    assert {p.name for p in trained.iterdir() if "tfevents" not in p.name} == {
+        "config.json", "checkpoint.pt", "best.pt", "metrics.jsonl",
+    }  # fmt: skip
+
+
+def test_same_seed_trains_the_same_and_another_seed_another(trained, toy_data, tmp_path):
+    train(small(), data=toy_data, directory=tmp_path / "same")
+    train(small(train__seed=1), data=toy_data, directory=tmp_path / "other")
+    assert history(tmp_path / "same") == history(trained)
+    assert history(tmp_path / "other") != history(trained)
+
+
+class Stop(Exception):
+    pass
+
+
+def test_a_run_stopped_by_its_hook_and_resumed_equals_an_uninterrupted_one(trained, toy_data, tmp_path):
+    def stop(report: EpochReport) -> None:
+        if report.epoch == 2:
+            raise Stop
+
+    with pytest.raises(Stop):
+        train(small(), data=toy_data, directory=tmp_path, on_epoch=stop)
+    train(small(), data=toy_data, directory=tmp_path, resume=True)
+    assert history(tmp_path) == history(trained)
+    for name, value in weights(trained).items():
+        assert torch.equal(value, weights(tmp_path)[name]), name
+
+
+def test_a_run_interrupted_in_mid_epoch_resumes_at_the_exact_step(trained, toy_data, tmp_path):
+    steps = 0
+    original = Trainer.train_step
+
+    def step_then_signal(self, batch):
+        nonlocal steps
+        steps += 1
+        if steps == 9:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return original(self, batch)
+
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(Trainer, "train_step", step_then_signal)
+        train(small(), data=toy_data, directory=tmp_path)
+    progress = torch.load(tmp_path / "checkpoint.pt", weights_only=True)["progress"]
+    assert (progress["epoch"], progress["step"]) == (1, 3)
+    train(small(), data=toy_data, directory=tmp_path, resume=True)
+    for name, value in weights(trained).items():
+        assert torch.equal(value, weights(tmp_path)[name]), name
+    assert history(tmp_path) == history(trained)
+
+
+def test_the_whole_decode_grid_is_read_from_one_evaluation(toy_data, tmp_path):
+    grid = [DecodeConfig(sinkhorn_iterations=i, epsilon=e) for i in (0, 1, 10) for e in (0.02, 0.5)]
+    report = train(small(train__epochs=1), data=toy_data, directory=tmp_path, decode_grid=grid)
+    metrics = report.metrics
+    assert metrics["val/accuracy"] >= metrics["val/accuracy_fixed_decode"]
+    best = json.loads(json.dumps({k: v for k, v in metrics.items() if k.startswith("decode/")}))
+    saved = torch.load(tmp_path / "best.pt", weights_only=True)["config"]["decode"]
+    assert {f"decode/{k}": v for k, v in saved.items()} == best
+    # the saved best reads the same accuracy again, on its own
+    assert evaluate_checkpoint(tmp_path / "best.pt", data=toy_data, split="val").mean["NMT"] == pytest.approx(
+        metrics["val/accuracy"]
+    )
+
+
+def test_evaluation_stands_beside_the_baselines(trained, toy_data):
+    result = evaluate_checkpoint(trained / "best.pt", data=toy_data, split="test")
+    assert result.mean["NMT"] > result.mean["positions"]
+    assert 0.1 < result.mean["chance"] < 0.2  # 6 to 10 keypoints a pair
+    assert "mean" in result.table() and "chair" in result.table()
+
+
+def test_divergence_is_an_error_not_a_result(toy_data, tmp_path):
+    with pytest.raises(DivergedError, match="no longer finite"):
+        train(small(optim__lr=1.0, loss__temperature=1e-44), data=toy_data, directory=tmp_path)
+
+
+def test_a_checkpoint_of_another_configuration_is_refused(trained, toy_data):
+    with pytest.raises(UserError, match="another configuration .*optim.lr 0.005 / 0.001"):
+        train(small(optim__lr=1e-3), data=toy_data, directory=trained, resume=True)
+
+
+def test_missing_data_set_names_the_command_that_makes_it(tmp_path):
+    with pytest.raises(UserError, match="run.py --prepare toy"):
+        train(small(), data=tmp_path / "toy", directory=tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_pictures_show_right_matches_green(trained, toy_data):
+    matcher, config, categories = load_matcher(trained / "best.pt")
+    assert categories == ["chair", "plane"]
+    pairs = sample_pairs(matcher, ObjectStore.open(toy_data), _table(toy_data), config, split="val", count=4)
+    assert {pair.label for pair in pairs} == {"chair", "plane"}
+    sheet = draw_sheet(pairs)
+    assert sheet.dtype == np.uint8 and (sheet == RIGHT).all(-1).any()
+
+
+def _table(data: Path):
+    from nmt.data.features import FeatureTable
+
+    return FeatureTable.open(data, small().model, 64)
+
+
+def test_end_to_end_training_moves_backbone_and_head(toy_data, tmp_path):
+    config = small(
+        data__mode="images", data__pairs_per_step=2, data__eval_pairs=2, model__backbone="tf_efficientnet_lite0",
+        optim__backbone_lr_scale=0.5, train__epochs=1, train__steps_per_epoch=2,
+    )  # fmt: skip
+    before = Trainer(config, data=toy_data).matcher.state_dict()
+    train(config, data=toy_data, directory=tmp_path)
+    after = weights(tmp_path)
+    moved = {name.split(".")[0] for name, value in after.items() if not torch.equal(value, before[name])}
+    assert moved == {"backbone", "head"}
+    statistics = [n for n in after if "running_mean" in n]
+    assert statistics and all(torch.equal(after[n], before[n]) for n in statistics)
+
+
+def _worker(rank: int, world: int, config: Config, data: Path, directory: Path) -> None:
+    torch.set_num_threads(1)
+    torch.distributed.init_process_group("gloo", f"file://{directory}/rendezvous", rank=rank, world_size=world)
+    train(config, data=data, directory=directory / "run")
+    torch.distributed.destroy_process_group()
+
+
+def test_two_workers_end_with_the_parameters_of_one(toy_data, tmp_path):
+    # At the published learning rate: Adam divides by the gradient's size, so a larger one magnifies the last bits of
+    # gradients that are almost zero.
+    config = small(optim__lr=5e-4)
+    train(config, data=toy_data, directory=tmp_path / "one")
+    torch.multiprocessing.spawn(_worker, (2, config, toy_data, tmp_path), nprocs=2)
+    one, two = weights(tmp_path / "one"), weights(tmp_path / "run")
+    assert max(float((one[name] - two[name]).abs().max()) for name in one) < 1e-5
+    for before, after in zip(history(tmp_path / "one"), history(tmp_path / "run"), strict=True):
+        assert after["train/loss"] == pytest.approx(before["train/loss"], abs=1e-5)
+        assert after["val/accuracy"] == before["val/accuracy"]
+
+
+def test_nmt_trains_where_ray_optuna_and_pydantic_are_absent():
+    code = """
+import sys
+for name in ("ray", "optuna", "pydantic"):
+    sys.modules[name] = None
+import nmt, nmt.train, nmt.evaluate, nmt.reference, nmt.match, nmt.data.prepare
+"""
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
+
+
+def test_a_trial_directory_reproduces_itself(trained, toy_data, tmp_path):
+    from nmt.config import load_config
+
+    assert to_dict(load_config(trained / "config.json")) == to_dict(small())
