@@ -8,7 +8,9 @@ backbone, its weights and the data set the features were made from.
 from __future__ import annotations
 
 import json
+from collections import deque
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +19,15 @@ import pyarrow as pa
 import torch
 
 from nmt.config import ModelConfig
-from nmt.data.store import METADATA_KEY, SCHEMA_VERSION, ArrowTable, ObjectStore, atomic_output, prepare_command
+from nmt.data.store import (
+    METADATA_KEY,
+    SCHEMA_VERSION,
+    ArrowTable,
+    ObjectStore,
+    atomic_output,
+    output_folder,
+    prepare_command,
+)
 from nmt.errors import UserError
 
 _SCHEMA = pa.schema(
@@ -28,6 +38,7 @@ _SCHEMA = pa.schema(
 )
 _BATCH_IMAGES = 16
 _BATCH_ROWS = 512
+_MAX_BATCHES_AT_ONCE = 8
 
 
 def features_path(directory: Path, model: ModelConfig, image_size: int) -> Path:
@@ -90,8 +101,7 @@ def add_features(directory: Path, model: ModelConfig, *, progress: bool = False)
     path = features_path(directory, model, store.info.image_size)
     if _is_current(path, store):
         return path
-    path.parent.mkdir(exist_ok=True)
-    with atomic_output(path) as partial:
+    with output_folder(path.parent), atomic_output(path) as partial:
         _write_features(partial, store, model, progress=progress)
     return path
 
@@ -110,8 +120,7 @@ def _write_features(path: Path, store: ObjectStore, model: ModelConfig, *, progr
     from nmt.model.weights import weights_fingerprint
 
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    backbone = build_backbone(model, store.info.image_size)
-    backbone = backbone.to(device).to(memory_format=torch.channels_last).eval()
+    backbone = build_backbone(model, store.info.image_size).to(device)
     info = {
         "version": SCHEMA_VERSION,
         "backbone": model.backbone,
@@ -135,19 +144,43 @@ def _write_features(path: Path, store: ObjectStore, model: ModelConfig, *, progr
             file.write_batch(pa.RecordBatch.from_pylist(rows, schema=schema))
 
 
-@torch.inference_mode()
 def _features(store: ObjectStore, backbone: torch.nn.Module, device: torch.device) -> Iterator[dict[str, np.ndarray]]:
-    """Each row's `nodes` and `global`, flat, in order."""
+    """Each row's `nodes` and `global`, flat, in order.
+
+    On the CPU one batch a thread of ours, with few threads of torch's own within it: those wait for each other after
+    every operation, and on two busy cores two of them took four times as long as one.
+    """
+    cores = torch.get_num_threads()
+    num_batches = min(cores, _MAX_BATCHES_AT_ONCE) if device.type == "cpu" else 1
+
+    def batch(first: int) -> list[dict[str, np.ndarray]]:
+        torch.set_num_threads(max(1, cores // num_batches))
+        return _batch_features(store, range(first, min(first + _BATCH_IMAGES, len(store))), backbone, device)
+
+    waiting: deque[Future[list[dict[str, np.ndarray]]]] = deque()
+    try:
+        with ThreadPoolExecutor(num_batches) as pool:
+            for first in range(0, len(store), _BATCH_IMAGES):
+                waiting.append(pool.submit(batch, first))
+                if len(waiting) > num_batches:
+                    yield from waiting.popleft().result()
+            while waiting:
+                yield from waiting.popleft().result()
+    finally:
+        torch.set_num_threads(cores)
+
+
+@torch.inference_mode()
+def _batch_features(
+    store: ObjectStore, rows: range, backbone: torch.nn.Module, device: torch.device
+) -> list[dict[str, np.ndarray]]:
     from nmt.model.sampling import sample_features
 
-    for first in range(0, len(store), _BATCH_IMAGES):
-        rows = range(first, min(first + _BATCH_IMAGES, len(store)))
-        points = [torch.from_numpy(store.points(row).copy()) for row in rows]
-        points_BN2 = torch.nn.utils.rnn.pad_sequence(points, batch_first=True).to(device)
-        images_BHW3 = torch.from_numpy(np.stack([store.image(row) for row in rows])).to(device)
-        maps = backbone(images_BHW3.permute(0, 3, 1, 2))
-        nodes_BNC = sample_features(maps.first_BCHW, maps.second_BCHW, points_BN2, store.info.image_size)
-        nodes = nodes_BNC.half().cpu().numpy()
-        global_BG = maps.global_BG.float().cpu().numpy()
-        for b in range(len(rows)):
-            yield {"nodes": nodes[b, : len(points[b])].ravel(), "global": global_BG[b]}
+    points = [torch.from_numpy(store.points(row).copy()) for row in rows]
+    points_BN2 = torch.nn.utils.rnn.pad_sequence(points, batch_first=True).to(device)
+    images_BHW3 = torch.from_numpy(np.stack([store.image(row) for row in rows])).to(device)
+    maps = backbone(images_BHW3.permute(0, 3, 1, 2))  # channels last, as convolutions prefer
+    nodes_BNC = sample_features(maps.first_BCHW, maps.second_BCHW, points_BN2, store.info.image_size)
+    nodes = nodes_BNC.half().cpu().numpy()
+    global_BG = maps.global_BG.float().cpu().numpy()
+    return [{"nodes": nodes[b, : len(points[b])].ravel(), "global": global_BG[b]} for b in range(len(rows))]

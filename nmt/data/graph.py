@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 import numpy as np
 from scipy.spatial import Delaunay, QhullError
 
@@ -20,6 +22,14 @@ def delaunay_edges(points_N2: np.ndarray) -> np.ndarray:
     else:
         linked_NN[triangles_T3[:, [0, 1, 2, 1, 2, 0]], triangles_T3[:, [1, 2, 0, 0, 1, 2]]] = True
     return np.stack(linked_NN.nonzero()).astype(np.int16)
+
+
+@functools.lru_cache(maxsize=1 << 16)
+def remembered_edges(points_bytes: bytes) -> np.ndarray:
+    """`delaunay_edges` of float32 points given as bytes, read-only: the same keypoints come again in each epoch."""
+    edges_2E = delaunay_edges(np.frombuffer(points_bytes, np.float32).reshape(-1, 2))
+    edges_2E.flags.writeable = False
+    return edges_2E
 
 
 def _triangulate(points_N2: np.ndarray) -> np.ndarray | None:

@@ -26,6 +26,7 @@ from nmt.data.store import (
     RawObject,
     StoreInfo,
     atomic_output,
+    output_folder,
 )
 from nmt.errors import UserError, nearest
 
@@ -114,7 +115,7 @@ def prepare(
     info = _finished(out, wanted)
     made = info is None
     if info is None:
-        with _folder(out):
+        with output_folder(out):
             info = _write(source, out, wanted, progress=progress)
     return PrepareReport(out, info, time.perf_counter() - started, made)
 
@@ -126,23 +127,6 @@ def _finished(out: Path, wanted: dict[str, Any]) -> StoreInfo | None:
         if all(getattr(info, key) == value for key, value in wanted.items()):
             return info
     return None
-
-
-@contextlib.contextmanager
-def _folder(out: Path) -> Iterator[None]:
-    """`out`, made with its parents; those made are removed again when the work fails."""
-    made = [folder for folder in (out, *out.parents) if not folder.exists()]
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"{out}: cannot be made ({error.strerror})") from error
-    try:
-        yield
-    except BaseException:
-        for folder in made:
-            with contextlib.suppress(OSError):
-                folder.rmdir()
-        raise
 
 
 def _write(source: Source, out: Path, wanted: dict[str, Any], *, progress: bool) -> StoreInfo:

@@ -144,6 +144,23 @@ def atomic_output(path: Path) -> Iterator[Path]:
         partial.unlink(missing_ok=True)
 
 
+@contextlib.contextmanager
+def output_folder(out: Path) -> Iterator[None]:
+    """`out`, made with its parents; those made here are removed again when the work fails."""
+    made = [folder for folder in (out, *out.parents) if not folder.exists()]
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"{out}: cannot be made ({error.strerror})") from error
+    try:
+        yield
+    except BaseException:
+        for folder in made:
+            with contextlib.suppress(OSError):
+                folder.rmdir()
+        raise
+
+
 class ObjectWriter:
     """Writes objects row by row, in bounded memory.
 

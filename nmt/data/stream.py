@@ -17,7 +17,7 @@ from nmt.batch import PairBatch, View
 from nmt.config import DataConfig
 from nmt.data.augment import augment_pair
 from nmt.data.features import FeatureTable
-from nmt.data.graph import delaunay_edges, edge_attributes
+from nmt.data.graph import edge_attributes, remembered_edges
 from nmt.data.store import MIN_KEYPOINTS, ObjectStore, prepare_command
 from nmt.errors import UserError
 
@@ -301,6 +301,6 @@ def graph(store: ObjectStore, row: int, order: np.ndarray) -> np.ndarray:
     by_position = order.argsort()
     points_N2 = store.points(row)
     complete = len(order) == len(points_N2)
-    edges_2E = store.edges(row) if complete else delaunay_edges(points_N2[order[by_position]])
+    edges_2E = store.edges(row) if complete else remembered_edges(points_N2[order[by_position]].tobytes())
     numbered_2E: np.ndarray = by_position[edges_2E]
     return numbered_2E

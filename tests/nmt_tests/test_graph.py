@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given, strategies
 
-from nmt.data.graph import delaunay_edges, edge_attributes
+from nmt.data.graph import delaunay_edges, edge_attributes, remembered_edges
 
 FIXTURE = Path(__file__).parents[3] / "shared" / "fixtures" / "reference_small.npz"
 
@@ -46,6 +46,13 @@ def test_edges_go_both_ways_without_loops_or_repeats(points):
     assert len(pairs) == edges.shape[1]
     assert all((j, i) in pairs and i != j for i, j in pairs)
     assert edges.dtype == np.int16 and (edges.size == 0 or edges.max() < len(points))
+
+
+def test_a_remembered_graph_is_the_graph_and_cannot_be_changed():
+    points = np.random.default_rng(0).random((9, 2), np.float32)
+    for _ in range(2):
+        np.testing.assert_array_equal(remembered_edges(points.tobytes()), delaunay_edges(points))
+    assert not remembered_edges(points.tobytes()).flags.writeable
 
 
 def test_attribute_is_half_plus_half_the_offset_from_target_to_source():

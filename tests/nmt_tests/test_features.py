@@ -1,0 +1,70 @@
+import numpy as np
+import pytest
+import torch
+
+from nmt.config import ModelConfig
+from nmt.data.features import FeatureTable, add_features, features_path
+from nmt.errors import UserError
+from nmt.model.backbone import build_backbone
+from nmt.model.sampling import sample_features
+
+MODEL = ModelConfig(backbone="tf_efficientnet_lite0", weights="random")
+
+
+@pytest.fixture
+def small(make_store, toy_objects):
+    """Twenty objects: more than one batch of images."""
+    return make_store(toy_objects()[:20])
+
+
+def test_table_holds_the_backbone_features_of_each_keypoint_alone(small):
+    path = add_features(small.directory, MODEL)
+    table = FeatureTable.open(small.directory, MODEL, 64)
+    backbone = build_backbone(MODEL, 64)
+    assert table.path == path and table.channels == sum(backbone.channels)
+    for row in (0, 15, 16, 19):
+        with torch.inference_mode():
+            maps = backbone(torch.from_numpy(small.image(row).copy()).permute(2, 0, 1)[None])
+            points = torch.from_numpy(small.points(row).copy())[None]
+            nodes = sample_features(maps.first_BCHW, maps.second_BCHW, points, 64)[0]
+        assert table.nodes(row).dtype == np.float16
+        np.testing.assert_allclose(table.nodes(row), nodes, atol=2e-3)
+        np.testing.assert_allclose(table.global_feature(row), maps.global_BG[0], rtol=1e-3, atol=1e-4)
+
+
+def test_a_finished_table_is_left_as_it_is(small):
+    path = add_features(small.directory, MODEL)
+    written = path.stat().st_mtime_ns
+    assert add_features(small.directory, MODEL) == path and path.stat().st_mtime_ns == written
+    assert [p.name for p in path.parent.iterdir()] == [path.name]
+
+
+def test_threads_of_the_caller_are_left_as_they_were(small):
+    before = torch.get_num_threads()
+    add_features(small.directory, MODEL)
+    assert torch.get_num_threads() == before
+
+
+def test_a_missing_table_names_the_command_that_makes_it(small):
+    with pytest.raises(UserError, match=r"--prepare toy --raw DIR --features tf_efficientnet_lite0$"):
+        FeatureTable.open(small.directory, MODEL, 64)
+
+
+def test_features_of_another_state_of_the_data_set_are_refused_and_made_anew(small, make_store, toy_objects):
+    add_features(small.directory, MODEL)
+    changed = make_store(toy_objects()[:19])
+    with pytest.raises(UserError, match="made from another version of"):
+        FeatureTable.open(changed.directory, MODEL, 64)
+    add_features(changed.directory, MODEL)
+    assert len(FeatureTable.open(changed.directory, MODEL, 64).nodes(18)) == len(changed.keypoints(18))
+
+
+def test_other_weights_are_another_table(small):
+    package = ModelConfig(backbone="tf_efficientnet_lite0", weights="package")
+    assert features_path(small.directory, MODEL, 64) != features_path(small.directory, package, 64)
+
+
+def test_a_wrong_backbone_leaves_nothing_behind(small):
+    with pytest.raises(UserError):
+        add_features(small.directory, ModelConfig(backbone="efficientnet_light", weights="random"))
+    assert [path.name for path in small.directory.iterdir()] == ["objects.arrow"]

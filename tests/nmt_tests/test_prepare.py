@@ -1,0 +1,149 @@
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import scipy.io
+from PIL import Image
+
+from nmt.config import Config, with_overrides
+from nmt.data import demo
+from nmt.data.prepare import SOURCES, prepare
+from nmt.data.store import OBJECTS_FILE, ObjectStore
+from nmt.errors import UserError
+
+
+def config(name: str, size: int = 32) -> Config:
+    return with_overrides(Config(), {"data.name": name, "data.image_size": size}, source="test")
+
+
+@pytest.fixture
+def raw(tmp_path) -> Path:
+    """Two WILLOW categories of ten photographs."""
+    rng = np.random.default_rng(0)
+    for category in ("Car", "Duck"):
+        folder = tmp_path / "raw" / category
+        folder.mkdir(parents=True)
+        for k in range(10):
+            Image.fromarray(rng.integers(0, 256, (20, 40, 3), dtype=np.uint8)).save(folder / f"{k}.png")
+            scipy.io.savemat(folder / f"{k}.mat", {"pts_coord": rng.random((2, 10)) * [[40], [20]]})
+    return tmp_path / "raw"
+
+
+def test_report_counts_objects_by_split_and_category(raw, tmp_path):
+    report = prepare(config("willow"), raw=raw, out=tmp_path / "data" / "willow")
+    by_category = {"train": 5, "val": 2, "test": 3}
+    assert report.counts == {split: {"Car": n, "Duck": n} for split, n in by_category.items()}
+    assert report.left_out == 0 and report.made
+    store = ObjectStore.open(tmp_path / "data" / "willow")
+    assert [[len(rows) for rows in store.rows(split)] for split in by_category] == [[5, 5], [2, 2], [3, 3]]
+    assert str(report).splitlines()[3].split() == ["all", "10", "4", "6"]
+
+
+def test_a_finished_data_set_is_left_as_it_is(raw, tmp_path):
+    first = prepare(config("willow"), raw=raw, out=tmp_path / "out")
+    written = (tmp_path / "out" / OBJECTS_FILE).stat().st_mtime_ns
+    again = prepare(config("willow"), raw=raw, out=tmp_path / "out")
+    assert not again.made and again.info == first.info
+    assert (tmp_path / "out" / OBJECTS_FILE).stat().st_mtime_ns == written
+
+
+def test_other_input_options_or_size_make_it_anew(raw, tmp_path):
+    def made(**options) -> bool:
+        size = options.pop("size", 32)
+        return prepare(config("willow", size), raw=raw, out=tmp_path / "out", **options).made
+
+    assert made() and not made()
+    assert made(size=48) and made(seed=1) and made(skip_bad=True) and not made(skip_bad=True, size=32)
+    (raw / "Car" / "0.png").write_bytes((raw / "Car" / "1.png").read_bytes())
+    assert made(skip_bad=True)
+
+
+def test_the_same_input_gives_the_same_bytes(raw, tmp_path):
+    for out in ("first", "second"):
+        prepare(config("willow_rotated"), raw=raw, out=tmp_path / out)
+    first, second = ((tmp_path / out / OBJECTS_FILE).read_bytes() for out in ("first", "second"))
+    assert first == second
+
+
+def test_a_bad_file_leaves_nothing_behind(raw, tmp_path):
+    (raw / "Duck" / "7.png").write_bytes(b"")
+    with pytest.raises(UserError, match=r"7\.png: not a readable image"):
+        prepare(config("willow"), raw=raw, out=tmp_path / "data" / "willow")
+    assert not (tmp_path / "data").exists()
+    report = prepare(config("willow"), raw=raw, out=tmp_path / "data" / "willow", skip_bad=True)
+    assert report.left_out == 1 and "left out: 1 unreadable" in str(report)
+
+
+def test_a_failure_keeps_the_data_set_that_was_there(raw, tmp_path):
+    prepare(config("willow"), raw=raw, out=tmp_path / "out")
+    before = (tmp_path / "out" / OBJECTS_FILE).read_bytes()
+    (raw / "Duck" / "7.png").write_bytes(b"")
+    with pytest.raises(UserError):
+        prepare(config("willow"), raw=raw, out=tmp_path / "out")
+    assert [path.name for path in (tmp_path / "out").iterdir()] == [OBJECTS_FILE]
+    assert (tmp_path / "out" / OBJECTS_FILE).read_bytes() == before
+
+
+def test_a_category_that_cannot_pair_is_named(raw, tmp_path):
+    for k in range(4, 10):
+        (raw / "Duck" / f"{k}.mat").unlink()
+    with pytest.raises(UserError, match=r"category Duck has 1 photograph\(s\) in val; a pair needs two"):
+        prepare(config("willow"), raw=raw, out=tmp_path / "data")
+    assert not (tmp_path / "data").exists()
+
+
+def test_an_unknown_data_set_names_the_nearest(tmp_path):
+    with pytest.raises(UserError, match="--prepare wilow: no reader for such a data set; did you mean 'willow'?"):
+        prepare(config("wilow"), raw=None, out=tmp_path / "data")
+
+
+def test_a_raw_folder_is_asked_for_or_refused(tmp_path):
+    with pytest.raises(UserError, match="--prepare willow_rotated: needs the raw data set: --raw DIR"):
+        prepare(config("willow_rotated"), raw=None, out=tmp_path / "data")
+    with pytest.raises(UserError, match="--prepare demo: takes no --raw"):
+        prepare(config("demo"), raw=tmp_path, out=tmp_path / "data")
+
+
+@pytest.mark.parametrize("name", ["willow", "willow_rotated"])
+def test_an_empty_raw_folder_says_what_was_looked_for(tmp_path, name):
+    (tmp_path / "raw").mkdir()
+    with pytest.raises(UserError, match=r"looked for Car/\*\.mat"):
+        prepare(config(name), raw=tmp_path / "raw", out=tmp_path / "data")
+    assert not (tmp_path / "data").exists()
+
+
+def test_an_output_that_cannot_be_written_is_one_line(raw, tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match="file/out: cannot be made"):
+        prepare(config("willow"), raw=raw, out=tmp_path / "file" / "out")
+
+
+def test_the_demo_is_rendered_in_order_by_several_processes(tmp_path, monkeypatch):
+    monkeypatch.setattr(demo, "OBJECTS_PER_CATEGORY", 20)
+    monkeypatch.setattr("nmt.data.prepare.IMAGE_CODING", "raw")
+    report = prepare(config("demo", 48), raw=None, out=tmp_path / "demo", seed=5)
+    store = ObjectStore.open(tmp_path / "demo")
+    assert store.info.categories == list(demo.CATEGORIES) and report.info.seed == 5
+    assert [store.id(row) for row in range(len(store))] == [f"{c}_{k:04}" for c, k, _ in demo.object_list()]
+    alone = demo.render_object("chair", 3, size=48, seed=5)
+    row = [store.id(row) for row in range(len(store))].index(alone.id)
+    np.testing.assert_array_equal(store.image(row), alone.image)
+
+
+def test_real_photographs_prepare_in_seconds(shared_data, tmp_path):
+    started = time.perf_counter()
+    report = prepare(config("willow_rotated", 96), raw=shared_data / "willow", out=tmp_path / "out")
+    assert {split: sum(counts.values()) for split, counts in report.counts.items()} == {
+        "train": 350,
+        "val": 170,
+        "test": 180,
+    }
+    assert report.left_out == 0 and time.perf_counter() - started < 60
+
+
+def test_every_named_source_refuses_a_wrong_request_in_one_line(tmp_path):
+    for name in SOURCES:
+        with pytest.raises(UserError) as error:
+            prepare(config(name), raw=tmp_path / "absent", out=tmp_path / "data")
+        assert "\n" not in str(error.value)

@@ -1,0 +1,168 @@
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+import scipy.io
+from hypothesis import given, settings, strategies
+from PIL import Image
+
+from nmt.data import willow
+from nmt.data.store import RawObject
+from nmt.errors import UserError
+
+
+@pytest.fixture
+def raw(tmp_path) -> Path:
+    """Twelve photographs of one category, 40 x 20 pixels, keypoint k at (3 k + 2, k + 1)."""
+    folder = tmp_path / "WILLOW-ObjectClass" / "Car"
+    folder.mkdir(parents=True)
+    for k in range(12):
+        image = np.full((20, 40, 3), 10 * k, np.uint8)
+        Image.fromarray(image).save(folder / f"car_{k:02}.png")
+        points = np.array([(3 * j + 2, j + 1) for j in range(10)], float).T
+        scipy.io.savemat(folder / f"car_{k:02}.mat", {"pts_coord": points})
+    return folder.parent
+
+
+def read(raw: Path, *, rotated=False, skip_bad=False, size=80, seed=0, left_out=None) -> list[RawObject]:
+    counter = Counter() if left_out is None else left_out
+    return list(willow.read(raw, size=size, rotated=rotated, skip_bad=skip_bad, seed=seed, left_out=counter))
+
+
+def test_whole_photograph_is_resized_and_its_keypoints_scaled(raw):
+    first = read(raw)[0]
+    assert first.id == first.photo == "Car/car_00" and first.image.shape == (80, 80, 3)
+    assert first.points == {f"point{j}": (2.0 * (3 * j + 2), 4.0 * (j + 1)) for j in range(10)}
+
+
+def test_the_folder_above_will_do(raw):
+    assert [o.id for o in read(raw.parent)] == [o.id for o in read(raw)]
+
+
+def test_small_copy_is_split_50_25_25_percent():
+    splits = willow.split_photographs([f"image{k}" for k in range(20)], "Car")
+    assert Counter(splits.values()) == {"train": 10, "val": 5, "test": 5}
+    assert splits == willow.split_photographs([f"image{k}" for k in reversed(range(20))], "Car")
+
+
+@pytest.mark.parametrize("num", [40, 66, 109])
+def test_full_category_trains_and_validates_on_its_first_twenty_by_name(num):
+    names = [f"image_{k:04}" for k in range(num)]
+    splits = willow.split_photographs(names, "Face")
+    assert Counter(splits.values()) == {"train": 18, "val": 2, "test": num - 20}
+    assert {name for name, split in splits.items() if split == "test"} == set(names[20:])
+
+
+def test_real_photographs_split_as_measured(shared_data):
+    objects = read(shared_data / "willow", size=32)
+    assert Counter(o.split for o in objects) == {"train": 35, "val": 17, "test": 18}
+    assert Counter(o.category for o in objects) == {"Car": 20, "Duck": 10, "Motorbike": 20, "Winebottle": 20}
+    assert all(len(o.points) == 10 for o in objects)
+
+
+def test_views_of_a_photograph_share_its_split_and_differ(raw):
+    views = read(raw, rotated=True)
+    assert len(views) == 120 and len({view.id for view in views}) == 120
+    assert Counter(view.photo for view in views) == {f"Car/car_{k:02}": 10 for k in range(12)}
+    assert all(len({v.split for v in views if v.photo == photo}) == 1 for photo in {v.photo for v in views})
+    assert len({view.points["point5"] for view in views if "point5" in view.points}) > 100
+
+
+def test_views_change_with_the_seed_alone(raw):
+    def points(**options) -> list:
+        return [view.points for view in read(raw, rotated=True, **options)]
+
+    assert points() == points() != points(seed=1)
+
+
+@settings(deadline=None)
+@given(strategies.integers(0, 2**32))
+def test_keypoints_follow_the_rotated_image(seed):
+    # A photograph of bright dots: in the view, a dot lies where its keypoint went.
+    points = np.array([(20.0, 24.0), (44.0, 20.0), (36.0, 46.0)])
+    dots = np.zeros((64, 64, 3), np.uint8)
+    y, x = np.mgrid[:64, :64] + 0.5
+    for channel, (px, py) in enumerate(points):
+        dots[..., channel] = 255 * ((x - px) ** 2 + (y - py) ** 2 < 6)
+    view, moved = willow.rotated_view(Image.fromarray(dots), points, np.random.default_rng(seed))
+    brightness = np.asarray(view).astype(float).clip(40) - 40
+    for channel, (px, py) in enumerate(moved):
+        if 6 <= px <= 58 and 6 <= py <= 58:
+            weight = brightness[..., channel] / brightness[..., channel].sum()
+            assert abs((weight * x).sum() - px) < 0.5 and abs((weight * y).sum() - py) < 0.5
+
+
+def test_keypoints_beyond_the_view_are_dropped(raw):
+    points = [xy for view in read(raw, rotated=True) for xy in view.points.values()]
+    assert np.min(points) >= 0 and np.max(points) <= 80
+    assert len(points) < 1200
+
+
+def test_the_damaged_face_is_left_out_and_counted(raw):
+    (raw / "Car").rename(raw / "Face")
+    for suffix in (".png", ".mat"):
+        (raw / "Face" / f"car_03{suffix}").rename(raw / "Face" / f"image_0160{suffix}")
+    left_out = Counter()
+    assert "Face/image_0160" not in [o.id for o in read(raw, left_out=left_out)]
+    assert left_out == {"known to be damaged": 1}
+
+
+def damage_annotation(folder: Path) -> None:
+    (folder / "car_04.mat").write_bytes(b"not a mat file" * 20)
+
+
+def damage_variable(folder: Path) -> None:
+    scipy.io.savemat(folder / "car_04.mat", {"points": np.zeros((2, 10))})
+
+
+def damage_shape(folder: Path) -> None:
+    scipy.io.savemat(folder / "car_04.mat", {"pts_coord": np.zeros((2, 9))})
+
+
+def damage_numbers(folder: Path) -> None:
+    scipy.io.savemat(folder / "car_04.mat", {"pts_coord": np.full((2, 10), np.nan)})
+
+
+def damage_image(folder: Path) -> None:
+    data = (folder / "car_04.png").read_bytes()
+    (folder / "car_04.png").write_bytes(data[:40])
+
+
+def remove_image(folder: Path) -> None:
+    (folder / "car_04.png").unlink()
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (damage_annotation, r"car_04\.mat: not a readable \.mat file"),
+        (damage_variable, r"car_04\.mat: no variable pts_coord"),
+        (damage_shape, r"car_04\.mat: pts_coord must be 2 x 10 numbers, but is \(2, 9\)"),
+        (damage_numbers, r"car_04\.mat: pts_coord must be finite"),
+        (damage_image, r"car_04\.png: not a readable image"),
+        (remove_image, r"car_04\.mat: its image car_04\.png is not there"),
+    ],
+)
+def test_a_bad_file_is_named_or_skipped_and_counted(raw, damage, message):
+    damage(raw / "Car")
+    with pytest.raises(UserError, match=message) as error:
+        read(raw)
+    assert "\n" not in str(error.value)
+    left_out = Counter()
+    assert len(read(raw, skip_bad=True, left_out=left_out)) == 11 and left_out == {"unreadable": 1}
+
+
+@pytest.mark.parametrize("mode", ["L", "RGBA", "CMYK", "P"])
+def test_images_of_any_colour_mode_are_read(raw, mode):
+    suffix = ".jpg" if mode == "CMYK" else ".png"
+    (raw / "Car" / "car_00.png").unlink()
+    Image.new("RGB", (40, 20), (200, 100, 50)).convert(mode).save(raw / "Car" / f"car_00{suffix}")
+    assert read(raw)[0].image.shape == (80, 80, 3)
+
+
+def test_a_folder_without_annotations_says_what_was_looked_for(tmp_path):
+    with pytest.raises(UserError, match=r"is empty or not WILLOW-ObjectClass; looked for Car/\*\.mat"):
+        willow.raw_files(tmp_path)
+    with pytest.raises(UserError, match=r"is not there; looked for Car/\*\.mat"):
+        willow.raw_files(tmp_path / "absent")
