@@ -1,0 +1,172 @@
+"""Writes down what happens in a search, as it happens: the study, TensorBoard, summary.json and a line to the user.
+
+A Ray Tune callback, for callbacks alone see every result, the last one and the error of a trial included. All it knows
+it reads back from the search's directory, so that it goes on after any interruption.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import ray.cloudpickle
+import ray.exceptions
+import ray.tune
+from optuna.trial import FrozenTrial, TrialState
+
+from nmt.config import to_dict
+from nmt.errors import UserError
+from tune import tensorboard
+from tune.report import METRIC, Summary, TrialRecord, best_epoch, decode_setting, read_metrics
+from tune.searcher import trial_id
+from tune.study import SearchStudy
+from tune.trial import FAILURE
+
+LINE_SECONDS = 20.0
+"""A line about a running trial at most this often, beside one at each trial's end."""
+
+
+class Recorder(ray.tune.Callback):
+    """Records the trials of one search in `directory`.
+
+    Args:
+        data: name of the data set, for the report.
+        earlier_seconds: wall-clock time of the runs this one resumes.
+        say: takes each line for the user.
+    """
+
+    def __init__(
+        self, study: SearchStudy, directory: Path, *, data: str, earlier_seconds: float, say: Callable[[str], None]
+    ) -> None:
+        self._study, self._directory, self._data, self._say = study, directory, data, say
+        self._started = time.monotonic() - earlier_seconds
+        self._said = time.monotonic()
+        self.error: UserError | None = None
+        """what ended the search here (a full disk); Ray passes on its text alone"""
+
+    def on_trial_start(self, iteration: int, trials: Sequence[Any], trial: Any, **info: Any) -> None:
+        number = trial.config["number"]
+        space = self._study.space
+        params = self._study.trial(number).params
+        self._write_session(number, {p.key: params[p.key] for p in space.parameters})
+
+    def on_trial_result(
+        self, iteration: int, trials: Sequence[Any], trial: Any, result: dict[str, Any], **info: Any
+    ) -> None:
+        if FAILURE in result:
+            return
+        number = trial.config["number"]
+        self._study.report(number, result["epoch"], result[METRIC])
+        if time.monotonic() - self._said > LINE_SECONDS:
+            epochs = self._study.space.base.train.epochs
+            self._line(f"{trial_id(number)}  epoch {result['epoch']} of {epochs}  {100 * result[METRIC]:.1f} %")
+
+    def on_trial_complete(self, iteration: int, trials: Sequence[Any], trial: Any, **info: Any) -> None:
+        result, epochs = trial.last_result, self._study.space.base.train.epochs
+        if FAILURE in result or not math.isfinite(result.get(METRIC, math.nan)):
+            self._finish(trial.config["number"], TrialState.FAIL, reason=result.get(FAILURE, "it reported no accuracy"))
+        else:
+            state = TrialState.COMPLETE if result["epoch"] >= epochs else TrialState.PRUNED
+            self._finish(trial.config["number"], state)
+
+    def on_trial_error(self, iteration: int, trials: Sequence[Any], trial: Any, **info: Any) -> None:
+        self._finish(trial.config["number"], TrialState.FAIL, reason=self._keep_error(trial))
+
+    def on_trial_recover(self, iteration: int, trials: Sequence[Any], trial: Any, **info: Any) -> None:
+        self._line(f"{trial_id(trial.config['number'])}  {self._keep_error(trial)}; going on from its checkpoint")
+
+    def summary(self) -> Summary:
+        """The search as it stands."""
+        space = self._study.space
+        finished = [t for t in self._study.trials() if t.state.is_finished()]
+        plain = space.to_dict()
+        return Summary(
+            name=space.name,
+            description=space.description,
+            data=self._data,
+            space={p.key: p.describe() for p in (*space.parameters, *space.sweep)},
+            search=plain["search"],
+            resources=plain["resources"],
+            epochs=space.base.train.epochs,
+            seconds=round(time.monotonic() - self._started, 1),
+            trials=tuple(self._record(t) for t in finished),
+        )
+
+    def _finish(self, number: int, state: TrialState, reason: str | None = None) -> None:
+        """The trial's end, in all places."""
+        try:
+            self._write_end(number, state, reason)
+        except UserError as error:
+            self.error = error
+            raise
+
+    def _write_end(self, number: int, state: TrialState, reason: str | None) -> None:
+        history = read_metrics(self._trial_directory(number))
+        best = best_epoch(history)
+        decode = {f"decode.{name}": value for name, value in decode_setting(best).items()}
+        seconds = {"seconds": history[-1]["seconds"]} if history else {}
+        self._study.finish(number, state, decode | seconds | ({"reason": reason} if reason else {}))
+        params = self._study.trial(number).params
+        swept = {p.key: decode[p.key] for p in self._study.space.sweep if p.key in decode}
+        self._write_session(number, {p.key: params[p.key] for p in self._study.space.parameters} | swept)
+        tensorboard.write_end(self._trial_directory(number), success=state != TrialState.FAIL, best=best)
+        summary = self.summary()
+        summary.save(self._directory)
+        self._line(self._end_line(number, state, reason, best, summary))
+
+    def _end_line(
+        self, number: int, state: TrialState, reason: str | None, best: dict[str, Any], summary: Summary
+    ) -> str:
+        epochs = len(self._study.trial(number).intermediate_values)
+        parts = [f"{trial_id(number)}  {state.name:<8}  {epochs} of {self._study.space.base.train.epochs} epochs"]
+        parts += [f"{100 * best[METRIC]:.1f} %"] if best else []
+        parts += [reason] if reason else []
+        if summary.best is not None and summary.best.accuracy is not None:
+            parts.append(f"best so far {100 * summary.best.accuracy:.1f} % ({summary.best.id})")
+        return "  ".join(parts)
+
+    def _write_session(self, number: int, values: dict[str, Any]) -> None:
+        directory = self._trial_directory(number)
+        directory.mkdir(parents=True, exist_ok=True)
+        tensorboard.write_start(directory, trial_id(number), values)
+
+    def _record(self, trial: FrozenTrial) -> TrialRecord:
+        space, directory = self._study.space, self._trial_directory(trial.number)
+        history = read_metrics(directory)
+        params = {p.key: p.decode(trial.params[p.key]) for p in space.parameters}
+        config = space.configuration(params)
+        checkpoint = directory / "best.pt"
+        return TrialRecord(
+            id=trial_id(trial.number),
+            state=trial.state.name,
+            searched={key: list(value) if isinstance(value, tuple) else value for key, value in params.items()},
+            configuration=to_dict(config),
+            best=best_epoch(history),
+            last=history[-1] if history else {},
+            epochs=len(history),
+            seconds=round(history[-1]["seconds"], 2) if history else 0.0,
+            seed=config.train.seed,
+            checkpoint=str(checkpoint.relative_to(self._directory)) if checkpoint.is_file() else None,
+            reason=trial.user_attrs.get("reason"),
+        )
+
+    def _keep_error(self, trial: Any) -> str:
+        """Keep the trial's traceback in its directory, error.txt; returns the reason in a line."""
+        directory = self._trial_directory(trial.config["number"])
+        (directory / "error.txt").write_text(Path(trial.error_file).read_text())
+        error = ray.cloudpickle.loads(Path(trial.pickled_error_file).read_bytes())
+        if isinstance(error, ray.exceptions.RayActorError):
+            return "its process died (killed, out of memory, or crashed)"
+        cause = error.cause if isinstance(error, ray.exceptions.RayTaskError) else error
+        lines = [line for line in str(cause).splitlines() if line.strip()]
+        return lines[-1].strip() if lines else type(cause).__name__
+
+    def _trial_directory(self, number: int) -> Path:
+        return self._directory / "trials" / trial_id(number)
+
+    def _line(self, text: str) -> None:
+        self._said = time.monotonic()
+        self._say(f"{time.monotonic() - self._started:7.1f} s  {text}")

@@ -1,0 +1,284 @@
+"""A search from beginning to end: checks, Ray, the trials, the summary.
+
+The truth of a search is its directory: the study, and each trial's checkpoint and metrics. `--resume` is a fresh Ray
+run over it that hands out the unfinished trials first; Ray's own bookkeeping is made anew each time.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import logging
+import os
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import ray
+import ray.tune
+
+from nmt.checkpoint import atomic_write, write_json
+from nmt.errors import UserError
+from tune import tensorboard
+from tune.recorder import Recorder
+from tune.report import METRIC, Summary, load_summary, render
+from tune.scheduler import Rungs, SuccessiveHalving
+from tune.searcher import StudySearcher, trial_id
+from tune.space import Resources, Space
+from tune.study import SearchStudy
+from tune.trial import TrialSetup, make_trainable
+
+ENVIRONMENT = {
+    # Our directory holds the state; Ray's snapshots of it are never read again.
+    "TUNE_GLOBAL_CHECKPOINT_S": "86400",
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+    "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",
+    # A reused process may take this long to leave its last trial (closing its files); past it the next one fails.
+    "TUNE_FUNCTION_THREAD_TIMEOUT_S": "60",
+    # Paths in a configuration are relative to where the command was typed.
+    "RAY_CHDIR_TO_TRIAL_DIR": "0",
+    # Ray Train's own waits: a third of the 33 s a trial with several workers takes to come and go.
+    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.1",
+    "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",
+    "RAY_TRAIN_METRICS_ENABLED": "0",
+    "RAY_TRAIN_ENABLE_STATE_ACTOR_RECONCILIATION": "0",
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "RAY_AIR_NEW_OUTPUT": "0",
+}
+LOCK = ".lock"
+DRIVER_RESOURCE = "node:__internal_head__"
+"""the head node's own resource: the process that watches over a trial's workers needs no core"""
+
+
+def run_search(
+    space: Space,
+    *,
+    results: Path,
+    data: Path,
+    trials: int | None = None,
+    seed: int | None = None,
+    resume: bool = False,
+    say: Callable[[str], None] = print,
+) -> Summary:
+    """Run the search, or go on with it, in `results`/NAME; prints and returns what it found.
+
+    Connects to the cluster at RAY_ADDRESS if that is set, else starts Ray on this machine for the time of the search.
+
+    Args:
+        results: directory of all searches.
+        data: directory of the Arrow data set.
+        trials: budget, instead of the space's; on resume the earlier budget is the default, and may grow.
+        seed: of the sampler, instead of the space's.
+        say: takes each line for the user.
+
+    Raises:
+        UserError: results of another search or in use, no data set, not enough resources for one trial.
+        KeyboardInterrupt: Ctrl-C; everything up to the last epochs is on disk, to be resumed.
+    """
+    directory = results / space.name
+    space = check_results(space.with_budget(trials=trials, seed=seed), directory, resume=resume, trials=trials)
+    earlier = load_summary(directory) if (directory / "summary.json").is_file() else None
+    if earlier is None or len(earlier.trials) < space.search.trials:
+        check_data(space, data)
+        with _ray():
+            at_once = concurrency(space.resources, _node_resources())
+            with _only_one(directory):
+                earlier = _search(space, directory, data, at_once, earlier.seconds if earlier else 0.0, say)
+    say("")
+    say(render(earlier, directory))
+    return earlier
+
+
+def _search(
+    space: Space, directory: Path, data: Path, at_once: int, earlier_seconds: float, say: Callable[[str], None]
+) -> Summary:
+    _write_definition(space, directory)
+    study = SearchStudy(directory / "study.db", space)
+    recorder = Recorder(study, directory, data=data.name, earlier_seconds=earlier_seconds, say=say)
+    say(f"{space.search.trials} trials, {at_once} at once, in {directory}; 000 is the default configuration")
+    setup = TrialSetup(
+        data=data.resolve(), directory=directory.resolve(), decode_grid=space.decode_grid(), resources=space.resources
+    )
+    _run_trials(study, recorder, setup, at_once)
+    summary = recorder.summary()
+    summary.save(directory)
+    if len(summary.trials) < space.search.trials:
+        raise KeyboardInterrupt
+    return summary
+
+
+def check_results(space: Space, directory: Path, *, resume: bool, trials: int | None) -> Space:
+    """The space with the budget of the search in `directory` that it resumes, if any.
+
+    Raises UserError where `directory` is not free, or with `resume` holds another search.
+    """
+    definition = directory / "search.json"
+    if not definition.is_file():
+        if directory.exists() and any(path.name != LOCK for path in directory.iterdir()):
+            raise UserError(f"{directory} exists and holds no search; choose another --results")
+        return space
+    if not resume:
+        raise UserError(f"{directory} already holds a search; go on with --resume, or choose another --results")
+    try:
+        saved = json.loads(definition.read_text())
+        differences = _differences(_comparable(saved), _comparable(json.loads(json.dumps(space.to_dict()))))
+        budget = saved["search"]["trials"]
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UserError(f"{definition}: not the definition of a search ({error})") from error
+    if differences:
+        more = f" (and {len(differences) - 1} more differences)" if len(differences) > 1 else ""
+        raise UserError(f"{directory} holds another search: {differences[0]}{more}; choose another --results")
+    return space if trials is not None else space.with_budget(trials=budget)
+
+
+def _comparable(definition: Mapping[str, Any]) -> dict[str, Any]:
+    """What makes the trials of a search comparable; the budget and the resources may change on resume."""
+    kept = ("sampler", "scheduler", "seed", "grace_epochs", "reduction_factor")
+    return (
+        {f"[base] {branch}.{k}": v for branch, values in definition["base"].items() for k, v in values.items()}
+        | {f"[space] {k}": v for k, v in definition["space"].items()}
+        | {f"[search] {k}": definition["search"][k] for k in kept}
+    )
+
+
+def _differences(there: Mapping[str, Any], here: Mapping[str, Any]) -> list[str]:
+    """In words, for an error message."""
+    keys = sorted(k for k in there.keys() | here.keys() if (k in there, there.get(k)) != (k in here, here.get(k)))
+
+    def shown(entries: Mapping[str, Any], key: str) -> str:
+        return json.dumps(entries[key]) if key in entries else "not there"
+
+    return [f"{key} is {shown(there, key)} in it and {shown(here, key)} now" for key in keys]
+
+
+def check_data(space: Space, data: Path) -> None:
+    """That the data set, and the features of every backbone a trial may ask for, are there. Raises UserError."""
+    from nmt.data.store import ObjectStore
+
+    store = ObjectStore.open(data)
+    size = space.base.data.image_size
+    if store.info.image_size != size:
+        raise UserError(
+            f"{data}: made at {store.info.image_size} pixels, but data.image_size is {size}; "
+            f"prepare it again or set data.image_size={store.info.image_size}"
+        )
+    if space.base.data.mode == "features":
+        from nmt.data.features import FeatureTable
+
+        for config in space.variants(("model.backbone", "model.weights")):
+            FeatureTable.open(data, config.model, size)
+
+
+def concurrency(resources: Resources, nodes: list[dict[str, float]]) -> int:
+    """How many trials run at once on nodes with these resources. Raises UserError if not even one can."""
+    workers = sum(_workers_on(resources, node) for node in nodes)
+    if workers >= resources.workers:
+        return workers // resources.workers
+    needed = f"{resources.cpus} CPUs" + (f" and {resources.gpus:g} GPUs" if resources.gpus else "")
+    there = "; ".join(f"{n.get('CPU', 0):g} CPUs, {n.get('GPU', 0):g} GPUs" for n in nodes)
+    raise UserError(
+        f"not enough resources for one trial: it takes {resources.workers} worker{'s' * (resources.workers > 1)} "
+        f"of {needed} ([resources]), and there are {there}"
+    )
+
+
+def _workers_on(resources: Resources, node: dict[str, float]) -> int:
+    fit = node.get("CPU", 0) // resources.cpus
+    return int(min(fit, node.get("GPU", 0) // resources.gpus) if resources.gpus else fit)
+
+
+def _node_resources() -> list[dict[str, float]]:
+    return [node["Resources"] for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
+
+
+def _run_trials(study: SearchStudy, recorder: Recorder, setup: TrialSetup, at_once: int) -> None:
+    space, ray_directory = study.space, setup.directory / "ray"
+    shutil.rmtree(ray_directory, ignore_errors=True)
+    single = space.resources.workers == 1
+    bundle: dict[str, float] = {"CPU": space.resources.cpus, "GPU": space.resources.gpus} if single else {}
+    resources = ray.tune.PlacementGroupFactory([bundle or {DRIVER_RESOURCE: 0.001}])
+    tuner = ray.tune.Tuner(
+        ray.tune.with_resources(make_trainable(setup), resources),
+        tune_config=ray.tune.TuneConfig(
+            search_alg=StudySearcher(study, metric=METRIC),
+            scheduler=_scheduler(study),
+            num_samples=space.search.trials,
+            max_concurrent_trials=at_once,
+            # A process that has torch takes the next trial in 0.1 s. Not where it may leave a Train job behind.
+            reuse_actors=single,
+            trial_name_creator=_trial_name,
+            trial_dirname_creator=_trial_name,
+        ),
+        run_config=ray.tune.RunConfig(
+            name="tune",
+            storage_path=str(ray_directory),
+            callbacks=[recorder],
+            failure_config=ray.tune.FailureConfig(max_failures=1),
+            verbose=0,
+        ),
+    )
+    try:
+        tuner.fit()
+    except ray.tune.TuneError:
+        if recorder.error is not None:
+            raise recorder.error from None
+        raise
+
+
+def _trial_name(trial: Any) -> str:
+    return trial_id(trial.config["number"])
+
+
+def _scheduler(study: SearchStudy) -> ray.tune.schedulers.TrialScheduler:
+    """Early stopping, its rungs filled with what earlier runs of this search reported."""
+    search = study.space.search
+    if search.scheduler == "fifo":
+        return ray.tune.schedulers.FIFOScheduler()  # type: ignore[no-untyped-call]
+    rungs = Rungs(epochs=study.space.base.train.epochs, grace=search.grace_epochs, factor=search.reduction_factor)
+    for trial in study.trials():
+        for epoch, value in trial.intermediate_values.items():
+            rungs.goes_on(trial.number, epoch, value)
+    return SuccessiveHalving(rungs, metric=METRIC)
+
+
+@contextlib.contextmanager
+def _ray() -> Iterator[None]:
+    """Ray, quiet: the cluster at RAY_ADDRESS, or one on this machine that ends with the search."""
+    os.environ.update(ENVIRONMENT)
+    started = not ray.is_initialized()
+    if started:
+        ray.init(
+            address=os.environ.get("RAY_ADDRESS", "local"),
+            runtime_env={"env_vars": ENVIRONMENT},
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+            include_dashboard=False,
+        )
+    logging.getLogger("ray").setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        if started:
+            ray.shutdown()
+
+
+@contextlib.contextmanager
+def _only_one(directory: Path) -> Iterator[None]:
+    """The directory, made if absent, for this process alone; the system frees it when the process dies."""
+    directory.mkdir(parents=True, exist_ok=True)
+    with open(directory / LOCK, "w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UserError(f"{directory}: another process runs a search here; wait for it or stop it") from None
+        yield
+
+
+def _write_definition(space: Space, directory: Path) -> None:
+    with atomic_write(directory / "search.toml") as file:
+        file.write(space.text.encode())
+    write_json(directory / "search.json", space.to_dict())
+    tensorboard.write_experiment(directory, space)

@@ -1,0 +1,85 @@
+"""TensorBoard's HParams tab for a search: declared at the root, one session a trial, in event files of our own names.
+
+Curves and pictures of a trial are written by its training, into the same directory. TensorBoard reads the files of a
+directory in the order of their names and does not come back to an earlier one, so our files sort first and last.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from nmt.checkpoint import atomic_write
+from nmt.config import SETTINGS
+from tune.report import METRIC
+from tune.space import Parameter, Space
+
+if TYPE_CHECKING:
+    from tensorboard.compat.proto.summary_pb2 import Summary
+
+BEST_METRIC = "val/accuracy_best"
+FIRST, LAST = "events.out.tfevents.0000000000", "events.out.tfevents.9999999999"
+
+
+def write_experiment(directory: Path, space: Space) -> None:
+    """Declare every searched key, with its domain, and the metrics to compare, at the root of the search."""
+    from tensorboard.plugins.hparams import summary_v2 as hp
+
+    hparams = [hp.HParam(p.key, _domain(p), description=SETTINGS[p.key].doc) for p in (*space.parameters, *space.sweep)]
+    metrics = [
+        hp.Metric(BEST_METRIC, display_name="val/accuracy (best)", dataset_type=hp.Metric.VALIDATION),
+        hp.Metric(METRIC, display_name="val/accuracy (last)", dataset_type=hp.Metric.VALIDATION),
+    ]
+    _write(directory / f"{FIRST}.experiment", [(hp.hparams_config_pb(hparams, metrics), 0)])
+
+
+def write_start(directory: Path, name: str, values: Mapping[str, Any]) -> None:
+    """The trial `name` in the HParams tab: the values of its searched keys, numbers as numbers."""
+    from tensorboard.plugins.hparams import summary_v2 as hp
+
+    _write(directory / f"{FIRST}.session_start", [(hp.hparams_pb(dict(values), trial_id=name), 0)])
+
+
+def write_end(directory: Path, *, success: bool, best: Mapping[str, Any]) -> None:
+    """The end of a trial's session, and its best value at the epoch it was reached."""
+    from tensorboard.compat.proto.summary_pb2 import Summary
+    from tensorboard.plugins.hparams import api_pb2, metadata, plugin_data_pb2
+
+    # By hand: TensorBoard's own function for it imports TensorFlow.
+    status = api_pb2.STATUS_SUCCESS if success else api_pb2.STATUS_FAILURE
+    end = plugin_data_pb2.SessionEndInfo(status=status, end_time_secs=time.time())
+    session_end = Summary.Value(
+        tag=metadata.SESSION_END_INFO_TAG,
+        metadata=metadata.create_summary_metadata(plugin_data_pb2.HParamsPluginData(session_end_info=end)),
+        tensor=metadata.NULL_TENSOR,
+    )
+    events = [(Summary(value=[session_end]), 0)]
+    if best:
+        events.append((Summary(value=[Summary.Value(tag=BEST_METRIC, simple_value=best[METRIC])]), best["epoch"]))
+    _write(directory / f"{LAST}.session_end", events)
+
+
+def _domain(parameter: Parameter) -> Any:
+    from tensorboard.plugins.hparams import summary_v2 as hp
+
+    if parameter.values is not None:
+        return hp.Discrete([parameter.encode(v) for v in parameter.values])
+    low, high = parameter.low, parameter.high
+    assert low is not None and high is not None
+    if parameter.type is int:
+        return hp.IntInterval(int(low), int(high))
+    return hp.RealInterval(low, high)
+
+
+def _write(path: Path, summaries: Sequence[tuple[Summary, int]]) -> None:
+    """An event file of (summary, step), whole or not at all."""
+    from tensorboard.compat.proto.event_pb2 import Event
+    from tensorboard.summary.writer.record_writer import RecordWriter
+
+    with atomic_write(path) as file:
+        writer = RecordWriter(file)
+        writer.write(Event(wall_time=time.time(), file_version="brain.Event:2").SerializeToString())
+        for summary, step in summaries:
+            writer.write(Event(wall_time=time.time(), step=step, summary=summary).SerializeToString())
