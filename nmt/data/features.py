@@ -69,9 +69,10 @@ class FeatureTable:
         Raises:
             UserError: there is none, or it was made from another state of the data set; with the command that makes it.
         """
-        remedy = prepare_command(directory.name, features=model.backbone)
+        info = ObjectStore.open(directory).info
+        remedy = prepare_command(info.name, features=model.backbone)
         table = cls(features_path(directory, model, image_size), remedy=remedy)
-        if table.info["data_set"] != ObjectStore.open(directory).info.identity:
+        if table.info["data_set"] != info.identity:
             raise UserError(f"{table.path}: made from another version of {directory}; make it anew with: {remedy}")
         return table
 
