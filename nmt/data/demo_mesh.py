@@ -7,7 +7,6 @@ quadrilateral (a triangle repeats a corner), counter-clockwise seen from outside
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -27,8 +26,9 @@ def vector(*xyz: float) -> Array:
 
 def unit(vectors: ArrayLike) -> Array:
     """Vectors (..., 3) at length 1; zero stays zero."""
-    values = np.asarray(vectors, dtype=float)
-    return values / np.maximum(np.sqrt((values * values).sum(-1, keepdims=True)), 1e-12)
+    values: Array = np.asarray(vectors, dtype=float)
+    lengths: Array = np.maximum(np.sqrt((values * values).sum(-1, keepdims=True)), 1e-12)
+    return values / lengths
 
 
 def rotation(axis: int, angle: float) -> Array:
@@ -45,18 +45,26 @@ class Solid:
 
     def __init__(self) -> None:
         self.points: dict[str, Array] = {}
+        self.lift = 0.0
+        """how far the faces added from now on are drawn in front of where they are: for details on a larger face"""
         self._faces: list[Array] = []
         self._colours: list[Array] = []
+        self._lifts: list[Array] = []
 
     @property
-    def faces_F43(self) -> Array:
-        """Corners of all faces."""
+    def faces(self) -> Array:
+        """(F, 4, 3): corners of all faces."""
         return np.concatenate(self._faces)
 
     @property
-    def colours_F3(self) -> Array:
-        """RGB of all faces, 0 to 1."""
+    def colours(self) -> Array:
+        """(F, 3): RGB of all faces, 0 to 1."""
         return np.concatenate(self._colours)
+
+    @property
+    def lifts(self) -> Array:
+        """(F,): what `lift` was when the face was added."""
+        return np.concatenate(self._lifts)
 
     def loft(
         self,
@@ -65,19 +73,26 @@ class Solid:
         colour: ArrayLike,
         *,
         side: ArrayLike = (0.0, 1.0, 0.0),
+        axis: ArrayLike | None = None,
         sides: int = 8,
         closed: bool = False,
     ) -> None:
         """The skin through K elliptical rings; `closed` joins the last to the first.
 
         `radii_K2` holds the radius towards `side` and the one across it (or one for both, K). `colour` is one RGB or
-        one for each of the K - 1 bands (K if closed).
+        one for each of the K - 1 bands (K if closed). The rings stand across the line of centres, or across `axis`.
         """
-        centres = np.asarray(centres_K3, dtype=float)
-        radii = np.asarray(radii_K2, dtype=float)
+        centres, radii = np.asarray(centres_K3, dtype=float), np.asarray(radii_K2, dtype=float)
         radii = np.stack([radii, radii], axis=1) if radii.ndim == 1 else radii
-        along = np.roll(centres, -1, 0) - np.roll(centres, 1, 0) if closed else np.gradient(centres, axis=0)
-        along = unit(along)
+        colours = np.asarray(colour, dtype=float).reshape(-1, 1, 3)
+        if closed:
+            along = unit(np.roll(centres, -1, 0) - np.roll(centres, 1, 0))
+        else:
+            ends = int(radii[0].any()), int(radii[-1].any())  # an open end gets a lid: one more ring, of no size
+            centres, radii = np.pad(centres, (ends, (0, 0)), mode="edge"), np.pad(radii, (ends, (0, 0)))
+            colours = colours if len(colours) == 1 else np.pad(colours, (ends, (0, 0), (0, 0)), mode="edge")
+            along = unit(np.concatenate([centres[1:], centres[-1:]]) - np.concatenate([centres[:1], centres[:-1]]))
+        along = along if axis is None else np.broadcast_to(unit(axis), along.shape)
         side = np.asarray(side, dtype=float)
         first = unit(side - (along @ side)[:, None] * along)
         second = np.cross(along, first)
@@ -87,9 +102,7 @@ class Solid:
         after = np.roll(rings, -1, 0) if closed else rings[1:]
         rings = rings if closed else rings[:-1]
         quads = np.stack([rings, np.roll(rings, -1, 1), np.roll(after, -1, 1), after], axis=2)
-        colours = np.broadcast_to(np.reshape(colour, (-1, 1, 3)), (len(rings), sides, 3))
-        self._faces.append(quads.reshape(-1, 4, 3))
-        self._colours.append(colours.reshape(-1, 3))
+        self._add(quads.reshape(-1, 4, 3), np.broadcast_to(colours, (len(rings), sides, 3)).reshape(-1, 3))
 
     def limb(self, start: Array, end: Array, radii: tuple[float, float], colour: ArrayLike, *, sides: int = 7) -> None:
         """A tapering rod with round ends from `start` to `end`."""
@@ -116,10 +129,9 @@ class Solid:
         self, centre: Array, axis: Array, radius: float, half_width: float, colour: ArrayLike, sides: int = 12
     ) -> None:
         """A flat cylinder around `axis`, such as a tyre."""
-        t = np.array([-1.0, -1.0, 1.0, 1.0])
         side = (1.0, 0.0, 0.0) if abs(axis[0]) < 0.7 else (0.0, 1.0, 0.0)
-        centres = centre + t[:, None] * half_width * unit(axis) * (1 + 1e-6 * np.array([1.0, 0.0, 0.0, 1.0])[:, None])
-        self.loft(centres, np.array([0.0, radius, radius, 0.0]), colour, side=side, sides=sides)
+        half = half_width * unit(axis)
+        self.loft([centre - half, centre + half], [radius, radius], colour, side=side, sides=sides)
 
     def box(
         self, centre: Array, half: ArrayLike, colour: ArrayLike, *, frame: Array | None = None, cells: int = 3
@@ -129,14 +141,26 @@ class Solid:
         frame = np.eye(3) if frame is None else frame
         axes = frame * np.asarray(half, dtype=float)
         ticks = np.linspace(-1, 1, cells + 1)
-        low, high = np.meshgrid(ticks[:-1], ticks[:-1], indexing="ij"), np.meshgrid(ticks[1:], ticks[1:], indexing="ij")
-        corners = [(low[0], low[1]), (high[0], low[1]), (high[0], high[1]), (low[0], high[1])]
-        grid = np.stack([np.stack(c, -1).reshape(-1, 2) for c in corners], axis=1)
+        low = np.stack(np.meshgrid(ticks[:-1], ticks[:-1]), axis=-1).reshape(-1, 1, 2)
+        grid = low + (ticks[1] - ticks[0]) * np.array([[0, 0], [1, 0], [1, 1], [0, 1]])
         for k in range(3):
-            i, j = (k + 1) % 3, (k + 2) % 3
-            plane = grid[..., :1] * axes[:, i] + grid[..., 1:] * axes[:, j]
-            self._faces += [centre + axes[:, k] + plane, (centre - axes[:, k] + plane)[:, ::-1]]
-            self._colours += [np.broadcast_to(np.asarray(colour, dtype=float), (len(grid), 3))] * 2
+            plane = grid @ np.stack([axes[:, (k + 1) % 3], axes[:, (k + 2) % 3]])
+            self._add(centre + axes[:, k] + plane, colour)
+            self._add((centre - axes[:, k] + plane)[:, ::-1], colour)
+
+    def texture(self, rng: np.random.Generator, strength: float) -> None:
+        """Makes every face a little lighter or darker, at random and in waves through the body."""
+        self._faces, colours = [self.faces], self.colours
+        middle = self._faces[0].mean(1)
+        waves = np.sin(middle @ (rng.uniform(4, 20) * unit(rng.normal(size=3))) + rng.uniform(0, 6))
+        tone = 1 + strength * (rng.normal(0, 0.6, len(middle)) + waves)
+        self._colours = [np.clip(colours * tone[:, None], 0, 1)]
+
+    def _add(self, faces_F43: Array, colours: ArrayLike) -> None:
+        """Appends faces in one colour or in one each."""
+        self._faces.append(faces_F43)
+        self._colours.append(np.broadcast_to(np.asarray(colours, dtype=float), (len(faces_F43), 3)))
+        self._lifts.append(np.full(len(faces_F43), self.lift))
 
 
 @dataclass(frozen=True)
@@ -154,13 +178,15 @@ class Camera:
 
     def view(self, points: Array) -> Array:
         """World points (..., 3) in camera axes."""
-        return points @ self.rotation_33.T
+        seen: Array = points @ self.rotation_33.T
+        return seen
 
     def project(self, points: Array) -> Array:
         """World points (..., 3) -> pixels (..., 2), with perspective."""
         seen = self.view(points)
         near = self.scale * self.distance / (self.distance + seen[..., 2:])
-        return seen[..., :2] * near + np.asarray(self.offset_2)
+        pixels: Array = seen[..., :2] * near + np.asarray(self.offset_2)
+        return pixels
 
 
 def looking(*, yaw: float, pitch: float, roll: float, distance: float) -> Camera:
@@ -180,23 +206,24 @@ def shade(colours_F3: Array, normals_F3: Array, light: Array, *, gloss: float) -
 
 def paint(draw: ImageDraw.ImageDraw, solid: Solid, camera: Camera, light: Array, *, gloss: float = 0.2) -> None:
     """Draws the faces that look at the viewer, farthest first. `light` is the direction to the sun in camera axes."""
-    faces, colours = solid.faces_F43, solid.colours_F3
+    faces, colours = solid.faces, solid.colours
     corners = camera.project(faces)
     across, down = corners[:, 2] - corners[:, 0], corners[:, 3] - corners[:, 1]
     front = across[:, 0] * down[:, 1] - across[:, 1] * down[:, 0] < 0
     seen = camera.view(faces[front])
-    order = np.argsort(-seen[..., 2].mean(1), kind="stable")
+    order = np.argsort(solid.lifts[front] - seen[..., 2].mean(1), kind="stable")
     normals = unit(np.cross(seen[:, 2] - seen[:, 0], seen[:, 3] - seen[:, 1]))
     rgb = np.round(255 * shade(colours[front], normals, light, gloss=gloss)).astype(int)
     outlines = corners[front].reshape(-1, 8)[order].tolist()
     for outline, fill in zip(outlines, map(tuple, rgb[order].tolist()), strict=True):
-        draw.polygon(outline, fill=fill, outline=fill)
+        draw.polygon(outline, fill=fill)
 
 
 def silhouette(draw: ImageDraw.ImageDraw, solid: Solid, camera: Camera, drop: Array, ground: float) -> None:
     """Fills (255) the shadow that the solid throws along the world direction `drop` on the plane z = `ground`."""
-    faces = solid.faces_F43
+    faces = solid.faces
+    lit = np.cross(faces[:, 2] - faces[:, 0], faces[:, 3] - faces[:, 1]) @ drop < 0
+    faces = faces[lit]
     landed = faces + (ground - faces[..., 2:]) / drop[2] * drop
-    outlines: Sequence[list[float]] = camera.project(landed).reshape(-1, 8).tolist()
-    for outline in outlines:
+    for outline in camera.project(landed).reshape(-1, 8).tolist():
         draw.polygon(outline, fill=255)

@@ -43,6 +43,11 @@ class Palette:
         hue = (0.03 if sign > 0 else 0.55) + 0.03 * self._rng.normal()
         return np.array(colorsys.hsv_to_rgb(hue % 1.0, self._rng.uniform(0.65, 0.95), self._rng.uniform(0.75, 1.0)))
 
+    def skin(self) -> Array:
+        """A human skin tone, light to dark."""
+        depth = self._rng.random()
+        return np.array(colorsys.hsv_to_rgb(0.07 - 0.02 * depth, 0.35 + 0.3 * depth, 0.95 - 0.55 * depth))
+
     def bands(self, first: Array, second: Array, count: int) -> Array:
         """(count, 3): plain, or striped with the second paint."""
         if self._rng.random() < 0.5:
@@ -60,7 +65,7 @@ def swing(length: float, forward: float, outward: float, sign: float) -> Array:
 def person(rng: np.random.Generator, palette: Palette) -> Solid:
     """A standing, walking or waving figure."""
     body = Solid()
-    skin, shirt = palette.colour(0.07, 0.45, 0.85), palette.colour(0.0, 0.75, 0.8)
+    skin, shirt = palette.skin(), palette.colour(0.0, 0.75, 0.8)
     trousers, hair = palette.colour(0.62, 0.6, 0.5), palette.colour(0.08, 0.6, 0.25)
     lean = rotation(1, rng.uniform(-0.1, 0.25)) @ rotation(0, rng.uniform(-0.12, 0.12))
     hips = vector(0, 0, 0.95 * rng.uniform(0.92, 1.08))
@@ -71,14 +76,17 @@ def person(rng: np.random.Generator, palette: Palette) -> Solid:
     girth = np.array([0.13, 0.155, 0.14, 0.15, 0.18, 0.17, 0.05])[:, None] * build * np.array([1.0, 0.62])
     body.loft(chest, girth, palette.bands(shirt, palette.colour(0.12, 0.3, 0.95), 6), sides=10)
     body.limb(neck, head, (0.055, 0.06), skin)
-    body.ball(head, (0.13, 0.11, 0.095), skin, frame=rotation(1, -math.pi / 2) @ rotation(0, 0.0), sides=9)
-    body.ball(head + lean @ vector(-0.03, 0, 0.045), (0.105, 0.11, 0.1), hair, sides=9)
+    body.ball(head, (0.13, 0.11, 0.095), skin, frame=rotation(1, -math.pi / 2), sides=9)
+    body.lift = -0.05
+    body.ball(head + lean @ vector(-0.03, 0, 0.05), (0.105, 0.115, 0.11), hair, sides=9)
+    body.lift = 0.0
     body.points |= {"head_top": head + lean @ vector(0, 0, 0.13), "neck": neck}
     for name, sign in LEFT_RIGHT:
         shoulder = neck + lean @ vector(0, sign * wide, -0.05)
         raised = rng.uniform(0.1, 1.3)
         elbow = shoulder + swing(0.29, rng.uniform(-0.6, 0.9), raised, sign)
         wrist = elbow + swing(0.26, rng.uniform(0.2, 1.6), raised * rng.uniform(0.3, 1.2), sign)
+        body.limb(neck - lean @ vector(0, 0, 0.09), shoulder, (0.08 * build, 0.062 * build), shirt)
         body.limb(shoulder, elbow, (0.06 * build, 0.05), shirt)
         body.limb(elbow, wrist, (0.045, 0.035), skin)
         body.ball(wrist + 0.12 * (wrist - elbow), 0.055, palette.mark(sign), sides=7)
@@ -198,7 +206,9 @@ def airplane(rng: np.random.Generator, palette: Palette) -> Solid:
     if rng.random() < 0.5:
         skin[4:6] = trim
     body.loft(np.stack([x, 0 * x, z], axis=1), size, skin, sides=12)
+    body.lift = 0.1
     body.ball(vector(0.8 * long, 0, 0.5 * radius), (0.13, 0.75 * radius, 0.5 * radius), glass)
+    body.lift = 0.0
     fin_root = vector(-0.78 * long, 0, 0.6 * radius)
     fin_top = fin_root + vector(-rng.uniform(0.15, 0.3), 0, rng.uniform(0.3, 0.45))
     chord = np.array([0.2, 0.17, 0.14, 0.1])[:, None] * np.array([1.0, 0.09])
@@ -244,15 +254,18 @@ def car(rng: np.random.Generator, palette: Palette) -> Solid:
     rake = math.sqrt(2) * np.array(
         [[half + 0.16, 0.97 * wide], [half + 0.15, 0.95 * wide], [half, 0.8 * wide], [half, 0.8 * wide], [0, 0]]
     )
-    body.loft(cabin, rake, np.stack([lacquer, glass, roof, roof]), side=(1, 0, 0), sides=4)
-    body.box(vector(long, 0, low + 0.05), (0.05, 0.9 * wide, 0.05), palette.colour(0.6, 0.05, 0.7), cells=3)
-    body.box(vector(-long, 0, low + 0.05), (0.05, 0.9 * wide, 0.05), palette.colour(0.6, 0.05, 0.45), cells=3)
+    body.loft(cabin, rake, np.stack([lacquer, glass, roof, roof]), side=(1, 0, 0), axis=(0, 0, 1), sides=4)
+    body.lift = 0.15
+    body.box(vector(long, 0, low + 0.05), (0.05, 0.9 * wide, 0.05), palette.colour(0.6, 0.05, 0.7), cells=5)
+    body.box(vector(-long, 0, low + 0.05), (0.05, 0.9 * wide, 0.05), palette.colour(0.6, 0.05, 0.45), cells=5)
     wheel = rng.uniform(0.19, 0.24)
     for name, sign in LEFT_RIGHT:
         for end, x in (("front", 0.62 * long), ("rear", -0.62 * long)):
             hub = vector(x, sign * wide, wheel)
             body.disc(hub, vector(0, 1, 0), wheel, 0.07, rubber, sides=12)
+            body.lift = 0.3
             body.disc(hub + vector(0, sign * 0.05, 0), vector(0, 1, 0), 0.55 * wheel, 0.04, palette.mark(sign), sides=8)
+            body.lift = 0.15
             body.points[f"{name}_{end}_wheel"] = hub + vector(0, sign * 0.08, 0)
             roof_x = cabin[3, 0] + half * (1 if end == "front" else -1)
             body.points[f"{name}_{end}_roof"] = vector(roof_x, sign * 0.8 * wide, top)
@@ -371,7 +384,9 @@ def lamp(rng: np.random.Generator, palette: Palette) -> Solid:
     glow = palette.colour(0.15, 0.3, 1.0)
     body.loft(rim, flare * np.array([1.03, 1.03, 0.0]), np.stack([joint_paint, glow]), side=aside, sides=12)
     bulb = mouth + 0.04 * aim
+    body.lift = 0.06
     body.ball(bulb, 0.07, glow, sides=8)
+    body.lift = 0.0
     body.points |= {"switch": knob, "shoulder": shoulder, "elbow": elbow, "wrist": wrist, "bulb": bulb}
     for name, sign in LEFT_RIGHT:
         edge = mouth + sign * flare * aside
@@ -390,7 +405,7 @@ class Kind:
 
     build: Callable[[np.random.Generator, Palette], Solid]
     keypoints: tuple[str, ...]
-    yaw: tuple[float, float] = (0.0, 1.0)
+    yaw: tuple[float, float]
     """centre and half range of the view, radians; 0 looks it in the face"""
     mirrored_yaw: bool = False
     """the view is as often from the other side"""
@@ -404,12 +419,12 @@ def _kind(build: Callable[[np.random.Generator, Palette], Solid], **view: object
 
 
 KINDS: Mapping[str, Kind] = {
-    "airplane": _kind(airplane, grounded=False),
+    "airplane": _kind(airplane, yaw=(0.0, 1.1), grounded=False),
     "bicycle": _kind(bicycle, yaw=(1.2, 0.6), mirrored_yaw=True),
-    "bird": _kind(bird, grounded=False),
+    "bird": _kind(bird, yaw=(0.0, 1.0), grounded=False),
     "car": _kind(car, yaw=(0.7, 0.5), mirrored_yaw=True),
-    "chair": _kind(chair),
-    "lamp": _kind(lamp),
-    "person": _kind(person),
+    "chair": _kind(chair, yaw=(0.0, 1.3)),
+    "lamp": _kind(lamp, yaw=(0.0, 1.1)),
+    "person": _kind(person, yaw=(0.0, 1.1)),
     "quadruped": _kind(quadruped, yaw=(0.8, 0.5), mirrored_yaw=True),
 }
