@@ -18,7 +18,7 @@ from nmt.data.demo_mesh import Array, Camera, Solid, looking, paint, rotation, s
 from nmt.data.demo_objects import KINDS, Palette
 from nmt.data.store import RawObject
 
-CATEGORIES: Mapping[str, tuple[str, ...]] = {name: kind.keypoints for name, kind in KINDS.items()}
+CATEGORIES: Mapping[str, tuple[str, ...]] = {name: kind.keypoints() for name, kind in KINDS.items()}
 """Category -> names of its keypoints."""
 
 OBJECTS_PER_CATEGORY = 112
@@ -54,7 +54,7 @@ def render_object(category: str, index: int, *, size: int, seed: int) -> RawObje
     solid = kind.build(rng, Palette(rng))
     solid.texture(rng, rng.uniform(0.0, 0.1))
     yaw = kind.yaw[0] + rng.uniform(-1, 1) * kind.yaw[1]
-    yaw *= rng.choice([-1, 1]) if kind.mirrored_yaw else 1
+    yaw *= rng.choice([-1, 1]) if kind.both_sides else 1
     roll = rng.uniform(-ROLL, ROLL)
     camera = looking(yaw=yaw, pitch=rng.uniform(*PITCH), roll=roll, distance=rng.uniform(4, 7))
     camera = _fit(camera, solid, size, rng)

@@ -7,6 +7,8 @@ quadrilateral (a triangle repeats a corner), counter-clockwise seen from outside
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -45,8 +47,7 @@ class Solid:
 
     def __init__(self) -> None:
         self.points: dict[str, Array] = {}
-        self.lift = 0.0
-        """how far the faces added from now on are drawn in front of where they are: for details on a larger face"""
+        self._lift = 0.0
         self._faces: list[Array] = []
         self._colours: list[Array] = []
         self._lifts: list[Array] = []
@@ -63,7 +64,7 @@ class Solid:
 
     @property
     def lifts(self) -> Array:
-        """(F,): what `lift` was when the face was added."""
+        """(F,): how far the face is drawn in front of where it is."""
         return np.concatenate(self._lifts)
 
     def loft(
@@ -148,6 +149,13 @@ class Solid:
             self._add(centre + axes[:, k] + plane, colour)
             self._add((centre - axes[:, k] + plane)[:, ::-1], colour)
 
+    @contextmanager
+    def raised(self, lift: float) -> Iterator[None]:
+        """What is added inside is drawn as if it were nearer by `lift`: details on a larger face stay visible."""
+        self._lift = lift
+        yield
+        self._lift = 0.0
+
     def texture(self, rng: np.random.Generator, strength: float) -> None:
         """Makes every face a little lighter or darker, at random and in waves through the body."""
         self._faces, colours = [self.faces], self.colours
@@ -160,7 +168,7 @@ class Solid:
         """Appends faces in one colour or in one each."""
         self._faces.append(faces_F43)
         self._colours.append(np.broadcast_to(np.asarray(colours, dtype=float), (len(faces_F43), 3)))
-        self._lifts.append(np.full(len(faces_F43), self.lift))
+        self._lifts.append(np.full(len(faces_F43), self._lift))
 
 
 @dataclass(frozen=True)
@@ -201,7 +209,8 @@ def shade(colours_F3: Array, normals_F3: Array, light: Array, *, gloss: float) -
     highlight = unit(light + vector(0.0, 0.0, -1.0))
     glint = gloss * np.maximum(normals_F3 @ highlight, 0) ** 16
     lit = (0.42 + 0.66 * sun)[:, None] * (COOL + (WARM - COOL) * sun[:, None])
-    return np.clip(colours_F3 * lit + glint[:, None], 0, 1)
+    seen: Array = np.clip(colours_F3 * lit + glint[:, None], 0, 1)
+    return seen
 
 
 def paint(draw: ImageDraw.ImageDraw, solid: Solid, camera: Camera, light: Array, *, gloss: float = 0.2) -> None:
