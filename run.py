@@ -175,6 +175,7 @@ def find_checkpoint(args: argparse.Namespace, name: str) -> Path:
 def evaluate(args: argparse.Namespace) -> dict[str, Any]:
     checkpoint = find_checkpoint(args, args.evaluate)
     from nmt.evaluate import evaluate_checkpoint
+    from nmt.match import draw_split
 
     result = evaluate_checkpoint(checkpoint, data=args.data, split=args.split)
     if args.split == "test":
@@ -182,25 +183,32 @@ def evaluate(args: argparse.Namespace) -> dict[str, Any]:
     setting = ", ".join(f"{k} {v}" for k, v in dataclasses.asdict(result.decode).items())
     print(f"{checkpoint} on {result.pairs} {result.split} pairs ({setting})")
     print(result.table())
-    return dataclasses.asdict(result)
+    picture = checkpoint.with_name(f"matches-{args.split}.png")
+    write_picture(picture, draw_split(checkpoint, data=args.data, split=args.split))
+    return {**dataclasses.asdict(result), "picture": str(picture)}
+
+
+def write_picture(path: Path, image_HW3: Any) -> None:
+    from PIL import Image
+
+    from nmt.checkpoint import atomic_write
+
+    with atomic_write(path) as file:
+        Image.fromarray(image_HW3).save(file, "PNG")
+    print(f"picture: {path}")
 
 
 def match(args: argparse.Namespace) -> dict[str, Any]:
     if not args.images or not args.keypoints:
         raise UserError("--match needs --images A B and --keypoints A.csv B.csv (lines name,x,y in pixels)")
     checkpoint = find_checkpoint(args, args.match)
-    from PIL import Image
-
-    from nmt.checkpoint import atomic_write
     from nmt.match import match_images
     from nmt.pictures import draw_pair
 
     pair, matches = match_images(checkpoint, args.images, args.keypoints)
     for source, target in matches:
         print(f"{source} -> {target}")
-    with atomic_write(args.out) as file:
-        Image.fromarray(draw_pair(pair, side=384)).save(file, "PNG")
-    print(f"picture: {args.out}")
+    write_picture(args.out, draw_pair(pair, side=384))
     return {"matches": dict(matches), "picture": str(args.out)}
 
 

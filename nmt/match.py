@@ -20,7 +20,7 @@ from nmt.data.stream import PairIds, eval_pairs, plain_batch, positions
 from nmt.errors import UserError
 from nmt.model.matcher import Matcher
 from nmt.model.sampling import sample_features
-from nmt.pictures import MatchedPair
+from nmt.pictures import MatchedPair, draw_sheet
 from nmt.sinkhorn import decode
 
 
@@ -82,6 +82,19 @@ def sample_pairs(
     predicted_BN = match_batch(matcher, plain_batch(store, chosen, features=features), config.decode)
     matcher.train(was_training)
     return [_matched(store, pair, row) for pair, row in zip(chosen, predicted_BN, strict=True)]
+
+
+def draw_split(path: Path, *, data: Path | None, split: str, count: int = 8) -> np.ndarray:
+    """A sheet of evaluation pairs of a split as the checkpoint at `path` matches them, uint8.
+
+    Args:
+        data: the Arrow data set; by default data/NAME of the checkpoint's configuration.
+    """
+    matcher, config, _ = load_matcher(path)
+    store = ObjectStore.open(data or Path("data") / config.data.name)
+    in_features = config.data.mode == "features"
+    features = FeatureTable.open(store.directory, config.model, config.data.image_size) if in_features else None
+    return draw_sheet(sample_pairs(matcher, store, features, config, split=split, count=count))
 
 
 def _matched(store: ObjectStore, pair: PairIds, predicted_N: np.ndarray) -> MatchedPair:
