@@ -163,6 +163,20 @@ def to_microsoft_swinv2(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return converted
 
 
+def published_swinv2(net: nn.Module) -> dict[str, Tensor]:
+    """All that the published implementation keeps under `swin.`, so that its strict loading takes it.
+
+    That is Microsoft's names and buffers, and a classifier of zeros, which it has but never reads. `logit_scale` is
+    left out where it is ln 10 throughout, as in checkpoints written on a GPU (see `_add_logit_scale`).
+    """
+    state = to_microsoft_swinv2(net.state_dict() | dict(net.named_buffers()))
+    scales = {key: value for key, value in state.items() if key.endswith(".attn.logit_scale")}
+    if all(torch.equal(value, torch.full_like(value, math.log(10))) for value in scales.values()):
+        state = {key: value for key, value in state.items() if key not in scales}
+    width = state["norm.weight"].shape[0]
+    return state | {"head.weight": torch.zeros(1000, width), "head.bias": torch.zeros(1000)}
+
+
 def _existing_file(weights: str) -> Path:
     path = Path(weights).expanduser()
     if not path.is_file():

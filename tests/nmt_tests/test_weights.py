@@ -21,6 +21,7 @@ from nmt.model.backbone import build_backbone
 from nmt.model.weights import (
     load_state,
     load_weights,
+    published_swinv2,
     read_state,
     to_microsoft_swinv2,
     weights_fingerprint,
@@ -32,7 +33,7 @@ PREFIXES = ["", "module.", "swin.", "module.swin.", "backbone.net."]
 def small_swinv2(seed: int, num_classes: int = 0) -> SwinTransformerV2:
     """All parts of SwinV2 at toy size, every parameter random."""
     net = SwinTransformerV2(
-        img_size=32, window_size=4, embed_dim=12, depths=(1, 2, 2, 1), num_heads=(1, 1, 2, 2), num_classes=num_classes
+        img_size=32, window_size=4, embed_dim=12, depths=(2, 2, 2, 1), num_heads=(1, 1, 2, 2), num_classes=num_classes
     )
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
@@ -98,8 +99,21 @@ def test_published_checkpoint_without_logit_scale_keeps_its_first_value() -> Non
     net = small_swinv2(6)
     load_state(net, state, source="params.pt", name="swinv2")
     scales = [value for key, value in net.state_dict().items() if key.endswith("logit_scale")]
-    assert len(scales) == 6
+    assert len(scales) == 7
     assert all((value == math.log(10)).all() for value in scales)
+
+
+@pytest.mark.parametrize("on_gpu", [False, True])
+def test_published_checkpoint_comes_back_with_the_keys_it_had(on_gpu: bool) -> None:
+    published = {f"swin.{key}": value for key, value in published_swinv2(small_swinv2(9)).items()}
+    if on_gpu:
+        published = {key: value for key, value in published.items() if not key.endswith("logit_scale")}
+    net = small_swinv2(10)
+    load_state(net, published, source="params.pt", name="swinv2")
+    back = {f"swin.{key}": value for key, value in published_swinv2(net).items()}
+    torch.testing.assert_close(back, published, rtol=0, atol=0)
+    # Microsoft stores a mask for every shifted block: the second, where a stage has more than one window
+    assert [key for key in back if key.endswith("attn_mask")] == ["swin.layers.0.blocks.1.attn_mask"]
 
 
 def test_microsoft_file_with_the_classifier_of_22k_classes_loads(tmp_path: Path) -> None:
