@@ -108,7 +108,9 @@ def train(args: argparse.Namespace) -> dict[str, Any]:
         config = with_overrides(config, {"train.seed": args.seed}, source="--seed")
     directory = args.results / training_name(args.train)
     if (directory / "checkpoint.pt").exists() and not args.resume:
-        raise UserError(f"{directory}: a training is there already; --resume goes on with it, --results DIR starts anew")
+        raise UserError(
+            f"{directory}: a training is there already; --resume goes on with it, --results DIR starts anew"
+        )
     from nmt.train import train as run_training
 
     data = data_directory(args, config)
@@ -133,9 +135,7 @@ def search(args: argparse.Namespace) -> dict[str, Any]:
         prepare_data(args, space.base, data)
     from tune.search import run_search
 
-    summary = run_search(
-        space, results=args.results, data=data, trials=args.trials, seed=args.seed, resume=args.resume
-    )
+    summary = run_search(space, results=args.results, data=data, trials=args.trials, seed=args.seed, resume=args.resume)
     return summary.to_dict()
 
 

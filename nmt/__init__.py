@@ -1,1 +1,1 @@
-"""The Normalized Matching Transformer (arXiv 2503.17715): model, data, training. Plain PyTorch; knows nothing of Ray."""
+"""The Normalized Matching Transformer (arXiv 2503.17715): model, data, training. Plain PyTorch, without Ray."""

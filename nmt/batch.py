@@ -1,9 +1,9 @@
 """What the model reads: a batch of image pairs with their keypoints, padded to the longest.
 
-Conventions of the whole project. Two images, one suffix: `points0_BN2` is the source, `points1_BM2` the target. Letters:
-B pairs, N/M padded keypoints of image 0/1, C channels, D model width, E edges, G width of the global feature, H x W
-pixels. Rows at or past `num_B[b]` are padding: zero, never attended, never matched, never counted. A match is an index
-into image 1, -1 = none.
+Conventions of the whole project. Two images, one suffix: `points0_BN2` is the source, `points1_BM2` the target.
+Letters: B pairs, N/M padded keypoints of image 0/1, C channels, D model width, E edges, G width of the global feature,
+H x W pixels. Rows at or past `num_B[b]` are padding: zero, never attended, never matched, never counted. A match is an
+index into image 1, -1 = none.
 """
 
 from __future__ import annotations

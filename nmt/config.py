@@ -67,9 +67,13 @@ class ModelConfig:
     heads: int = setting(12, "attention heads", low=1)
     decoder_layers: int = setting(4, "normalized decoder layers, each side", low=1, high=64)
     mlp_multiplier: float = setting(6.0, "MLP hidden width = int(d_model x this x 2/3)", above=0)
-    feature_projection: int = setting(0, "learned projection of the features before the spline, width (0 = none)", low=0)
+    feature_projection: int = setting(
+        0, "learned projection of the features before the spline, width (0 = none)", low=0
+    )
     spline_backend: str = setting(
-        "matmul", "our matrix product, or the CUDA/C++ kernels of torch-spline-conv", choices=("matmul", "torch_spline_conv")
+        "matmul",
+        "our matrix product, or the CUDA/C++ kernels of torch-spline-conv",
+        choices=("matmul", "torch_spline_conv"),
     )
 
 
@@ -88,7 +92,9 @@ class LossConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class DecodeConfig:
-    sinkhorn_iterations: int = setting(27, "Sinkhorn iterations at inference (0 = none)", low=0, high=1000, inference=True)
+    sinkhorn_iterations: int = setting(
+        27, "Sinkhorn iterations at inference (0 = none)", low=0, high=1000, inference=True
+    )
     epsilon: float = setting(0.035, "Sinkhorn regularisation: similarity / epsilon", above=0, inference=True)
     assignment: str = setting(
         "argmax", "decoding of the Sinkhorn plan", choices=("argmax", "hungarian"), inference=True
@@ -145,9 +151,13 @@ class Setting:
         """The allowed values in words, for error messages and --help."""
         if self.choices:
             return "one of " + ", ".join(self.choices)
-        kind = {int: "an integer", float: "a number", bool: "true or false", str: "a string", tuple: "a list of integers"}[
-            self.type
-        ]
+        kind = {
+            int: "an integer",
+            float: "a number",
+            bool: "true or false",
+            str: "a string",
+            tuple: "a list of integers",
+        }[self.type]
         bounds = [f"above {self.above:g}"] if self.above is not None else []
         bounds += [f"at least {self.low:g}"] if self.low is not None else []
         bounds += [f"at most {self.high:g}"] if self.high is not None else []

@@ -1,7 +1,7 @@
 """Evaluation: a model's similarities on fixed pairs, decoded at any setting, beside the baselines.
 
-The similarities are computed once and kept; every decoding (Sinkhorn iterations, epsilon, assignment) is read from them,
-so a sweep over the whole grid costs no forward pass. Letters as in nmt/batch.py; P evaluation pairs, A categories.
+The similarities are computed once and kept; every decoding (Sinkhorn iterations, epsilon, assignment) is read from
+them, so a sweep over the whole grid costs no forward pass. Letters as in nmt/batch.py; P evaluation pairs, A categories.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from nmt.batch import PairBatch
+from nmt.batch import PairBatch, View
 from nmt.config import Config, DecodeConfig
 from nmt.errors import UserError
 from nmt.metrics import Counts, count_correct
@@ -53,9 +53,7 @@ def similarities(
     def stack(name: str, widths: tuple[int, ...], fill: float) -> Tensor:
         parts = [getattr(row, name) for row in rows]
         # F.pad lists the last dimension first
-        pads = [
-            [x for d in range(p.dim() - 1, 0, -1) for x in (0, widths[d - 1] - p.shape[d])] for p in parts
-        ]
+        pads = [[x for d in range(p.dim() - 1, 0, -1) for x in (0, widths[d - 1] - p.shape[d])] for p in parts]
         return torch.cat([F.pad(p, pad, value=fill) for p, pad in zip(parts, pads, strict=True)])
 
     return Similarities(
@@ -77,9 +75,7 @@ def model_score(matcher: Matcher, *, autocast: torch.autocast) -> Callable[[Pair
     return score
 
 
-def sweep(
-    stored: Similarities, settings: Sequence[DecodeConfig], *, num_categories: int
-) -> dict[DecodeConfig, Counts]:
+def sweep(stored: Similarities, settings: Sequence[DecodeConfig], *, num_categories: int) -> dict[DecodeConfig, Counts]:
     """Counts at every decode setting (summed over ranks), reading each Sinkhorn chain once.
 
     The settings of one epsilon share their iterations: 27 iterations pass through 1, 3 and 10 on the way.
@@ -140,14 +136,15 @@ def baselines(
 
 def position_score(batch: PairBatch) -> Tensor:
     """Minus the squared distance of coordinates standardised (mean 0, deviation 1) within each image: (B, N, M)."""
-    standard = []
-    for view in (batch.source, batch.target):
+
+    def standardised(view: View) -> Tensor:
         mask_BN1 = view.mask_BN[..., None].float()
         count_B11 = mask_BN1.sum(1, keepdim=True).clamp_min(1)
         centred = (view.points_BN2 - (view.points_BN2 * mask_BN1).sum(1, keepdim=True) / count_B11) * mask_BN1
         deviation = (centred.square().sum(1, keepdim=True) / count_B11).sqrt().clamp_min(1e-6)
-        standard.append(centred / deviation)
-    distance_BNM = torch.cdist(*standard).square()
+        return centred / deviation
+
+    distance_BNM = torch.cdist(standardised(batch.source), standardised(batch.target)).square()
     return -distance_BNM.clamp_max(-HIDDEN / 10)
 
 
@@ -206,9 +203,7 @@ def evaluate_checkpoint(path: Path, *, data: Path | None, split: str) -> Evaluat
     matcher.to(device)
 
     def batches() -> Iterable[PairBatch]:
-        return eval_batches(
-            store, config.data, split=split, features=features, batch_size=config.data.pairs_per_step
-        )
+        return eval_batches(store, config.data, split=split, features=features, batch_size=config.data.pairs_per_step)
 
     score = model_score(matcher, autocast=autocast(config.train.precision, device))
     stored = similarities(score, batches(), device=device)

@@ -24,14 +24,18 @@ def info_nce(similarity_BNM: Tensor, match_BN: Tensor, mask1_BM: Tensor, tempera
 
 def hyperspherical(tokens_BTD: Tensor, mask_BT: Tensor) -> Tensor:
     """Mean over real tokens of the largest cosine to another real token of the same image: (B,)."""
-    others_BTT = mask_BT[:, :, None] & mask_BT[:, None, :] & ~torch.eye(mask_BT.shape[1], dtype=torch.bool, device=mask_BT.device)
+    others_BTT = (
+        mask_BT[:, :, None]
+        & mask_BT[:, None, :]
+        & ~torch.eye(mask_BT.shape[1], dtype=torch.bool, device=mask_BT.device)
+    )
     nearest_BT = cosine(tokens_BTD, tokens_BTD).masked_fill(~others_BTT, -2.0).amax(2)
     counted_BT = mask_BT & (nearest_BT > -2.0)
     return (nearest_BT * counted_BT).sum(1) / counted_BT.sum(1).clamp_min(1)
 
 
 def layer_weights(num_layers: int, weighting: str) -> list[float]:
-    """Weight of each layer's term: all 1 ("flat", published code) or growing to 1 with depth ("linear", published text)."""
+    """Weight of each layer: all 1 ("flat", published code) or growing to 1 with depth ("linear", published text)."""
     return [1.0 if weighting == "flat" else (i + 1) / num_layers for i in range(num_layers)]
 
 

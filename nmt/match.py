@@ -39,9 +39,7 @@ def load_matcher(path: Path) -> tuple[Matcher, Config, list[str]]:
     else:
         features = None
     frozen = config.data.mode == "images" and config.optim.backbone_lr_scale == 0
-    matcher = build_matcher(
-        config.model, image_size=config.data.image_size, features=features, pretrained=frozen
-    )
+    matcher = build_matcher(config.model, image_size=config.data.image_size, features=features, pretrained=frozen)
     matcher.load_state_dict(weights, strict=not frozen)
     return matcher.eval(), config, content["categories"]
 
@@ -192,7 +190,9 @@ def _read_keypoints(path: Path, scale_x: float, scale_y: float, size: int) -> di
                     name, x, y = row
                     named[name] = (float(x) * scale_x, float(y) * scale_y)
                 except ValueError as error:
-                    raise UserError(f"{path}:{number}: expected name,x,y in pixels, but got {','.join(row)!r}") from error
+                    raise UserError(
+                        f"{path}:{number}: expected name,x,y in pixels, but got {','.join(row)!r}"
+                    ) from error
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: not a readable keypoint file ({error}); expected lines name,x,y in pixels") from error
     outside = [name for name, (x, y) in named.items() if not (0 <= x <= size and 0 <= y <= size)]

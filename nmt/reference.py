@@ -1,8 +1,8 @@
 """The published implementation beside ours: its parameter names, its checkpoints, and the parity check.
 
-    python -m nmt.reference check FIXTURE.npz             stage by stage against numbers of the published code
-    python -m nmt.reference import params.pt OUT.pt       published checkpoint -> ours
-    python -m nmt.reference export CHECKPOINT.pt OUT.pt   ours -> published names
+python -m nmt.reference check FIXTURE.npz             stage by stage against numbers of the published code
+python -m nmt.reference import params.pt OUT.pt       published checkpoint -> ours
+python -m nmt.reference export CHECKPOINT.pt OUT.pt   ours -> published names
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from nmt.checkpoint import first_line
 from nmt.config import Config, with_overrides
 from nmt.data.graph import delaunay_edges, edge_attributes
 from nmt.errors import UserError
-from nmt.losses import hyperspherical, info_nce, inverse_match, loss_terms, total_loss
+from nmt.losses import info_nce, inverse_match, loss_terms, total_loss
 from nmt.model.matcher import Head
 from nmt.model.sampling import sample_features
 from nmt.model.spline import KERNEL
@@ -109,7 +109,11 @@ def _to_published(name: str, ours: Tensor) -> Tensor:
 def _from_published(name: str, theirs: Tensor) -> Tensor:
     if _is_spline_weight(name):
         return theirs.transpose(0, 1).flatten(1)
-    return theirs[0] if name.endswith(".s") and theirs.shape[0] == 1 and theirs.dim() == 2 and "scale_qk" not in name else theirs
+    return (
+        theirs[0]
+        if name.endswith(".s") and theirs.shape[0] == 1 and theirs.dim() == 2 and "scale_qk" not in name
+        else theirs
+    )
 
 
 def head_to_published(head: Head) -> dict[str, Tensor]:
@@ -193,7 +197,11 @@ def _edge_difference(view: View, theirs: set[tuple[int, int, float, float]]) -> 
     index = [tuple(edge) for edge in view.edge_index_2E.T.tolist()]
     if set(index) != set(attr) or len(index) != len(attr):
         return float("inf")
-    return max(abs(a - b) for e, ours in zip(index, view.edge_attr_E2.tolist(), strict=True) for a, b in zip(ours, attr[e], strict=True))
+    return max(
+        abs(a - b)
+        for e, ours in zip(index, view.edge_attr_E2.tolist(), strict=True)
+        for a, b in zip(ours, attr[e], strict=True)
+    )
 
 
 def check(path: Path) -> dict[str, float]:
@@ -315,7 +323,7 @@ def export_published(path: Path, out: Path) -> None:
     matcher, config, _ = load_matcher(path)
     published = head_to_published(matcher.head)
     if matcher.backbone is not None and config.model.backbone.startswith("swinv2"):
-        state = to_microsoft_swinv2(matcher.backbone.net.state_dict())  # type: ignore[union-attr,arg-type]
+        state = to_microsoft_swinv2(matcher.backbone.net.state_dict())  # type: ignore[union-attr]
         published |= {BACKBONE_PREFIX + name: value for name, value in state.items()}
     with checkpoint.atomic_write(out) as file:
         torch.save(published, file)

@@ -1,7 +1,7 @@
 """Log-space Sinkhorn and the decoding of similarities to matches: pure functions, masked for padding.
 
-Letters as in nmt/batch.py. The plan is exp(similarity / epsilon), its rows and columns scaled in turn (Sinkhorn and Knopp
-1967; in log space as Cuturi 2013), which the paper uses at inference only.
+Letters as in nmt/batch.py. The plan is exp(similarity / epsilon), its rows and columns scaled in turn (Sinkhorn and
+Knopp 1967; Cuturi 2013), which the paper uses at inference only.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ def sinkhorn(
         epsilon: regularisation; a tensor of shape (B, 1, 1) gives every pair its own.
 
     Returns:
-        (B, N, M) float32: log of the plan, `HIDDEN` at padding. Columns of exp(plan) sum to 1 over real rows (iterations > 0).
+        (B, N, M) float32: log of the plan, `HIDDEN` at padding; with iterations > 0 the real columns of its exp sum to 1.
     """
     real_BNM = mask0_BN[:, :, None] & mask1_BM[:, None, :]
     log_plan = (similarity_BNM.float() / epsilon).masked_fill(~real_BNM, HIDDEN)
@@ -40,8 +40,8 @@ def assign(log_plan_BNM: Tensor, mask0_BN: Tensor, mask1_BM: Tensor, *, assignme
     """The match of each source keypoint, (B, N) int64, -1 = none.
 
     Args:
-        assignment: "argmax" (the best target of each source keypoint, targets may repeat) or "hungarian" (the one-to-one
-            assignment of largest total log plan).
+        assignment: "argmax" (the best target of each source keypoint; targets may repeat) or "hungarian" (the
+            one-to-one assignment of largest total log plan).
     """
     real_BNM = mask0_BN[:, :, None] & mask1_BM[:, None, :]
     scores = log_plan_BNM.masked_fill(~real_BNM, HIDDEN)

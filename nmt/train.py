@@ -17,16 +17,16 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
 from nmt import checkpoint, distributed
 from nmt.config import Config, DecodeConfig, ModelConfig, from_dict, to_dict
+from nmt.data.features import FeatureTable
 from nmt.data.loader import train_batches
 from nmt.data.store import ObjectStore
-from nmt.data.features import FeatureTable
 from nmt.data.stream import PairStream, eval_batches
 from nmt.errors import UserError
 from nmt.evaluate import best_setting, model_score, similarities, sweep
@@ -92,13 +92,23 @@ def autocast(precision: str, device: torch.device) -> torch.autocast:
     return torch.autocast(device.type, dtype=torch.bfloat16, enabled=bf16)
 
 
+class FeatureWidths(Protocol):
+    """Widths of stored features; a FeatureTable has them."""
+
+    @property
+    def channels(self) -> int: ...
+    @property
+    def global_channels(self) -> int: ...
+
+
 def build_matcher(
-    model: ModelConfig, *, image_size: int, features: FeatureTable | None, seed: int = 0, pretrained: bool = True
+    model: ModelConfig, *, image_size: int, features: FeatureWidths | None, seed: int = 0, pretrained: bool = True
 ) -> Matcher:
     """A matcher with fresh head weights, on the CPU.
 
     Args:
-        features: with a table the matcher is a head alone; without one the backbone is built (and loaded if `pretrained`).
+        features: with a table of features (or their widths) the matcher is a head alone; without, the backbone is
+            built, with its weights if `pretrained`.
     """
     from nmt.model.backbone import build_backbone
 
@@ -131,9 +141,7 @@ class Trainer:
         in_features = config.data.mode == "features"
         self.features = FeatureTable.open(data, config.model, config.data.image_size) if in_features else None
         self._check_batch_splits()
-        self.stream = PairStream(
-            self.store, config.data, split="train", seed=config.train.seed, features=self.features
-        )
+        self.stream = PairStream(self.store, config.data, split="train", seed=config.train.seed, features=self.features)
         self.matcher = build_matcher(
             config.model, image_size=config.data.image_size, features=self.features, seed=config.train.seed
         ).to(self.device)
@@ -334,7 +342,7 @@ def train(
             report = _run_epoch(trainer, directory, decode_grid, interrupted, bar)
             if log is not None:
                 log.scalars({k: v for k, v in report.metrics.items() if k != "epoch"}, report.epoch)
-                if report.metrics["val/accuracy"] >= trainer.progress.best_accuracy:
+                if float(report.metrics["val/accuracy"]) >= trainer.progress.best_accuracy:
                     _log_picture(trainer, log, report.epoch)
             if on_epoch is not None:
                 on_epoch(report)

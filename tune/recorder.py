@@ -20,7 +20,7 @@ from optuna.trial import FrozenTrial, TrialState
 from nmt.config import to_dict
 from nmt.errors import UserError
 from tune import tensorboard
-from tune.report import METRIC, Summary, TrialRecord, best_epoch, decode_setting, read_metrics
+from tune.report import FIXED_METRIC, METRIC, Summary, TrialRecord, best_epoch, decode_setting, read_metrics
 from tune.searcher import trial_id
 from tune.study import SearchStudy
 from tune.trial import FAILURE
@@ -146,6 +146,7 @@ class Recorder(ray.tune.Callback):
             configuration=to_dict(config),
             best=best_epoch(history),
             last=history[-1] if history else {},
+            accuracy_fixed_decode=max((m[FIXED_METRIC] for m in history), default=None),
             epochs=len(history),
             seconds=round(history[-1]["seconds"], 2) if history else 0.0,
             seed=config.train.seed,

@@ -17,6 +17,7 @@ from nmt.checkpoint import write_json
 from nmt.errors import UserError
 
 METRIC = "val/accuracy"
+FIXED_METRIC = "val/accuracy_fixed_decode"
 NOISE_POINTS = 2.0
 """Two trainings that differ in the seed alone differ by up to this many points; less is not a gain."""
 MAX_ROWS = 20
@@ -36,6 +37,8 @@ class TrialRecord:
     best: dict[str, Any]
     """metrics of the epoch with the highest val/accuracy; empty if no epoch was completed"""
     last: dict[str, Any]
+    accuracy_fixed_decode: float | None
+    """highest val/accuracy of an epoch at the configuration's own decode setting"""
     epochs: int
     seconds: float
     seed: int
@@ -80,9 +83,7 @@ class Summary:
     @property
     def default_accuracy(self) -> float | None:
         """Of the default configuration, at the default decode setting: what a user gets who does not search."""
-        if self.default is None or not self.default.best:
-            return None
-        return self.default.best.get("val/accuracy_fixed_decode", self.default.accuracy)
+        return self.default.accuracy_fixed_decode if self.default else None
 
     @property
     def gain_points(self) -> float | None:

@@ -1,7 +1,7 @@
 """The normalized decoder: transformer layers whose tokens and weights live on the unit sphere (nGPT, arXiv 2410.01131).
 
-Letters as in nmt/batch.py; T tokens of this image, S tokens of the other image (the memory), H heads, d = D / H, F hidden
-width of the MLP. Every update moves a token along the sphere: h <- norm(h + alpha * (norm(update) - h)).
+Letters as in nmt/batch.py; T tokens of this image, S tokens of the other image (the memory), H heads, d = D / H, F
+hidden width of the MLP. Every update moves a token along the sphere: h <- norm(h + alpha * (norm(update) - h)).
 """
 
 from __future__ import annotations
@@ -133,6 +133,6 @@ class Decoder(nn.Module):
             norms = [torch.linalg.vector_norm(w, dim=dim, keepdim=True).clamp_min_(1e-12) for w in group]
             if group:
                 torch._foreach_div_(group, norms)
-        for layer in self.layers:
-            for alpha in (layer.alpha_self, layer.alpha_cross, layer.alpha_gate, layer.alpha_mlp):
-                alpha.s.abs_()
+        for name, parameter in self.named_parameters():
+            if ".alpha_" in name:
+                parameter.abs_()

@@ -1,9 +1,9 @@
 """Spline convolution on the keypoint graph as one matrix product (Fey et al., SplineCNN, arXiv 1711.08920).
 
 V nodes (all keypoints of the batch, padding included), E edges, C/D input and output width, K = 25 kernels (5 x 5).
-An edge i -> j mixes the four kernels around its attribute bilinearly. Instead of four products an edge, all V * K products
-are one matrix product, and an edge gathers four of its rows: 0.4 s forward and backward at paper size on two CPU cores
-where the published kernels take 54 s.
+An edge i -> j mixes the four kernels around its attribute bilinearly. Instead of four products an edge, all V * K
+products are one matrix product, and an edge gathers four of its rows: 0.3 s forward and backward at paper size on two
+CPU cores (tests/bench/head_step.py) where the published kernels take 53 s.
 """
 
 from __future__ import annotations

@@ -77,13 +77,14 @@ def require_hub(name: str) -> None:
     config = timm.get_pretrained_cfg(name)
     if config is None or not config.has_weights:
         raise UserError(f"model.weights=hub: timm has no weights for {name}; use a file or random")
-    if isinstance(try_to_load_from_cache(config.hf_hub_id or "", "model.safetensors"), str):
+    hub_id = config.hf_hub_id
+    if not hub_id or isinstance(try_to_load_from_cache(hub_id, "model.safetensors"), str):
         return
     try:
         get_session().head(constants.ENDPOINT, timeout=10)
     except Exception as error:  # the hub's HTTP client, and so its exceptions, changes between versions
-        tried = f"{constants.ENDPOINT}/{config.hf_hub_id}" if config.hf_hub_id else config.url
-        raise hub_error(name, f"{tried} cannot be reached ({type(error).__name__})") from error
+        reason = f"{constants.ENDPOINT}/{hub_id} cannot be reached ({type(error).__name__})"
+        raise hub_error(name, reason) from error
 
 
 def hub_error(name: str, reason: str) -> UserError:

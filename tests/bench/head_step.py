@@ -1,4 +1,4 @@
-"""Forward + backward + update of the paper-size head (d_model 648, 4 layers, 2048 features), and the share of each part.
+"""Forward, backward and update of the paper-size head (d_model 648, 4 layers, 2048 features): the share of each part.
 
     python tests/bench/head_step.py [--pairs 8] [--points 10] [--steps 10] [--threads N]
 
@@ -31,7 +31,9 @@ def random_view(rng: np.random.Generator, pairs: int, points: int, channels: int
         points_BN2=torch.from_numpy(xy),
         num_B=torch.full((pairs,), points),
         edge_index_2E=torch.from_numpy(np.concatenate([e + b * points for b, e in enumerate(edges)], 1)),
-        edge_attr_E2=torch.from_numpy(np.concatenate([edge_attributes(p, e, 384) for p, e in zip(xy, edges, strict=True)])),
+        edge_attr_E2=torch.from_numpy(
+            np.concatenate([edge_attributes(p, e, 384) for p, e in zip(xy, edges, strict=True)])
+        ),
         nodes_BNC=torch.nn.functional.normalize(features, dim=-1),
         global_BG=torch.from_numpy(rng.standard_normal((pairs, channels // 2)).astype(np.float32)),
     )
@@ -69,7 +71,9 @@ def main() -> None:
         return total_loss(loss_terms(output, match_BN, loss_config), loss_config)
 
     def splines() -> torch.Tensor:
-        return torch.stack([x.square().mean() for x in head.graph_features(view0, view1, view0.nodes_BNC, view1.nodes_BNC)]).sum()
+        return torch.stack(
+            [x.square().mean() for x in head.graph_features(view0, view1, view0.nodes_BNC, view1.nodes_BNC)]
+        ).sum()
 
     for _ in range(args.steps + 1):  # the first is the warm-up, dropped below
         start = time.perf_counter()
@@ -84,7 +88,8 @@ def main() -> None:
         optimizer.zero_grad()
     medians = {name: statistics.median(seconds[1:]) for name, seconds in parts.items()}
     millions = sum(p.numel() for p in head.parameters()) / 1e6
-    print(f"{args.pairs} pairs x {args.points} keypoints, {millions:.1f} M parameters, {device.type}, {args.threads} threads")
+    size = f"{args.pairs} pairs x {args.points} keypoints, {millions:.1f} M parameters"
+    print(f"{size}, {device.type}, {args.threads} threads")
     for name, seconds in medians.items():
         print(f"{name:24} {seconds * 1e3:8.1f} ms  {seconds / medians['step']:6.1%} of the step")
 

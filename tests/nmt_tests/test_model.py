@@ -44,7 +44,12 @@ def made_batch(counts, width, seed=0):
     match = torch.full((len(counts), width), -1)
     for b, num in enumerate(counts):
         match[b, :num] = torch.arange(num).flip(0)
-    return PairBatch(made_view(counts, width, seed), made_view(counts, width, seed + 1), match, torch.zeros(len(counts), dtype=torch.int64))
+    return PairBatch(
+        made_view(counts, width, seed),
+        made_view(counts, width, seed + 1),
+        match,
+        torch.zeros(len(counts), dtype=torch.int64),
+    )
 
 
 def made_matcher(model=SMALL):
@@ -167,7 +172,13 @@ def test_gradient_of_a_batch_is_the_mean_of_its_pairs_gradients():
 
     together = gradients(batch)
     apart = [
-        gradients(PairBatch(*(_only_pair(v, b, 6) for v in (batch.source, batch.target)), batch.match_BN[b : b + 1], batch.category_B[:1]))
+        gradients(
+            PairBatch(
+                *(_only_pair(v, b, 6) for v in (batch.source, batch.target)),
+                batch.match_BN[b : b + 1],
+                batch.category_B[:1],
+            )
+        )
         for b in range(2)
     ]
     for whole, first, second in zip(together, *apart, strict=True):
@@ -190,7 +201,9 @@ def test_order_of_keypoints_permutes_the_similarity():
 
 def test_images_of_different_keypoint_counts_can_be_matched():
     matcher = made_matcher()
-    output = matcher(PairBatch(made_view([6], 6, 0), made_view([4], 4, 1), torch.full((1, 6), -1), torch.zeros(1, dtype=torch.int64)))
+    output = matcher(
+        PairBatch(made_view([6], 6, 0), made_view([4], 4, 1), torch.full((1, 6), -1), torch.zeros(1, dtype=torch.int64))
+    )
     assert output.similarity_BNM.shape == (1, 6, 4)
 
 

@@ -42,7 +42,9 @@ def test_missing_or_foreign_file_is_one_line(tmp_path, capsys):
 
 
 def test_head_survives_the_published_names():
-    head, other = (Head(ModelConfig(d_model=24, heads=3, decoder_layers=2), channels=12, global_channels=5) for _ in "ab")
+    head, other = (
+        Head(ModelConfig(d_model=24, heads=3, decoder_layers=2), channels=12, global_channels=5) for _ in "ab"
+    )
     published = reference.head_to_published(head)
     assert published["psi.convs.0.weight"].shape == (25, 12, 24)
     assert published["n_gpt_decoder_2.layers.1.alpha_M.s"].shape == (1, 24)
@@ -52,7 +54,9 @@ def test_head_survives_the_published_names():
 
 
 def test_published_head_of_another_width_names_the_weight_and_both_shapes():
-    wide, narrow = (Head(ModelConfig(d_model=d, heads=3, decoder_layers=1), channels=12, global_channels=5) for d in (24, 12))
+    wide, narrow = (
+        Head(ModelConfig(d_model=d, heads=3, decoder_layers=1), channels=12, global_channels=5) for d in (24, 12)
+    )
     with pytest.raises(UserError, match=r"has shape .*24.*needs .*12"):
         reference.head_from_published(reference.head_to_published(wide), narrow, source="params.pt")
     with pytest.raises(UserError, match="no weight"):

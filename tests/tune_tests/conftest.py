@@ -75,9 +75,15 @@ def _write_features(directory: Path, rng: np.random.Generator) -> None:
         file.write_batch(pa.RecordBatch.from_pylist(rows, schema=schema))
 
 
+@pytest.fixture(scope="session")
+def space_text() -> str:
+    """The tiny search."""
+    return SPACE
+
+
 @pytest.fixture
 def space_file(tmp_path: Path) -> Path:
-    """tiny.toml, the search SPACE."""
+    """tiny.toml, the tiny search."""
     path = tmp_path / "tiny.toml"
     path.write_text(SPACE)
     return path

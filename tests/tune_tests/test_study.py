@@ -66,9 +66,7 @@ def test_resumed_study_suggests_what_an_uninterrupted_one_would(
 
 @pytest.mark.parametrize("sampler", SAMPLERS)
 def test_other_seed_draws_other_configurations(tmp_path: Path, make_space: Callable[..., Space], sampler: str) -> None:
-    drawn = [
-        run(SearchStudy(tmp_path / f"{s}.db", make_space(sampler=sampler, trials=6, seed=s)))[1:] for s in (0, 1)
-    ]
+    drawn = [run(SearchStudy(tmp_path / f"{s}.db", make_space(sampler=sampler, trials=6, seed=s)))[1:] for s in (0, 1)]
     assert drawn[0] != drawn[1]
 
 
