@@ -2,57 +2,15 @@
 
 from __future__ import annotations
 
-import json
-import os
 import pickle
-import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from nmt.errors import UserError
+from nmt.files import atomic_write
 
 VERSION = 1
-
-
-@contextmanager
-def atomic_write(path: Path) -> Iterator[IO[bytes]]:
-    """A binary file that appears at `path` whole or not at all (written beside, synced, renamed).
-
-    Raises UserError when the disk is full or the place is not writable; what stood at `path` before is kept.
-    """
-    temporary: Path | None = None
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
-            temporary = Path(file.name)
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o666 & ~_umask())
-        temporary.replace(path)
-        temporary = None
-    except OSError as error:
-        raise UserError(
-            f"{path}: cannot write ({error.strerror or error}); what was there before is kept: "
-            f"free space or choose another --results"
-        ) from error
-    finally:
-        if temporary is not None:
-            temporary.unlink(missing_ok=True)
-
-
-def _umask() -> int:
-    current = os.umask(0)
-    os.umask(current)
-    return current
-
-
-def write_json(path: Path, content: Any) -> None:
-    """`content` as indented JSON, atomically."""
-    with atomic_write(path) as file:
-        file.write((json.dumps(content, indent=2) + "\n").encode())
 
 
 def save(path: Path, content: dict[str, Any]) -> None:

@@ -1,7 +1,8 @@
 """Evaluation: a model's similarities on fixed pairs, decoded at any setting, beside the baselines.
 
 The similarities are computed once and kept; every decoding (Sinkhorn iterations, epsilon, assignment) is read from
-them, so a sweep over the whole grid costs no forward pass. Letters as in nmt/batch.py; P evaluation pairs, A categories.
+them, so a sweep over the whole grid costs no forward pass. Letters as in nmt/batch.py; P evaluation pairs, A
+categories.
 """
 
 from __future__ import annotations

@@ -24,6 +24,7 @@ from nmt.checkpoint import first_line
 from nmt.config import Config, with_overrides
 from nmt.data.graph import delaunay_edges, edge_attributes
 from nmt.errors import UserError
+from nmt.files import atomic_write
 from nmt.losses import info_nce, inverse_match, loss_terms, total_loss
 from nmt.model.matcher import Head
 from nmt.model.sampling import sample_features
@@ -316,7 +317,6 @@ def import_published(path: Path, out: Path) -> dict[str, Any]:
 
 def export_published(path: Path, out: Path) -> None:
     """A checkpoint of ours under the published names, a SwinV2 backbone under Microsoft's."""
-    from nmt import checkpoint
     from nmt.match import load_matcher
     from nmt.model.weights import to_microsoft_swinv2
 
@@ -325,7 +325,7 @@ def export_published(path: Path, out: Path) -> None:
     if matcher.backbone is not None and config.model.backbone.startswith("swinv2"):
         state = to_microsoft_swinv2(matcher.backbone.net.state_dict())  # type: ignore[union-attr]
         published |= {BACKBONE_PREFIX + name: value for name, value in state.items()}
-    with checkpoint.atomic_write(out) as file:
+    with atomic_write(out) as file:
         torch.save(published, file)
 
 

@@ -24,7 +24,7 @@ def sinkhorn(
         epsilon: regularisation; a tensor of shape (B, 1, 1) gives every pair its own.
 
     Returns:
-        (B, N, M) float32: log of the plan, `HIDDEN` at padding; with iterations > 0 the real columns of its exp sum to 1.
+        (B, N, M) float32: log of the plan, `HIDDEN` at padding; its exp has real columns that sum to 1.
     """
     real_BNM = mask0_BN[:, :, None] & mask1_BM[:, None, :]
     log_plan = (similarity_BNM.float() / epsilon).masked_fill(~real_BNM, HIDDEN)

@@ -30,6 +30,7 @@ from nmt.data.store import ObjectStore
 from nmt.data.stream import PairStream, eval_batches
 from nmt.errors import UserError
 from nmt.evaluate import best_setting, model_score, similarities, sweep
+from nmt.files import atomic_write, write_json
 from nmt.losses import loss_terms, total_loss
 from nmt.model.matcher import Head, Matcher
 
@@ -333,7 +334,7 @@ def train(
         trainer.restore(state)
     alone = distributed.rank() == 0
     if alone:
-        checkpoint.write_json(directory / "config.json", to_dict(config))
+        write_json(directory / "config.json", to_dict(config))
     with contextlib.ExitStack() as stack:
         log = _open_log(directory, trainer.progress.epoch + 1, stack) if alone else None
         interrupted = stack.enter_context(interruptions())
@@ -387,7 +388,7 @@ def _run_epoch(
         if improved:
             trainer.save_best(directory / "best.pt", metrics)
         trainer.save(directory / "checkpoint.pt")
-        with checkpoint.atomic_write(directory / "metrics.jsonl") as file:
+        with atomic_write(directory / "metrics.jsonl") as file:
             file.write("".join(json.dumps(m) + "\n" for m in progress.history).encode())
     distributed.barrier()
     bar.set_postfix_str(f"epoch {progress.epoch}: loss {losses['loss']:.3f}, val {metrics['val/accuracy']:.1%}")

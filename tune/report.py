@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from nmt.checkpoint import write_json
 from nmt.errors import UserError
+from nmt.files import write_json
 
 METRIC = "val/accuracy"
 FIXED_METRIC = "val/accuracy_fixed_decode"

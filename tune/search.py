@@ -19,8 +19,8 @@ from typing import Any
 import ray
 import ray.tune
 
-from nmt.checkpoint import atomic_write, write_json
 from nmt.errors import UserError
+from nmt.files import atomic_write, write_json
 from tune import tensorboard
 from tune.recorder import Recorder
 from tune.report import METRIC, Summary, load_summary, render

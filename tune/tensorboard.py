@@ -11,8 +11,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nmt.checkpoint import atomic_write
 from nmt.config import SETTINGS
+from nmt.files import atomic_write
 from tune.report import METRIC
 from tune.space import Parameter, Space
 

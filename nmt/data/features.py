@@ -24,11 +24,10 @@ from nmt.data.store import (
     SCHEMA_VERSION,
     ArrowTable,
     ObjectStore,
-    atomic_output,
-    output_folder,
     prepare_command,
 )
 from nmt.errors import UserError
+from nmt.files import atomic_output, output_folder
 
 _SCHEMA = pa.schema(
     [

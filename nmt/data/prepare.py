@@ -25,10 +25,9 @@ from nmt.data.store import (
     ObjectWriter,
     RawObject,
     StoreInfo,
-    atomic_output,
-    output_folder,
 )
 from nmt.errors import UserError, nearest
+from nmt.files import atomic_output, output_folder
 
 IMAGE_CODING = "jpeg"
 """of the images written; every reader of the store reads both"""

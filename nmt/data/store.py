@@ -17,17 +17,13 @@ The metadata is the JSON of `StoreInfo` under the key `nmt`.
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-import errno
 import hashlib
 import io
 import json
-import os
-import uuid
 from bisect import bisect_right
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -125,47 +121,11 @@ def stable_hash(text: str) -> int:
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8])
 
 
-@contextlib.contextmanager
-def atomic_output(path: Path) -> Iterator[Path]:
-    """A path beside `path` to write to: renamed to `path` at the end, removed on any error.
-
-    Raises:
-        UserError: the disk is full or the folder cannot be written.
-    """
-    partial = path.with_name(f"{path.name}.{uuid.uuid4().hex[:8]}.partial")
-    try:
-        yield partial
-        os.replace(partial, path)
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS):
-            raise UserError(f"{path}: cannot be written ({os.strerror(error.errno)})") from error
-        raise
-    finally:
-        partial.unlink(missing_ok=True)
-
-
-@contextlib.contextmanager
-def output_folder(out: Path) -> Iterator[None]:
-    """`out`, made with its parents; those made here are removed again when the work fails."""
-    made = [folder for folder in (out, *out.parents) if not folder.exists()]
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"{out}: cannot be made ({error.strerror})") from error
-    try:
-        yield
-    except BaseException:
-        for folder in made:
-            with contextlib.suppress(OSError):
-                folder.rmdir()
-        raise
-
-
 class ObjectWriter:
     """Writes objects row by row, in bounded memory.
 
     Args:
-        path: file to write; see `atomic_output`.
+        path: file to write; see nmt/files.py.
         keypoint_names: category -> keypoint names, in the order of the columns.
     """
 

@@ -5,8 +5,9 @@ import pyarrow as pa
 import pytest
 
 from nmt.data.graph import delaunay_edges
-from nmt.data.store import OBJECTS_FILE, SPLITS, ObjectStore, RawObject, StoreInfo, atomic_output
+from nmt.data.store import OBJECTS_FILE, SPLITS, ObjectStore, RawObject, StoreInfo
 from nmt.errors import UserError
+from nmt.files import atomic_output
 
 
 def test_every_object_comes_back_exactly(make_store, toy_objects):

@@ -1,0 +1,66 @@
+"""Files that appear whole or not at all: written beside, synced, renamed."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, Any
+
+from nmt.errors import UserError
+
+
+@contextlib.contextmanager
+def atomic_output(path: Path) -> Iterator[Path]:
+    """A path beside `path` to write to: renamed to `path` at the end, removed on any error.
+
+    Raises UserError when the disk is full or the place is not writable; what stood at `path` before is kept.
+    """
+    partial = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.partial")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield partial
+        with partial.open("rb") as file:
+            os.fsync(file.fileno())
+        partial.replace(path)
+    except OSError as error:
+        raise UserError(
+            f"{path}: cannot be written ({error.strerror or error}); free space, or write elsewhere with --results, "
+            f"--data or --out"
+        ) from error
+    finally:
+        with contextlib.suppress(OSError):  # its folder may be what could not be made
+            partial.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def atomic_write(path: Path) -> Iterator[IO[bytes]]:
+    """`atomic_output` as an open binary file."""
+    with atomic_output(path) as partial, partial.open("wb") as file:
+        yield file
+
+
+def write_json(path: Path, content: Any) -> None:
+    """`content` as indented JSON, atomically."""
+    with atomic_write(path) as file:
+        file.write((json.dumps(content, indent=2) + "\n").encode())
+
+
+@contextlib.contextmanager
+def output_folder(out: Path) -> Iterator[None]:
+    """`out`, made with its parents; those made here are removed again when the work fails."""
+    made = [folder for folder in (out, *out.parents) if not folder.exists()]
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"{out}: cannot be made ({error.strerror})") from error
+    try:
+        yield
+    except BaseException:
+        for folder in made:
+            with contextlib.suppress(OSError):  # not empty: somebody else works there too
+                folder.rmdir()
+        raise
