@@ -90,8 +90,11 @@ class Solid:
             along = unit(np.roll(centres, -1, 0) - np.roll(centres, 1, 0))
         else:
             ends = int(radii[0].any()), int(radii[-1].any())  # an open end gets a lid: one more ring, of no size
-            centres, radii = np.pad(centres, (ends, (0, 0)), mode="edge"), np.pad(radii, (ends, (0, 0)))
-            colours = colours if len(colours) == 1 else np.pad(colours, (ends, (0, 0), (0, 0)), mode="edge")
+            ring = np.arange(-ends[0], len(centres) + ends[1])
+            lid = (ring < 0) | (ring >= len(centres))
+            colours = colours[ring[:-1].clip(0, len(colours) - 1)]
+            ring = ring.clip(0, len(centres) - 1)
+            centres, radii = centres[ring], np.where(lid[:, None], 0, radii[ring])
             along = unit(np.concatenate([centres[1:], centres[-1:]]) - np.concatenate([centres[:1], centres[:-1]]))
         along = along if axis is None else np.broadcast_to(unit(axis), along.shape)
         side = np.asarray(side, dtype=float)

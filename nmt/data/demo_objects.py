@@ -19,7 +19,7 @@ from nmt.data.demo_mesh import Array, Solid, rotation, unit, vector
 LEFT_RIGHT = (("left", 1.0), ("right", -1.0))
 """Names of the twins and the sign of their y."""
 
-HUE_SPREAD, HUE_JITTER, TONE_JITTER = 0.10, 0.03, 0.12
+HUE_SPREAD, HUE_JITTER, TONE_JITTER = 0.07, 0.03, 0.1
 """Standard deviations: hue of a whole individual, hue of one part, saturation and value of one part."""
 
 
