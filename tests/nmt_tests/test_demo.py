@@ -16,9 +16,14 @@ from hypothesis import strategies as st
 from PIL import Image, ImageDraw
 from scipy.optimize import linear_sum_assignment
 
+from nmt.config import Config, with_overrides
 from nmt.data import demo
 from nmt.data.demo_mesh import Camera, Solid, looking, paint, rotation, unit, vector
 from nmt.data.demo_objects import KINDS, Palette
+from nmt.data.features import add_features
+from nmt.data.prepare import prepare
+from nmt.evaluate import evaluate_checkpoint
+from nmt.train import train
 
 few = settings(max_examples=25, deadline=None)
 category_names = st.sampled_from(list(demo.CATEGORIES))
@@ -124,6 +129,36 @@ def test_positions_alone_do_not_solve_it():
             rows, columns = linear_sum_assignment(((near[:, None] - far) ** 2).sum(-1))
             right, total = right + int((rows == columns).sum()), total + len(names)
     assert 0.2 < right / total < 0.6
+
+
+@pytest.mark.slow
+def test_a_short_training_solves_what_positions_and_nearest_features_do_not(tmp_path):
+    small_recipe = {
+        "data.name": "demo",
+        "data.mode": "features",
+        "data.image_size": 192,
+        "data.pairs_per_step": 16,
+        "data.eval_pairs": 60,
+        "model.backbone": "tf_efficientnet_lite0",
+        "model.weights": "package",
+        "model.d_model": 128,
+        "model.heads": 4,
+        "model.decoder_layers": 2,
+        "model.mlp_multiplier": 4.0,
+        "model.feature_projection": 64,
+        "optim.lr": 5e-3,
+        "optim.milestones": [4],
+        "train.epochs": 6,
+        "train.steps_per_epoch": 35,
+    }
+    config = with_overrides(Config(), small_recipe, source="test")
+    data = tmp_path / "demo"
+    prepare(config, raw=None, out=data)
+    add_features(data, config.model)
+    train(config, data=data, directory=tmp_path / "run")
+    for split in ("val", "test"):
+        mean = evaluate_checkpoint(tmp_path / "run" / "best.pt", data=data, split=split).mean
+        assert mean["positions"] < 0.65 and mean["nearest features"] < 0.65 and mean["NMT"] > 0.8, (split, mean)
 
 
 # --- how it is drawn ---
