@@ -421,7 +421,7 @@ def _log_picture(trainer: Trainer, log: Any, epoch: int) -> None:
     from nmt.pictures import draw_sheet
 
     pairs = sample_pairs(trainer.matcher, trainer.store, trainer.features, trainer.config, split="val", count=6)
-    log.picture("val/matches", draw_sheet(pairs), epoch)
+    log.picture("val/matches", draw_sheet(pairs, side=160), epoch)
 
 
 @contextlib.contextmanager
