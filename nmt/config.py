@@ -70,6 +70,8 @@ class ModelConfig:
     feature_projection: int = setting(
         0, "learned projection of the features before the spline, width (0 = none)", low=0
     )
+    normalized: bool = setting(True, "decoders on the unit sphere; false: a plain pre-norm transformer (ablation)")
+    spline: bool = setting(True, "spline convolutions over the keypoint graph; false: none (ablation)")
     spline_backend: str = setting(
         "matmul",
         "our matrix product, or the CUDA/C++ kernels of torch-spline-conv",
@@ -80,7 +82,13 @@ class ModelConfig:
 @dataclass(frozen=True, kw_only=True)
 class LossConfig:
     temperature: float = setting(0.1, "InfoNCE temperature", above=0)
-    info_nce: float = setting(1.0, "weight of InfoNCE, both directions", low=0)
+    matching: str = setting(
+        "infonce",
+        "the matching loss: InfoNCE, the likelihood of the Sinkhorn plan (decode.* then act in training), or binary "
+        "cross-entropy of the plan (ablation)",
+        choices=("infonce", "sinkhorn", "cross_entropy"),
+    )
+    info_nce: float = setting(1.0, "weight of the matching loss, both directions", low=0)
     hyperspherical: float = setting(1.0, "weight of the hyperspherical term, both images", low=0)
     layer: float = setting(0.3, "weight of the hyperspherical term after every decoder layer", low=0)
     layer_weighting: str = setting(

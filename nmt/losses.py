@@ -10,8 +10,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from nmt.config import LossConfig
+from nmt.config import DecodeConfig, LossConfig
 from nmt.model.matcher import MatchOutput, cosine
+from nmt.sinkhorn import sinkhorn
 
 
 def info_nce(similarity_BNM: Tensor, match_BN: Tensor, mask1_BM: Tensor, temperature: float) -> Tensor:
@@ -20,6 +21,40 @@ def info_nce(similarity_BNM: Tensor, match_BN: Tensor, mask1_BM: Tensor, tempera
     losses_BN = F.cross_entropy(logits.transpose(1, 2), match_BN, ignore_index=-1, reduction="none")
     matched_BN = match_BN >= 0
     return (losses_BN * matched_BN).sum(1) / matched_BN.sum(1).clamp_min(1)
+
+
+def plan_likelihood(log_plan_BNM: Tensor, match_BN: Tensor) -> Tensor:
+    """Minus the log of the Sinkhorn plan at the true matches, mean over them: (B,)."""
+    matched_BN = match_BN >= 0
+    true_BN = log_plan_BNM.gather(2, match_BN.clamp_min(0)[..., None]).squeeze(2)
+    return -(true_BN * matched_BN).sum(1) / matched_BN.sum(1).clamp_min(1)
+
+
+def plan_cross_entropy(log_plan_BNM: Tensor, match_BN: Tensor, mask0_BN: Tensor, mask1_BM: Tensor) -> Tensor:
+    """Binary cross-entropy of the Sinkhorn plan against the true permutation, over the real source keypoints: (B,).
+
+    The permutation loss of PCA-GM (Wang et al., arXiv 1904.00597), which the paper's ablation puts in place of its own.
+    """
+    plan_BNM = log_plan_BNM.exp().clamp(0, 1)
+    true_BNM = torch.zeros_like(plan_BNM).scatter(2, match_BN.clamp_min(0)[..., None], 1.0)
+    true_BNM = true_BNM * (match_BN >= 0)[..., None]
+    losses_BNM = F.binary_cross_entropy(plan_BNM, true_BNM, reduction="none")
+    real_BNM = mask0_BN[:, :, None] & mask1_BM[:, None]
+    return (losses_BNM * real_BNM).sum((1, 2)) / mask0_BN.sum(1).clamp_min(1)
+
+
+def matching_loss(output: MatchOutput, match_BN: Tensor, config: LossConfig, decode: DecodeConfig) -> Tensor:
+    """The loss that pulls true matches together: (B,). `decode` is read where it goes through a Sinkhorn plan."""
+    sim_BNM, mask0_BN, mask1_BM = output.similarity_BNM, output.mask0_BN, output.mask1_BM
+    if config.matching == "infonce":
+        back_BM = inverse_match(match_BN, mask1_BM.shape[1])
+        return info_nce(sim_BNM, match_BN, mask1_BM, config.temperature) + info_nce(
+            sim_BNM.transpose(1, 2), back_BM, mask0_BN, config.temperature
+        )
+    log_plan_BNM = sinkhorn(sim_BNM, mask0_BN, mask1_BM, epsilon=decode.epsilon, iterations=decode.sinkhorn_iterations)
+    if config.matching == "sinkhorn":
+        return plan_likelihood(log_plan_BNM, match_BN)
+    return plan_cross_entropy(log_plan_BNM, match_BN, mask0_BN, mask1_BM)
 
 
 def hyperspherical(tokens_BTD: Tensor, mask_BT: Tensor) -> Tensor:
@@ -47,18 +82,18 @@ def inverse_match(match_BN: Tensor, num_targets: int) -> Tensor:
     return inverse_BM.scatter(1, slots_BN, sources_BN)[:, :num_targets]
 
 
-def loss_terms(output: MatchOutput, match_BN: Tensor, config: LossConfig) -> dict[str, Tensor]:
+def loss_terms(
+    output: MatchOutput, match_BN: Tensor, config: LossConfig, decode: DecodeConfig | None = None
+) -> dict[str, Tensor]:
     """Every term before its weight, one value a pair: {"info_nce", "hyperspherical", "layer"} -> (B,).
 
-    A term whose weight is 0 is left out: it costs nothing.
+    A term whose weight is 0 is left out: it costs nothing. `decode` (published values by default) is read by the
+    matching losses that have a Sinkhorn plan.
     """
     terms: dict[str, Tensor] = {}
     mask0_BN, mask1_BM = output.mask0_BN, output.mask1_BM
     if config.info_nce:
-        sim, back_BM = output.similarity_BNM, inverse_match(match_BN, mask1_BM.shape[1])
-        terms["info_nce"] = info_nce(sim, match_BN, mask1_BM, config.temperature) + info_nce(
-            sim.transpose(1, 2), back_BM, mask0_BN, config.temperature
-        )
+        terms["info_nce"] = matching_loss(output, match_BN, config, decode or DecodeConfig())
     if config.hyperspherical:
         terms["hyperspherical"] = hyperspherical(output.source_BND, mask0_BN) + hyperspherical(
             output.target_BMD, mask1_BM

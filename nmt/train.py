@@ -210,7 +210,7 @@ class Trainer:
         config = self.config
         with self.autocast:
             output = self.model(batch)
-        terms = loss_terms(output, batch.match_BN, config.loss)
+        terms = loss_terms(output, batch.match_BN, config.loss, config.decode)
         loss = total_loss(terms, config.loss)
         loss.backward()
         if config.optim.clip_norm:

@@ -102,14 +102,45 @@ def _step(h_BTD: Tensor, update_BTD: Tensor, alpha: LearnedScale) -> Tensor:
     return unit(torch.lerp(h_BTD, unit(update_BTD.float()), alpha()))
 
 
-class Decoder(nn.Module):
-    """A stack of layers over the tokens of one image, looking at the input tokens of the other."""
+class PlainLayer(nn.Module):
+    """The ablation: a pre-norm transformer layer with the same parts and no unit norms (no global gate either)."""
 
-    def __init__(self, d_model: int, heads: int, layers: int, mlp_multiplier: float) -> None:
+    def __init__(self, d_model: int, heads: int, hidden: int) -> None:
         super().__init__()
-        self.d_model = d_model
+        self.self_attention = nn.MultiheadAttention(d_model, heads, bias=False, batch_first=True)
+        self.cross_attention = nn.MultiheadAttention(d_model, heads, bias=False, batch_first=True)
+        self.mlp = nn.Sequential(
+            nn.Linear(d_model, hidden, bias=False), nn.SiLU(), nn.Linear(hidden, d_model, bias=False)
+        )
+        self.norm_self, self.norm_cross, self.norm_memory, self.norm_mlp = (nn.LayerNorm(d_model) for _ in range(4))
+
+    def forward(self, h_BTD: Tensor, memory_BSD: Tensor, mask_B11T: Tensor, mask_B11S: Tensor) -> Tensor:
+        own_BTD, memory_BSD = self.norm_self(h_BTD), self.norm_memory(memory_BSD)
+        own_padding, other_padding = ~mask_B11T[:, 0, 0], ~mask_B11S[:, 0, 0]
+        attend = {"need_weights": False}
+        h_BTD = h_BTD + self.self_attention(own_BTD, own_BTD, own_BTD, key_padding_mask=own_padding, **attend)[0]
+        query_BTD = self.norm_cross(h_BTD)
+        update = self.cross_attention(query_BTD, memory_BSD, memory_BSD, key_padding_mask=other_padding, **attend)[0]
+        h_BTD = h_BTD + update
+        return h_BTD + self.mlp(self.norm_mlp(h_BTD))
+
+
+class Decoder(nn.Module):
+    """A stack of layers over the tokens of one image, looking at the input tokens of the other.
+
+    Args:
+        normalized: layers on the unit sphere (the method), or plain pre-norm ones whose outputs alone are made unit
+            length, as the cosine of the similarity asks.
+    """
+
+    def __init__(
+        self, d_model: int, heads: int, layers: int, mlp_multiplier: float, *, normalized: bool = True
+    ) -> None:
+        super().__init__()
+        self.d_model, self.normalized = d_model, normalized
         hidden = int(d_model * mlp_multiplier * 2 / 3)
-        self.layers = nn.ModuleList(DecoderLayer(d_model, heads, hidden) for _ in range(layers))
+        layer = DecoderLayer if normalized else PlainLayer
+        self.layers = nn.ModuleList(layer(d_model, heads, hidden) for _ in range(layers))
         self.enforce_constraints()
 
     def forward(self, h_BTD: Tensor, memory_BSD: Tensor, mask_BT: Tensor, mask_BS: Tensor) -> list[Tensor]:
@@ -117,7 +148,7 @@ class Decoder(nn.Module):
         outputs = []
         for layer in self.layers:
             h_BTD = layer(h_BTD, memory_BSD, mask_BT[:, None, None], mask_BS[:, None, None])
-            outputs.append(h_BTD)
+            outputs.append(h_BTD if self.normalized else unit(h_BTD))
         return outputs
 
     @torch.no_grad()
@@ -127,6 +158,8 @@ class Decoder(nn.Module):
         The norm runs along the weight's first dimension of size d_model (square weights: dimension 0), as published.
         The published code does so only after the first step; here the initial weights are normalised too.
         """
+        if not self.normalized:
+            return
         weights = [m.weight for m in self.modules() if isinstance(m, nn.Linear)]
         for dim in (0, 1):
             group = [w for w in weights if (0 if w.shape[0] == self.d_model else 1) == dim]

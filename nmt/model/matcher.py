@@ -51,17 +51,20 @@ class Head(nn.Module):
     def __init__(self, config: ModelConfig, *, channels: int, global_channels: int) -> None:
         super().__init__()
         width = config.feature_projection or channels
-        self.projection = nn.Linear(channels, width) if config.feature_projection else nn.Identity()
-        self.spline = SplineCNN(width, config.d_model, backend=config.spline_backend)
+        projected = config.feature_projection and config.spline
+        self.projection = nn.Linear(channels, width) if projected else nn.Identity()
+        self.spline = SplineCNN(width, config.d_model, backend=config.spline_backend) if config.spline else None
         self.node_linear = nn.Linear(channels, config.d_model)
         self.global_linear = nn.Linear(global_channels, config.d_model)
         shape = (config.d_model, config.heads, config.decoder_layers, config.mlp_multiplier)
-        self.decoder0, self.decoder1 = Decoder(*shape), Decoder(*shape)
+        self.decoder0, self.decoder1 = (Decoder(*shape, normalized=config.normalized) for _ in range(2))
 
     def forward(
         self, view0: View, view1: View, nodes0_BNC: Tensor, nodes1_BMC: Tensor, global0_BG: Tensor, global1_BG: Tensor
     ) -> MatchOutput:
-        graph0_BND, graph1_BMD = self.graph_features(view0, view1, nodes0_BNC, nodes1_BMC)
+        graph0_BND, graph1_BMD = (
+            self.graph_features(view0, view1, nodes0_BNC, nodes1_BMC) if self.spline else (None, None)
+        )
         tokens0_BTD = self.tokens(graph0_BND, nodes0_BNC, global0_BG)
         tokens1_BSD = self.tokens(graph1_BMD, nodes1_BMC, global1_BG)
         mask0_BN, mask1_BM = view0.mask_BN, view1.mask_BN
@@ -73,9 +76,10 @@ class Head(nn.Module):
         similarity_BNM = cosine(output.source_BND, output.target_BMD)
         return MatchOutput(similarity_BNM, outputs0, outputs1, mask0_BN, mask1_BM)
 
-    def tokens(self, graph_BND: Tensor, nodes_BNC: Tensor, global_BG: Tensor) -> Tensor:
+    def tokens(self, graph_BND: Tensor | None, nodes_BNC: Tensor, global_BG: Tensor) -> Tensor:
         """(B, 1 + N, D): the global token, then one token a keypoint."""
-        nodes_BND = graph_BND + self.node_linear(nodes_BNC)
+        nodes_BND = self.node_linear(nodes_BNC)
+        nodes_BND = nodes_BND if graph_BND is None else nodes_BND + graph_BND
         return torch.cat([self.global_linear(global_BG)[:, None], nodes_BND], dim=1).float()
 
     def graph_features(self, view0: View, view1: View, nodes0_BNC: Tensor, nodes1_BMC: Tensor) -> tuple[Tensor, Tensor]:
@@ -83,6 +87,7 @@ class Head(nn.Module):
 
         Both images go through as one graph: the large weight and its gradient are read and written once.
         """
+        assert self.spline is not None, "a head without spline has no graph features"
         nodes_VC = torch.cat([nodes0_BNC.flatten(0, 1), nodes1_BMC.flatten(0, 1)])
         num0 = nodes0_BNC.shape[0] * nodes0_BNC.shape[1]
         index_2E = torch.cat([view0.edge_index_2E, view1.edge_index_2E + num0], dim=1)

@@ -1,11 +1,21 @@
 import math
 
+import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nmt.config import LossConfig
-from nmt.losses import hyperspherical, info_nce, inverse_match, layer_weights, loss_terms, total_loss
+from nmt.losses import (
+    hyperspherical,
+    info_nce,
+    inverse_match,
+    layer_weights,
+    loss_terms,
+    plan_cross_entropy,
+    plan_likelihood,
+    total_loss,
+)
 from nmt.model.matcher import MatchOutput, cosine
 
 
@@ -70,3 +80,29 @@ def test_every_term_has_its_weight_and_a_zero_weight_costs_nothing():
     expected = 2 * terms["info_nce"] + 0.5 * terms["layer"]
     assert set(loss_terms(output, match, doubled)) == {"info_nce", "layer"}
     assert torch.allclose(total_loss(loss_terms(output, match, doubled), doubled), expected.mean())
+
+
+def test_plan_losses_of_a_certain_right_plan_vanish_and_of_a_wrong_one_do_not():
+    match = torch.tensor([[1, 0, -1]])
+    mask = torch.tensor([[True, True, False]])
+    right = torch.full((1, 3, 3), -1e9)
+    right[0, 0, 1] = right[0, 1, 0] = 0.0
+    for loss in (plan_likelihood(right, match), plan_cross_entropy(right, match, mask, mask)):
+        assert float(loss) == 0.0
+    even = torch.full((1, 3, 3), math.log(0.5))
+    assert math.isclose(float(plan_likelihood(even, match)), math.log(2), rel_tol=1e-6)
+    # four real cells, each off by log 2, over two keypoints
+    assert math.isclose(float(plan_cross_entropy(even, match, mask, mask)), 2 * math.log(2), rel_tol=1e-6)
+
+
+@pytest.mark.parametrize("matching", ["sinkhorn", "cross_entropy"])
+def test_losses_through_sinkhorn_ignore_padding_and_have_finite_gradients(matching):
+    config = LossConfig(matching=matching, hyperspherical=0, layer=0)
+    tight, match = made_output(4, 4, 3)
+    wide, wide_match = made_output(4, 7, 3)
+    value, padded = (loss_terms(o, m, config)["info_nce"] for o, m in ((tight, match), (wide, wide_match)))
+    assert torch.allclose(value, padded, atol=1e-5)
+    leaf = wide.similarity_BNM.clone().requires_grad_()
+    output = MatchOutput(leaf, wide.tokens0_LBTD, wide.tokens1_LBTD, wide.mask0_BN, wide.mask1_BM)
+    loss_terms(output, wide_match, config)["info_nce"].sum().backward()
+    assert leaf.grad.isfinite().all() and leaf.grad[:, :4, :4].abs().sum() > 0

@@ -212,3 +212,12 @@ def test_paper_size_head_has_the_published_parameters():
     count = lambda module: sum(p.numel() for p in module.parameters()) / 1e6  # noqa: E731
     assert round(count(head.spline), 1) == 45.4
     assert round(count(head.decoder0) + count(head.decoder1), 1) == 67.3
+
+
+@pytest.mark.parametrize("ablation", [{"normalized": False}, {"spline": False}])
+def test_ablated_models_keep_the_invariance_to_padding(ablation):
+    matcher = made_matcher(dataclasses.replace(SMALL, **ablation))
+    tight, wide = (matcher(made_batch([5, 5], width)).similarity_BNM for width in (5, 9))
+    assert torch.allclose(tight, wide[:, :5, :5], atol=1e-5) and (wide[:, 5:] == 0).all()
+    assert tight.abs().max() <= 1 + 1e-5
+    matcher.head.enforce_constraints()
