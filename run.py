@@ -36,18 +36,24 @@ def build_parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     job = parser.add_mutually_exclusive_group(required=True)
-    job.add_argument("--prepare", metavar="NAME", help="raw data set -> Arrow data set (demo renders its own)")
+    job.add_argument("--prepare", metavar="NAME", help="raw data set, or images of your own -> Arrow data set")
+    job.add_argument("--download", metavar="NAME", help="the raw data set voc, spair or willow, into --raw DIR")
     job.add_argument("--train", metavar="NAME", help="one training: a recipe of search_spaces/, or a config.json")
     job.add_argument("--search", metavar="NAME", help="a search over search_spaces/NAME.toml, or a TOML file")
     job.add_argument("--evaluate", metavar="NAME", help="accuracy of a search's winner, a training, or a best.pt")
     job.add_argument("--report", metavar="NAME", help="the table of a search again")
     job.add_argument("--match", metavar="NAME", help="match two images of your own")
     parser.add_argument("--set", metavar="KEY=VALUE", action="append", default=[], help="override a configuration key")
-    parser.add_argument("--raw", metavar="DIR", type=Path, help="raw data set, for --prepare")
+    parser.add_argument(
+        "--raw", metavar="DIR", type=Path, help="raw data set, for --prepare, --download (data/raw/NAME)"
+    )
     parser.add_argument("--data", metavar="DIR", type=Path, help="Arrow data set (default data/NAME)")
     parser.add_argument("--results", metavar="DIR", type=Path, default=Path("results"), help="default: results")
     parser.add_argument("--features", metavar="BACKBONE", help="--prepare: also a table of this backbone's features")
     parser.add_argument("--skip-bad", action="store_true", help="--prepare: leave unreadable files out and count them")
+    parser.add_argument(
+        "--difficulty", metavar="KEY=LEVELS", action="append", default=[], help="--prepare spair: keep mirror=0, .."
+    )
     parser.add_argument("--resume", action="store_true", help="--train, --search: go on where it was interrupted")
     parser.add_argument("--trials", metavar="N", type=int, help="--search: configurations to try")
     parser.add_argument("--seed", metavar="N", type=int, help="of the data, the training, or the search's sampler")
@@ -63,7 +69,8 @@ def recipe(args: argparse.Namespace, name: str) -> Config:
     """The configuration of a job: a recipe by name or a JSON file, then --seed and --set."""
     from tune.space import recipe as base_of
 
-    config = load_config(Path(name)) if name.endswith(".json") else base_of(name)
+    own = args.raw is not None or (args.data or Path("data") / name).is_dir()
+    config = load_config(Path(name)) if name.endswith(".json") else base_of(name, own=own)
     return with_overrides(config, overrides(args), source="--set")
 
 
@@ -73,6 +80,15 @@ def overrides(args: argparse.Namespace) -> dict[str, Any]:
 
 def data_directory(args: argparse.Namespace, config: Config) -> Path:
     return args.data or Path("data") / config.data.name
+
+
+def download(args: argparse.Namespace) -> dict[str, Any]:
+    from nmt.data.download import download as fetch
+
+    raw = args.raw or Path("data") / "raw" / args.download
+    fetch(args.download, raw, progress=sys.stderr.isatty())
+    print(f"{raw}: complete; next: python run.py --prepare {args.download} --raw {raw}")
+    return {"raw": str(raw)}
 
 
 def prepare(args: argparse.Namespace) -> dict[str, Any]:
@@ -86,9 +102,16 @@ def prepare_data(args: argparse.Namespace, config: Config, out: Path) -> dict[st
     """The objects, and the features where the recipe trains on them or --features names a backbone."""
     from nmt.data.features import add_features
     from nmt.data.prepare import prepare as prepare_objects
+    from nmt.data.spair import parse_difficulty
 
     report = prepare_objects(
-        config, raw=args.raw, out=out, skip_bad=args.skip_bad, seed=args.seed or 0, progress=sys.stderr.isatty()
+        config,
+        raw=args.raw,
+        out=out,
+        skip_bad=args.skip_bad,
+        seed=args.seed or 0,
+        difficulty=parse_difficulty(args.difficulty),
+        progress=sys.stderr.isatty(),
     )
     print(report)
     models = [config.model] if config.data.mode == "features" else []
@@ -214,6 +237,7 @@ def match(args: argparse.Namespace) -> dict[str, Any]:
 
 JOBS: dict[str, Callable[[argparse.Namespace], dict[str, Any]]] = {
     "prepare": prepare,
+    "download": download,
     "train": train,
     "search": search,
     "evaluate": evaluate,

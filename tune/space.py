@@ -43,6 +43,7 @@ NOT_SEARCHABLE = {
     "train.seed": "a lucky seed is not a better configuration",
 }
 MAX_GRID = 100_000
+_NAME = r"[A-Za-z0-9_-]+"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -216,8 +217,14 @@ def load_space(path_or_name: str | Path, overrides: Mapping[str, Any] | None = N
     return space
 
 
-def recipe(path_or_name: str | Path) -> Config:
-    """The default configuration of a search: its `[base]` over the published recipe."""
+def recipe(path_or_name: str | Path, *, own: bool = False) -> Config:
+    """The default configuration of a search: its `[base]` over the published recipe.
+
+    With `own`, a name without a search space is the user's own data set, trained by the published recipe.
+    """
+    name = str(path_or_name)
+    if own and re.fullmatch(_NAME, name) and not (SPACES / f"{name}.toml").is_file():
+        return from_dict({"data.name": name}, source=name)
     path = find_space(path_or_name)
     return _base(_read(path)[1], _shown_path(path))
 
@@ -255,7 +262,7 @@ def _read(path: Path) -> tuple[str, dict[str, Any]]:
 
 def _name(tables: Mapping[str, Any], path: Path) -> str:
     name = tables.get("name", path.stem)
-    if not isinstance(name, str) or not re.fullmatch(r"[A-Za-z0-9_-]+", name):
+    if not isinstance(name, str) or not re.fullmatch(_NAME, name):
         raise UserError(f"{_shown_path(path)}: name must be letters, digits, _ or -, but got {name!r}")
     return name
 

@@ -18,6 +18,7 @@ from nmt.config import DataConfig
 from nmt.data.augment import augment_pair
 from nmt.data.features import FeatureTable
 from nmt.data.graph import edge_attributes, remembered_edges
+from nmt.data.pairs import PairTable, open_pairs
 from nmt.data.store import MIN_KEYPOINTS, ObjectStore, prepare_command
 from nmt.errors import UserError
 
@@ -83,6 +84,14 @@ class PairSampler:
                 name = store.info.categories[category]
                 raise UserError(f"{store.directory}: category {name} has one photograph in {split}; a pair needs two")
 
+    def fixed(self, seed: int, num: int) -> list[PairIds]:
+        """The evaluation pairs: `num` different ordered pairs a category, all of them if there are fewer."""
+        return [
+            pair
+            for category in self.categories
+            for pair in self.draw_distinct(generator(seed, _EVAL, category), category, num)
+        ]
+
     def draw(self, rng: np.random.Generator) -> PairIds:
         """One random pair."""
         return self.draw_of(rng, self.categories[rng.integers(len(self.categories))])
@@ -137,6 +146,47 @@ class PairSampler:
         return chosen
 
 
+class GivenPairSampler(PairSampler):
+    """Draws from the given pairs, as published: a category, one of its pairs, both uniformly.
+
+    Evaluation takes all of them. Categories without pairs in the split are passed over.
+    """
+
+    def __init__(self, store: ObjectStore, table: PairTable, split: str) -> None:
+        self.store, self.split, self.table = store, split, table
+        numbers = table.of(split)
+        category_P = store.category[table.row0[numbers]]
+        self.categories = [int(c) for c in np.unique(category_P)]
+        self.pairs = {c: numbers[category_P == c] for c in self.categories}
+        self.rows = {c: np.union1d(table.row0[pairs], table.row1[pairs]) for c, pairs in self.pairs.items()}
+        if not self.categories:
+            raise UserError(f"{store.directory}: no given pairs in split {split}")
+
+    def draw_of(self, rng: np.random.Generator, category: int) -> PairIds:
+        """One random given pair of a category."""
+        pairs = self.pairs[category]
+        return self._pair(rng, category, int(pairs[rng.integers(len(pairs))]))
+
+    def fixed(self, seed: int, num: int) -> list[PairIds]:
+        """All given pairs, whatever `num`."""
+        chosen = []
+        for category in self.categories:
+            rng = generator(seed, _EVAL, category)
+            chosen += [self._pair(rng, category, number) for number in self.pairs[category].tolist()]
+        return chosen
+
+    def _pair(self, rng: np.random.Generator, category: int, number: int) -> PairIds:
+        row0, row1 = int(self.table.row0[number]), int(self.table.row1[number])
+        ids = self.table.keypoints(number)
+        return PairIds(category, row0, row1, rng.permutation(ids), rng.permutation(ids))
+
+
+def pair_sampler(store: ObjectStore, split: str) -> PairSampler:
+    """The sampler of a data set: of its given pairs if it has them."""
+    table = open_pairs(store)
+    return PairSampler(store, split) if table is None else GivenPairSampler(store, table, split)
+
+
 class PairStream:
     """The training stream.
 
@@ -150,7 +200,7 @@ class PairStream:
     ) -> None:
         self.store, self.config, self.seed = store, config, seed
         self.features = check_inputs(store, config, features)
-        self.sampler = PairSampler(store, split)
+        self.sampler = pair_sampler(store, split)
 
     def batch(self, epoch: int, indices: Sequence[int]) -> PairBatch:
         """The pairs `indices` of an epoch, padded to the longest of them."""
@@ -193,13 +243,8 @@ def check_inputs(store: ObjectStore, config: DataConfig, features: FeatureTable 
 
 
 def eval_pairs(store: ObjectStore, config: DataConfig, *, split: str, seed: int = 0) -> list[PairIds]:
-    """The fixed evaluation pairs: `eval_pairs` different ordered pairs a category, all of them if there are fewer."""
-    sampler = PairSampler(store, split)
-    return [
-        pair
-        for category in sampler.categories
-        for pair in sampler.draw_distinct(generator(seed, _EVAL, category), category, config.eval_pairs)
-    ]
+    """The fixed evaluation pairs: `eval_pairs` different ordered pairs a category, or all given pairs."""
+    return pair_sampler(store, split).fixed(seed, config.eval_pairs)
 
 
 def eval_batches(

@@ -1,0 +1,185 @@
+"""Reader of SPair-71k: its given pairs, in the large or the small layout, and the images they join, whole.
+
+One object an image and category. Its keypoints are those of all its pairs together, by id; the pairs of an image must
+agree on them. What is matched in a pair is what the pair lists.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from nmt.data.raw import (
+    DIFFICULTIES,
+    Entry,
+    Excluded,
+    GivenPair,
+    Listing,
+    as_dict,
+    as_list,
+    as_name,
+    as_number,
+    as_point,
+    points_within,
+    read_json,
+    shown,
+)
+from nmt.data.store import MIN_KEYPOINTS
+from nmt.errors import UserError, nearest
+
+LAYOUTS = ("large", "small")
+SPLIT_NAMES = {"test": "test", "val": "val", "train": "trn"}
+"""ours -> theirs, in the order in which an image that is in several splits is given to the first"""
+FEW_COMMON = f"pairs with fewer than {MIN_KEYPOINTS} common keypoints"
+OTHER_SPLIT = "pairs with an image of another split"
+OTHER_DIFFICULTY = "pairs of another difficulty"
+TOLERANCE = 1.0
+"""pixels by which two pairs of an image may differ on a keypoint"""
+
+
+@dataclass
+class _Object:
+    """An image of a category while its pairs are read."""
+
+    split: str
+    image: Path
+    points: dict[str, tuple[float, float]]
+
+
+def read(raw: Path, *, layout: str, difficulty: Mapping[str, Sequence[int]], skip_bad: bool) -> Listing:
+    """Lists the pairs of a layout and their images.
+
+    Args:
+        raw: the folder SPair-71k, or the one it lies in.
+        layout: large (all pairs) or small.
+        difficulty: the levels of DIFFICULTIES to keep, {"mirror": [0], "viewpoint_variation": [0, 1]}; what is not
+            named keeps every level.
+        skip_bad: leave damaged pairs out instead of raising UserError.
+    """
+    root = _find(raw)
+    listing, objects, pairs = Listing(), dict[str, _Object](), list[GivenPair]()
+    for split, file, name in _pair_names(root, layout, listing.files):
+        with listing.leaving_out(skip_bad=skip_bad):
+            annotation = _pair_file(root, split, file, name)
+            listing.files.append(annotation)
+            pairs.append(_pair(root, split, annotation, objects, difficulty))
+    listing.entries = [
+        Entry(key, key.partition("/")[0], found.split, key, found.image, found.points) for key, found in objects.items()
+    ]
+    listing.pairs = [pair for pair in pairs if len(pair.keypoints) >= MIN_KEYPOINTS and pair.id0 != pair.id1]
+    if len(listing.pairs) < len(pairs):
+        listing.left_out[FEW_COMMON] += len(pairs) - len(listing.pairs)
+    paired = {entry_id for pair in listing.pairs for entry_id in (pair.id0, pair.id1)}
+    listing.entries = sorted((e for e in listing.entries if e.id in paired), key=lambda entry: entry.id)
+    if not listing.pairs:
+        raise UserError(f"{root}: no pairs are left in layout {layout}; left out: {dict(listing.left_out)}")
+    return listing
+
+
+def parse_difficulty(texts: Sequence[str]) -> dict[str, list[int]]:
+    """["mirror=0", "viewpoint_variation=0,1"] -> the levels to keep. Raises UserError."""
+    levels: dict[str, list[int]] = {}
+    for text in texts:
+        key, _, values = text.partition("=")
+        if key not in DIFFICULTIES:
+            raise UserError(f"--difficulty {text}: no such grading; {nearest(key, DIFFICULTIES)}")
+        try:
+            levels[key] = sorted({int(value) for value in values.split(",")})
+        except ValueError:
+            raise UserError(f"--difficulty {text}: expected levels, for instance {key}=0 or {key}=0,1") from None
+    return levels
+
+
+def _find(raw: Path) -> Path:
+    for root in (raw, raw / "SPair-71k"):
+        if (root / "PairAnnotation").is_dir() and (root / "Layout").is_dir():
+            return root
+    state = "not SPair-71k" if raw.is_dir() else "is not there"
+    raise UserError(
+        f"{raw}: {state}; looked for Layout/large/trn.txt, PairAnnotation/trn/*.json and JPEGImages/CATEGORY/*.jpg, "
+        "in it and in SPair-71k below"
+    )
+
+
+def _pair_names(root: Path, layout: str, files: list[Path]) -> Iterator[tuple[str, Path, str]]:
+    """(split, layout file, name of a pair) of every pair."""
+    for split, theirs in SPLIT_NAMES.items():
+        file = root / "Layout" / layout / f"{theirs}.txt"
+        try:
+            names = file.read_text(encoding="utf-8").split()
+        except (OSError, UnicodeDecodeError) as error:
+            raise UserError(f"{file}: cannot be read ({error})") from error
+        files.append(file)
+        yield from ((split, file, name) for name in names)
+
+
+def _pair_file(root: Path, split: str, file: Path, name: str) -> Path:
+    """Where a pair lies; archives that went through Windows have `_` for the `:` before the category."""
+    folder = root / "PairAnnotation" / SPLIT_NAMES[split]
+    as_name(name, f"{file}: a pair")
+    stem, _, category = name.replace(":", "_").rpartition("_")
+    for spelled in (name, f"{stem}:{category}", f"{stem}_{category}"):
+        if (path := folder / f"{spelled}.json").is_file():
+            return path
+    raise UserError(f"{file}: names the pair {shown(name)}, but {folder} has no file for it")
+
+
+def _pair(
+    root: Path, split: str, path: Path, objects: dict[str, _Object], difficulty: Mapping[str, Sequence[int]]
+) -> GivenPair:
+    """The pair in a file; its objects and keypoints go into `objects`, unless the pair is left out."""
+    content = as_dict(read_json(path), f"{path}: the pair")
+    levels = tuple(_level(content, key, path) for key in DIFFICULTIES)
+    if any(level not in difficulty.get(key, (level,)) for key, level in zip(DIFFICULTIES, levels, strict=True)):
+        raise Excluded(OTHER_DIFFICULTY)
+    sides = [_side(root, split, path, content, side) for side in ("src", "trg")]
+    for key, found in sides:
+        _check(path, found, objects.get(key))
+    for key, found in sides:
+        objects.setdefault(key, found).points.update(found.points)
+    (id0, source), (id1, target) = sides
+    return GivenPair(split, id0, id1, tuple(k for k in source.points if k in target.points), levels)
+
+
+def _level(content: dict[str, Any], key: str, path: Path) -> int:
+    level = as_number(content.get(key), f"{path}: {key}")
+    if level not in range(128):
+        raise UserError(f"{path}: {key} must be a small whole number, but is {json.dumps(level)}")
+    return int(level)
+
+
+def _side(root: Path, split: str, path: Path, content: dict[str, Any], side: str) -> tuple[str, _Object]:
+    """One image of the pair and its keypoints."""
+    category = as_name(content.get("category"), f"{path}: category")
+    image = root / "JPEGImages" / category / as_name(content.get(f"{side}_imname"), f"{path}: {side}_imname")
+    if not image.is_file():
+        raise UserError(f"{path}: its image {image} is not there")
+    ids = [
+        as_name(k if isinstance(k, str) else str(k), f"{path}: kps_ids")
+        for k in as_list(content.get("kps_ids"), f"{path}: kps_ids")
+    ]
+    if len(set(ids)) < len(ids):
+        raise UserError(f"{path}: kps_ids names a keypoint twice")
+    where = f"{path}: {side}_kps"
+    points = [as_point(xy, where) for xy in as_list(content.get(f"{side}_kps"), where, length=len(ids))]
+    inside = points_within(dict(zip(ids, points, strict=True)), None)
+    return f"{category}/{image.stem}", _Object(split, image, inside)
+
+
+def _check(path: Path, found: _Object, known: _Object | None) -> None:
+    """Raises when an image is in another split already, or its pairs contradict each other."""
+    if known is None:
+        return
+    if known.split != found.split:
+        raise Excluded(OTHER_SPLIT)
+    if known.image != found.image:
+        raise UserError(f"{path}: {found.image.name} has the name of {known.image.name}, another image")
+    for name, (x, y) in found.points.items():
+        known_x, known_y = known.points.get(name, (x, y))
+        if max(abs(x - known_x), abs(y - known_y)) > TOLERANCE:
+            raise UserError(
+                f"{path}: keypoint {name} of {found.image.name} at ({x:g}, {y:g}), elsewhere ({known_x:g}, {known_y:g})"
+            )

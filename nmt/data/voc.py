@@ -1,0 +1,239 @@
+"""Reader of PascalVOC 2011 with Berkeley's keypoints, by the published protocol.
+
+Which objects: those of the split file `voc2011_pairs.npz`, less those flagged difficult, occluded or truncated, and
+less persons after 2008, whose annotation nobody checked. Each is cut out at its `visible_bounds`; keypoints outside
+are dropped, `visible="0"` ones are not (the published loaders never look at that flag). The split file knows train and
+test: `val` is a tenth of the train photographs, by a hash of their name. No photograph is in two splits; should one be
+listed for both, its train objects are left out.
+"""
+
+from __future__ import annotations
+
+import io
+import pickle
+import re
+import zipfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, NoReturn
+
+import numpy as np
+
+from nmt.data.raw import (
+    FEW_KEYPOINTS,
+    Box,
+    Entry,
+    Excluded,
+    Listing,
+    as_number,
+    carve,
+    checked_box,
+    one_line,
+    points_within,
+    read_xml,
+)
+from nmt.data.store import MIN_KEYPOINTS
+from nmt.errors import UserError
+
+SPLIT_FILE = "voc2011_pairs.npz"
+FLAGS = ("difficult", "occluded", "truncated")
+FLAGGED = "difficult, occluded or truncated"
+LATE_PERSON, LAST_PERSON_YEAR = "persons after 2008", 2008
+IN_TEST = "photographs that are in test too"
+LISTED_TWICE = "listed twice"
+VAL_SHARES = {"val": 10, "train": 90}
+
+_ENTRY = re.compile(r"([a-z]+)/((\d{4})_\w+)_(\d+)\.xml")
+"""category / photograph _ number of the object in it, from 1"""
+_MAX_SPLIT_FILE = 64 << 20
+
+
+@dataclass(frozen=True)
+class _Folders:
+    split_file: Path
+    keypoints: Path
+    flags: Path
+    images: Path
+
+
+def read(raw: Path, *, skip_bad: bool) -> Listing:
+    """Lists the objects of the protocol.
+
+    Args:
+        raw: folder with `VOC2011` (or `TrainVal/VOCdevkit/VOC2011`), `annotations` and `voc2011_pairs.npz`.
+        skip_bad: leave damaged annotations out instead of raising UserError.
+    """
+    folders = _find(raw)
+    names = read_split_file(folders.split_file)
+    listing = Listing(files=[folders.split_file])
+    flags: dict[str, list[bool]] = {}
+    test_photos: set[str] = set()
+    listed: set[str] = set()
+    for split in ("test", "train"):
+        for name in names[split]:
+            with listing.leaving_out(skip_bad=skip_bad):
+                if name in listed:
+                    raise Excluded(LISTED_TWICE)
+                listed.add(name)
+                entry = _entry(folders, name, split, flags, listing.files)
+                if split == "test":
+                    test_photos.add(entry.photo)
+                elif entry.photo in test_photos:
+                    raise Excluded(IN_TEST)
+                listing.entries.append(entry)
+    listing.drop_unpaired(raw)
+    return listing
+
+
+def _find(raw: Path) -> _Folders:
+    devkits = (raw / "VOC2011", raw / "TrainVal" / "VOCdevkit" / "VOC2011", raw / "VOCdevkit" / "VOC2011")
+    devkit = next((folder for folder in devkits if folder.is_dir()), None)
+    split_file, keypoints = raw / SPLIT_FILE, raw / "annotations"
+    if devkit is None or not split_file.is_file() or not keypoints.is_dir():
+        state = "not PascalVOC 2011 with keypoints" if raw.is_dir() else "is not there"
+        raise UserError(
+            f"{raw}: {state}; looked for VOC2011/JPEGImages, VOC2011/Annotations (or both below TrainVal/VOCdevkit), "
+            f"annotations/CATEGORY/*.xml and {SPLIT_FILE} in it"
+        )
+    return _Folders(split_file, keypoints, devkit / "Annotations", devkit / "JPEGImages")
+
+
+def _entry(folders: _Folders, name: str, split: str, flags: dict[str, list[bool]], files: list[Path]) -> Entry:
+    match = _ENTRY.fullmatch(name)
+    assert match, name
+    category, photo, year, number = match[1], match[2], int(match[3]), int(match[4])
+    if photo not in flags:
+        files.append(folders.flags / f"{photo}.xml")
+        flags[photo] = _object_flags(files[-1])
+    # Some persons are numbered 0. The published lists were filtered by the flags at number - 1, counted from the end
+    # where that is negative, so theirs are the last object's; other numbers beyond the objects are damage.
+    if number > len(flags[photo]) or not flags[photo]:
+        raise UserError(f"{folders.flags / photo}.xml: {len(flags[photo])} objects, but {name} is number {number}")
+    if flags[photo][number - 1]:
+        raise Excluded(FLAGGED)
+    if category == "person" and year > LAST_PERSON_YEAR:
+        raise Excluded(LATE_PERSON)
+    annotation = folders.keypoints / category / f"{photo}_{number}.xml"
+    files.append(annotation)
+    box, points = _box_and_points(annotation)
+    split = carve(photo, VAL_SHARES) if split == "train" else split
+    image = folders.images / f"{photo}.jpg"
+    return Entry(f"{category}/{annotation.stem}", category, split, photo, image, points, box)
+
+
+def _object_flags(path: Path) -> list[bool]:
+    """For each object of a photograph, in order: whether the protocol leaves it out."""
+    objects = read_xml(path).iterfind("object")
+    return [any((found.findtext(flag) or "0").strip() == "1" for flag in FLAGS) for found in objects]
+
+
+def _box_and_points(annotation: Path) -> tuple[Box, dict[str, tuple[float, float]]]:
+    """The visible bounds and the keypoints within them. Raises Excluded when fewer than two are."""
+    root = read_xml(annotation)
+    bounds = root.find("visible_bounds")
+    if bounds is None:
+        raise UserError(f"{annotation}: no visible_bounds")
+    box = checked_box(
+        *(as_number(bounds.get(k), f"{annotation}: visible_bounds {k}") for k in ("xmin", "ymin", "width", "height"))
+    )
+    points: dict[str, tuple[float, float]] = {}
+    for keypoint in root.iterfind("keypoints/keypoint"):
+        name = keypoint.get("name") or ""
+        where = f"{annotation}: keypoint {name or 'without a name'}"
+        xy = as_number(keypoint.get("x"), f"{where} x"), as_number(keypoint.get("y"), f"{where} y")
+        if name:
+            points.setdefault(name, xy)
+    points = points_within(points, box)
+    if len(points) < MIN_KEYPOINTS:
+        raise Excluded(FEW_KEYPOINTS)
+    return box, points
+
+
+def read_split_file(path: Path) -> dict[str, list[str]]:
+    """train and test -> names CATEGORY/PHOTO_NUMBER.xml.
+
+    The file holds arrays of Python objects, hence pickles, which may run any code when loaded the usual way. Here
+    they are read by an unpickler that knows lists, texts and arrays of them, and refuses everything else.
+
+    Raises:
+        UserError: not such a file, or one that asks for anything else.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return {split: _names(_member(archive, f"{split}.npy"), path) for split in ("train", "test")}
+    except UserError:
+        raise
+    except KeyError as error:
+        raise UserError(f"{path}: not the split file of PascalVOC keypoints ({one_line(error)})") from error
+    except Exception as error:  # zipfile, numpy and pickle raise whatever damaged bytes lead them to
+        raise UserError(f"{path}: not a readable split file ({one_line(error)})") from error
+
+
+def _member(archive: zipfile.ZipFile, name: str) -> bytes:
+    with archive.open(name) as file:
+        content = file.read(_MAX_SPLIT_FILE + 1)
+    if len(content) > _MAX_SPLIT_FILE:
+        raise ValueError(f"{name} is larger than {_MAX_SPLIT_FILE >> 20} MB")
+    return content
+
+
+def _names(content: bytes, path: Path) -> list[str]:
+    file = io.BytesIO(content)
+    version = np.lib.format.read_magic(file)
+    header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+    dtype = header(file)[2]
+    if dtype != np.dtype(object):
+        raise ValueError(f"an array of {dtype}, not of lists")
+    names = [name for in_category in _items(_Unpickler(file).load()) for name in _items(in_category)]
+    for name in names:
+        if not isinstance(name, str) or not _ENTRY.fullmatch(name):
+            raise UserError(f"{path}: names {str(name)[:80]!r}, but entries are CATEGORY/PHOTO_NUMBER.xml")
+    return names
+
+
+class _Array:
+    """Stands for an array of objects in a pickle; numpy itself takes no part in reading it."""
+
+    items: list[Any]
+
+    def __setstate__(self, state: Any) -> None:
+        items = state[4]
+        if not isinstance(items, list):
+            raise pickle.UnpicklingError("an array of something else than objects")
+        self.items = items
+
+
+class _Dtype:
+    """Stands for the type of an array in a pickle, which is always that of objects here."""
+
+    def __setstate__(self, state: Any) -> None:
+        pass
+
+
+def _items(value: Any) -> list[Any]:
+    if isinstance(value, _Array):
+        return value.items
+    if not isinstance(value, list):
+        raise ValueError(f"{type(value).__name__} instead of a list")
+    return value
+
+
+class _Unpickler(pickle.Unpickler):
+    _ALLOWED: ClassVar[dict[tuple[str, str], Callable[..., Any] | str]] = {
+        ("numpy.core.multiarray", "_reconstruct"): lambda *_: _Array(),
+        ("numpy._core.multiarray", "_reconstruct"): lambda *_: _Array(),
+        ("numpy", "ndarray"): "an argument of _reconstruct alone, so no callable",
+        ("numpy", "dtype"): lambda *_: _Dtype(),
+        ("_codecs", "encode"): lambda *_: b"",  # how protocols before 3 spell an argument of _reconstruct
+    }
+
+    def find_class(self, module: str, name: str) -> Any:
+        if (module, name) not in self._ALLOWED:
+            raise pickle.UnpicklingError(
+                f"refused: it asks for {module}.{name}, a split file holds lists of names only"
+            )
+        return self._ALLOWED[module, name]
+
+    def persistent_load(self, pid: Any) -> NoReturn:
+        raise pickle.UnpicklingError("refused: it asks for an object outside itself")

@@ -1,0 +1,163 @@
+"""Small raw data sets in the published layouts, made for the tests of the readers."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from nmt.errors import UserError
+
+CATEGORIES = 20
+"""of PascalVOC's split file"""
+Points = Mapping[str, tuple[Any, Any]]
+SQUARE: Points = {"a": (10, 5), "b": (30, 5), "c": (20, 15)}
+
+
+@contextlib.contextmanager
+def or_one_line() -> Iterator[None]:
+    """Lets the block succeed, or raise a UserError of one line."""
+    try:
+        yield
+    except UserError as error:
+        if len(str(error).splitlines()) != 1:
+            raise AssertionError("more than one line") from error
+
+
+def write_image(path: Path, size: tuple[int, int] = (40, 20)) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pixels = np.random.default_rng(len(path.name)).integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(path)
+    return path
+
+
+def keypoints_xml(points: Points, bounds: Sequence[Any] | None = (0, 0, 40, 20)) -> str:
+    """Berkeley's annotation; bounds are xmin, ymin, width, height."""
+    box = "" if bounds is None else '<visible_bounds xmin="{}" ymin="{}" width="{}" height="{}"/>'.format(*bounds)
+    rows = "".join(f'<keypoint name="{n}" visible="1" x="{x}" y="{y}" z="0"/>' for n, (x, y) in points.items())
+    return f'<?xml version="1.0" encoding="utf-8"?><annotation>{box}<keypoints>{rows}</keypoints></annotation>'
+
+
+class Voc:
+    """PascalVOC 2011 with keypoints; objects are added one by one, then `finish` writes the split file."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.names: dict[str, list[str]] = {"train": [], "test": []}
+        self.flags: dict[str, list[str]] = {}
+        for folder in ("annotations", "VOC2011/Annotations", "VOC2011/JPEGImages"):
+            (root / folder).mkdir(parents=True, exist_ok=True)
+
+    def add(
+        self,
+        split: str,
+        photo: str,
+        *,
+        category: str = "cat",
+        flag: str = "",
+        points: Points = SQUARE,
+        bounds: Sequence[Any] | None = (0, 0, 40, 20),
+        number: int | None = None,
+    ) -> Path:
+        """One object; its number is the next of the photograph. Returns its annotation."""
+        flags = self.flags.setdefault(photo, [])
+        flags.append(f"<object><name>{category}</name>" + (f"<{flag}>1</{flag}>" if flag else "") + "</object>")
+        number = len(flags) if number is None else number
+        path = self.root / "annotations" / category / f"{photo}_{number}.xml"
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(keypoints_xml(points, bounds))
+        self.names[split].append(f"{category}/{path.name}")
+        write_image(self.image(photo))
+        return path
+
+    def image(self, photo: str) -> Path:
+        return self.root / "VOC2011" / "JPEGImages" / f"{photo}.jpg"
+
+    def fill(self, num: int = 60, **options: Any) -> Voc:
+        """`num` train and 4 test photographs."""
+        for split, count, first in (("train", num, 0), ("test", 4, 900)):
+            for k in range(first, first + count):
+                self.add(split, f"2008_000{k:03}", **options)
+        return self
+
+    def finish(self) -> Path:
+        for photo, flags in self.flags.items():
+            xml = f"<annotation>{''.join(flags)}</annotation>"
+            (self.root / "VOC2011" / "Annotations" / f"{photo}.xml").write_text(xml)
+        write_split_file(self.root / "voc2011_pairs.npz", self.names)
+        return self.root
+
+
+def write_split_file(path: Path, names: Mapping[str, Sequence[str]]) -> None:
+    """One list of names a category, as an array of objects."""
+    arrays = {}
+    for split, of_split in names.items():
+        arrays[split] = np.empty(CATEGORIES, object)
+        for k in range(CATEGORIES):
+            arrays[split][k] = list(of_split) if k == 7 else []
+    np.savez(path, **arrays)
+
+
+def spair_pair(root: Path, split: str, folder: str, images: Sequence[str], **changes: Any) -> Path:
+    """One pair in the large layout; points are SQUARE's under the ids 0, 1, 2."""
+    stems = [Path(image).stem for image in images]
+    layout = root / "Layout" / "large" / f"{split}.txt"
+    layout.parent.mkdir(parents=True, exist_ok=True)
+    number = len(layout.read_text().split()) if layout.exists() else 0
+    name = f"{number:06}-{stems[0]}-{stems[1]}:{folder}"
+    content: dict[str, Any] = {"src_imname": images[0], "trg_imname": images[1], "category": folder}
+    content |= {"src_kps": list(SQUARE.values()), "trg_kps": list(SQUARE.values()), "kps_ids": ["0", "1", "2"]}
+    content |= dict.fromkeys(("mirror", "viewpoint_variation", "scale_variation", "truncation", "occlusion"), 0)
+    path = root / "PairAnnotation" / split / f"{name}.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(content | changes))
+    with layout.open("a") as file:
+        file.write(name + "\n")
+    for image in images:
+        if not (target := root / "JPEGImages" / folder / image).exists():
+            write_image(target)
+    return path
+
+
+def make_spair(root: Path) -> Path:
+    """Three images of two categories a split, every ordered pair of them."""
+    for split in ("trn", "val", "test"):
+        for category in ("bus", "cow"):
+            images = [f"{split}{k}.jpg" for k in range(3)]
+            for pair in ((a, b) for a in images for b in images if a != b):
+                spair_pair(root, split, category, pair)
+        small = root / "Layout" / "small" / f"{split}.txt"
+        small.parent.mkdir(exist_ok=True)
+        small.write_text("\n".join((root / "Layout" / "large" / f"{split}.txt").read_text().split()[::5]))
+    return root
+
+
+def write_csv(root: Path, rows: Iterable[Sequence[Any]], columns: str = "image,category,keypoint,x,y") -> Path:
+    root.mkdir(parents=True, exist_ok=True)
+    path = root / "points.csv"
+    with path.open("w", newline="") as file:
+        csv.writer(file).writerows([columns.split(","), *rows])
+    return path
+
+
+def csv_rows(image: str, category: str = "bird", points: Points = SQUARE, *more: Any) -> list[tuple[Any, ...]]:
+    return [(image, category, name, x, y, *more) for name, (x, y) in points.items()]
+
+
+def coco(num: int = 40) -> dict[str, Any]:
+    """COCO keypoints of `num` images 0.jpg, 1.jpg, ... with one person each."""
+    flat = [value for x, y in SQUARE.values() for value in (x, y, 2)]
+    return {
+        "categories": [{"id": 1, "name": "person", "keypoints": list(SQUARE)}],
+        "images": [{"id": k, "file_name": f"{k}.jpg", "width": 40, "height": 20} for k in range(num)],
+        "annotations": [
+            {"id": 100 + k, "image_id": k, "category_id": 1, "keypoints": list(flat), "bbox": [0, 0, 40, 20]}
+            for k in range(num)
+        ],
+    }

@@ -1,0 +1,257 @@
+import dataclasses
+import json
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from nmt.config import Config, DataConfig, with_overrides
+from nmt.data import spair
+from nmt.data.pairs import PAIRS_FILE
+from nmt.data.prepare import prepare
+from nmt.data.store import OBJECTS_FILE, SPLITS, ObjectStore
+from nmt.data.stream import PairStream, eval_pairs, generator, pair_sampler
+from nmt.errors import UserError
+
+from .raw_sets import make_spair, or_one_line, spair_pair
+
+
+def read(raw: Path, *, layout="large", difficulty=None, skip_bad=False):
+    return spair.read(raw, layout=layout, difficulty=difficulty or {}, skip_bad=skip_bad)
+
+
+def config(name: str = "spair", size: int = 32) -> Config:
+    return with_overrides(Config(), {"data.name": name, "data.image_size": size}, source="test")
+
+
+@pytest.fixture
+def raw(tmp_path) -> Path:
+    return make_spair(tmp_path / "SPair-71k")
+
+
+@pytest.fixture
+def store(raw, tmp_path) -> ObjectStore:
+    prepare(config(), raw=raw, out=tmp_path / "spair")
+    return ObjectStore.open(tmp_path / "spair")
+
+
+def test_real_pairs_are_counted_and_their_keypoints_are_the_given_ones(shared_data):
+    listing = read(shared_data / "spair")
+    assert Counter(pair.split for pair in listing.pairs) == {"train": 270, "val": 60, "test": 60}
+    assert len(listing.entries) == 60 and not listing.left_out
+    points = {entry.id: entry.points for entry in listing.entries}
+    for pair, path in zip(
+        listing.pairs[:60], sorted((shared_data / "spair/SPair-71k/PairAnnotation/test").iterdir()), strict=True
+    ):
+        content = json.loads(path.read_text())
+        assert pair.keypoints == tuple(content["kps_ids"])
+        assert [list(points[pair.id0][k]) for k in content["kps_ids"]] == content["src_kps"]
+        assert [list(points[pair.id1][k]) for k in content["kps_ids"]] == content["trg_kps"]
+    small = read(shared_data / "spair", layout="small")
+    assert Counter(pair.split for pair in small.pairs) == {"train": 54, "val": 12, "test": 12}
+
+
+def test_names_of_pairs_may_have_an_underscore_on_disk_or_in_the_layout(raw):
+    pairs = read(raw).pairs
+    for k, path in enumerate(sorted(raw.glob("PairAnnotation/*/*.json"))):
+        if k % 2:
+            path.rename(path.with_name(path.name.replace(":", "_")))
+    assert read(raw).pairs == pairs
+    layout = raw / "Layout" / "large" / "val.txt"
+    layout.write_text(layout.read_text().replace(":", "_"))
+    assert read(raw.parent).pairs == pairs
+
+
+@pytest.mark.parametrize(
+    ("difficulty", "left"), [({"mirror": [1]}, 1), ({"mirror": [0, 1]}, 36), ({"mirror": [1], "occlusion": [2]}, 0)]
+)
+def test_difficulty_keeps_the_pairs_of_its_levels_and_their_images(raw, difficulty, left):
+    path = next(raw.glob("PairAnnotation/trn/*.json"))
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"mirror": 1}))
+    if not left:
+        with pytest.raises(UserError, match="no pairs are left in layout large; left out: {'pairs of another diff"):
+            read(raw, difficulty=difficulty)
+        return
+    listing = read(raw, difficulty=difficulty)
+    assert len(listing.pairs) == left and len(listing.entries) == {1: 2, 36: 18}[left]
+
+
+def test_difficulty_is_read_from_the_command_line():
+    assert spair.parse_difficulty(["mirror=0", "scale_variation=2,0"]) == {"mirror": [0], "scale_variation": [0, 2]}
+    with pytest.raises(UserError, match="--difficulty miror=0: no such grading; did you mean 'mirror'"):
+        spair.parse_difficulty(["miror=0"])
+    with pytest.raises(UserError, match="--difficulty mirror=easy: expected levels, for instance mirror=0"):
+        spair.parse_difficulty(["mirror=easy"])
+
+
+def test_difficulty_needs_given_pairs(tmp_path):
+    with pytest.raises(UserError, match="--difficulty: willow has no given pairs; those that have: spair, spair_small"):
+        prepare(config("willow"), raw=tmp_path, out=tmp_path / "out", difficulty={"mirror": [0]})
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"src_imname": "absent.jpg"}, r"its image .*absent\.jpg is not there"),
+        ({"src_imname": "../bus/val0.jpg"}, r"src_imname must be a name, but is '\.\./bus"),
+        ({"src_kps": [[1, 2]]}, "src_kps must be a list of 3"),
+        ({"trg_kps": [[1, 2], [3], [4, 5]]}, "trg_kps must be a list of 2"),
+        ({"trg_kps": [[1, "x"], [3, 4], [4, 5]]}, "trg_kps must be a number, but is 'x'"),
+        ({"kps_ids": ["0", "0", "1"]}, "kps_ids names a keypoint twice"),
+        ({"mirror": 0.5}, r"mirror must be a small whole number, but is 0\.5"),
+        ({"occlusion": None}, "occlusion must be a number, but is missing"),
+        ({"category": ["cow"]}, "category must be a name"),
+        ({"src_kps": [[20, 5], [30, 5], [20, 15]]}, r"keypoint 0 of val0\.jpg at \(20, 5\), elsewhere \(10, 5\)"),
+    ],
+)
+def test_a_damaged_pair_is_named_or_skipped_and_counted(raw, changes, message):
+    path = spair_pair(raw, "val", "cow", ("val0.jpg", "val1.jpg"), **changes)
+    with pytest.raises(UserError, match=message) as error:
+        read(raw)
+    assert str(error.value).startswith(str(path)) and "\n" not in str(error.value)
+    listing = read(raw, skip_bad=True)
+    assert listing.left_out == {"unreadable": 1} and len(listing.pairs) == 36
+
+
+def test_pairs_that_cannot_be_matched_are_counted(raw):
+    spair_pair(raw, "trn", "cow", ("new0.jpg", "trn0.jpg"), src_kps=[[1, 1], ["nan", 1], [1, "inf"]])
+    spair_pair(raw, "trn", "cow", ("trn1.jpg", "trn1.jpg"))
+    spair_pair(raw, "trn", "cow", ("trn1.jpg", "test1.jpg"))
+    listing = read(raw)
+    assert listing.left_out == {spair.FEW_COMMON: 2, spair.OTHER_SPLIT: 1}
+    assert len(listing.pairs) == 36 and len(listing.entries) == 18
+
+
+def test_a_layout_that_names_an_absent_pair_is_named(raw):
+    next(raw.glob("PairAnnotation/val/*.json")).unlink()
+    with pytest.raises(UserError, match=r"large/val\.txt: names the pair '.*', but .*val has no file for it"):
+        read(raw)
+    assert read(raw, skip_bad=True).left_out == {"unreadable": 1}
+
+
+def test_a_folder_of_something_else_says_what_was_looked_for(tmp_path):
+    with pytest.raises(UserError, match=r"not SPair-71k; looked for Layout/large/trn\.txt"):
+        read(tmp_path)
+    (tmp_path / "PairAnnotation").mkdir()
+    (tmp_path / "Layout").mkdir()
+    with pytest.raises(UserError, match=r"Layout/large/test\.txt: cannot be read"):
+        read(tmp_path)
+
+
+def test_report_and_store_know_the_given_pairs(raw, tmp_path):
+    report = prepare(config("spair_small"), raw=raw, out=tmp_path / "small")
+    assert report.pairs == {"train": 3, "val": 3, "test": 3} and "given pairs: 3 train, 3 val, 3 test" in str(report)
+    assert report.info.options["layout"] == "small" and report.made
+    assert not prepare(config("spair_small"), raw=raw, out=tmp_path / "small").made
+    assert prepare(config("spair_small"), raw=raw, out=tmp_path / "small", difficulty={"mirror": [0]}).made
+
+
+def test_the_same_input_gives_the_same_bytes(raw, tmp_path):
+    for out in ("first", "second"):
+        prepare(config(), raw=raw, out=tmp_path / out)
+    for name in (OBJECTS_FILE, PAIRS_FILE):
+        assert (tmp_path / "first" / name).read_bytes() == (tmp_path / "second" / name).read_bytes()
+
+
+def test_training_draws_given_pairs_alone_balanced_over_categories(raw, tmp_path):
+    for path in sorted(raw.glob("PairAnnotation/trn/*cow.json"))[1:]:  # one cow pair, six bus pairs
+        path.unlink()
+    prepare(config(), raw=raw, out=tmp_path / "out", skip_bad=True)
+    store = ObjectStore.open(tmp_path / "out")
+    sampler = pair_sampler(store, "train")
+    drawn = [sampler.draw(generator(0, 0, 0, k)) for k in range(1200)]
+    counts = Counter((store.id(pair.row0), store.id(pair.row1)) for pair in drawn)
+    assert len(counts) == 7 and set(counts) <= {(p.id0, p.id1) for p in read(raw, skip_bad=True).pairs}
+    assert abs(counts["cow/trn0", "cow/trn1"] - 600) < 90 and min(counts.values()) > 60
+
+
+def test_evaluation_takes_all_given_pairs_in_order(store, raw):
+    pairs = eval_pairs(store, DataConfig(eval_pairs=2), split="val")
+    given_val = [(p.id0, p.id1) for p in read(raw).pairs if p.split == "val"]
+    assert sorted((store.id(p.row0), store.id(p.row1)) for p in pairs) == sorted(given_val) and len(pairs) == 12
+    again = eval_pairs(store, DataConfig(), split="val")
+    assert [p.keypoints0.tolist() for p in again] == [p.keypoints0.tolist() for p in pairs]
+    assert all(sorted(p.keypoints0) == sorted(p.keypoints1) == [0, 1, 2] for p in pairs)
+
+
+def test_a_pair_matches_the_keypoints_it_lists_and_no_others(raw, tmp_path):
+    path = sorted(raw.glob("PairAnnotation/val/*.json"))[0]
+    content = json.loads(path.read_text())
+    for key in ("kps_ids", "src_kps", "trg_kps"):
+        content[key] = content[key][:2]
+    path.write_text(json.dumps(content))
+    prepare(config(), raw=raw, out=tmp_path / "out")
+    pairs = eval_pairs(ObjectStore.open(tmp_path / "out"), DataConfig(), split="val")
+    assert Counter(len(pair.keypoints0) for pair in pairs) == {2: 1, 3: 11}
+
+
+def test_image_batches_of_given_pairs_do_not_depend_on_who_asks(store):
+    stream = PairStream(store, dataclasses.replace(config().data), split="train", seed=3)
+    whole, alone = stream.batch(1, range(6)), stream.batch(1, [4])
+    num = int(alone.source.num_B[0])
+    np.testing.assert_array_equal(whole.source.image_B3HW[4], alone.source.image_B3HW[0])
+    np.testing.assert_array_equal(whole.match_BN[4, :num], alone.match_BN[0])
+
+
+def test_pairs_of_another_version_or_missing_are_refused_and_made_anew(raw, store, tmp_path):
+    prepare(config(size=48), raw=raw, out=tmp_path / "other")
+    (store.directory / PAIRS_FILE).write_bytes((tmp_path / "other" / PAIRS_FILE).read_bytes())
+    with pytest.raises(UserError, match=r"pairs\.arrow: made with another version of the objects beside it"):
+        pair_sampler(store, "val")
+    (store.directory / PAIRS_FILE).unlink()
+    with pytest.raises(UserError, match=r"pairs\.arrow: not there; make it with: python run\.py --prepare spair"):
+        pair_sampler(store, "val")
+    assert prepare(config(), raw=raw, out=store.directory).made
+    assert pair_sampler(ObjectStore.open(store.directory), "val")
+
+
+def test_pairs_whose_images_cannot_be_read_are_left_out(raw, tmp_path):
+    (raw / "JPEGImages" / "cow" / "trn0.jpg").write_bytes(b"no image")
+    with pytest.raises(UserError, match=r"cow/trn0\.jpg: not a readable image"):
+        prepare(config(), raw=raw, out=tmp_path / "out")
+    report = prepare(config(), raw=raw, out=tmp_path / "out", skip_bad=True)
+    assert report.info.left_out == {"unreadable": 1, spair.FEW_COMMON: 4}
+    assert report.pairs == {"train": 8, "val": 12, "test": 12}
+    assert all(pair_sampler(ObjectStore.open(tmp_path / "out"), split).categories == [0, 1] for split in SPLITS)
+
+
+@pytest.fixture(scope="session")
+def fuzzed(tmp_path_factory) -> Path:
+    return make_spair(tmp_path_factory.mktemp("fuzz"))
+
+
+@settings(deadline=None, max_examples=150)
+@given(st.booleans(), st.integers(0, 10**6), st.binary(max_size=6), st.integers(0, 6))
+def test_any_bytes_of_an_annotation_give_a_listing_or_one_line(fuzzed, layout, place, inserted, removed):
+    path = fuzzed / "Layout/large/val.txt" if layout else sorted(fuzzed.glob("PairAnnotation/trn/*.json"))[0]
+    before = path.read_bytes()
+    place %= len(before)
+    path.write_bytes(before[:place] + inserted + before[place + removed :])
+    try:
+        with or_one_line():
+            assert len(read(fuzzed).pairs) <= 37
+    finally:
+        path.write_bytes(before)
+
+
+values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=8,
+)
+
+
+@settings(deadline=None, max_examples=150)
+@given(st.dictionaries(st.sampled_from(["src_imname", "src_kps", "trg_kps", "kps_ids", "category", "mirror"]), values))
+def test_any_values_in_a_pair_give_a_listing_or_one_line(fuzzed, changes):
+    path = sorted(fuzzed.glob("PairAnnotation/trn/*.json"))[0]
+    before = path.read_text()
+    path.write_text(json.dumps(json.loads(before) | changes))
+    try:
+        with or_one_line():
+            assert len(read(fuzzed).pairs) <= 36
+    finally:
+        path.write_text(before)
