@@ -35,13 +35,22 @@ class Recorder(ray.tune.Callback):
     Args:
         data: name of the data set, for the report.
         earlier_seconds: wall-clock time of the runs this one resumes.
+        gate: where the workers of a trial report, for trials of several.
         say: takes each line for the user.
     """
 
     def __init__(
-        self, study: SearchStudy, directory: Path, *, data: str, earlier_seconds: float, say: Callable[[str], None]
+        self,
+        study: SearchStudy,
+        directory: Path,
+        *,
+        data: str,
+        earlier_seconds: float,
+        gate: Any,
+        say: Callable[[str], None],
     ) -> None:
-        self._study, self._directory, self._data, self._say = study, directory, data, say
+        self.directory = directory
+        self._study, self._data, self._gate, self._say = study, data, gate, say
         self._started = time.monotonic() - earlier_seconds
         self._said = time.monotonic()
         self.error: UserError | None = None
@@ -73,7 +82,10 @@ class Recorder(ray.tune.Callback):
             self._finish(trial.config["number"], state)
 
     def on_trial_error(self, iteration: int, trials: Sequence[Any], trial: Any, **info: Any) -> None:
-        self._finish(trial.config["number"], TrialState.FAIL, reason=self._keep_error(trial))
+        number = trial.config["number"]
+        if self._gate is not None:
+            ray.get(self._gate.close.remote(trial_id(number)))
+        self._finish(number, TrialState.FAIL, reason=self._keep_error(trial))
 
     def on_trial_recover(self, iteration: int, trials: Sequence[Any], trial: Any, **info: Any) -> None:
         self._line(f"{trial_id(trial.config['number'])}  {self._keep_error(trial)}; going on from its checkpoint")
@@ -108,13 +120,14 @@ class Recorder(ray.tune.Callback):
         best = best_epoch(history)
         decode = {f"decode.{name}": value for name, value in decode_setting(best).items()}
         seconds = {"seconds": history[-1]["seconds"]} if history else {}
-        self._study.finish(number, state, decode | seconds | ({"reason": reason} if reason else {}))
         params = self._study.trial(number).params
         swept = {p.key: decode[p.key] for p in self._study.space.sweep if p.key in decode}
         self._write_session(number, {p.key: params[p.key] for p in self._study.space.parameters} | swept)
         tensorboard.write_end(self._trial_directory(number), success=state != TrialState.FAIL, best=best)
+        # The study comes late: a trial it still holds as running is ended again, all of this included, by --resume.
+        self._study.finish(number, state, decode | seconds | ({"reason": reason} if reason else {}))
         summary = self.summary()
-        summary.save(self._directory)
+        summary.save(self.directory)
         self._line(self._end_line(number, state, reason, best, summary))
 
     def _end_line(
@@ -150,7 +163,7 @@ class Recorder(ray.tune.Callback):
             epochs=len(history),
             seconds=round(history[-1]["seconds"], 2) if history else 0.0,
             seed=config.train.seed,
-            checkpoint=str(checkpoint.relative_to(self._directory)) if checkpoint.is_file() else None,
+            checkpoint=str(checkpoint.relative_to(self.directory)) if checkpoint.is_file() else None,
             reason=trial.user_attrs.get("reason"),
         )
 
@@ -166,7 +179,7 @@ class Recorder(ray.tune.Callback):
         return lines[-1].strip() if lines else type(cause).__name__
 
     def _trial_directory(self, number: int) -> Path:
-        return self._directory / "trials" / trial_id(number)
+        return self.directory / "trials" / trial_id(number)
 
     def _line(self, text: str) -> None:
         self._said = time.monotonic()

@@ -43,7 +43,7 @@ class SuccessiveHalving(ray.tune.schedulers.FIFOScheduler):
     """Stops the trials that `Rungs` turns down. The default configuration (trial 0) is the yardstick: never stopped."""
 
     def __init__(self, rungs: Rungs, *, metric: str) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
+        super().__init__()
         self._rungs = rungs
         self._metric: str = metric
 

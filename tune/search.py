@@ -29,6 +29,7 @@ from tune.searcher import StudySearcher, trial_id
 from tune.space import Resources, Space
 from tune.study import SearchStudy
 from tune.trial import TrialSetup, make_trainable
+from tune.workers import Gate, WorkersTrial
 
 ENVIRONMENT = {
     # Our directory holds the state; Ray's snapshots of it are never read again.
@@ -97,12 +98,14 @@ def _search(
 ) -> Summary:
     _write_definition(space, directory)
     study = SearchStudy(directory / "study.db", space)
-    recorder = Recorder(study, directory, data=data.name, earlier_seconds=earlier_seconds, say=say)
     say(f"{space.search.trials} trials, {at_once} at once, in {directory}; 000 is the default configuration")
     setup = TrialSetup(
         data=data.resolve(), directory=directory.resolve(), decode_grid=space.decode_grid(), resources=space.resources
     )
-    _run_trials(study, recorder, setup, at_once)
+    with _gate(space.resources) as gate:
+        recorder = Recorder(study, directory, data=data.name, earlier_seconds=earlier_seconds, gate=gate, say=say)
+        trainable = ray.tune.with_parameters(WorkersTrial, setup=setup, gate=gate) if gate else make_trainable(setup)
+        _run_trials(study, recorder, trainable, at_once)
     summary = recorder.summary()
     summary.save(directory)
     if len(summary.trials) < space.search.trials:
@@ -191,24 +194,23 @@ def _workers_on(resources: Resources, node: dict[str, float]) -> int:
 
 
 def _node_resources() -> list[dict[str, float]]:
-    return [node["Resources"] for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
+    return [node["Resources"] for node in ray.nodes() if node["Alive"]]
 
 
-def _run_trials(study: SearchStudy, recorder: Recorder, setup: TrialSetup, at_once: int) -> None:
-    space, ray_directory = study.space, setup.directory / "ray"
+def _run_trials(study: SearchStudy, recorder: Recorder, trainable: Any, at_once: int) -> None:
+    space, ray_directory = study.space, recorder.directory.resolve() / "ray"
     shutil.rmtree(ray_directory, ignore_errors=True)
-    single = space.resources.workers == 1
-    bundle: dict[str, float] = {"CPU": space.resources.cpus, "GPU": space.resources.gpus} if single else {}
-    resources = ray.tune.PlacementGroupFactory([bundle or {DRIVER_RESOURCE: 0.001}])
+    alone = {"CPU": float(space.resources.cpus), "GPU": space.resources.gpus}
+    bundle = alone if space.resources.workers == 1 else {DRIVER_RESOURCE: 0.001}
     tuner = ray.tune.Tuner(
-        ray.tune.with_resources(make_trainable(setup), resources),
+        ray.tune.with_resources(trainable, ray.tune.PlacementGroupFactory([bundle])),
         tune_config=ray.tune.TuneConfig(
             search_alg=StudySearcher(study, metric=METRIC),
             scheduler=_scheduler(study),
             num_samples=space.search.trials,
             max_concurrent_trials=at_once,
-            # A process that has torch takes the next trial in 0.1 s. Not where it may leave a Train job behind.
-            reuse_actors=single,
+            # A process that has torch takes the next trial in 0.1 s.
+            reuse_actors=True,
             trial_name_creator=_trial_name,
             trial_dirname_creator=_trial_name,
         ),
@@ -216,6 +218,7 @@ def _run_trials(study: SearchStudy, recorder: Recorder, setup: TrialSetup, at_on
             name="tune",
             storage_path=str(ray_directory),
             callbacks=[recorder],
+            checkpoint_config=ray.tune.CheckpointConfig(checkpoint_at_end=False),
             failure_config=ray.tune.FailureConfig(max_failures=1),
             verbose=0,
         ),
@@ -236,7 +239,7 @@ def _scheduler(study: SearchStudy) -> ray.tune.schedulers.TrialScheduler:
     """Early stopping, its rungs filled with what earlier runs of this search reported."""
     search = study.space.search
     if search.scheduler == "fifo":
-        return ray.tune.schedulers.FIFOScheduler()  # type: ignore[no-untyped-call]
+        return ray.tune.schedulers.FIFOScheduler()
     rungs = Rungs(epochs=study.space.base.train.epochs, grace=search.grace_epochs, factor=search.reduction_factor)
     for trial in study.trials():
         for epoch, value in trial.intermediate_values.items():
@@ -263,6 +266,19 @@ def _ray() -> Iterator[None]:
     finally:
         if started:
             ray.shutdown()
+
+
+@contextlib.contextmanager
+def _gate(resources: Resources) -> Iterator[Any]:
+    """Where the workers of trials of several report; None for trials of one."""
+    if resources.workers == 1:
+        yield None
+        return
+    gate = ray.remote(num_cpus=0, max_restarts=-1)(Gate).remote()
+    try:
+        yield gate
+    finally:
+        ray.kill(gate)
 
 
 @contextlib.contextmanager

@@ -1,0 +1,349 @@
+"""Real searches: Ray, real trainings of a tiny head on stored features."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import optuna
+import psutil
+import pytest
+
+from nmt.config import load_config, with_overrides
+from nmt.errors import UserError
+from tune import search
+from tune.report import Summary, TrialRecord, load_summary, read_metrics
+from tune.search import concurrency, run_search
+from tune.space import Resources, Space, load_space
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture(scope="module")
+def ray_running() -> Iterator[None]:
+    """One Ray for the searches of this module; each would start its own."""
+    with search._ray():
+        yield
+
+
+@pytest.fixture(scope="module")
+def finished(
+    ray_running: None, tiny_data: Path, tmp_path_factory: pytest.TempPathFactory, space_text: str
+) -> tuple[Path, list[str]]:
+    """A finished search: its directory, and the lines it said."""
+    root = tmp_path_factory.mktemp("finished")
+    (root / "tiny.toml").write_text(space_text)
+    lines: list[str] = []
+    run_search(load_space(root / "tiny.toml"), results=root / "results", data=tiny_data, say=lines.append)
+    return root / "results" / "tiny", lines
+
+
+@pytest.fixture
+def search_copy(finished: tuple[Path, list[str]], tmp_path: Path) -> Path:
+    """A copy of the finished search, to go on with."""
+    shutil.copytree(finished[0], tmp_path / "results" / "tiny")
+    return tmp_path / "results"
+
+
+def silent(_: str) -> None:
+    """Says nothing."""
+
+
+def states(directory: Path) -> dict[int, str]:
+    study = optuna.load_study(study_name="tiny", storage=f"sqlite:///{directory / 'study.db'}")
+    return {t.number: t.state.name for t in study.trials}
+
+
+def changed(space_file: Path, **replacements: str) -> Space:
+    """The tiny search with parts of its text replaced: changed(file, old=new)."""
+    text = space_file.read_text()
+    for old, new in replacements.items():
+        assert old in text
+        text = text.replace(old, new)
+    space_file.write_text(text)
+    return load_space(space_file)
+
+
+def test_each_trial_ends_in_one_state_everywhere(finished: tuple[Path, list[str]]) -> None:
+    directory, _ = finished
+    summary = load_summary(directory)
+    assert {int(t.id): t.state for t in summary.trials} == states(directory)
+    assert len(summary.trials) == 5 and {t.state for t in summary.trials} <= {"COMPLETE", "PRUNED"}
+    for trial in summary.trials:
+        assert trial.epochs == len(read_metrics(directory / "trials" / trial.id))
+        assert (trial.epochs == 4) == (trial.state == "COMPLETE")
+        assert trial.checkpoint is not None and (directory / trial.checkpoint).is_file()
+
+
+def test_default_configuration_is_trained_in_full_and_compared(finished: tuple[Path, list[str]]) -> None:
+    summary = load_summary(finished[0])
+    assert summary.default is not None and summary.default.state == "COMPLETE"
+    assert summary.default.searched == {"optim.lr": 1e-4, "loss.layer_weighting": "flat"}
+    assert summary.gain_points is not None and summary.gain_points > 2
+
+
+def test_best_json_is_the_winning_configuration(finished: tuple[Path, list[str]]) -> None:
+    directory, _ = finished
+    best = load_summary(directory).best
+    assert best is not None
+    config = load_config(directory / "best.json")
+    assert config.optim.lr == best.searched["optim.lr"] and config.decode.epsilon == best.best["decode/epsilon"]
+    assert best.accuracy == max(t.accuracy or 0 for t in load_summary(directory).trials if t.state == "COMPLETE")
+
+
+def test_report_is_printed_at_the_end_and_one_line_a_trial_before(finished: tuple[Path, list[str]]) -> None:
+    _, lines = finished
+    ends = [line for line in lines if "COMPLETE" in line or "PRUNED" in line]
+    assert len([line for line in ends if "\n" not in line]) == 5
+    assert lines[-1].startswith("Search tiny") and "Next:" in lines[-1]
+
+
+def test_study_holds_the_value_of_every_epoch(finished: tuple[Path, list[str]]) -> None:
+    directory, _ = finished
+    study = optuna.load_study(study_name="tiny", storage=f"sqlite:///{directory / 'study.db'}")
+    for trial in study.trials:
+        history = read_metrics(directory / "trials" / f"{trial.number:03d}")
+        assert trial.intermediate_values == {m["epoch"]: m["val/accuracy"] for m in history}
+        assert trial.user_attrs["decode.epsilon"] in (0.01, 0.035, 0.2)
+
+
+def test_search_that_is_there_is_not_touched_without_resume(
+    search_copy: Path, space_file: Path, tiny_data: Path
+) -> None:
+    with pytest.raises(UserError, match=r"already holds a search; go on with --resume, or choose another --results"):
+        run_search(load_space(space_file), results=search_copy, data=tiny_data, say=silent)
+
+
+def test_resuming_another_search_names_the_difference(search_copy: Path, space_file: Path, tiny_data: Path) -> None:
+    space = changed(space_file, **{"high = 1e-1": "high = 1e-2"})
+    with pytest.raises(UserError, match=r"holds another search: \[space\] optim.lr is .*0.1.* in it and .*0.01.* now"):
+        run_search(space, results=search_copy, data=tiny_data, resume=True, say=silent)
+
+
+def test_directory_of_something_else_is_refused(space_file: Path, tiny_data: Path, tmp_path: Path) -> None:
+    (tmp_path / "results" / "tiny").mkdir(parents=True)
+    (tmp_path / "results" / "tiny" / "thesis.tex").touch()
+    with pytest.raises(UserError, match="holds no search; choose another --results"):
+        run_search(load_space(space_file), results=tmp_path / "results", data=tiny_data, say=silent)
+
+
+def test_finished_search_resumed_prints_its_report_again(search_copy: Path, space_file: Path, tiny_data: Path) -> None:
+    before = (search_copy / "tiny" / "summary.json").read_text()
+    run_search(load_space(space_file), results=search_copy, data=tiny_data, resume=True, say=silent)
+    assert (search_copy / "tiny" / "summary.json").read_text() == before
+
+
+def test_resume_with_more_trials_keeps_the_finished_ones(
+    ray_running: None, search_copy: Path, space_file: Path, tiny_data: Path
+) -> None:
+    before = load_summary(search_copy / "tiny")
+    after = run_search(load_space(space_file), results=search_copy, data=tiny_data, resume=True, trials=7, say=silent)
+    assert after.trials[:5] == before.trials and len(after.trials) == 7
+    assert after.seconds > before.seconds
+    again = run_search(load_space(space_file), results=search_copy, data=tiny_data, resume=True, say=silent)
+    assert again == after  # the larger budget is remembered
+
+
+def test_missing_data_set_names_the_command_and_leaves_nothing(space_file: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="--prepare absent"):
+        run_search(load_space(space_file), results=tmp_path / "results", data=tmp_path / "absent", say=silent)
+    assert not (tmp_path / "results").exists()
+
+
+def test_missing_features_of_a_searched_backbone_are_found_before_the_start(
+    space_file: Path, tiny_data: Path, tmp_path: Path
+) -> None:
+    space = changed(space_file, **{"[search]": '"model.backbone" = { values = ["tiny", "other"] }\n[search]'})
+    with pytest.raises(UserError, match="--features other"):
+        run_search(space, results=tmp_path / "results", data=tiny_data, say=silent)
+
+
+def test_too_few_resources_are_named_and_leave_nothing(
+    ray_running: None, space_file: Path, tiny_data: Path, tmp_path: Path
+) -> None:
+    space = changed(space_file, **{"[search]": "[resources]\ncpus = 4000\n[search]"})
+    with pytest.raises(UserError, match=r"one trial: it takes 1 worker of 4000 CPUs .*and there are .* CPUs, 0 GPUs"):
+        run_search(space, results=tmp_path / "results", data=tiny_data, say=silent)
+    assert not (tmp_path / "results").exists()
+
+
+def test_concurrency_counts_whole_workers_on_each_node() -> None:
+    nodes = [{"CPU": 8.0, "GPU": 2.0}, {"CPU": 3.0, "GPU": 4.0}]
+    assert concurrency(Resources(cpus=2), nodes) == 5
+    assert concurrency(Resources(cpus=2, gpus=1), nodes) == 3
+    assert concurrency(Resources(cpus=1, gpus=0.5), nodes) == 7
+    assert concurrency(Resources(cpus=2, gpus=1, workers=2), nodes) == 1
+    with pytest.raises(UserError, match="4 workers of 2 CPUs and 1 GPUs"):
+        concurrency(Resources(cpus=2, gpus=1, workers=4), nodes)
+
+
+def test_one_process_at_a_time_may_search_in_a_directory(space_file: Path, tiny_data: Path, tmp_path: Path) -> None:
+    with (
+        search._only_one(tmp_path / "tiny"),
+        pytest.raises(UserError, match="another process runs a search here"),
+        search._only_one(tmp_path / "tiny"),
+    ):
+        pass
+
+
+def test_diverging_trial_fails_with_its_reason_and_the_search_goes_on(
+    ray_running: None, space_file: Path, tiny_data: Path, tmp_path: Path
+) -> None:
+    # A temperature that no float32 can divide by.
+    added = '"loss.temperature" = { values = [0.1, 1e-40] }\n[search]\nsampler = "random"'
+    space = changed(space_file, **{"[search]": added})
+    summary = run_search(space, results=tmp_path, data=tiny_data, say=silent)
+    failed = [t for t in summary.trials if t.state == "FAIL"]
+    assert failed and {t.searched["loss.temperature"] for t in failed} == {1e-40}
+    assert all("the loss is no longer finite" in (t.reason or "") for t in failed)
+    assert {int(t.id): t.state for t in summary.trials} == states(tmp_path / "tiny") and len(summary.trials) == 5
+    assert any(t.state == "COMPLETE" for t in summary.trials)
+
+
+def kill_after(epochs: int, trial: Path, role: str) -> threading.Thread:
+    """Kill this process's Ray processes of that role, in the background, when the trial has done so many epochs."""
+
+    def kill() -> None:
+        wait_until(lambda: len(read_metrics(trial)) >= epochs)
+        for process in psutil.Process().children(recursive=True):
+            with contextlib.suppress(psutil.Error):
+                if f"ray::{role}" in " ".join(process.cmdline()):
+                    process.kill()
+
+    thread = threading.Thread(target=kill, daemon=True)
+    thread.start()
+    return thread
+
+
+def wait_until(condition: Callable[[], Any], seconds: float = 120) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, f"nothing after {seconds} s"
+        time.sleep(0.02)
+
+
+def test_trial_whose_process_is_killed_goes_on_from_its_checkpoint(
+    ray_running: None, space_file: Path, tiny_data: Path, tmp_path: Path
+) -> None:
+    space = changed(space_file, **{"epochs = 4, steps_per_epoch = 4": "epochs = 6, steps_per_epoch = 20"})
+    lines: list[str] = []
+    killer = kill_after(2, tmp_path / "tiny/trials/000", "ImplicitFunc.train")
+    summary = run_search(space, results=tmp_path, data=tiny_data, trials=1, say=lines.append)
+    killer.join()
+    assert any("its process died" in line and "going on from its checkpoint" in line for line in lines)
+    assert summary.trials[0].state == "COMPLETE" and summary.trials[0].epochs == 6
+    assert [m["epoch"] for m in read_metrics(tmp_path / "tiny/trials/000")] == list(range(1, 7))
+    assert states(tmp_path / "tiny") == {0: "COMPLETE"}
+
+
+def start(space_file: Path, data: Path, results: Path, *, resume: bool) -> subprocess.Popen[str]:
+    """The search as a process of its own."""
+    script = (
+        "import sys; from pathlib import Path; from tune.space import load_space; from tune.search import run_search\n"
+        "space, data, results, resume = sys.argv[1:]\n"
+        "run_search(load_space(space), data=Path(data), results=Path(results), resume=resume == 'True')"
+    )
+    return subprocess.Popen(
+        [sys.executable, "-c", script, str(space_file), str(data), str(results), str(resume)],
+        cwd=ROOT,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def outcome(summary: Summary) -> dict[str, tuple[Any, ...]]:
+    return {t.id: (t.state, t.epochs, t.searched, t.accuracy) for t in summary.trials}
+
+
+@pytest.mark.slow
+def test_search_killed_and_interrupted_ends_as_if_it_never_was(
+    ray_running: None, space_file: Path, tiny_data: Path, tmp_path: Path
+) -> None:
+    # Random and without early stopping: what else runs at the moment of a decision must not matter here.
+    text = space_file.read_text().replace("trials = 5", 'trials = 6\nsampler = "random"\nscheduler = "fifo"')
+    space_file.write_text(text.replace("steps_per_epoch = 4", "steps_per_epoch = 40"))
+    whole = run_search(load_space(space_file), results=tmp_path / "whole", data=tiny_data, say=silent)
+
+    parts, directory = tmp_path / "parts", tmp_path / "parts" / "tiny"
+    killed = start(space_file, tiny_data, parts, resume=False)
+    wait_until(
+        lambda: (directory / "summary.json").is_file() and len(list(directory.glob("trials/*/metrics.jsonl"))) > 2
+    )
+    os.kill(killed.pid, signal.SIGKILL)
+    killed.wait()
+    at_kill = states(directory)
+    assert "RUNNING" in at_kill.values() and len(at_kill) < 6
+
+    interrupted = start(space_file, tiny_data, parts, resume=True)
+    wait_until(lambda: list(states(directory).values()).count("COMPLETE") > list(at_kill.values()).count("COMPLETE"))
+    os.kill(interrupted.pid, signal.SIGINT)
+    assert interrupted.wait(timeout=60) != 0 and "KeyboardInterrupt" in interrupted.communicate()[0]
+
+    resumed = run_search(load_space(space_file), results=parts, data=tiny_data, resume=True, say=silent)
+    assert outcome(resumed) == outcome(whole)
+    assert set(states(directory).values()) == {"COMPLETE"} and len(states(directory)) == 6
+
+
+@pytest.fixture
+def two_workers(space_file: Path) -> Space:
+    """The tiny search with trials of two workers."""
+    return changed(space_file, **{"[search]": "[resources]\nworkers = 2\n[search]"})
+
+
+@pytest.mark.slow
+def test_trials_of_two_workers_train_as_alone_and_are_stopped_as_alone(
+    ray_running: None, finished: tuple[Path, list[str]], two_workers: Space, tiny_data: Path, tmp_path: Path
+) -> None:
+    together = run_search(two_workers, results=tmp_path, data=tiny_data, trials=4, say=silent)
+    # One trial of two workers at a time, two of one: the sampler may know more or less, so only some are the same.
+    alone = {json.dumps(t.searched): t for t in load_summary(finished[0]).trials}
+    same = [(alone[json.dumps(t.searched)], t) for t in together.trials if json.dumps(t.searched) in alone]
+    assert len(same) >= 2 and "PRUNED" in {t.state for t in together.trials} and len(together.trials) == 4
+    for one, two in same:
+        epochs = min(one.epochs, two.epochs)
+        assert [loss(finished[0], one, e) for e in range(epochs)] == pytest.approx(
+            [loss(tmp_path / "tiny", two, e) for e in range(epochs)], abs=1e-5
+        )
+
+
+def loss(directory: Path, trial: TrialRecord, epoch: int) -> float:
+    return float(read_metrics(directory / "trials" / trial.id)[epoch]["train/loss"])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("role", ["RayTrainWorker", "ResourceTrainable"])
+def test_trial_of_two_workers_survives_the_loss_of_a_process(
+    ray_running: None, two_workers: Space, tiny_data: Path, tmp_path: Path, role: str
+) -> None:
+    lines: list[str] = []
+    killer = kill_after(2, tmp_path / "tiny/trials/000", role)
+    summary = run_search(two_workers, results=tmp_path, data=tiny_data, trials=1, say=lines.append)
+    killer.join()
+    assert any("going on from its checkpoint" in line for line in lines)
+    assert [(t.state, t.epochs) for t in summary.trials] == [("COMPLETE", 4)]
+
+
+@pytest.mark.slow
+def test_diverging_trial_of_two_workers_fails_without_a_retry(
+    ray_running: None, two_workers: Space, tiny_data: Path, tmp_path: Path
+) -> None:
+    diverging = with_overrides(two_workers.base, {"loss.temperature": 1e-40}, source="test")
+    lines: list[str] = []
+    space = dataclasses.replace(two_workers, base=diverging)
+    summary = run_search(space, results=tmp_path, data=tiny_data, trials=1, say=lines.append)
+    assert [t.state for t in summary.trials] == ["FAIL"] and "no longer finite" in (summary.trials[0].reason or "")
+    assert not any("going on from its checkpoint" in line for line in lines)

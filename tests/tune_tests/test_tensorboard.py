@@ -1,0 +1,127 @@
+"""What TensorBoard's own server shows of a search."""
+
+from __future__ import annotations
+
+import json
+import math
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from nmt.tb_writer import TensorBoardLog
+from tune import tensorboard
+from tune.space import load_space
+
+TRIALS = ("000", "001", "002")
+STATUSES = ["STATUS_UNKNOWN", "STATUS_SUCCESS", "STATUS_FAILURE", "STATUS_RUNNING"]
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory, space_text: str) -> Iterator[str]:
+    """The address of a TensorBoard over three trials: one complete, one failed after an epoch, one still running."""
+    results = tmp_path_factory.mktemp("results")
+    write_search(results, space_text)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [sys.executable, "-m", "tensorboard.main", "--logdir", str(results), "--host", "127.0.0.1"]
+    process = subprocess.Popen([*command, "--port", str(port)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        address = f"http://127.0.0.1:{port}"
+        wait_for(address, lambda: len(get(address, "/data/plugin/scalars/tags")) == len(TRIALS))
+        yield address
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def write_search(results: Path, space_text: str) -> None:
+    space_file = results / "tiny.toml"
+    space_file.write_text(space_text)
+    tensorboard.write_experiment(results, load_space(space_file))
+    for number, name in enumerate(TRIALS):
+        directory = results / "trials" / name
+        directory.mkdir(parents=True)
+        values = {"optim.lr": 10.0**-number, "loss.layer_weighting": ("flat", "linear")[number % 2]}
+        tensorboard.write_start(directory, name, values)
+        log = TensorBoardLog(directory, first_epoch=1)
+        for epoch, accuracy in enumerate((0.5, 0.7, 0.6), start=1):
+            log.scalars({"val/accuracy": accuracy + number / 10}, epoch)
+            log.picture("val/matches", np.zeros((8, 8, 3), np.uint8), epoch)
+        log.close()
+    ended = {"optim.lr": 1.0, "loss.layer_weighting": "flat", "decode.epsilon": 0.2}
+    tensorboard.write_start(results / "trials/000", "000", ended)
+    tensorboard.write_end(results / "trials/000", success=True, best={"val/accuracy": 0.7, "epoch": 2})
+    tensorboard.write_end(results / "trials/001", success=False, best={})
+
+
+def get(address: str, path: str, body: dict[str, Any] | None = None) -> Any:
+    data = None if body is None else json.dumps(body).encode()
+    request = urllib.request.Request(address + path, data=data, headers={"Content-Type": "application/json"})
+    with urllib.request.urlopen(request, timeout=20) as answer:
+        return json.loads(answer.read())
+
+
+def wait_for(address: str, ready: Any, seconds: float = 60) -> None:
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        try:
+            if ready():
+                return
+        except OSError:
+            pass
+        time.sleep(0.2)
+    raise TimeoutError(f"TensorBoard at {address} did not load the search within {seconds} s")
+
+
+def sessions(server: str) -> dict[str, dict[str, Any]]:
+    columns = [{"metric": {"group": "", "tag": tag}} for tag in ("val/accuracy_best", "val/accuracy")]
+    body = {"experimentName": "", "allowedStatuses": STATUSES, "colParams": columns, "startIndex": 0, "sliceSize": 99}
+    groups = get(server, "/data/plugin/hparams/session_groups", body)["sessionGroups"]
+    return {group["name"]: group for group in groups}
+
+
+def test_every_searched_key_and_both_metrics_are_columns(server: str) -> None:
+    experiment = get(server, "/data/plugin/hparams/experiment", {"experimentName": ""})
+    types = {info["name"]: info["type"] for info in experiment["hparamInfos"]}
+    assert types == {
+        "optim.lr": "DATA_TYPE_FLOAT64",
+        "loss.layer_weighting": "DATA_TYPE_STRING",
+        "decode.epsilon": "DATA_TYPE_FLOAT64",
+    }
+    domains = {info["name"]: info.get("domainDiscrete") for info in experiment["hparamInfos"]}
+    assert domains["loss.layer_weighting"] == ["flat", "linear"] and domains["decode.epsilon"] == [0.01, 0.035, 0.2]
+    shown = [(info["name"]["tag"], info["displayName"]) for info in experiment["metricInfos"]]
+    assert shown == [("val/accuracy_best", "val/accuracy (best)"), ("val/accuracy", "val/accuracy (last)")]
+
+
+def test_complete_failed_and_running_trials_are_all_listed(server: str) -> None:
+    found = sessions(server)
+    assert {name: group["sessions"][0]["status"] for name, group in found.items()} == {
+        "000": "STATUS_SUCCESS",
+        "001": "STATUS_FAILURE",
+        "002": "STATUS_UNKNOWN",
+    }
+    assert found["000"]["hparams"] == {"optim.lr": 1.0, "loss.layer_weighting": "flat", "decode.epsilon": 0.2}
+
+
+def test_best_and_last_accuracy_are_numbers_of_their_epochs(server: str) -> None:
+    values = {m["name"]["tag"]: (m["value"], m["trainingStep"]) for m in sessions(server)["000"]["metricValues"]}
+    assert math.isclose(values["val/accuracy_best"][0], 0.7, rel_tol=1e-6) and values["val/accuracy_best"][1] == 2
+    assert math.isclose(values["val/accuracy"][0], 0.6, rel_tol=1e-6) and values["val/accuracy"][1] == 3
+
+
+def test_curves_compare_by_epoch_and_pictures_are_there(server: str) -> None:
+    for name in TRIALS:
+        run = f"trials%2F{name}"
+        points = get(server, f"/data/plugin/scalars/scalars?tag=val%2Faccuracy&run={run}")
+        assert [step for _, step, _ in points] == [1, 2, 3]
+    assert set(get(server, "/data/plugin/images/tags")) == {f"trials/{name}" for name in TRIALS}
