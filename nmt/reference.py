@@ -58,8 +58,8 @@ PUBLISHED_NAMES = {
 }
 """Parts of our head's parameter names -> the published ones, applied in this order."""
 
-BACKBONE_PREFIX = "backbone."
-"""Where an exported checkpoint keeps its SwinV2 weights."""
+BACKBONE_PREFIX = "swin."
+"""Where a published checkpoint keeps its SwinV2 weights."""
 
 NOT_WEIGHTS = ("kernel_size", "is_open_spline", "precompute_freqs.inv_freq")
 """Published buffers that hold no weight (the rotary tables are built there, never applied)."""
@@ -123,6 +123,10 @@ def head_to_published(head: Head) -> dict[str, Tensor]:
     for conv in ("psi.convs.0.", "psi.convs.1."):
         published[conv + "kernel_size"] = torch.tensor([5, 5])
         published[conv + "is_open_spline"] = torch.ones(2, dtype=torch.uint8)
+    head_dim = published["n_gpt_decoder.layers.0.attn.s_qk.s"].shape[1]
+    rotary = 10_000 ** -(torch.arange(0, head_dim, 2) / head_dim)  # built there, never applied
+    for decoder in ("n_gpt_decoder.", "n_gpt_decoder_2."):
+        published[decoder + "precompute_freqs.inv_freq"] = rotary.clone()
     return published
 
 
@@ -318,12 +322,12 @@ def import_published(path: Path, out: Path) -> dict[str, Any]:
 def export_published(path: Path, out: Path) -> None:
     """A checkpoint of ours under the published names, a SwinV2 backbone under Microsoft's."""
     from nmt.match import load_matcher
-    from nmt.model.weights import to_microsoft_swinv2
+    from nmt.model.weights import published_swinv2
 
     matcher, config, _ = load_matcher(path)
     published = head_to_published(matcher.head)
     if matcher.backbone is not None and config.model.backbone.startswith("swinv2"):
-        state = to_microsoft_swinv2(matcher.backbone.net.state_dict())  # type: ignore[union-attr]
+        state = published_swinv2(matcher.backbone.net)  # type: ignore[union-attr]
         published |= {BACKBONE_PREFIX + name: value for name, value in state.items()}
     with atomic_write(out) as file:
         torch.save(published, file)

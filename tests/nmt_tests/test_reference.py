@@ -61,3 +61,37 @@ def test_published_head_of_another_width_names_the_weight_and_both_shapes():
         reference.head_from_published(reference.head_to_published(wide), narrow, source="params.pt")
     with pytest.raises(UserError, match="no weight"):
         reference.head_from_published({}, narrow, source="params.pt")
+
+
+def test_exported_head_has_every_name_and_shape_of_the_published_one(fixture):
+    arrays = np.load(fixture)
+    spec = json.loads(str(arrays["config"]))
+    model = ModelConfig(d_model=spec["d_model"], heads=spec["heads"], decoder_layers=spec["decoder_layers"])
+    head = Head(model, channels=2 * spec["channels"], global_channels=spec["channels"])
+    published = {k: tuple(v.shape) for k, v in reference.head_to_published(head).items()}
+    expected = {k.removeprefix("param/"): arrays[k].shape for k in arrays.files if k.startswith("param/")}
+    assert published == expected
+    rotary = reference.head_to_published(head)["n_gpt_decoder.precompute_freqs.inv_freq"]
+    assert torch.allclose(rotary, torch.from_numpy(arrays["param/n_gpt_decoder.precompute_freqs.inv_freq"]))
+
+
+@pytest.mark.slow
+def test_a_published_checkpoint_comes_in_and_goes_out_unchanged(tmp_path):
+    from nmt.config import Config, with_overrides
+    from nmt.match import load_matcher
+    from nmt.model.weights import published_swinv2
+    from nmt.train import build_matcher
+
+    small = {"model.d_model": 24, "model.heads": 3, "model.decoder_layers": 1, "model.weights": "random"}
+    matcher = build_matcher(with_overrides(Config(), small, source="test").model, image_size=384, features=None)
+    backbone = {"swin." + k: v for k, v in published_swinv2(matcher.backbone.net).items()}
+    published = {"module." + k: v for k, v in (reference.head_to_published(matcher.head) | backbone).items()}
+    torch.save(published, tmp_path / "params.pt")
+    assert reference.main(["import", str(tmp_path / "params.pt"), str(tmp_path / "ours.pt")]) == 0
+    loaded, config, _ = load_matcher(tmp_path / "ours.pt")
+    assert (config.model.d_model, config.model.heads, config.model.decoder_layers) == (24, 3, 1)
+    assert reference.main(["export", str(tmp_path / "ours.pt"), str(tmp_path / "again.pt")]) == 0
+    again = torch.load(tmp_path / "again.pt", weights_only=True)
+    assert {"module." + k for k in again} == set(published)
+    for name, value in again.items():
+        assert torch.equal(value, published["module." + name]), name
