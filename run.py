@@ -154,7 +154,7 @@ def search(args: argparse.Namespace) -> dict[str, Any]:
 
     space = load_space(args.search, overrides(args))
     data = data_directory(args, space.base)
-    if space.base.data.name == "demo" and args.data is None:
+    if space.base.data.name == "demo":
         prepare_data(args, space.base, data)
     from tune.search import run_search
 
