@@ -21,7 +21,7 @@ def delaunay_edges(points_N2: np.ndarray) -> np.ndarray:
         np.fill_diagonal(linked_NN, False)
     else:
         linked_NN[triangles_T3[:, [0, 1, 2, 1, 2, 0]], triangles_T3[:, [1, 2, 0, 0, 1, 2]]] = True
-    return np.stack(linked_NN.nonzero()).astype(np.int16)
+    return np.array(linked_NN.nonzero(), np.int16)
 
 
 @functools.lru_cache(maxsize=1 << 16)

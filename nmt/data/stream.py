@@ -7,6 +7,7 @@ which restart. Letters as in nmt/batch.py; ids are indices into the category's k
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -50,9 +51,11 @@ class PairIds:
 
     def keep(self, keep_N: np.ndarray) -> PairIds:
         """Without the source keypoints where `keep_N` is False, on both sides."""
-        kept = self.keypoints0[keep_N]
-        kept1 = self.keypoints1[np.isin(self.keypoints1, kept)]
-        return PairIds(self.category, self.row0, self.row1, kept, kept1)
+        if keep_N.all():
+            return self
+        keep1_N = np.empty_like(keep_N)
+        keep1_N[self.match_N] = keep_N
+        return dataclasses.replace(self, keypoints0=self.keypoints0[keep_N], keypoints1=self.keypoints1[keep1_N])
 
 
 def generator(seed: int, purpose: int, *counter: int) -> np.random.Generator:

@@ -5,7 +5,7 @@ import pyarrow as pa
 import pytest
 
 from nmt.data.graph import delaunay_edges
-from nmt.data.store import OBJECTS_FILE, SPLITS, ObjectStore, RawObject, StoreInfo
+from nmt.data.store import INDEX_FILE, OBJECTS_FILE, SPLITS, ObjectStore, RawObject, StoreInfo, write_index
 from nmt.errors import UserError
 from nmt.files import atomic_output
 
@@ -53,6 +53,27 @@ def test_rows_are_grouped_by_split_and_category(toy_store):
         for category, rows in enumerate(toy_store.rows(split)):
             expected = np.flatnonzero((toy_store.split == s) & (toy_store.category == category))
             np.testing.assert_array_equal(rows, expected)
+
+
+def test_the_stored_index_says_what_is_computed_without_it(make_store, monkeypatch, toy_objects):
+    monkeypatch.setattr("nmt.data.store._BATCH_ROWS", 7)
+    computed = make_store(toy_objects())
+    write_index(computed.directory)
+    stored = ObjectStore.open(computed.directory)
+    assert not stored.category.flags.owndata and computed.category.flags.owndata
+    for split in SPLITS:
+        for rows, expected in zip(stored.rows(split), computed.rows(split), strict=True):
+            np.testing.assert_array_equal(rows, expected)
+    np.testing.assert_array_equal(stored.photo, computed.photo)
+    assert [stored.id(row) for row in range(60)] == [computed.id(row) for row in range(60)]
+
+
+def test_an_index_of_other_objects_is_not_used(make_store, toy_objects):
+    store = make_store(toy_objects())
+    write_index(store.directory)
+    fewer = make_store(toy_objects()[:7])
+    assert (store.directory / INDEX_FILE).is_file() and len(fewer) == 7
+    assert sum(len(rows) for split in SPLITS for rows in fewer.rows(split)) == 7
 
 
 def test_reading_copies_nothing_of_the_mapped_file(make_store, toy_objects):
