@@ -88,7 +88,7 @@ def test_a_published_checkpoint_comes_in_and_goes_out_unchanged(tmp_path):
     published = {"module." + k: v for k, v in (reference.head_to_published(matcher.head) | backbone).items()}
     torch.save(published, tmp_path / "params.pt")
     assert reference.main(["import", str(tmp_path / "params.pt"), str(tmp_path / "ours.pt")]) == 0
-    loaded, config, _ = load_matcher(tmp_path / "ours.pt")
+    _, config, _ = load_matcher(tmp_path / "ours.pt")
     assert (config.model.d_model, config.model.heads, config.model.decoder_layers) == (24, 3, 1)
     assert reference.main(["export", str(tmp_path / "ours.pt"), str(tmp_path / "again.pt")]) == 0
     again = torch.load(tmp_path / "again.pt", weights_only=True)
