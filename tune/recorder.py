@@ -33,7 +33,7 @@ class Recorder(ray.tune.Callback):
     """Records the trials of one search in `directory`.
 
     Args:
-        data: name of the data set, for the report.
+        data: the data set, for the report.
         earlier_seconds: wall-clock time of the runs this one resumes.
         gate: where the workers of a trial report, for trials of several.
         say: takes each line for the user.
@@ -44,7 +44,7 @@ class Recorder(ray.tune.Callback):
         study: SearchStudy,
         directory: Path,
         *,
-        data: str,
+        data: Path,
         earlier_seconds: float,
         gate: Any,
         say: Callable[[str], None],
@@ -98,7 +98,7 @@ class Recorder(ray.tune.Callback):
         return Summary(
             name=space.name,
             description=space.description,
-            data=self._data,
+            data=str(self._data),
             space={p.key: p.describe() for p in (*space.parameters, *space.sweep)},
             search=plain["search"],
             resources=plain["resources"],

@@ -59,6 +59,7 @@ class Summary:
     name: str
     description: str
     data: str
+    """directory of the data set"""
     space: dict[str, str]
     """searched key -> its range in words"""
     search: dict[str, Any]
@@ -245,8 +246,9 @@ def _changes(best: TrialRecord, default: TrialRecord, summary: Summary) -> str:
 
 def _next(summary: Summary, directory: Path) -> str:
     place = "" if directory == Path("results") / summary.name else f" --results {directory.parent}"
+    place += "" if Path(summary.data).parent == Path("data") else f" --data {summary.data}"
     commands = [
-        (f"python run.py --evaluate {summary.name} --split test{place}", "the winner on photographs it never saw"),
+        (f"python run.py --evaluate {summary.name} --split test{place}", "the winner on the test split, once"),
         (f"python run.py --train {directory / 'best.json'}", "train the winner again"),
         (f"tensorboard --logdir {directory}", "compare the trials"),
     ]

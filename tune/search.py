@@ -71,8 +71,8 @@ def run_search(
     Args:
         results: directory of all searches.
         data: directory of the Arrow data set.
-        trials: budget, instead of the space's; on resume the earlier budget is the default, and may grow.
-        seed: of the sampler, instead of the space's.
+        trials: budget, instead of the space's; a resumed search remembers its own, and this may raise it.
+        seed: of the sampler, instead of the space's; a resumed search remembers its own.
         say: takes each line for the user.
 
     Raises:
@@ -80,7 +80,7 @@ def run_search(
         KeyboardInterrupt: Ctrl-C; everything up to the last epochs is on disk, to be resumed.
     """
     directory = results / space.name
-    space = check_results(space.with_budget(trials=trials, seed=seed), directory, resume=resume, trials=trials)
+    space = check_results(space, directory, resume=resume, trials=trials, seed=seed)
     earlier = load_summary(directory) if (directory / "summary.json").is_file() else None
     if earlier is None or len(earlier.trials) < space.search.trials:
         check_data(space, data)
@@ -103,7 +103,7 @@ def _search(
         data=data.resolve(), directory=directory.resolve(), decode_grid=space.decode_grid(), resources=space.resources
     )
     with _gate(space.resources) as gate:
-        recorder = Recorder(study, directory, data=data.name, earlier_seconds=earlier_seconds, gate=gate, say=say)
+        recorder = Recorder(study, directory, data=data, earlier_seconds=earlier_seconds, gate=gate, say=say)
         trainable = ray.tune.with_parameters(WorkersTrial, setup=setup, gate=gate) if gate else make_trainable(setup)
         _run_trials(study, recorder, trainable, at_once)
     summary = recorder.summary()
@@ -113,8 +113,10 @@ def _search(
     return summary
 
 
-def check_results(space: Space, directory: Path, *, resume: bool, trials: int | None) -> Space:
-    """The space with the budget of the search in `directory` that it resumes, if any.
+def check_results(
+    space: Space, directory: Path, *, resume: bool, trials: int | None = None, seed: int | None = None
+) -> Space:
+    """The space with its budget: as given, else of the search in `directory` that is resumed, else its own.
 
     Raises UserError where `directory` is not free, or with `resume` holds another search.
     """
@@ -122,19 +124,21 @@ def check_results(space: Space, directory: Path, *, resume: bool, trials: int | 
     if not definition.is_file():
         if directory.exists() and any(path.name != LOCK for path in directory.iterdir()):
             raise UserError(f"{directory} exists and holds no search; choose another --results")
-        return space
+        return space.with_budget(trials=trials, seed=seed)
     if not resume:
         raise UserError(f"{directory} already holds a search; go on with --resume, or choose another --results")
     try:
         saved = json.loads(definition.read_text())
+        remembered = {"trials": saved["search"]["trials"], "seed": saved["search"]["seed"]}
+        given = {name: value for name, value in (("trials", trials), ("seed", seed)) if value is not None}
+        space = space.with_budget(**remembered | given)
         differences = _differences(_comparable(saved), _comparable(json.loads(json.dumps(space.to_dict()))))
-        budget = saved["search"]["trials"]
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(f"{definition}: not the definition of a search ({error})") from error
     if differences:
         more = f" (and {len(differences) - 1} more differences)" if len(differences) > 1 else ""
         raise UserError(f"{directory} holds another search: {differences[0]}{more}; choose another --results")
-    return space if trials is not None else space.with_budget(trials=budget)
+    return space
 
 
 def _comparable(definition: Mapping[str, Any]) -> dict[str, Any]:
@@ -274,7 +278,7 @@ def _gate(resources: Resources) -> Iterator[Any]:
     if resources.workers == 1:
         yield None
         return
-    gate = ray.remote(num_cpus=0, max_restarts=-1)(Gate).remote()
+    gate: Any = ray.remote(num_cpus=0, max_restarts=-1)(Gate).remote()
     try:
         yield gate
     finally:

@@ -39,7 +39,7 @@ def summary(*trials: TrialRecord) -> Summary:
     return Summary(
         name="toy",
         description="a toy",
-        data="toy",
+        data="data/toy",
         space={"optim.lr": "0.0001 to 0.1 (log)", "decode.epsilon": "0.01, 0.05"},
         search={
             "sampler": "tpe",
@@ -80,7 +80,7 @@ def test_report_names_what_changed_and_what_to_type_next() -> None:
     assert "optim.lr 0.001 -> 0.02, decode.epsilon 0.035 -> 0.05" in text
     for command in ("--evaluate toy --split test", "--train results/toy/best.json", "tensorboard --logdir results/toy"):
         assert command in text
-    assert "--results" not in text and "--search toy --resume" in text  # 2 of 4 trials
+    assert "--results" not in text and "--data" not in text and "--search toy --resume" in text  # 2 of 4 trials
 
 
 def test_table_shows_the_best_and_always_the_default() -> None:

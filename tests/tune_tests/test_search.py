@@ -131,6 +131,16 @@ def test_resuming_another_search_names_the_difference(search_copy: Path, space_f
         run_search(space, results=search_copy, data=tiny_data, resume=True, say=silent)
 
 
+def test_resumed_search_remembers_its_seed(
+    ray_running: None, search_copy: Path, space_file: Path, tiny_data: Path
+) -> None:
+    definition = search_copy / "tiny" / "search.json"
+    definition.write_text(definition.read_text().replace('"seed": 0,\n    "grace', '"seed": 7,\n    "grace'))
+    assert search.check_results(load_space(space_file), search_copy / "tiny", resume=True).search.seed == 7
+    with pytest.raises(UserError, match=r"\[search\] seed is 7 in it and 8 now"):
+        search.check_results(load_space(space_file), search_copy / "tiny", resume=True, seed=8)
+
+
 def test_directory_of_something_else_is_refused(space_file: Path, tiny_data: Path, tmp_path: Path) -> None:
     (tmp_path / "results" / "tiny").mkdir(parents=True)
     (tmp_path / "results" / "tiny" / "thesis.tex").touch()
