@@ -12,10 +12,12 @@ from hypothesis import strategies as st
 
 from nmt.config import Config, with_overrides
 from nmt.data import voc
+from nmt.data.features import add_features
 from nmt.data.prepare import prepare
 from nmt.data.raw import load
 from nmt.data.store import ObjectStore
 from nmt.errors import UserError
+from nmt.train import train
 
 from .raw_sets import SQUARE, Voc, keypoints_xml, or_one_line, write_split_file
 
@@ -34,6 +36,22 @@ def test_real_photographs_are_counted_as_the_protocol_says(shared_data):
     photos = {split: {e.photo for e in listing.entries if e.split == split} for split in by_split}
     assert not photos["train"] & photos["val"] and not photos["test"] & (photos["train"] | photos["val"])
     assert list(listing.keypoint_names()) == ["person"] and len(listing.keypoint_names()["person"]) == 12
+
+
+@pytest.mark.slow
+def test_real_photographs_are_learnt(shared_data, tmp_path):
+    """Measured: 38.8 to 41.4 % over three seeds after 35 s of training; nearest features 18.5 %, positions 17.0 %."""
+    small = {"backbone": "tf_efficientnet_lite0", "weights": "package", "d_model": 128, "heads": 4}
+    small |= {"decoder_layers": 3, "mlp_multiplier": 4, "feature_projection": 64}
+    values = {f"model.{key}": value for key, value in small.items()}
+    values |= {"data.mode": "features", "data.image_size": 192, "data.pairs_per_step": 16}
+    values |= {"optim.lr": 8e-3, "optim.milestones": [3, 4], "optim.gamma": 0.3}
+    values |= {"loss.hyperspherical": 0.3, "loss.layer": 0.0, "train.epochs": 5, "train.steps_per_epoch": 60}
+    config = with_overrides(Config(), values, source="test")
+    prepare(config, raw=shared_data / "voc", out=tmp_path / "voc")
+    add_features(tmp_path / "voc", config.model)
+    report = train(config, data=tmp_path / "voc", directory=tmp_path / "trained")
+    assert report.metrics["val/accuracy"] >= 0.38
 
 
 def test_val_is_a_tenth_of_the_train_photographs_by_name(tmp_path):
