@@ -50,6 +50,8 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--data", metavar="DIR", type=Path, help="Arrow data set (default data/NAME)")
     parser.add_argument("--results", metavar="DIR", type=Path, default=Path("results"), help="default: results")
     parser.add_argument("--features", metavar="BACKBONE", help="--prepare: also a table of this backbone's features")
+    parser.add_argument("--coding", choices=("raw", "jpeg"), default="raw", help="--prepare: how images are stored")
+    parser.add_argument("--check", action="store_true", help="--prepare: verify every row of what is there")
     parser.add_argument("--skip-bad", action="store_true", help="--prepare: leave unreadable files out and count them")
     parser.add_argument(
         "--difficulty", metavar="KEY=LEVELS", action="append", default=[], help="--prepare spair: keep mirror=0, .."
@@ -94,8 +96,18 @@ def download(args: argparse.Namespace) -> dict[str, Any]:
 def prepare(args: argparse.Namespace) -> dict[str, Any]:
     config = recipe(args, args.prepare)
     out = data_directory(args, config)
+    if args.check:
+        return check(out)
     report = prepare_data(args, config, out)
     return {"data": str(out), **report}
+
+
+def check(directory: Path) -> dict[str, Any]:
+    from nmt.data.check import check as check_data
+
+    verified = check_data(directory, progress=sys.stderr.isatty())
+    print(verified)
+    return {"data": str(directory), "objects": verified.rows, "counts": verified.info.counts, "files": verified.files}
 
 
 def prepare_data(args: argparse.Namespace, config: Config, out: Path) -> dict[str, Any]:
@@ -111,6 +123,7 @@ def prepare_data(args: argparse.Namespace, config: Config, out: Path) -> dict[st
         skip_bad=args.skip_bad,
         seed=args.seed or 0,
         difficulty=parse_difficulty(args.difficulty),
+        image_coding=args.coding,
         progress=sys.stderr.isatty(),
     )
     print(report)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
 import os
 import uuid
@@ -64,3 +65,27 @@ def output_folder(out: Path) -> Iterator[None]:
             with contextlib.suppress(OSError):  # not empty: somebody else works there too
                 folder.rmdir()
         raise
+
+
+@contextlib.contextmanager
+def file_lock(path: Path) -> Iterator[None]:
+    """Holds the lock file `path`, waiting for whoever holds it; it ends with the process, and nothing stays behind.
+
+    Works between processes of one machine, and between machines on NFS.
+    """
+    while True:
+        try:
+            descriptor = os.open(path, os.O_CREAT | os.O_RDWR, 0o666)
+        except OSError as error:
+            raise UserError(f"{path}: cannot be made ({error.strerror}); is the folder writable?") from error
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        with contextlib.suppress(FileNotFoundError):
+            if os.path.samestat(os.stat(path), os.fstat(descriptor)):
+                break
+        os.close(descriptor)  # whoever held it has removed it: what is there now, or made now, is another file
+    try:
+        yield
+    finally:
+        with contextlib.suppress(FileNotFoundError):
+            path.unlink()
+        os.close(descriptor)

@@ -19,7 +19,9 @@ import pyarrow as pa
 import torch
 
 from nmt.config import ModelConfig
+from nmt.data.manifest import write_manifest
 from nmt.data.store import (
+    LOCK_FILE,
     METADATA_KEY,
     SCHEMA_VERSION,
     ArrowTable,
@@ -27,7 +29,7 @@ from nmt.data.store import (
     prepare_command,
 )
 from nmt.errors import UserError
-from nmt.files import atomic_output, output_folder
+from nmt.files import atomic_output, file_lock, output_folder
 
 _SCHEMA = pa.schema(
     [
@@ -101,8 +103,11 @@ def add_features(directory: Path, model: ModelConfig, *, progress: bool = False)
     path = features_path(directory, model, store.info.image_size)
     if _is_current(path, store):
         return path
-    with output_folder(path.parent), atomic_output(path) as partial:
-        _write_features(partial, store, model, progress=progress)
+    with file_lock(directory / LOCK_FILE), output_folder(path.parent):
+        if not _is_current(path, store):
+            with atomic_output(path) as partial:
+                _write_features(partial, store, model, progress=progress)
+            write_manifest(directory)
     return path
 
 

@@ -37,13 +37,15 @@ from PIL import Image
 
 from nmt.data.graph import delaunay_edges
 from nmt.errors import UserError
-from nmt.files import atomic_output
 
 SCHEMA_VERSION = 1
 METADATA_KEY = b"nmt"
 OBJECTS_FILE, INDEX_FILE = "objects.arrow", "index.arrow"
+LOCK_FILE = ".lock"
+"""held by whoever writes into the folder of a data set"""
 SPLITS = ("train", "val", "test")
-IMAGE_CODINGS = ("jpeg", "raw")
+IMAGE_CODINGS = ("raw", "jpeg")
+"""the first is the default"""
 MIN_KEYPOINTS = 2
 """of a pair, and so of an object"""
 
@@ -61,6 +63,8 @@ _SCHEMA = pa.schema(
         pa.field("edges", pa.list_(pa.int16()), nullable=False),
     ]
 )
+ROWS_SCHEMA = _SCHEMA.set(3, pa.field("photo", pa.string(), nullable=False))
+"""of rows on their way into the file"""
 
 
 @dataclass(frozen=True)
@@ -105,6 +109,18 @@ class StoreInfo:
         return list(self.keypoint_names)
 
     @property
+    def num_objects(self) -> int:
+        return sum(sum(of_split.values()) for of_split in self.counts.values())
+
+    def counts_table(self) -> str:
+        """Objects by category and split, as text."""
+        width = max(len(category) for category in [*self.categories, "category"])
+        rows: dict[str, list[object]] = {"category": list(SPLITS)}
+        rows |= {category: [self.counts[split][category] for split in SPLITS] for category in self.categories}
+        rows["all"] = [sum(self.counts[split].values()) for split in SPLITS]
+        return "\n".join(f"{title:{width}}" + "".join(f"{c:>9}" for c in cells) for title, cells in rows.items())
+
+    @property
     def identity(self) -> str:
         """12 hex digits that differ between any two different data sets; feature tables carry it."""
         return hashlib.sha256(self.to_json()).hexdigest()[:12]
@@ -124,8 +140,41 @@ def stable_hash(text: str) -> int:
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8])
 
 
+def encode_objects(
+    objects: Sequence[RawObject], keypoint_names: Mapping[str, list[str]], *, image_size: int, image_coding: str
+) -> pa.RecordBatch:
+    """Objects, each with at least MIN_KEYPOINTS keypoints, as rows; their photographs are named, not yet numbered.
+
+    Args:
+        keypoint_names: category -> keypoint names, in the order of the columns.
+    """
+    assert image_coding in IMAGE_CODINGS, image_coding
+    categories = {category: k for k, category in enumerate(keypoint_names)}
+    rows = []
+    for raw in objects:
+        numbers = {name: k for k, name in enumerate(keypoint_names[raw.category])}
+        known = sorted((numbers[name], xy) for name, xy in raw.points.items())
+        points_N2 = np.array([xy for _, xy in known], np.float32)
+        inside = np.isfinite(points_N2).all() and (points_N2 >= 0).all() and (points_N2 <= image_size).all()
+        assert len(known) >= MIN_KEYPOINTS and inside, f"{raw.id}: points {raw.points}"
+        assert raw.image.shape == (image_size, image_size, 3) and raw.image.dtype == np.uint8, raw.id
+        rows.append(
+            {
+                "id": raw.id,
+                "category": categories[raw.category],
+                "split": SPLITS.index(raw.split),
+                "photo": raw.photo,
+                "image": encode_jpeg(raw.image) if image_coding == "jpeg" else raw.image.tobytes(),
+                "keypoints": np.array([k for k, _ in known], np.int16),
+                "points": points_N2.ravel(),
+                "edges": delaunay_edges(points_N2).ravel(),
+            }
+        )
+    return pa.RecordBatch.from_pylist(rows, schema=ROWS_SCHEMA)
+
+
 class ObjectWriter:
-    """Writes objects row by row, in bounded memory.
+    """Writes objects in bounded memory.
 
     Args:
         path: file to write; see nmt/files.py.
@@ -133,55 +182,56 @@ class ObjectWriter:
     """
 
     def __init__(self, path: Path, keypoint_names: Mapping[str, list[str]], *, image_size: int, image_coding: str):
-        assert image_coding in IMAGE_CODINGS, image_coding
         self._path, self._rows_path = path, path.with_name(path.name + ".rows")
-        self._names = {c: {name: k for k, name in enumerate(names)} for c, names in keypoint_names.items()}
-        self._categories = {c: k for k, c in enumerate(keypoint_names)}
-        self._size, self._coding = image_size, image_coding
+        self._names, self._size, self._coding = keypoint_names, image_size, image_coding
         self._photos: dict[str, int] = {}
-        self._rows: list[dict[str, Any]] = []
-        self._bytes = 0
+        self._objects: list[RawObject] = []
+        self._waiting: list[pa.RecordBatch] = []
         self.counts = {split: dict.fromkeys(keypoint_names, 0) for split in SPLITS}
         self.photos: Counter[tuple[str, str]] = Counter()
         """(split, category) -> photographs"""
         self._file = pa.ipc.new_file(str(self._rows_path), _SCHEMA)
 
     def add(self, raw: RawObject) -> None:
-        """Appends one object, with at least MIN_KEYPOINTS keypoints."""
-        if raw.photo not in self._photos:
-            self._photos[raw.photo] = len(self._photos)
-            self.photos[raw.split, raw.category] += 1
-        self.counts[raw.split][raw.category] += 1
-        self._rows.append(self._row(raw))
-        self._bytes += len(self._rows[-1]["image"])
-        if len(self._rows) >= _BATCH_ROWS or self._bytes >= _BATCH_BYTES:
+        """Appends one object."""
+        self._objects.append(raw)
+        if len(self._objects) >= _BATCH_ROWS or len(self._objects) * raw.image.nbytes >= _BATCH_BYTES:
+            self._encode()
+
+    def _encode(self) -> None:
+        objects, self._objects = self._objects, []
+        if objects:
+            rows = encode_objects(objects, self._names, image_size=self._size, image_coding=self._coding)
+            self.add_rows(rows)
+
+    def add_rows(self, rows: pa.RecordBatch) -> None:
+        """Appends what `encode_objects` gave."""
+        categories, numbers = list(self._names), []
+        columns = (rows.column(name).to_pylist() for name in ("split", "category", "photo"))
+        for split_number, category_number, photo in zip(*columns, strict=True):
+            split, category = SPLITS[split_number], categories[category_number]
+            self.counts[split][category] += 1
+            if photo not in self._photos:
+                self._photos[photo] = len(self._photos)
+                self.photos[split, category] += 1
+            numbers.append(self._photos[photo])
+        column = _SCHEMA.get_field_index("photo")
+        self._waiting.append(rows.set_column(column, _SCHEMA.field(column), pa.array(numbers, pa.int32())))
+        if self._waiting_rows >= _BATCH_ROWS or sum(batch.nbytes for batch in self._waiting) >= _BATCH_BYTES:
             self._flush()
 
-    def _row(self, raw: RawObject) -> dict[str, Any]:
-        names = self._names[raw.category]
-        known = sorted((names[name], xy) for name, xy in raw.points.items())
-        points_N2 = np.array([xy for _, xy in known], np.float32)
-        inside = np.isfinite(points_N2).all() and (points_N2 >= 0).all() and (points_N2 <= self._size).all()
-        assert len(known) >= MIN_KEYPOINTS and inside, f"{raw.id}: points {raw.points}"
-        assert raw.image.shape == (self._size, self._size, 3) and raw.image.dtype == np.uint8, raw.id
-        return {
-            "id": raw.id,
-            "category": self._categories[raw.category],
-            "split": SPLITS.index(raw.split),
-            "photo": self._photos[raw.photo],
-            "image": encode_jpeg(raw.image) if self._coding == "jpeg" else raw.image.tobytes(),
-            "keypoints": np.array([k for k, _ in known], np.int16),
-            "points": points_N2.ravel(),
-            "edges": delaunay_edges(points_N2).ravel(),
-        }
+    @property
+    def _waiting_rows(self) -> int:
+        return sum(batch.num_rows for batch in self._waiting)
 
     def _flush(self) -> None:
-        if self._rows:
-            self._file.write_batch(pa.RecordBatch.from_pylist(self._rows, schema=_SCHEMA))
-        self._rows, self._bytes = [], 0
+        if self._waiting_rows:
+            self._file.write_batch(pa.concat_batches(self._waiting))
+        self._waiting = []
 
     def finish(self, info: StoreInfo) -> None:
         """Ends the file. The counts are known only now but lead the file, so the rows are copied behind them."""
+        self._encode()
         self._flush()
         self._file.close()
         schema = _SCHEMA.with_metadata({METADATA_KEY: info.to_json()})
@@ -331,12 +381,11 @@ class RowIndex:
             file.write_batch(batch)
 
 
-def write_index(directory: Path) -> None:
-    """Makes `index.arrow` of the objects in `directory`."""
-    table = ArrowTable(directory / OBJECTS_FILE, remedy="")
+def write_index(objects: Path, path: Path) -> None:
+    """Writes the index of a file of objects."""
+    table = ArrowTable(objects, remedy="")
     info = StoreInfo(**table.metadata)
-    with atomic_output(directory / INDEX_FILE) as partial:
-        RowIndex.compute(table, len(info.categories)).write(partial, info.identity)
+    RowIndex.compute(table, len(info.categories)).write(path, info.identity)
 
 
 class ObjectStore:

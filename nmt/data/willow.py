@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -47,39 +48,55 @@ def keypoint_names(raw: Path) -> dict[str, list[str]]:
     return {category: [f"point{k}" for k in range(NUM_KEYPOINTS)] for category in categories}
 
 
-def read(
-    raw: Path, *, size: int, rotated: bool, skip_bad: bool, seed: int, left_out: Counter[str]
-) -> Iterator[RawObject]:
-    """Every object, or every view of it, by category and name.
+@dataclass(frozen=True)
+class Photograph:
+    """One photograph, listed."""
+
+    annotation: Path
+    split: str
+
+    @property
+    def id(self) -> str:
+        return f"{self.annotation.parent.name}/{self.annotation.stem}"
+
+
+def photographs(raw: Path) -> list[Photograph]:
+    """Every photograph, by category and name.
 
     Args:
         raw: the folder WILLOW-ObjectClass, or the one it lies in.
-        size: side of the square image.
-        rotated: ten rotated views a photograph instead of the photograph.
-        skip_bad: leave unreadable images and annotations out instead of raising UserError.
-        seed: of the rotated views.
-        left_out: counts by reason what is left out.
     """
     by_category: dict[str, list[Path]] = {}
     for annotation in _annotations(raw):
         by_category.setdefault(annotation.parent.name, []).append(annotation)
-    for category, in_category in by_category.items():
-        splits = split_photographs([a.stem for a in in_category], category)
-        for annotation in in_category:
-            if f"{category}/{annotation.stem}" in DAMAGED:
-                left_out["known to be damaged"] += 1
-                continue
-            try:
-                image, points = _read_image(annotation), _read_points(annotation)
-            except UserError:
-                if not skip_bad:
-                    raise
-                left_out["unreadable"] += 1
-                continue
-            photo = f"{category}/{annotation.stem}"
-            yield from _objects(
-                photo, splits[annotation.stem], image, points, size, seed if rotated else None, left_out
-            )
+    return [
+        Photograph(annotation, splits[annotation.stem])
+        for category, in_category in by_category.items()
+        for splits in [split_photographs([a.stem for a in in_category], category)]
+        for annotation in in_category
+    ]
+
+
+def load(
+    photograph: Photograph, *, size: int, seed: int | None, skip_bad: bool
+) -> tuple[list[RawObject], Counter[str]]:
+    """The object in a photograph, or its rotated views; and by reason what is left out.
+
+    Args:
+        size: side of the square image.
+        seed: of ten rotated views, which are taken instead of the photograph; None: the photograph.
+        skip_bad: leave unreadable images and annotations out instead of raising UserError.
+    """
+    if photograph.id in DAMAGED:
+        return [], Counter({"known to be damaged": 1})
+    try:
+        image, points = _read_image(photograph.annotation), _read_points(photograph.annotation)
+    except UserError:
+        if not skip_bad:
+            raise
+        return [], Counter({"unreadable": 1})
+    left_out: Counter[str] = Counter()
+    return list(_objects(photograph.id, photograph.split, image, points, size, seed, left_out)), left_out
 
 
 def split_photographs(names: list[str], category: str) -> dict[str, str]:

@@ -36,6 +36,7 @@ from nmt.data.graph import delaunay_edges
 from nmt.data.loader import train_batches
 from nmt.data.store import (
     _SCHEMA,
+    INDEX_FILE,
     METADATA_KEY,
     OBJECTS_FILE,
     SCHEMA_VERSION,
@@ -254,7 +255,7 @@ def write_large(path: Path, num: int) -> None:
                 *(column.slice(0, n) for column in (images, keypoints, points, edges)),
             ]
             file.write_batch(pa.RecordBatch.from_arrays(batch, schema=schema))
-    write_index(path.parent)
+    write_index(path, path.with_name(INDEX_FILE))
 
 
 def resident_kilobytes() -> int:

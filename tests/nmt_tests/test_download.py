@@ -227,7 +227,7 @@ def test_a_damaged_archive_is_named(tmp_path, content):
 
 
 def test_every_data_set_has_a_reader_for_what_it_downloads():
-    from nmt.data.prepare import GIVEN, SOURCES
+    from nmt.data.sources import GIVEN, SOURCES
 
     assert set(downloads.ARCHIVES) <= {*SOURCES, *GIVEN}
     assert all(archive.url.startswith(("http://", "https://")) for of in downloads.ARCHIVES.values() for archive in of)

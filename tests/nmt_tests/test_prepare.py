@@ -1,3 +1,5 @@
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -8,7 +10,10 @@ from PIL import Image
 
 from nmt.config import Config, with_overrides
 from nmt.data import demo
-from nmt.data.prepare import SOURCES, prepare
+from nmt.data.check import check
+from nmt.data.prepare import prepare
+from nmt.data.shards import make_shards, write_shard
+from nmt.data.sources import SOURCES
 from nmt.data.store import OBJECTS_FILE, ObjectStore
 from nmt.errors import UserError
 
@@ -81,7 +86,7 @@ def test_a_failure_keeps_the_data_set_that_was_there(raw, tmp_path):
     (raw / "Duck" / "7.png").write_bytes(b"")
     with pytest.raises(UserError):
         prepare(config("willow"), raw=raw, out=tmp_path / "out")
-    assert [path.name for path in (tmp_path / "out").iterdir()] == [OBJECTS_FILE]
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["index.arrow", "manifest.json", OBJECTS_FILE]
     assert (tmp_path / "out" / OBJECTS_FILE).read_bytes() == before
 
 
@@ -121,7 +126,6 @@ def test_an_output_that_cannot_be_written_is_one_line(raw, tmp_path):
 
 def test_the_demo_is_rendered_in_order_by_several_processes(tmp_path, monkeypatch):
     monkeypatch.setattr(demo, "OBJECTS_PER_CATEGORY", 20)
-    monkeypatch.setattr("nmt.data.prepare.IMAGE_CODING", "raw")
     report = prepare(config("demo", 48), raw=None, out=tmp_path / "demo", seed=5)
     store = ObjectStore.open(tmp_path / "demo")
     assert store.info.categories == list(demo.CATEGORIES) and report.info.seed == 5
@@ -147,3 +151,83 @@ def test_every_named_source_refuses_a_wrong_request_in_one_line(tmp_path):
         with pytest.raises(UserError) as error:
             prepare(config(name), raw=tmp_path / "absent", out=tmp_path / "data")
         assert "\n" not in str(error.value)
+
+
+def run_prepare(raw: Path, out: Path, *, size: int = 32) -> subprocess.Popen:
+    """`prepare` of willow_rotated in a process of its own."""
+    code = (
+        "import sys; from pathlib import Path; from nmt.config import Config, with_overrides\n"
+        "from nmt.data.prepare import prepare\n"
+        f"config = with_overrides(Config(), {{'data.name': 'willow_rotated', 'data.image_size': {size}}}, source='-')\n"
+        "print(prepare(config, raw=Path(sys.argv[1]), out=Path(sys.argv[2])).made)"
+    )
+    return subprocess.Popen([sys.executable, "-c", code, raw, out], stdout=subprocess.PIPE, text=True)
+
+
+@pytest.fixture
+def one_task_shards(monkeypatch):
+    monkeypatch.setattr("nmt.data.shards.SHARD_TASKS", 1)
+
+
+def made_now(shards: list[int], *, then_die_after: int = 10**9):
+    """A shard maker that notes what it makes, and dies."""
+
+    def make(make_rows, missing, folder):
+        for k, (shard, tasks) in enumerate(missing.items()):
+            if k == then_die_after:
+                raise KeyboardInterrupt
+            write_shard(folder, shard, make_rows(tasks))
+            shards.append(shard)
+            yield shard
+
+    return make
+
+
+def test_an_interrupted_prepare_goes_on_with_the_shards_that_are_missing(raw, tmp_path, one_task_shards):
+    first, second = [], []
+    with pytest.raises(KeyboardInterrupt):
+        prepare(config("willow"), raw=raw, out=tmp_path / "out", make=made_now(first, then_die_after=12))
+    assert not (tmp_path / "out" / OBJECTS_FILE).exists()
+    assert prepare(config("willow"), raw=raw, out=tmp_path / "out", make=made_now(second)).made
+    assert first == list(range(12)) and second == list(range(12, 20))
+    prepare(config("willow"), raw=raw, out=tmp_path / "whole")
+    assert (tmp_path / "out" / OBJECTS_FILE).read_bytes() == (tmp_path / "whole" / OBJECTS_FILE).read_bytes()
+    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["index.arrow", "manifest.json", OBJECTS_FILE]
+
+
+def test_what_was_made_of_other_input_is_not_used(raw, tmp_path, one_task_shards):
+    shards = []
+    with pytest.raises(KeyboardInterrupt):
+        prepare(config("willow"), raw=raw, out=tmp_path / "out", make=made_now([], then_die_after=12))
+    prepare(config("willow"), raw=raw, out=tmp_path / "out", seed=1, make=made_now(shards))
+    assert shards == list(range(20)) and not list((tmp_path / "out").glob(".partial*"))
+
+
+def test_a_killed_prepare_is_continued_by_the_same_command(tmp_path, shared_data):
+    out = tmp_path / "out"
+    process = run_prepare(shared_data / "willow", out, size=192)
+    deadline = time.monotonic() + 60
+    while not list(out.glob(".partial-*/*.arrow")) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    process.kill()
+    process.wait()
+    kept = {path.name: path.stat().st_mtime_ns for path in out.glob(".partial-*/0*.arrow")}
+    assert kept and not (out / OBJECTS_FILE).exists()
+    made = []
+
+    def make(make_rows, missing, folder):
+        assert not kept.keys() & {f"{shard:06}.arrow" for shard in missing}
+        for shard in make_shards(make_rows, missing, folder):
+            made.append(shard)
+            yield shard
+
+    assert prepare(config("willow_rotated", 192), raw=shared_data / "willow", out=out, make=make).made
+    assert made and check(out).rows == 700
+
+
+def test_two_at_once_make_a_data_set_once(raw, tmp_path):
+    processes = [run_prepare(raw, tmp_path / "out") for _ in range(2)]
+    assert sorted(process.communicate(timeout=60)[0].strip() for process in processes) == ["False", "True"]
+    prepare(config("willow_rotated"), raw=raw, out=tmp_path / "alone")
+    assert (tmp_path / "out" / OBJECTS_FILE).read_bytes() == (tmp_path / "alone" / OBJECTS_FILE).read_bytes()
+    assert not list((tmp_path / "out").glob(".*"))

@@ -58,7 +58,7 @@ def test_rows_are_grouped_by_split_and_category(toy_store):
 def test_the_stored_index_says_what_is_computed_without_it(make_store, monkeypatch, toy_objects):
     monkeypatch.setattr("nmt.data.store._BATCH_ROWS", 7)
     computed = make_store(toy_objects())
-    write_index(computed.directory)
+    write_index(computed.directory / OBJECTS_FILE, computed.directory / INDEX_FILE)
     stored = ObjectStore.open(computed.directory)
     assert not stored.category.flags.owndata and computed.category.flags.owndata
     for split in SPLITS:
@@ -70,7 +70,7 @@ def test_the_stored_index_says_what_is_computed_without_it(make_store, monkeypat
 
 def test_an_index_of_other_objects_is_not_used(make_store, toy_objects):
     store = make_store(toy_objects())
-    write_index(store.directory)
+    write_index(store.directory / OBJECTS_FILE, store.directory / INDEX_FILE)
     fewer = make_store(toy_objects()[:7])
     assert (store.directory / INDEX_FILE).is_file() and len(fewer) == 7
     assert sum(len(rows) for split in SPLITS for rows in fewer.rows(split)) == 7

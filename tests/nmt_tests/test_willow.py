@@ -26,8 +26,13 @@ def raw(tmp_path) -> Path:
 
 
 def read(raw: Path, *, rotated=False, skip_bad=False, size=80, seed=0, left_out=None) -> list[RawObject]:
-    counter = Counter() if left_out is None else left_out
-    return list(willow.read(raw, size=size, rotated=rotated, skip_bad=skip_bad, seed=seed, left_out=counter))
+    objects = []
+    for photograph in willow.photographs(raw):
+        loaded, reasons = willow.load(photograph, size=size, seed=seed if rotated else None, skip_bad=skip_bad)
+        objects += loaded
+        if left_out is not None:
+            left_out.update(reasons)
+    return objects
 
 
 def test_whole_photograph_is_resized_and_its_keypoints_scaled(raw):
