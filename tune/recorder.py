@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import time
+import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ from tune.searcher import trial_id
 from tune.study import SearchStudy
 from tune.trial import FAILURE
 
+MAX_REASON = 200
 LINE_SECONDS = 20.0
 """A line about a running trial at most this often, beside one at each trial's end."""
 
@@ -170,13 +172,13 @@ class Recorder(ray.tune.Callback):
     def _keep_error(self, trial: Any) -> str:
         """Keep the trial's traceback in its directory, error.txt; returns the reason in a line."""
         directory = self._trial_directory(trial.config["number"])
+        directory.mkdir(parents=True, exist_ok=True)
         (directory / "error.txt").write_text(Path(trial.error_file).read_text())
         error = ray.cloudpickle.loads(Path(trial.pickled_error_file).read_bytes())
         if isinstance(error, ray.exceptions.RayActorError):
             return "its process died (killed, out of memory, or crashed)"
         cause = error.cause if isinstance(error, ray.exceptions.RayTaskError) else error
-        lines = [line for line in str(cause).splitlines() if line.strip()]
-        return lines[-1].strip() if lines else type(cause).__name__
+        return "".join(traceback.format_exception_only(cause)).strip().splitlines()[-1].strip()[:MAX_REASON]
 
     def _trial_directory(self, number: int) -> Path:
         return self.directory / "trials" / trial_id(number)

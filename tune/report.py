@@ -254,8 +254,7 @@ def _next(summary: Summary, directory: Path) -> str:
     ]
     if len(summary.trials) < summary.search["trials"]:
         commands.insert(0, (f"python run.py --search {summary.name} --resume{place}", "go on with the search"))
-    width = max(len(c) for c, _ in commands)
-    return "\n".join(["Next:"] + [f"  {c:<{width}}  # {why}" for c, why in commands])
+    return "\n".join(["Next:"] + [f"  {command}  # {why}" for command, why in commands])
 
 
 def best_epoch(history: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

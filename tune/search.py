@@ -12,6 +12,8 @@ import json
 import logging
 import os
 import shutil
+import signal
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -40,6 +42,8 @@ ENVIRONMENT = {
     "TUNE_FUNCTION_THREAD_TIMEOUT_S": "60",
     # Paths in a configuration are relative to where the command was typed.
     "RAY_CHDIR_TO_TRIAL_DIR": "0",
+    # Ctrl-C is ours, see _Interruption.
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",
     # Ray Train's own waits: a third of the 33 s a trial with several workers takes to come and go.
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.1",
     "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",
@@ -102,10 +106,10 @@ def _search(
     setup = TrialSetup(
         data=data.resolve(), directory=directory.resolve(), decode_grid=space.decode_grid(), resources=space.resources
     )
-    with _gate(space.resources) as gate:
+    with _gate(space.resources) as gate, _Interruption(say).caught() as interruption:
         recorder = Recorder(study, directory, data=data, earlier_seconds=earlier_seconds, gate=gate, say=say)
         trainable = ray.tune.with_parameters(WorkersTrial, setup=setup, gate=gate) if gate else make_trainable(setup)
-        _run_trials(study, recorder, trainable, at_once)
+        _run_trials(study, recorder, trainable, at_once, interruption)
     summary = recorder.summary()
     summary.save(directory)
     if len(summary.trials) < space.search.trials:
@@ -201,7 +205,40 @@ def _node_resources() -> list[dict[str, float]]:
     return [node["Resources"] for node in ray.nodes() if node["Alive"]]
 
 
-def _run_trials(study: SearchStudy, recorder: Recorder, trainable: Any, at_once: int) -> None:
+class _Interruption(ray.tune.Stopper):
+    """Ctrl-C, or SIGTERM: the first ends the search, to be resumed; the second acts at once."""
+
+    def __init__(self, say: Callable[[str], None]) -> None:
+        self._say = say
+        self._came = False
+
+    @contextlib.contextmanager
+    def caught(self) -> Iterator[_Interruption]:
+        """While this is open; in the main thread, for others have no signals."""
+        if threading.current_thread() is not threading.main_thread():
+            yield self
+            return
+        before = {number: signal.signal(number, self._note) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield self
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def _note(self, number: int, frame: Any) -> None:
+        if self._came:
+            raise KeyboardInterrupt
+        self._came = True
+        self._say("interrupted: ending the trials, some seconds; again: at once")
+
+    def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
+        return False
+
+    def stop_all(self) -> bool:
+        return self._came
+
+
+def _run_trials(study: SearchStudy, recorder: Recorder, trainable: Any, at_once: int, stop: ray.tune.Stopper) -> None:
     space, ray_directory = study.space, recorder.directory.resolve() / "ray"
     shutil.rmtree(ray_directory, ignore_errors=True)
     alone = {"CPU": float(space.resources.cpus), "GPU": space.resources.gpus}
@@ -222,6 +259,7 @@ def _run_trials(study: SearchStudy, recorder: Recorder, trainable: Any, at_once:
             name="tune",
             storage_path=str(ray_directory),
             callbacks=[recorder],
+            stop=stop,
             checkpoint_config=ray.tune.CheckpointConfig(checkpoint_at_end=False),
             failure_config=ray.tune.FailureConfig(max_failures=1),
             verbose=0,
