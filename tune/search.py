@@ -6,21 +6,16 @@ run over it that hands out the unfinished trials first; Ray's own bookkeeping is
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
 import json
-import logging
-import os
 import shutil
-import signal
-import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import ray
 import ray.tune
 
+from nmt.config import from_dict, to_flat
 from nmt.errors import UserError
 from nmt.files import atomic_write, write_json
 from tune import tensorboard
@@ -28,32 +23,12 @@ from tune.recorder import Recorder
 from tune.report import METRIC, Summary, load_summary, render
 from tune.scheduler import Rungs, SuccessiveHalving
 from tune.searcher import StudySearcher, trial_id
-from tune.space import Resources, Space
+from tune.session import LOCK, Interruption, concurrency, node_resources, only_one, ray_session, workers_gate
+from tune.space import Space
 from tune.study import SearchStudy
 from tune.trial import TrialSetup, make_trainable
-from tune.workers import Gate, WorkersTrial
+from tune.workers import WorkersTrial
 
-ENVIRONMENT = {
-    # Our directory holds the state; Ray's snapshots of it are never read again.
-    "TUNE_GLOBAL_CHECKPOINT_S": "86400",
-    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
-    "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",
-    # A reused process may take this long to leave its last trial (closing its files); past it the next one fails.
-    "TUNE_FUNCTION_THREAD_TIMEOUT_S": "60",
-    # Paths in a configuration are relative to where the command was typed.
-    "RAY_CHDIR_TO_TRIAL_DIR": "0",
-    # Ctrl-C is ours, see _Interruption.
-    "TUNE_DISABLE_SIGINT_HANDLER": "1",
-    # Ray Train's own waits: a third of the 33 s a trial with several workers takes to come and go.
-    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.1",
-    "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",
-    "RAY_TRAIN_METRICS_ENABLED": "0",
-    "RAY_TRAIN_ENABLE_STATE_ACTOR_RECONCILIATION": "0",
-    "RAY_USAGE_STATS_ENABLED": "0",
-    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
-    "RAY_AIR_NEW_OUTPUT": "0",
-}
-LOCK = ".lock"
 DRIVER_RESOURCE = "node:__internal_head__"
 """the head node's own resource: the process that watches over a trial's workers needs no core"""
 
@@ -88,9 +63,9 @@ def run_search(
     earlier = load_summary(directory) if (directory / "summary.json").is_file() else None
     if earlier is None or len(earlier.trials) < space.search.trials:
         check_data(space, data)
-        with _ray():
-            at_once = concurrency(space.resources, _node_resources())
-            with _only_one(directory):
+        with ray_session():
+            at_once = concurrency(space.resources, node_resources())
+            with only_one(directory):
                 earlier = _search(space, directory, data, at_once, earlier.seconds if earlier else 0.0, say)
     say("")
     say(render(earlier, directory))
@@ -106,7 +81,7 @@ def _search(
     setup = TrialSetup(
         data=data.resolve(), directory=directory.resolve(), decode_grid=space.decode_grid(), resources=space.resources
     )
-    with _gate(space.resources) as gate, _Interruption(say).caught() as interruption:
+    with workers_gate(space.resources) as gate, Interruption(say).caught() as interruption:
         recorder = Recorder(study, directory, data=data, earlier_seconds=earlier_seconds, gate=gate, say=say)
         trainable = ray.tune.with_parameters(WorkersTrial, setup=setup, gate=gate) if gate else make_trainable(setup)
         _run_trials(study, recorder, trainable, at_once, interruption)
@@ -148,8 +123,9 @@ def check_results(
 def _comparable(definition: Mapping[str, Any]) -> dict[str, Any]:
     """What makes the trials of a search comparable; the budget and the resources may change on resume."""
     kept = ("sampler", "scheduler", "seed", "grace_epochs", "reduction_factor")
+    base = from_dict(definition["base"], source="search.json")  # keys newer than the file stand at their default
     return (
-        {f"[base] {branch}.{k}": v for branch, values in definition["base"].items() for k, v in values.items()}
+        {f"[base] {key}": value for key, value in to_flat(base).items()}
         | {f"[space] {k}": v for k, v in definition["space"].items()}
         | {f"[search] {k}": definition["search"][k] for k in kept}
     )
@@ -181,61 +157,6 @@ def check_data(space: Space, data: Path) -> None:
 
         for config in space.variants(("model.backbone", "model.weights")):
             FeatureTable.open(data, config.model, size)
-
-
-def concurrency(resources: Resources, nodes: list[dict[str, float]]) -> int:
-    """How many trials run at once on nodes with these resources. Raises UserError if not even one can."""
-    workers = sum(_workers_on(resources, node) for node in nodes)
-    if workers >= resources.workers:
-        return workers // resources.workers
-    needed = f"{resources.cpus} CPUs" + (f" and {resources.gpus:g} GPUs" if resources.gpus else "")
-    there = "; ".join(f"{n.get('CPU', 0):g} CPUs, {n.get('GPU', 0):g} GPUs" for n in nodes)
-    raise UserError(
-        f"not enough resources for one trial: it takes {resources.workers} worker{'s' * (resources.workers > 1)} "
-        f"of {needed} ([resources]), and there are {there}"
-    )
-
-
-def _workers_on(resources: Resources, node: dict[str, float]) -> int:
-    fit = node.get("CPU", 0) // resources.cpus
-    return int(min(fit, node.get("GPU", 0) // resources.gpus) if resources.gpus else fit)
-
-
-def _node_resources() -> list[dict[str, float]]:
-    return [node["Resources"] for node in ray.nodes() if node["Alive"]]
-
-
-class _Interruption(ray.tune.Stopper):
-    """Ctrl-C, or SIGTERM: the first ends the search, to be resumed; the second acts at once."""
-
-    def __init__(self, say: Callable[[str], None]) -> None:
-        self._say = say
-        self._came = False
-
-    @contextlib.contextmanager
-    def caught(self) -> Iterator[_Interruption]:
-        """While this is open; in the main thread, for others have no signals."""
-        if threading.current_thread() is not threading.main_thread():
-            yield self
-            return
-        before = {number: signal.signal(number, self._note) for number in (signal.SIGINT, signal.SIGTERM)}
-        try:
-            yield self
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
-
-    def _note(self, number: int, frame: Any) -> None:
-        if self._came:
-            raise KeyboardInterrupt
-        self._came = True
-        self._say("interrupted: ending the trials, some seconds; again: at once")
-
-    def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
-        return False
-
-    def stop_all(self) -> bool:
-        return self._came
 
 
 def _run_trials(study: SearchStudy, recorder: Recorder, trainable: Any, at_once: int, stop: ray.tune.Stopper) -> None:
@@ -287,52 +208,6 @@ def _scheduler(study: SearchStudy) -> ray.tune.schedulers.TrialScheduler:
         for epoch, value in trial.intermediate_values.items():
             rungs.goes_on(trial.number, epoch, value)
     return SuccessiveHalving(rungs, metric=METRIC)
-
-
-@contextlib.contextmanager
-def _ray() -> Iterator[None]:
-    """Ray, quiet: the cluster at RAY_ADDRESS, or one on this machine that ends with the search."""
-    os.environ.update(ENVIRONMENT)
-    started = not ray.is_initialized()
-    if started:
-        ray.init(
-            address=os.environ.get("RAY_ADDRESS", "local"),
-            runtime_env={"env_vars": ENVIRONMENT},
-            log_to_driver=False,
-            logging_level=logging.ERROR,
-            include_dashboard=False,
-        )
-    logging.getLogger("ray").setLevel(logging.CRITICAL)
-    try:
-        yield
-    finally:
-        if started:
-            ray.shutdown()
-
-
-@contextlib.contextmanager
-def _gate(resources: Resources) -> Iterator[Any]:
-    """Where the workers of trials of several report; None for trials of one."""
-    if resources.workers == 1:
-        yield None
-        return
-    gate: Any = ray.remote(num_cpus=0, max_restarts=-1)(Gate).remote()
-    try:
-        yield gate
-    finally:
-        ray.kill(gate)
-
-
-@contextlib.contextmanager
-def _only_one(directory: Path) -> Iterator[None]:
-    """The directory, made if absent, for this process alone; the system frees it when the process dies."""
-    directory.mkdir(parents=True, exist_ok=True)
-    with open(directory / LOCK, "w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise UserError(f"{directory}: another process runs a search here; wait for it or stop it") from None
-        yield
 
 
 def _write_definition(space: Space, directory: Path) -> None:

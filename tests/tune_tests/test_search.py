@@ -22,9 +22,10 @@ import pytest
 
 from nmt.config import load_config, with_overrides
 from nmt.errors import UserError
-from tune import search
+from tune import search, session
 from tune.report import Summary, TrialRecord, load_summary, read_metrics
-from tune.search import concurrency, run_search
+from tune.search import run_search
+from tune.session import concurrency
 from tune.space import Resources, Space, load_space
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -33,7 +34,7 @@ ROOT = Path(__file__).resolve().parents[2]
 @pytest.fixture(scope="module")
 def ray_running() -> Iterator[None]:
     """One Ray for the searches of this module; each would start its own."""
-    with search._ray():
+    with session.ray_session():
         yield
 
 
@@ -200,9 +201,9 @@ def test_concurrency_counts_whole_workers_on_each_node() -> None:
 
 def test_one_process_at_a_time_may_search_in_a_directory(space_file: Path, tiny_data: Path, tmp_path: Path) -> None:
     with (
-        search._only_one(tmp_path / "tiny"),
+        session.only_one(tmp_path / "tiny"),
         pytest.raises(UserError, match="another process runs a search here"),
-        search._only_one(tmp_path / "tiny"),
+        session.only_one(tmp_path / "tiny"),
     ):
         pass
 

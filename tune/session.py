@@ -1,0 +1,143 @@
+"""What a search runs in: Ray on this machine or a cluster, its resources, one process a directory, Ctrl-C."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import logging
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import ray
+import ray.tune
+
+from nmt.errors import UserError
+from tune.space import Resources
+from tune.workers import Gate
+
+ENVIRONMENT = {
+    # Our directory holds the state; Ray's snapshots of it are never read again.
+    "TUNE_GLOBAL_CHECKPOINT_S": "86400",
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+    "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",
+    # A reused process may take this long to leave its last trial (closing its files); past it the next one fails.
+    "TUNE_FUNCTION_THREAD_TIMEOUT_S": "60",
+    # Paths in a configuration are relative to where the command was typed.
+    "RAY_CHDIR_TO_TRIAL_DIR": "0",
+    # Ctrl-C is ours, see Interruption.
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",
+    # Ray Train's own waits: a third of the 33 s a trial with several workers takes to come and go.
+    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.1",
+    "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",
+    "RAY_TRAIN_METRICS_ENABLED": "0",
+    "RAY_TRAIN_ENABLE_STATE_ACTOR_RECONCILIATION": "0",
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "RAY_AIR_NEW_OUTPUT": "0",
+}
+LOCK = ".lock"
+
+
+@contextlib.contextmanager
+def ray_session() -> Iterator[None]:
+    """Ray, quiet: the cluster at RAY_ADDRESS, or one on this machine that ends with the search."""
+    os.environ.update(ENVIRONMENT)
+    started = not ray.is_initialized()
+    if started:
+        ray.init(
+            address=os.environ.get("RAY_ADDRESS", "local"),
+            runtime_env={"env_vars": ENVIRONMENT},
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+            include_dashboard=False,
+        )
+    logging.getLogger("ray").setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        if started:
+            ray.shutdown()
+
+
+@contextlib.contextmanager
+def workers_gate(resources: Resources) -> Iterator[Any]:
+    """Where the workers of trials of several report; None for trials of one."""
+    if resources.workers == 1:
+        yield None
+        return
+    gate: Any = ray.remote(num_cpus=0, max_restarts=-1)(Gate).remote()
+    try:
+        yield gate
+    finally:
+        ray.kill(gate)
+
+
+@contextlib.contextmanager
+def only_one(directory: Path) -> Iterator[None]:
+    """The directory, made if absent, for this process alone; the system frees it when the process dies."""
+    directory.mkdir(parents=True, exist_ok=True)
+    with open(directory / LOCK, "w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UserError(f"{directory}: another process runs a search here; wait for it or stop it") from None
+        yield
+
+
+def concurrency(resources: Resources, nodes: list[dict[str, float]]) -> int:
+    """How many trials run at once on nodes with these resources. Raises UserError if not even one can."""
+    workers = sum(_workers_on(resources, node) for node in nodes)
+    if workers >= resources.workers:
+        return workers // resources.workers
+    needed = f"{resources.cpus} CPUs" + (f" and {resources.gpus:g} GPUs" if resources.gpus else "")
+    there = "; ".join(f"{n.get('CPU', 0):g} CPUs, {n.get('GPU', 0):g} GPUs" for n in nodes)
+    raise UserError(
+        f"not enough resources for one trial: it takes {resources.workers} worker{'s' * (resources.workers > 1)} "
+        f"of {needed} ([resources]), and there are {there}"
+    )
+
+
+def _workers_on(resources: Resources, node: dict[str, float]) -> int:
+    fit = node.get("CPU", 0) // resources.cpus
+    return int(min(fit, node.get("GPU", 0) // resources.gpus) if resources.gpus else fit)
+
+
+def node_resources() -> list[dict[str, float]]:
+    return [node["Resources"] for node in ray.nodes() if node["Alive"]]
+
+
+class Interruption(ray.tune.Stopper):
+    """Ctrl-C, or SIGTERM: the first ends the search, to be resumed; the second acts at once."""
+
+    def __init__(self, say: Callable[[str], None]) -> None:
+        self._say = say
+        self._came = False
+
+    @contextlib.contextmanager
+    def caught(self) -> Iterator[Interruption]:
+        """While this is open; in the main thread, for others have no signals."""
+        if threading.current_thread() is not threading.main_thread():
+            yield self
+            return
+        before = {number: signal.signal(number, self._note) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield self
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def _note(self, number: int, frame: Any) -> None:
+        if self._came:
+            raise KeyboardInterrupt
+        self._came = True
+        self._say("interrupted: ending the trials, some seconds; again: at once")
+
+    def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
+        return False
+
+    def stop_all(self) -> bool:
+        return self._came
