@@ -47,6 +47,10 @@ class View:
         }
         return dataclasses.replace(self, **moved)
 
+    def pin_memory(self) -> View:
+        pinned = {f.name: t.pin_memory() for f in dataclasses.fields(self) if (t := getattr(self, f.name)) is not None}
+        return dataclasses.replace(self, **pinned)
+
 
 @dataclass(frozen=True)
 class PairBatch:
@@ -65,4 +69,13 @@ class PairBatch:
             self.target.to(device),
             self.match_BN.to(device, non_blocking=True),
             self.category_B.to(device, non_blocking=True),
+        )
+
+    def pin_memory(self) -> PairBatch:
+        """In page-locked memory, from which a GPU fetches while it computes; the DataLoader calls this."""
+        return PairBatch(
+            self.source.pin_memory(),
+            self.target.pin_memory(),
+            self.match_BN.pin_memory(),
+            self.category_B.pin_memory(),
         )

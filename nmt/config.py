@@ -57,6 +57,10 @@ class DataConfig:
     erasing: float = setting(0.3, "probability of random erasing (images mode; 0 = off)", low=0, high=1)
     cutmix: float = setting(0.3, "probability of CutMix (images mode; 0 = off)", low=0, high=1)
     mixup: float = setting(0.3, "probability of MixUp, for each image (images mode; 0 = off)", low=0, high=1)
+    rotation: float = setting(0.0, "turn each training image by up to this, degrees (0 = off)", low=0, high=180)
+    mirror: float = setting(0.0, "probability of mirroring, for each training image (0 = off)", low=0, high=1)
+    scale: float = setting(0.0, "scale each training image by 1 - this to 1 + this (0 = off)", low=0, high=0.9)
+    pad_keypoints: int = setting(0, "keypoints to pad every batch to, for static shapes (0 = the longest pair)", low=0)
 
 
 @dataclass(frozen=True, kw_only=True)

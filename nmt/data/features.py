@@ -61,6 +61,8 @@ class FeatureTable:
         """C, both maps together"""
         self.global_channels: int = table.metadata["global_channels"]
         """G"""
+        self.views: int = table.metadata.get("views", 1)
+        """of each object, one after the other; the first is the plain one"""
         self._nodes, self._global = table.ragged("nodes"), table.ragged("global")
 
     @classmethod
@@ -80,13 +82,13 @@ class FeatureTable:
     def __reduce__(self) -> tuple[Any, ...]:
         return _open_table, (self.path, self._remedy)
 
-    def nodes(self, row: int) -> np.ndarray:
+    def nodes(self, row: int, view: int = 0) -> np.ndarray:
         """(N, C) float16, keypoints as in ObjectStore.keypoints."""
-        return self._nodes[row].reshape(-1, self.channels)
+        return self._nodes[row * self.views + view].reshape(-1, self.channels)
 
-    def global_feature(self, row: int) -> np.ndarray:
+    def global_feature(self, row: int, view: int = 0) -> np.ndarray:
         """(G,) float32."""
-        return self._global[row]
+        return self._global[row * self.views + view]
 
 
 def _open_table(path: Path, remedy: str) -> FeatureTable:

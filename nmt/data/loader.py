@@ -47,6 +47,8 @@ def train_batches(
     Step s takes the indices from s * pairs_per_step on, rank r every world_size-th of them from the r-th. The pairs do
     not depend on `workers`.
 
+    Images come from pinned memory where there is CUDA, so that their way to the GPU does not hold up the step.
+
     Args:
         num_steps: how many batches.
         pairs_per_step: over all ranks; at least world_size.
@@ -58,4 +60,7 @@ def train_batches(
     steps = _Steps(stream, epoch, first_step, num_steps, pairs_per_step, rank, world_size)
     if workers == 0 or stream.features is not None:
         return (steps[k] for k in range(num_steps))
-    return iter(torch.utils.data.DataLoader(steps, batch_size=None, shuffle=False, num_workers=workers))
+    loader = torch.utils.data.DataLoader(
+        steps, batch_size=None, shuffle=False, num_workers=workers, pin_memory=torch.cuda.is_available()
+    )
+    return iter(loader)

@@ -12,6 +12,8 @@ Images lie in the folder, in `images/`, or where COCO has them (train2017/). Coo
 viewers show it. Splits are as given (train, val, test; COCO also by file name, person_keypoints_train2017.json); images
 without one are split 80 / 10 / 10 % by a hash of their name; where splits are given but none is val, a tenth of train
 becomes val.
+
+`mirror.csv` (category, left, right), where it is there, names the keypoints that change names in a mirrored image.
 """
 
 from __future__ import annotations
@@ -20,7 +22,7 @@ import csv
 import dataclasses
 import io
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -49,6 +51,7 @@ from nmt.errors import UserError, nearest
 SHARES = {"train": 80, "val": 10, "test": 10}
 VAL_SHARES = {"val": 10, "train": 90}
 CSV_COLUMNS = ("image", "category", "keypoint", "x", "y")
+MIRROR_FILE, MIRROR_COLUMNS = "mirror.csv", ("category", "left", "right")
 CROWD = "crowds"
 UNLABELLED = "annotations without keypoints"
 
@@ -75,6 +78,9 @@ def read(raw: Path, *, skip_bad: bool) -> Listing:
     listing.check_ids()
     _fill_splits(listing, raw)
     listing.drop_unpaired(raw)
+    if (raw / MIRROR_FILE).is_file():
+        listing.files.append(raw / MIRROR_FILE)
+        listing.mirror = _read_mirror(raw / MIRROR_FILE, listing.keypoint_names())
     return listing
 
 
@@ -88,7 +94,7 @@ def _recognise(raw: Path) -> tuple[Reader, list[Path]]:
     )
     if not raw.is_dir():
         raise UserError(f"{raw}: is not there; {looked_for}")
-    tables = sorted(raw.glob("*.csv"))
+    tables = sorted(path for path in raw.glob("*.csv") if path.name != MIRROR_FILE)
     contents = sorted(raw.glob("*.json")) or sorted((raw / "annotations").glob("*.json"))
     if tables and contents:
         raise UserError(f"{raw}: both {tables[0].name} and {contents[0].name}; keep the one that holds the keypoints")
@@ -193,19 +199,36 @@ def _read_csv(raw: Path, file: Path) -> Iterator[Callable[[], Entry]]:
     return (lambda rows=rows: make(rows) for rows in objects.values())  # type: ignore[misc]
 
 
-def _csv_rows(file: Path) -> Iterator[tuple[int, dict[str, str]]]:
+def _read_mirror(file: Path, keypoint_names: Mapping[str, list[str]]) -> dict[str, dict[str, str]]:
+    """Category -> keypoint name -> its name when the image is mirrored."""
+    mirror: dict[str, dict[str, str]] = {}
+    for line, row in _csv_rows(file, MIRROR_COLUMNS):
+        where, category = f"{file}, line {line}", row["category"]
+        if category not in keypoint_names:
+            raise UserError(f"{where}: no category {shown(category)}; {nearest(category, keypoint_names)}")
+        of_category = mirror.setdefault(category, {})
+        for name, other in ((row["left"], row["right"]), (row["right"], row["left"])):
+            if name not in keypoint_names[category]:
+                raise UserError(f"{where}: no keypoint {shown(name)}; {nearest(name, keypoint_names[category])}")
+            if name in of_category:
+                raise UserError(f"{where}: {name} of {category} is there already")
+            of_category[name] = other
+    return mirror
+
+
+def _csv_rows(file: Path, needed: Sequence[str] = CSV_COLUMNS) -> Iterator[tuple[int, dict[str, str]]]:
     """(line, column -> text) of every row."""
     try:
         reader = csv.DictReader(io.StringIO(read_bytes(file).decode("utf-8-sig"), newline=""), skipinitialspace=True)
         columns = [name.strip() for name in reader.fieldnames or []]
         reader.fieldnames = columns
-        missing = [name for name in CSV_COLUMNS if name not in columns]
+        missing = [name for name in needed if name not in columns]
         if missing:
             raise UserError(
-                f"{file}: no column {', '.join(missing)}; the first line names them: {','.join(CSV_COLUMNS)}"
+                f"{file}: no column {', '.join(missing)}; the first line names them: {','.join(needed)}"
             )
         for row in reader:
-            if any(row[name] is None for name in CSV_COLUMNS):
+            if any(row[name] is None for name in needed):
                 raise UserError(f"{file}, line {reader.line_num}: fewer columns than the first line names")
             yield reader.line_num, {name: str(row[name] or "").strip() for name in columns}
     except (UnicodeDecodeError, csv.Error) as error:
@@ -234,7 +257,7 @@ def _image(raw: Path, file: Path, name: str) -> Path:
 
 
 def _keypoint(value: Any, where: str) -> str:
-    if not isinstance(value, str) or not value:
+    if not isinstance(value, str) or not value or not value.isprintable():
         raise UserError(f"{where}: a keypoint needs a name, but has {shown(value)}")
     return value
 

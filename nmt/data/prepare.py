@@ -116,6 +116,7 @@ def prepare(
         "options": {"skip_bad": skip_bad, "reader": _READER_VERSION, **source.options},
         "seed": seed,
         "fingerprint": source.fingerprint(),
+        "mirror": source.mirror,
     }
     info, made = _finished(out, wanted), False
     if info is None:

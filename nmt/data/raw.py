@@ -83,6 +83,8 @@ class Listing:
     """reason -> objects (or pairs, as the reason says)"""
     pairs: list[GivenPair] | None = None
     """None: pairs are drawn from the objects"""
+    mirror: dict[str, dict[str, str]] = field(default_factory=dict)
+    """category -> keypoint name -> its name when the image is mirrored; names that stay are left out"""
 
     @contextlib.contextmanager
     def leaving_out(self, *, skip_bad: bool) -> Iterator[None]:

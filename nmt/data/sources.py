@@ -37,6 +37,8 @@ class Source:
     """how this raw data set is read, as the data set will say"""
     pairs: Sequence[GivenPair] | None = None
     """the given pairs, by object id; None: pairs are drawn"""
+    mirror: dict[str, dict[str, str]] = field(default_factory=dict)
+    """category -> keypoint name -> its name when the image is mirrored; names that stay are left out"""
     every_split: bool = True
     """each category must have a pair in each split; else a split may be without some of them"""
 
@@ -130,6 +132,7 @@ def _listed(listing: Listing, *, size: int, skip_bad: bool, **options: Any) -> S
         left_out=listing.left_out,
         options=options,
         pairs=listing.pairs,
+        mirror=listing.mirror,
         every_split=False,
     )
 

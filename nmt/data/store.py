@@ -102,6 +102,8 @@ class StoreInfo:
     """split -> category -> objects"""
     left_out: dict[str, int]
     """reason -> objects of the raw input that are not in the data set"""
+    mirror: dict[str, dict[str, str]] = dataclasses.field(default_factory=dict)
+    """category -> keypoint name -> its name when the image is mirrored; names that stay are left out"""
     version: int = SCHEMA_VERSION
 
     @property
@@ -422,6 +424,19 @@ class ObjectStore:
         order, groups = self._index.order, self._index.groups
         first = SPLITS.index(split) * len(self.info.keypoint_names)
         return [order[groups[g] : groups[g + 1]] for g in range(first, first + len(self.info.keypoint_names))]
+
+    def mirror(self, category: int) -> np.ndarray | None:
+        """(K,) int16: keypoint id -> id when the image is mirrored; None where all keep their names."""
+        return self._mirrors[category]
+
+    @cached_property
+    def _mirrors(self) -> list[np.ndarray | None]:
+        mirrors: list[np.ndarray | None] = []
+        for category, names in self.info.keypoint_names.items():
+            swapped = self.info.mirror.get(category)
+            number = {name: k for k, name in enumerate(names)}
+            mirrors.append(np.array([number[swapped.get(n, n)] for n in names], np.int16) if swapped else None)
+        return mirrors
 
     def id(self, row: int) -> str:
         return self._id[row].tobytes().decode()

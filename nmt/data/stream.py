@@ -9,16 +9,16 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 
 import numpy as np
-import torch
 
-from nmt.batch import PairBatch, View
+from nmt.batch import PairBatch
 from nmt.config import DataConfig
+from nmt.data import geometry
 from nmt.data.augment import augment_pair
+from nmt.data.collate import PairIds, Seen, collate, positions
 from nmt.data.features import FeatureTable
-from nmt.data.graph import edge_attributes, remembered_edges
+from nmt.data.geometry import Similarity
 from nmt.data.pairs import PairTable, open_pairs
 from nmt.data.store import MIN_KEYPOINTS, ObjectStore, prepare_command
 from nmt.errors import UserError
@@ -28,34 +28,6 @@ _TRAIN, _EVAL = 0, 1
 _MAX_DRAWS = 10_000
 _ENUMERATE_BELOW = 200_000
 """categories with fewer ordered pairs than this are listed whole to choose the evaluation pairs"""
-
-
-@dataclass(frozen=True)
-class PairIds:
-    """Two objects and their common keypoints, each side in its own random order."""
-
-    category: int
-    row0: int
-    row1: int
-    keypoints0: np.ndarray
-    """(N,) int16 ids, source order"""
-    keypoints1: np.ndarray
-    """(N,) int16, the same ids in target order"""
-
-    @property
-    def match_N(self) -> np.ndarray:
-        """(N,) int64: for each source keypoint the position of the same keypoint in the target."""
-        match_N = np.empty(len(self.keypoints0), np.int64)
-        match_N[self.keypoints0.argsort()] = self.keypoints1.argsort()
-        return match_N
-
-    def keep(self, keep_N: np.ndarray) -> PairIds:
-        """Without the source keypoints where `keep_N` is False, on both sides."""
-        if keep_N.all():
-            return self
-        keep1_N = np.empty_like(keep_N)
-        keep1_N[self.match_N] = keep_N
-        return dataclasses.replace(self, keypoints0=self.keypoints0[keep_N], keypoints1=self.keypoints1[keep1_N])
 
 
 def generator(seed: int, purpose: int, *counter: int) -> np.random.Generator:
@@ -206,28 +178,86 @@ class PairStream:
         self.sampler = pair_sampler(store, split)
 
     def batch(self, epoch: int, indices: Sequence[int]) -> PairBatch:
-        """The pairs `indices` of an epoch, padded to the longest of them."""
+        """The pairs `indices` of an epoch, padded to the longest of them or to `data.pad_keypoints`."""
         if self.features is not None:
-            pairs = [self.sampler.draw(generator(self.seed, _TRAIN, epoch, k)) for k in indices]
-            return collate(self.store, pairs, features=self.features)
-        size = self.config.image_size
-        images0, images1 = (np.empty((len(indices), size, size, 3), np.uint8) for _ in range(2))
-        pairs = [self._image_pair(epoch, k, images0[b], images1[b]) for b, k in enumerate(indices)]
-        return collate(self.store, pairs, images=(images0, images1))
+            drawn = [self._feature_pair(epoch, k) for k in indices]
+            images = None
+        else:
+            size = self.config.image_size
+            shape = (len(indices), size, size, 3)
+            images = np.empty(shape, np.uint8), np.empty(shape, np.uint8)
+            drawn = [self._image_pair(epoch, k, images[0][b], images[1][b]) for b, k in enumerate(indices)]
+        pairs, seen = zip(*drawn, strict=True)
+        width = self.config.pad_keypoints
+        return collate(self.store, pairs, features=self.features, images=images, seen=seen, width=width)
 
-    def _image_pair(self, epoch: int, index: int, out0_HW3: np.ndarray, out1_HW3: np.ndarray) -> PairIds:
+    def _feature_pair(self, epoch: int, index: int) -> tuple[PairIds, tuple[Seen | None, Seen | None]]:
+        return self.sampler.draw(generator(self.seed, _TRAIN, epoch, index)), (None, None)
+
+    def _image_pair(
+        self, epoch: int, index: int, out0_HW3: np.ndarray, out1_HW3: np.ndarray
+    ) -> tuple[PairIds, tuple[Seen | None, Seen | None]]:
         rng = generator(self.seed, _TRAIN, epoch, index)
         pair = self.sampler.draw(rng)
+        pair, moves = self._move(rng, pair)
+        image0_HW3, seen0 = self._seen(pair.row0, moves[0])
+        image1_HW3, seen1 = self._seen(pair.row1, moves[1])
+        points0_N2 = self.store.points(pair.row0) if seen0 is None else seen0.points_N2
         augmented = augment_pair(
             rng,
-            self.store.image(pair.row0),
-            self.store.image(pair.row1),
-            self.store.points(pair.row0)[positions(self.store, pair.row0, pair.keypoints0)],
+            image0_HW3,
+            image1_HW3,
+            points0_N2[positions(self.store, pair.row0, pair.keypoints0)],
             other_image=lambda: self.store.image(self.sampler.draw_row(rng)),
             config=self.config,
         )
         out0_HW3[:], out1_HW3[:] = augmented.image0_HW3, augmented.image1_HW3
-        return pair.keep(augmented.keep_N)
+        return pair.keep(augmented.keep_N), (seen0, seen1)
+
+    def _move(
+        self, rng: np.random.Generator, pair: PairIds
+    ) -> tuple[PairIds, tuple[Similarity | None, Similarity | None]]:
+        """How both images are moved, and the keypoints that are left; a move that leaves fewer than two is not made."""
+        if not geometry.is_on(self.config):
+            return pair, (None, None)
+        move0, move1 = (geometry.draw_similarity(rng, self.config) for _ in range(2))
+        mirror = self.store.mirror(pair.category)
+        if mirror is not None and _mirrored(move0) != _mirrored(move1):
+            swapped = swap_names(pair, mirror)
+            if swapped is None:  # the names on the two sides have nothing in common any more
+                return pair, (None, None)
+            pair = swapped
+        pair, move0 = self._keep_inside(pair, pair.row0, pair.keypoints0, move0, np.arange(len(pair.keypoints0)))
+        pair, move1 = self._keep_inside(pair, pair.row1, pair.keypoints1, move1, pair.match_N)
+        return pair, (move0, move1)
+
+    def _keep_inside(
+        self, pair: PairIds, row: int, ids: np.ndarray, move: Similarity | None, match_N: np.ndarray
+    ) -> tuple[PairIds, Similarity | None]:
+        """The pair without the keypoints that one side's move takes out of the image; `match_N` leads to that side."""
+        if move is None:
+            return pair, None
+        moved_N2 = move.points(self.store.points(row)[positions(self.store, row, ids)])
+        keep_N = geometry.inside(moved_N2, self.config.image_size)[match_N]
+        return (pair.keep(keep_N), move) if keep_N.sum() >= MIN_KEYPOINTS else (pair, None)
+
+    def _seen(self, row: int, move: Similarity | None) -> tuple[np.ndarray, Seen | None]:
+        """The image, moved, and where its keypoints are."""
+        image_HW3 = self.store.image(row)
+        return (image_HW3, None) if move is None else (move.image(image_HW3), Seen(move.points(self.store.points(row))))
+
+
+def _mirrored(move: Similarity | None) -> bool:
+    return move is not None and move.mirrored
+
+
+def swap_names(pair: PairIds, mirror: np.ndarray) -> PairIds | None:
+    """The pair when one image is mirrored and its names are swapped: what still matches; None for fewer than two."""
+    both = np.isin(mirror[pair.keypoints0], pair.keypoints0)
+    if both.sum() < MIN_KEYPOINTS:
+        return None
+    keypoints1 = pair.keypoints1[np.isin(mirror[pair.keypoints1], pair.keypoints1)]
+    return dataclasses.replace(pair, keypoints0=pair.keypoints0[both], keypoints1=keypoints1, swap=mirror)
 
 
 def check_inputs(store: ObjectStore, config: DataConfig, features: FeatureTable | None) -> FeatureTable | None:
@@ -237,6 +267,12 @@ def check_inputs(store: ObjectStore, config: DataConfig, features: FeatureTable 
             f"{store.directory}: its images are {store.info.image_size} pixels wide, but data.image_size is "
             f"{config.image_size}; set it to {store.info.image_size}, or make the data set anew with: "
             f"{prepare_command(store.info.name)} --set data.image_size={config.image_size}"
+        )
+    most = max(len(names) for names in store.info.keypoint_names.values())
+    if 0 < config.pad_keypoints <= most:
+        raise UserError(
+            f"{store.directory}: objects have up to {most} keypoints, so data.pad_keypoints must be at least "
+            f"{most + 1} (one is always padding) or 0, but is {config.pad_keypoints}"
         )
     if config.mode == "images":
         return None
@@ -265,90 +301,15 @@ def eval_batches(
     features = check_inputs(store, config, features)
     pairs = eval_pairs(store, config, split=split, seed=seed)[rank::world_size]
     for first in range(0, len(pairs), batch_size):
-        yield plain_batch(store, pairs[first : first + batch_size], features=features)
+        yield plain_batch(store, pairs[first : first + batch_size], features=features, width=config.pad_keypoints)
 
 
-def plain_batch(store: ObjectStore, pairs: Sequence[PairIds], *, features: FeatureTable | None) -> PairBatch:
-    """The given pairs as a batch, not augmented, with images where there are no features."""
+def plain_batch(
+    store: ObjectStore, pairs: Sequence[PairIds], *, features: FeatureTable | None, width: int = 0
+) -> PairBatch:
+    """The given pairs as a batch, not augmented, with images where there are no features; `width` as in `collate`."""
     if features is not None:
-        return collate(store, pairs, features=features)
+        return collate(store, pairs, features=features, width=width)
     images0 = np.stack([store.image(pair.row0) for pair in pairs])
     images1 = np.stack([store.image(pair.row1) for pair in pairs])
-    return collate(store, pairs, images=(images0, images1))
-
-
-def collate(
-    store: ObjectStore,
-    pairs: Sequence[PairIds],
-    *,
-    features: FeatureTable | None = None,
-    images: tuple[np.ndarray, np.ndarray] | None = None,
-) -> PairBatch:
-    """Pairs, with their features or their images (B, H, W, 3), as one padded batch."""
-    num_B = np.array([len(pair.keypoints0) for pair in pairs], np.int64)
-    match_BN = np.full((len(pairs), num_B.max(initial=0)), -1, np.int64)
-    for b, pair in enumerate(pairs):
-        match_BN[b, : num_B[b]] = pair.match_N
-    sides = (
-        [(pair.row0, pair.keypoints0) for pair in pairs],
-        [(pair.row1, pair.keypoints1) for pair in pairs],
-    )
-    source, target = (
-        collate_view(store, side, num_B, features=features, images_BHW3=images[s] if images else None)
-        for s, side in enumerate(sides)
-    )
-    category_B = np.array([pair.category for pair in pairs], np.int64)
-    return PairBatch(source, target, torch.from_numpy(match_BN), torch.from_numpy(category_B))
-
-
-def collate_view(
-    store: ObjectStore,
-    objects: Sequence[tuple[int, np.ndarray]],
-    num_B: np.ndarray,
-    *,
-    features: FeatureTable | None,
-    images_BHW3: np.ndarray | None,
-) -> View:
-    """One side of the pairs: (row, keypoint ids in order) each."""
-    shape = (len(objects), int(num_B.max(initial=0)))
-    points_BN2 = np.zeros((*shape, 2), np.float32)
-    nodes_BNC = np.zeros((*shape, features.channels), np.float16) if features else None
-    global_BG = np.empty((len(objects), features.global_channels), np.float32) if features else None
-    edges = [np.empty((2, 0), np.int64)]
-    for b, (row, ids) in enumerate(objects):
-        order = positions(store, row, ids)
-        points_BN2[b, : len(ids)] = store.points(row)[order]
-        edges.append(graph(store, row, order) + b * shape[1])
-        if features is not None and nodes_BNC is not None and global_BG is not None:
-            nodes_BNC[b, : len(ids)] = features.nodes(row)[order]
-            global_BG[b] = features.global_feature(row)
-    edges_2E = np.concatenate(edges, axis=1)
-    attr_E2 = edge_attributes(points_BN2.reshape(-1, 2), edges_2E, store.info.image_size)
-    return View(
-        torch.from_numpy(points_BN2),
-        torch.from_numpy(num_B),
-        torch.from_numpy(edges_2E),
-        torch.from_numpy(attr_E2),
-        # A permuted view: channels last in memory, which is what convolutions prefer, and no copy.
-        image_B3HW=torch.from_numpy(images_BHW3).permute(0, 3, 1, 2) if images_BHW3 is not None else None,
-        nodes_BNC=torch.from_numpy(nodes_BNC) if nodes_BNC is not None else None,
-        global_BG=torch.from_numpy(global_BG) if global_BG is not None else None,
-    )
-
-
-def positions(store: ObjectStore, row: int, ids: np.ndarray) -> np.ndarray:
-    """Where the keypoints `ids` stand among the object's."""
-    return store.keypoints(row).searchsorted(ids)
-
-
-def graph(store: ObjectStore, row: int, order: np.ndarray) -> np.ndarray:
-    """(2, E) int64: the graph over the object's keypoints at positions `order`, numbered in that order.
-
-    It is triangulated in stored order, so that it does not depend on the shuffling; all keypoints: the stored edges.
-    """
-    by_position = order.argsort()
-    points_N2 = store.points(row)
-    complete = len(order) == len(points_N2)
-    edges_2E = store.edges(row) if complete else remembered_edges(points_N2[order[by_position]].tobytes())
-    numbered_2E: np.ndarray = by_position[edges_2E]
-    return numbered_2E
+    return collate(store, pairs, images=(images0, images1), width=width)

@@ -300,3 +300,24 @@ def test_any_bytes_of_an_annotation_give_a_listing_or_one_line(fuzzed, as_csv, p
     place %= len(text)
     content = text[:place].encode() + inserted + text[place + removed :].encode()
     listing_or_one_line(fuzzed, "points.csv" if as_csv else "points.json", content)
+
+
+def test_mirrored_names_are_read_from_their_own_file(table, tmp_path):
+    (table / "mirror.csv").write_text("category,left,right\nbird,a,b\n")
+    prepare(config(), raw=table, out=tmp_path / "out")
+    store = ObjectStore.open(tmp_path / "out")
+    assert store.info.mirror == {"bird": {"a": "b", "b": "a"}} and store.mirror(0).tolist() == [1, 0, 2]
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("brid,a,b", "no category 'brid'; did you mean 'bird'"),
+        ("bird,a,z", "no keypoint 'z'"),
+        ("bird,a,a", "a of bird is there already"),
+    ],
+)
+def test_a_wrong_mirrored_name_is_one_line(table, line, message):
+    (table / "mirror.csv").write_text(f"category,left,right\n{line}\n")
+    with pytest.raises(UserError, match=f"mirror.csv, line 2: {message}"):
+        read(table)

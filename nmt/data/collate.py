@@ -1,0 +1,171 @@
+"""Pairs as padded batches: their points, graphs, and images or stored features. Letters as in nmt/batch.py."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from nmt.batch import PairBatch, View
+from nmt.data.features import FeatureTable
+from nmt.data.graph import edge_attributes, remembered_edges
+from nmt.data.store import ObjectStore
+
+
+@dataclass(frozen=True)
+class PairIds:
+    """Two objects and their common keypoints, each side in its own random order.
+
+    Ids are indices into the category's keypoint names, as the store has them.
+    """
+
+    category: int
+    row0: int
+    row1: int
+    keypoints0: np.ndarray
+    """(N,) int16 ids, source order"""
+    keypoints1: np.ndarray
+    """(N,) int16, the matching ids in target order: the same ones, unless names are swapped"""
+    swap: np.ndarray | None = None
+    """where one of the two images is mirrored and its names are swapped with it: id -> the id it matches"""
+
+    @property
+    def match_N(self) -> np.ndarray:
+        """(N,) int64: for each source keypoint the position of its match in the target."""
+        wanted_N = self.keypoints0 if self.swap is None else self.swap[self.keypoints0]
+        match_N = np.empty(len(wanted_N), np.int64)
+        match_N[wanted_N.argsort()] = self.keypoints1.argsort()
+        return match_N
+
+    def keep(self, keep_N: np.ndarray) -> PairIds:
+        """Without the source keypoints where `keep_N` is False, on both sides."""
+        if keep_N.all():
+            return self
+        keep1_N = np.empty_like(keep_N)
+        keep1_N[self.match_N] = keep_N
+        return dataclasses.replace(self, keypoints0=self.keypoints0[keep_N], keypoints1=self.keypoints1[keep1_N])
+
+
+@dataclass(frozen=True)
+class Seen:
+    """How an augmented object is seen."""
+
+    points_N2: np.ndarray
+    """float32, where all its keypoints are, in stored order"""
+    view: int = 0
+    """of its stored features"""
+
+
+def collate(
+    store: ObjectStore,
+    pairs: Sequence[PairIds],
+    *,
+    features: FeatureTable | None = None,
+    images: tuple[np.ndarray, np.ndarray] | None = None,
+    seen: Sequence[tuple[Seen | None, Seen | None]] | None = None,
+    width: int = 0,
+) -> PairBatch:
+    """Pairs, with their features or their images (B, H, W, 3), as one padded batch.
+
+    Args:
+        seen: how both sides of each pair are seen; None: as stored.
+        width: keypoints to pad to, more than any pair has, and edges to a number of its own; 0: the longest pair's.
+    """
+    num_B = np.array([len(pair.keypoints0) for pair in pairs], np.int64)
+    match_BN = np.full((len(pairs), width or num_B.max(initial=0)), -1, np.int64)
+    for b, pair in enumerate(pairs):
+        match_BN[b, : num_B[b]] = pair.match_N
+    sides = (
+        [(pair.row0, pair.keypoints0) for pair in pairs],
+        [(pair.row1, pair.keypoints1) for pair in pairs],
+    )
+    source, target = (
+        _view(
+            store,
+            side,
+            num_B,
+            features=features,
+            images_BHW3=images[s] if images else None,
+            seen=[both[s] for both in seen] if seen else [None] * len(pairs),
+            width=width,
+        )
+        for s, side in enumerate(sides)
+    )
+    category_B = np.array([pair.category for pair in pairs], np.int64)
+    return PairBatch(source, target, torch.from_numpy(match_BN), torch.from_numpy(category_B))
+
+
+def _view(
+    store: ObjectStore,
+    objects: Sequence[tuple[int, np.ndarray]],
+    num_B: np.ndarray,
+    *,
+    features: FeatureTable | None,
+    images_BHW3: np.ndarray | None,
+    seen: Sequence[Seen | None],
+    width: int,
+) -> View:
+    """One side of the pairs: (row, keypoint ids in order) each."""
+    shape = (len(objects), width or int(num_B.max(initial=0)))
+    points_BN2 = np.zeros((*shape, 2), np.float32)
+    nodes_BNC = np.zeros((*shape, features.channels), np.float16) if features else None
+    global_BG = np.empty((len(objects), features.global_channels), np.float32) if features else None
+    edges = [np.empty((2, 0), np.int64)]
+    for b, (row, ids) in enumerate(objects):
+        order, how = positions(store, row, ids), seen[b]
+        points_BN2[b, : len(ids)] = (store.points(row) if how is None else how.points_N2)[order]
+        edges.append(graph(store, row, order) + b * shape[1])
+        if features is not None and nodes_BNC is not None and global_BG is not None:
+            view = 0 if how is None else how.view
+            nodes_BNC[b, : len(ids)] = features.nodes(row, view)[order]
+            global_BG[b] = features.global_feature(row, view)
+    edges_2E = np.concatenate(edges, axis=1)
+    if width:
+        edges_2E = pad_edges(edges_2E, shape)
+    attr_E2 = edge_attributes(points_BN2.reshape(-1, 2), edges_2E, store.info.image_size)
+    return View(
+        torch.from_numpy(points_BN2),
+        torch.from_numpy(num_B),
+        torch.from_numpy(edges_2E),
+        torch.from_numpy(attr_E2),
+        # A permuted view: channels last in memory, which is what convolutions prefer, and no copy.
+        image_B3HW=torch.from_numpy(images_BHW3).permute(0, 3, 1, 2) if images_BHW3 is not None else None,
+        nodes_BNC=torch.from_numpy(nodes_BNC) if nodes_BNC is not None else None,
+        global_BG=torch.from_numpy(global_BG) if global_BG is not None else None,
+    )
+
+
+def pad_edges(edges_2E: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
+    """Edges of a batch of (pairs, keypoints) up to a number that depends on `shape` alone, or a multiple of it.
+
+    The added ones lead from the last keypoint, which is padding in every pair, to itself, where no model looks.
+    Triangulations of n points have at most 6 n - 12 edges, both directions counted; only graphs of points on a line,
+    which are complete, may need the multiple.
+    """
+    pairs, num = shape
+    step = pairs * max(6 * num - 12, num * (num - 1) if num < 5 else 0, 2)
+    missing = -edges_2E.shape[1] % step if edges_2E.shape[1] else step
+    padding = np.full((2, missing), pairs * num - 1, edges_2E.dtype)
+    return np.concatenate([edges_2E, padding], axis=1)
+
+
+def positions(store: ObjectStore, row: int, ids: np.ndarray) -> np.ndarray:
+    """Where the keypoints `ids` stand among the object's."""
+    return store.keypoints(row).searchsorted(ids)
+
+
+def graph(store: ObjectStore, row: int, order: np.ndarray) -> np.ndarray:
+    """(2, E) int64: the graph over the object's keypoints at positions `order`, numbered in that order.
+
+    It is triangulated in stored order, so that it does not depend on the shuffling, and where the keypoints are stored,
+    as turning, mirroring and scaling change no triangulation; all keypoints: the stored edges.
+    """
+    by_position = order.argsort()
+    points_N2 = store.points(row)
+    complete = len(order) == len(points_N2)
+    edges_2E = store.edges(row) if complete else remembered_edges(points_N2[order[by_position]].tobytes())
+    numbered_2E: np.ndarray = by_position[edges_2E]
+    return numbered_2E
