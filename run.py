@@ -40,6 +40,7 @@ def build_parser() -> argparse.ArgumentParser:
     job.add_argument("--download", metavar="NAME", help="the raw data set voc, spair or willow, into --raw DIR")
     job.add_argument("--train", metavar="NAME", help="one training: a recipe of search_spaces/, or a config.json")
     job.add_argument("--search", metavar="NAME", help="a search over search_spaces/NAME.toml, or a TOML file")
+    job.add_argument("--inspect", metavar="NAME", help="a page of sample pairs and histograms of a prepared data set")
     job.add_argument("--evaluate", metavar="NAME", help="accuracy of a search's winner, a training, or a best.pt")
     job.add_argument("--report", metavar="NAME", help="the table of a search again")
     job.add_argument("--match", metavar="NAME", help="match two images of your own")
@@ -108,6 +109,16 @@ def check(directory: Path) -> dict[str, Any]:
     verified = check_data(directory, progress=sys.stderr.isatty())
     print(verified)
     return {"data": str(directory), "objects": verified.rows, "counts": verified.info.counts, "files": verified.files}
+
+
+def inspect(args: argparse.Namespace) -> dict[str, Any]:
+    config = recipe(args, args.inspect)
+    from nmt.data.page import write_page
+
+    page = args.results / f"{config.data.name}-inspect.html"
+    write_page(data_directory(args, config), config.data, page, seed=args.seed or 0)
+    print(f"page: {page}")
+    return {"page": str(page)}
 
 
 def prepare_data(args: argparse.Namespace, config: Config, out: Path) -> dict[str, Any]:
@@ -251,6 +262,7 @@ def match(args: argparse.Namespace) -> dict[str, Any]:
 JOBS: dict[str, Callable[[argparse.Namespace], dict[str, Any]]] = {
     "prepare": prepare,
     "download": download,
+    "inspect": inspect,
     "train": train,
     "search": search,
     "evaluate": evaluate,

@@ -224,9 +224,7 @@ def _csv_rows(file: Path, needed: Sequence[str] = CSV_COLUMNS) -> Iterator[tuple
         reader.fieldnames = columns
         missing = [name for name in needed if name not in columns]
         if missing:
-            raise UserError(
-                f"{file}: no column {', '.join(missing)}; the first line names them: {','.join(needed)}"
-            )
+            raise UserError(f"{file}: no column {', '.join(missing)}; the first line names them: {','.join(needed)}")
         for row in reader:
             if any(row[name] is None for name in needed):
                 raise UserError(f"{file}, line {reader.line_num}: fewer columns than the first line names")

@@ -191,6 +191,12 @@ class PairStream:
         width = self.config.pad_keypoints
         return collate(self.store, pairs, features=self.features, images=images, seen=seen, width=width)
 
+    def pair_ids(self, epoch: int, index: int) -> PairIds:
+        """Which objects and keypoints a pair of the stream is made of, in images mode."""
+        size = self.config.image_size
+        out_HW3 = np.empty((size, size, 3), np.uint8)
+        return self._image_pair(epoch, index, out_HW3, out_HW3)[0]
+
     def _feature_pair(self, epoch: int, index: int) -> tuple[PairIds, tuple[Seen | None, Seen | None]]:
         return self.sampler.draw(generator(self.seed, _TRAIN, epoch, index)), (None, None)
 
