@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -242,6 +243,14 @@ for name in ("ray", "optuna", "pydantic"):
 import nmt, nmt.train, nmt.evaluate, nmt.reference, nmt.match, nmt.data.prepare
 """
     subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
+
+
+def test_metrics_that_a_crash_left_behind_the_checkpoint_are_mended(trained, toy_data, tmp_path):
+    shutil.copytree(trained, tmp_path / "run")
+    lines = (trained / "metrics.jsonl").read_text().splitlines(keepends=True)
+    (tmp_path / "run" / "metrics.jsonl").write_text("".join(lines[:-1]))
+    train(small(), data=toy_data, directory=tmp_path / "run", resume=True)
+    assert (tmp_path / "run" / "metrics.jsonl").read_text() == "".join(lines)
 
 
 def test_a_trial_directory_reproduces_itself(trained, toy_data, tmp_path):
