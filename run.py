@@ -7,10 +7,11 @@ Thin: reads the arguments and calls nmt or tune, which are imported inside the j
 from __future__ import annotations
 
 import argparse
+import contextlib
 import dataclasses
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +52,8 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--data", metavar="DIR", type=Path, help="Arrow data set (default data/NAME)")
     parser.add_argument("--results", metavar="DIR", type=Path, default=Path("results"), help="default: results")
     parser.add_argument("--features", metavar="BACKBONE", help="--prepare: also a table of this backbone's features")
+    parser.add_argument("--views", metavar="K", type=int, help="--prepare: features of K augmented views an object")
+    parser.add_argument("--ray", action="store_true", help="--prepare: on all nodes of the Ray cluster")
     parser.add_argument("--coding", choices=("raw", "jpeg"), default="raw", help="--prepare: how images are stored")
     parser.add_argument("--check", action="store_true", help="--prepare: verify every row of what is there")
     parser.add_argument("--skip-bad", action="store_true", help="--prepare: leave unreadable files out and count them")
@@ -126,27 +129,51 @@ def prepare_data(args: argparse.Namespace, config: Config, out: Path) -> dict[st
     from nmt.data.features import add_features
     from nmt.data.prepare import prepare as prepare_objects
     from nmt.data.spair import parse_difficulty
+    from nmt.data.views import ViewOptions
 
-    report = prepare_objects(
-        config,
-        raw=args.raw,
-        out=out,
-        skip_bad=args.skip_bad,
-        seed=args.seed or 0,
-        difficulty=parse_difficulty(args.difficulty),
-        image_coding=args.coding,
-        progress=sys.stderr.isatty(),
-    )
-    print(report)
     models = [config.model] if config.data.mode == "features" else []
     if args.features and args.features != config.model.backbone:
         models.append(dataclasses.replace(config.model, backbone=args.features))
     elif args.features and not models:
         models.append(config.model)
-    tables = [add_features(out, model, progress=sys.stderr.isatty()) for model in models]
+    if args.views:
+        config = with_overrides(config, {"data.views": args.views}, source="--views")
+    shown = {"progress": sys.stderr.isatty()}
+    with makers(args) as (make_shards, make_features):
+        report = prepare_objects(
+            config,
+            raw=args.raw,
+            out=out,
+            skip_bad=args.skip_bad,
+            seed=args.seed or 0,
+            difficulty=parse_difficulty(args.difficulty),
+            image_coding=args.coding,
+            make=make_shards,
+            **shown,
+        )
+        print(report)
+        views = ViewOptions.of(config.data)
+        tables = [add_features(out, model, views=views, make=make_features, **shown) for model in models]
     for table in tables:
         print(f"features: {table}")
     return {"features": [str(table) for table in tables]}
+
+
+@contextlib.contextmanager
+def makers(args: argparse.Namespace) -> Iterator[tuple[Any, Any]]:
+    """What makes objects and features: this machine, or with --ray the nodes of a cluster."""
+    if not args.ray:
+        from nmt.data.features import feature_rows
+        from nmt.data.shards import make_shards
+
+        yield make_shards, feature_rows
+        return
+    from tune.prepare import ray_features, ray_shards
+    from tune.session import ray_session
+
+    args.raw = args.raw and args.raw.resolve()  # other processes work elsewhere
+    with ray_session():
+        yield ray_shards, ray_features
 
 
 def train(args: argparse.Namespace) -> dict[str, Any]:

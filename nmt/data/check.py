@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -160,9 +161,9 @@ def _feature_faults(store: ObjectStore, path: Path) -> Iterator[str]:
     table = FeatureTable(path, remedy="")
     if table.info["data_set"] != store.info.identity:
         return  # of another version: refused where it is opened, made anew by --prepare
-    for row in range(len(store)):
+    for row, view in itertools.product(range(len(store)), range(table.views)):
         try:
-            nodes, feature = table.nodes(row), table.global_feature(row)
+            nodes, feature = table.nodes(row, view), table.global_feature(row, view)
         except (IndexError, ValueError):
             yield f"{path.name}: row {row} is not whole"
             return

@@ -2,15 +2,19 @@
 
 Rows in the order of objects.arrow (nmt/data/store.py); columns `nodes` list<float16> (N * C: both channel-normalised
 maps read at the N keypoints) and `global` list<float32> (G). The metadata, JSON under the key `nmt`, names the
-backbone, its weights and the data set the features were made from.
+backbone, its weights and the data set the features were made from. A table of several views (nmt/data/views.py) has the
+views of an object one after the other, and of each also `points` list<float32> and `visible` list<uint8> of all its
+keypoints and `mirrored` uint8.
 """
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +22,7 @@ import numpy as np
 import pyarrow as pa
 import torch
 
-from nmt.config import ModelConfig
+from nmt.config import Config, ModelConfig
 from nmt.data.manifest import write_manifest
 from nmt.data.store import (
     LOCK_FILE,
@@ -28,6 +32,7 @@ from nmt.data.store import (
     ObjectStore,
     prepare_command,
 )
+from nmt.data.views import ViewMaker, ViewOptions
 from nmt.errors import UserError
 from nmt.files import atomic_output, file_lock, output_folder
 
@@ -37,17 +42,39 @@ _SCHEMA = pa.schema(
         pa.field("global", pa.list_(pa.float32()), nullable=False),
     ]
 )
-_BATCH_IMAGES = 16
+_VIEWS_SCHEMA = pa.schema(
+    [
+        *_SCHEMA,
+        pa.field("points", pa.list_(pa.float32()), nullable=False),
+        pa.field("visible", pa.list_(pa.uint8()), nullable=False),
+        pa.field("mirrored", pa.uint8(), nullable=False),
+    ]
+)
+PLAIN = ViewOptions()
+BATCH_IMAGES = 16
 _BATCH_ROWS = 512
 _MAX_BATCHES_AT_ONCE = 8
 
 
-def features_path(directory: Path, model: ModelConfig, image_size: int) -> Path:
-    """Where the table for this backbone, with these weights, at this size lies."""
+@dataclass(frozen=True)
+class FeatureJob:
+    """A table to be made; travels to other processes."""
+
+    directory: Path
+    model: ModelConfig
+    views: ViewOptions
+
+
+FeatureRows = Callable[[FeatureJob, Sequence[range]], Iterator[pa.RecordBatch]]
+"""makes ranges of a table's rows, and gives them in order"""
+
+
+def features_path(directory: Path, model: ModelConfig, image_size: int, views: ViewOptions = PLAIN) -> Path:
+    """Where the table for this backbone, with these weights and views, at this size lies."""
     from nmt.model.weights import weights_fingerprint
 
     name = model.backbone.replace("/", "_").replace(":", "_")
-    return directory / "features" / f"{name}-{image_size}-{weights_fingerprint(model)}.arrow"
+    return directory / "features" / f"{name}-{image_size}-{weights_fingerprint(model)}{views.suffix}.arrow"
 
 
 class FeatureTable:
@@ -64,17 +91,30 @@ class FeatureTable:
         self.views: int = table.metadata.get("views", 1)
         """of each object, one after the other; the first is the plain one"""
         self._nodes, self._global = table.ragged("nodes"), table.ragged("global")
+        if self.views > 1:
+            self._points, self._visible = table.ragged("points"), table.ragged("visible")
+            self._mirrored = table.fixed("mirrored")
 
     @classmethod
-    def open(cls, directory: Path, model: ModelConfig, image_size: int) -> FeatureTable:
+    def open(
+        cls, directory: Path, model: ModelConfig, image_size: int, views: ViewOptions | None = None
+    ) -> FeatureTable:
         """The table for this backbone.
+
+        Args:
+            views: those it must have; None: any, for who reads the plain ones.
 
         Raises:
             UserError: there is none, or it was made from another state of the data set; with the command that makes it.
         """
         info = ObjectStore.open(directory).info
         remedy = prepare_command(info.name, features=model.backbone)
-        table = cls(features_path(directory, model, image_size), remedy=remedy)
+        path = features_path(directory, model, image_size, views or PLAIN)
+        if views is None and not path.is_file():
+            path = next(iter(sorted(path.parent.glob(f"{path.stem}-*.arrow"))), path)
+        if views is not None and views.num > 1:
+            remedy += f" --set data.views={views.num}, and the same augmentation"
+        table = cls(path, remedy=remedy)
         if table.info["data_set"] != info.identity:
             raise UserError(f"{table.path}: made from another version of {directory}; make it anew with: {remedy}")
         return table
@@ -90,25 +130,53 @@ class FeatureTable:
         """(G,) float32."""
         return self._global[row * self.views + view]
 
+    def points(self, row: int, view: int) -> np.ndarray:
+        """(N, 2) float32: where the keypoints are in a view; of a table with several."""
+        return self._points[row * self.views + view].reshape(-1, 2)
+
+    def visible(self, row: int, view: int) -> np.ndarray:
+        """(N,) bool: the keypoints that can be seen in a view; of a table with several."""
+        return self._visible[row * self.views + view].view(bool)
+
+    def mirrored(self, row: int, view: int) -> bool:
+        """Whether a view is mirrored; of a table with several."""
+        return bool(self._mirrored[row * self.views + view])
+
 
 def _open_table(path: Path, remedy: str) -> FeatureTable:
     return FeatureTable(path, remedy=remedy)
 
 
-def add_features(directory: Path, model: ModelConfig, *, progress: bool = False) -> Path:
+def open_features(directory: Path, config: Config) -> FeatureTable:
+    """The table a training reads."""
+    return FeatureTable.open(directory, config.model, config.data.image_size, ViewOptions.of(config.data))
+
+
+def add_features(
+    directory: Path,
+    model: ModelConfig,
+    *,
+    views: ViewOptions = PLAIN,
+    progress: bool = False,
+    make: FeatureRows | None = None,
+) -> Path:
     """Makes the table of features for a backbone, on the GPU if there is one; nothing to do when it is there.
+
+    Args:
+        make: makes the rows; None: this machine.
 
     Raises:
         UserError: no data set in `directory`, unknown backbone, or weights that cannot be loaded.
     """
     store = ObjectStore.open(directory)
-    path = features_path(directory, model, store.info.image_size)
+    path = features_path(directory, model, store.info.image_size, views)
     if _is_current(path, store):
         return path
     with file_lock(directory / LOCK_FILE), output_folder(path.parent):
         if not _is_current(path, store):
             with atomic_output(path) as partial:
-                _write_features(partial, store, model, progress=progress)
+                job = FeatureJob(directory.absolute(), model, views)
+                _write_features(partial, store, job, progress, make or feature_rows)
             write_manifest(directory)
     return path
 
@@ -120,74 +188,96 @@ def _is_current(path: Path, store: ObjectStore) -> bool:
         return False
 
 
-def _write_features(path: Path, store: ObjectStore, model: ModelConfig, *, progress: bool) -> None:
+def _write_features(path: Path, store: ObjectStore, job: FeatureJob, progress: bool, make: FeatureRows) -> None:
     from tqdm import tqdm
 
-    from nmt.model.backbone import build_backbone
     from nmt.model.weights import weights_fingerprint
 
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    backbone = build_backbone(model, store.info.image_size).to(device)
+    num = len(store) * job.views.num
+    ranges = [range(first, min(first + BATCH_IMAGES, num)) for first in range(0, num, BATCH_IMAGES)]
+    made = make(job, ranges)
+    first = next(made)
+    widths = json.loads(first.schema.metadata[METADATA_KEY])
     info = {
         "version": SCHEMA_VERSION,
-        "backbone": model.backbone,
-        "weights": weights_fingerprint(model),
+        "backbone": job.model.backbone,
+        "weights": weights_fingerprint(job.model),
         "image_size": store.info.image_size,
-        "channels": sum(backbone.channels),
-        "global_channels": backbone.global_channels,
+        **widths,
+        **job.views.to_dict(),
         "data_set": store.info.identity,
     }
-    schema = _SCHEMA.with_metadata({METADATA_KEY: json.dumps(info).encode()})
-    bar = tqdm(total=len(store), desc=f"features {model.backbone}", unit="image", disable=not progress)
+    schema = first.schema.with_metadata({METADATA_KEY: json.dumps(info).encode()})
+    bar = tqdm(total=num, desc=f"features {job.model.backbone}", unit="image", disable=not progress)
+    waiting: list[pa.RecordBatch] = []
     with bar, pa.ipc.new_file(str(path), schema) as file:
-        rows: list[dict[str, np.ndarray]] = []
-        for row_features in _features(store, backbone, device):
-            rows.append(row_features)
-            bar.update()
-            if len(rows) == _BATCH_ROWS:
-                file.write_batch(pa.RecordBatch.from_pylist(rows, schema=schema))
-                rows = []
-        if rows:
-            file.write_batch(pa.RecordBatch.from_pylist(rows, schema=schema))
+        for rows in itertools.chain([first], made):
+            bar.update(rows.num_rows)
+            waiting.append(rows.replace_schema_metadata(schema.metadata))
+            if sum(batch.num_rows for batch in waiting) >= _BATCH_ROWS:
+                file.write_batch(pa.concat_batches(waiting))
+                waiting = []
+        if waiting:
+            file.write_batch(pa.concat_batches(waiting))
 
 
-def _features(store: ObjectStore, backbone: torch.nn.Module, device: torch.device) -> Iterator[dict[str, np.ndarray]]:
-    """Each row's `nodes` and `global`, flat, in order.
+def feature_rows(job: FeatureJob, ranges: Sequence[range]) -> Iterator[pa.RecordBatch]:
+    """The `FeatureRows` of one process.
 
     On the CPU one batch a thread of ours, with few threads of torch's own within it: those wait for each other after
     every operation, and on two busy cores two of them took four times as long as one.
     """
-    cores = torch.get_num_threads()
-    num_batches = min(cores, _MAX_BATCHES_AT_ONCE) if device.type == "cpu" else 1
+    maker, cores = FeatureMaker(job), torch.get_num_threads()
+    num_batches = min(cores, _MAX_BATCHES_AT_ONCE) if maker.device.type == "cpu" else 1
 
-    def batch(first: int) -> list[dict[str, np.ndarray]]:
+    def batch(rows: range) -> pa.RecordBatch:
         torch.set_num_threads(max(1, cores // num_batches))
-        return _batch_features(store, range(first, min(first + _BATCH_IMAGES, len(store))), backbone, device)
+        return maker(rows)
 
-    waiting: deque[Future[list[dict[str, np.ndarray]]]] = deque()
+    waiting: deque[Future[pa.RecordBatch]] = deque()
     try:
         with ThreadPoolExecutor(num_batches) as pool:
-            for first in range(0, len(store), _BATCH_IMAGES):
-                waiting.append(pool.submit(batch, first))
+            for rows in ranges:
+                waiting.append(pool.submit(batch, rows))
                 if len(waiting) > num_batches:
-                    yield from waiting.popleft().result()
+                    yield waiting.popleft().result()
             while waiting:
-                yield from waiting.popleft().result()
+                yield waiting.popleft().result()
     finally:
         torch.set_num_threads(cores)
 
 
-@torch.inference_mode()
-def _batch_features(
-    store: ObjectStore, rows: range, backbone: torch.nn.Module, device: torch.device
-) -> list[dict[str, np.ndarray]]:
-    from nmt.model.sampling import sample_features
+class FeatureMaker:
+    """Makes rows of a table: the data set and the backbone, open in one process, on its GPU if there is one."""
 
-    points = [torch.from_numpy(store.points(row).copy()) for row in rows]
-    points_BN2 = torch.nn.utils.rnn.pad_sequence(points, batch_first=True).to(device)
-    images_BHW3 = torch.from_numpy(np.stack([store.image(row) for row in rows])).to(device)
-    maps = backbone(images_BHW3.permute(0, 3, 1, 2))  # channels last, as convolutions prefer
-    nodes_BNC = sample_features(maps.first_BCHW, maps.second_BCHW, points_BN2, store.info.image_size)
-    nodes = nodes_BNC.half().cpu().numpy()
-    global_BG = maps.global_BG.float().cpu().numpy()
-    return [{"nodes": nodes[b, : len(points[b])].ravel(), "global": global_BG[b]} for b in range(len(rows))]
+    def __init__(self, job: FeatureJob) -> None:
+        from nmt.model.backbone import build_backbone
+
+        self.store = ObjectStore.open(job.directory)
+        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self._backbone = build_backbone(job.model, self.store.info.image_size).to(self.device)
+        self._num_views, self._view = job.views.num, ViewMaker(self.store, job.views)
+
+    @torch.inference_mode()
+    def __call__(self, rows: range) -> pa.RecordBatch:
+        """The rows (object * views + view) of a table; its widths are their metadata."""
+        from nmt.model.sampling import sample_features
+
+        views = [self._view(*divmod(row, self._num_views)) for row in rows]
+        points = [torch.from_numpy(view.points_N2.copy()) for view in views]
+        points_BN2 = torch.nn.utils.rnn.pad_sequence(points, batch_first=True).to(self.device)
+        images_BHW3 = torch.from_numpy(np.stack([view.image_HW3 for view in views])).to(self.device)
+        maps = self._backbone(images_BHW3.permute(0, 3, 1, 2))  # channels last, as convolutions prefer
+        nodes_BNC = sample_features(maps.first_BCHW, maps.second_BCHW, points_BN2, self.store.info.image_size)
+        nodes, global_BG = nodes_BNC.half().cpu().numpy(), maps.global_BG.float().cpu().numpy()
+        content: list[dict[str, Any]] = [
+            {"nodes": nodes[b, : len(points[b])].ravel(), "global": global_BG[b]} for b in range(len(rows))
+        ]
+        if self._num_views > 1:
+            for found, view in zip(content, views, strict=True):
+                found |= {"points": view.points_N2.ravel(), "visible": view.visible_N.view(np.uint8)}
+                found["mirrored"] = int(view.mirrored)
+        widths = {"channels": sum(self._backbone.channels), "global_channels": self._backbone.global_channels}
+        schema = _VIEWS_SCHEMA if self._num_views > 1 else _SCHEMA
+        batch = pa.RecordBatch.from_pylist(content, schema=schema)
+        return batch.replace_schema_metadata({METADATA_KEY: json.dumps(widths)})

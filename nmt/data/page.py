@@ -20,8 +20,9 @@ from PIL import Image
 
 from nmt.batch import PairBatch, View
 from nmt.config import DataConfig
+from nmt.data.seeding import TRAIN, generator
 from nmt.data.store import SPLITS, ObjectStore
-from nmt.data.stream import PairStream, generator, pair_sampler
+from nmt.data.stream import PairStream, pair_sampler
 from nmt.files import atomic_write
 
 NUM_PAIRS, NUM_AUGMENTED = 12, 6
@@ -157,7 +158,7 @@ def _objects_plot(store: ObjectStore) -> str:
 def _keypoints_plot(store: ObjectStore, seed: int) -> str:
     """Histogram of the keypoints of sampled training pairs."""
     sampler = pair_sampler(store, "train")
-    drawn = Counter(len(sampler.draw(generator(seed, 0, 0, k)).keypoints0) for k in range(SAMPLED_PAIRS))
+    drawn = Counter(len(sampler.draw(generator(seed, TRAIN, 0, k)).keypoints0) for k in range(SAMPLED_PAIRS))
     low, high = max(min(drawn) - 2, 0), max(drawn) + 2
     width, height, base = 1040, 220, 190
     step = min((width - 60) / (high - low + 1), 90)

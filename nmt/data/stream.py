@@ -20,21 +20,13 @@ from nmt.data.collate import PairIds, Seen, collate, positions
 from nmt.data.features import FeatureTable
 from nmt.data.geometry import Similarity
 from nmt.data.pairs import PairTable, open_pairs
+from nmt.data.seeding import EVAL, TRAIN, generator
 from nmt.data.store import MIN_KEYPOINTS, ObjectStore, prepare_command
 from nmt.errors import UserError
 
-_TRAIN, _EVAL = 0, 1
-"""keep the draws of training and evaluation apart under one seed"""
 _MAX_DRAWS = 10_000
 _ENUMERATE_BELOW = 200_000
 """categories with fewer ordered pairs than this are listed whole to choose the evaluation pairs"""
-
-
-def generator(seed: int, purpose: int, *counter: int) -> np.random.Generator:
-    """The generator of one draw; `counter` up to two numbers."""
-    return np.random.Generator(
-        np.random.Philox(key=[seed, purpose], counter=[0, 0, *counter, *[0] * (2 - len(counter))])
-    )
 
 
 class PairSampler:
@@ -64,7 +56,7 @@ class PairSampler:
         return [
             pair
             for category in self.categories
-            for pair in self.draw_distinct(generator(seed, _EVAL, category), category, num)
+            for pair in self.draw_distinct(generator(seed, EVAL, category), category, num)
         ]
 
     def draw(self, rng: np.random.Generator) -> PairIds:
@@ -146,7 +138,7 @@ class GivenPairSampler(PairSampler):
         """All given pairs, whatever `num`."""
         chosen = []
         for category in self.categories:
-            rng = generator(seed, _EVAL, category)
+            rng = generator(seed, EVAL, category)
             chosen += [self._pair(rng, category, number) for number in self.pairs[category].tolist()]
         return chosen
 
@@ -198,12 +190,33 @@ class PairStream:
         return self._image_pair(epoch, index, out_HW3, out_HW3)[0]
 
     def _feature_pair(self, epoch: int, index: int) -> tuple[PairIds, tuple[Seen | None, Seen | None]]:
-        return self.sampler.draw(generator(self.seed, _TRAIN, epoch, index)), (None, None)
+        """A pair, and a random view of each object where the table has several."""
+        rng = generator(self.seed, TRAIN, epoch, index)
+        pair = self.sampler.draw(rng)
+        features = self.features
+        if features is None or features.views == 1:
+            return pair, (None, None)
+        views = rng.integers(features.views, size=2).tolist()
+        rows = pair.row0, pair.row1
+        mirrored = [features.mirrored(row, view) for row, view in zip(rows, views, strict=True)]
+        mirror = self.store.mirror(pair.category)
+        if mirror is not None and mirrored[0] != mirrored[1]:
+            swapped = swap_names(pair, mirror)
+            if swapped is None:
+                return pair, (None, None)
+            pair = swapped
+        visible0, visible1 = (features.visible(row, view) for row, view in zip(rows, views, strict=True))
+        keep_N = visible0[positions(self.store, pair.row0, pair.keypoints0)]
+        keep_N &= visible1[positions(self.store, pair.row1, pair.keypoints1)][pair.match_N]
+        if keep_N.sum() < MIN_KEYPOINTS:
+            return self.sampler.draw(generator(self.seed, TRAIN, epoch, index)), (None, None)
+        seen0, seen1 = (Seen(features.points(row, view), view) for row, view in zip(rows, views, strict=True))
+        return pair.keep(keep_N), (seen0, seen1)
 
     def _image_pair(
         self, epoch: int, index: int, out0_HW3: np.ndarray, out1_HW3: np.ndarray
     ) -> tuple[PairIds, tuple[Seen | None, Seen | None]]:
-        rng = generator(self.seed, _TRAIN, epoch, index)
+        rng = generator(self.seed, TRAIN, epoch, index)
         pair = self.sampler.draw(rng)
         pair, moves = self._move(rng, pair)
         image0_HW3, seen0 = self._seen(pair.row0, moves[0])

@@ -1,0 +1,113 @@
+"""Preparing a data set over a Ray cluster with Ray Data: the makers of nmt.data.prepare and nmt.data.features.
+
+The tasks of a shard (read, decode, cut out, resize, graph) go to any node and its rows come back to this process, which
+writes the data set; so do the features, made by an actor a GPU, or by one for every few CPUs where there are none.
+Nodes must see the raw data set, and for features the prepared one, under the same path (NFS). The bytes are those of
+one process without Ray.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import pickle
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import ray
+import ray.data
+
+from nmt.data.features import FeatureJob, FeatureMaker
+from nmt.data.shards import RowMaker, Shards, write_shard
+from nmt.errors import UserError
+
+ACTOR_CPUS = 2
+"""of an actor that makes features without a GPU"""
+
+
+def ray_shards(make_rows: RowMaker, shards: Shards, folder: Path) -> Iterator[int]:
+    """The `ShardMaker` of a Ray cluster."""
+    items = [{"shard": shard, "tasks": pickle.dumps(tasks)} for shard, tasks in shards.items()]
+    if not items:
+        return
+
+    def make(item: dict[str, Any]) -> dict[str, Any]:
+        with _error_in(item):
+            item["rows"] = _to_bytes(make_rows(pickle.loads(item.pop("tasks"))))
+        return item
+
+    with _quietly():
+        for item in ray.data.from_items(items, override_num_blocks=len(items)).map(make).iter_rows():
+            write_shard(folder, item["shard"], _from_bytes(_checked(item)))
+            yield item["shard"]
+
+
+def ray_features(job: FeatureJob, ranges: Sequence[range]) -> Iterator[pa.RecordBatch]:
+    """The `FeatureRows` of a Ray cluster."""
+    resources = ray.cluster_resources()
+    gpus = int(resources.get("GPU", 0))
+    most = gpus or max(1, int(resources.get("CPU", 1)) // ACTOR_CPUS)
+    items = [{"first": rows.start, "end": rows.stop} for rows in ranges]
+    with _quietly():
+        dataset = ray.data.from_items(items, override_num_blocks=len(items)).map(
+            _FeatureActor,  # type: ignore[arg-type]  # a class is what makes it an actor
+            fn_constructor_kwargs={"job": job},
+            concurrency=(1, min(most, len(items))),
+            num_gpus=1 if gpus else None,
+            num_cpus=None if gpus else min(ACTOR_CPUS, int(resources.get("CPU", 1))),
+        )
+        for item in dataset.iter_rows():
+            yield _from_bytes(_checked(item))
+
+
+class _FeatureActor:
+    def __init__(self, job: FeatureJob) -> None:
+        self._job = job
+        self._maker: FeatureMaker | None = None
+
+    def __call__(self, item: dict[str, Any]) -> dict[str, Any]:
+        with _error_in(item):
+            self._maker = self._maker or FeatureMaker(self._job)
+            item["rows"] = _to_bytes(self._maker(range(item["first"], item["end"])))
+        return item
+
+
+@contextlib.contextmanager
+def _quietly() -> Iterator[None]:
+    """Ray Data without its progress bars, its results in the order of what they are made of."""
+    context = ray.data.DataContext.get_current()
+    before = context.enable_progress_bars, context.execution_options.preserve_order
+    context.enable_progress_bars, context.execution_options.preserve_order = False, True
+    try:
+        yield
+    finally:
+        context.enable_progress_bars, context.execution_options.preserve_order = before
+
+
+@contextlib.contextmanager
+def _error_in(item: dict[str, Any]) -> Iterator[None]:
+    """A user's mistake travels as a result: as an exception it would come back wrapped in Ray's own, after retries."""
+    item |= {"rows": b"", "error": ""}
+    try:
+        yield
+    except UserError as error:
+        item["error"] = str(error)
+        item.pop("tasks", None)
+
+
+def _checked(item: Mapping[str, Any]) -> bytes:
+    if item["error"]:
+        raise UserError(item["error"])
+    return bytes(item["rows"])
+
+
+def _to_bytes(rows: pa.RecordBatch) -> bytes:
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, rows.schema) as stream:
+        stream.write_batch(rows)
+    return sink.getvalue().to_pybytes()
+
+
+def _from_bytes(content: bytes) -> pa.RecordBatch:
+    return pa.ipc.open_stream(content).read_next_batch()
