@@ -1,0 +1,54 @@
+"""What a few seeds tell: a mean with its standard error, and a paired difference with its confidence interval."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+CONFIDENCE = 0.95
+
+
+@dataclass(frozen=True, kw_only=True)
+class Mean:
+    """The mean of independent values."""
+
+    mean: float
+    standard_error: float | None
+    """None of one value: it tells nothing about the next"""
+    count: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Difference:
+    """A mean paired difference and its interval by Student's t, two-sided at `CONFIDENCE`."""
+
+    mean: float
+    low: float
+    high: float
+    count: int
+
+    @property
+    def separated(self) -> bool:
+        """Whether the interval leaves out 0."""
+        return self.low > 0 or self.high < 0
+
+
+def mean_of(values: Sequence[float]) -> Mean | None:
+    """The mean of `values`; None of none."""
+    if not values:
+        return None
+    error = statistics.stdev(values) / math.sqrt(len(values)) if len(values) > 1 else None
+    return Mean(mean=statistics.fmean(values), standard_error=error, count=len(values))
+
+
+def paired_difference(values: Sequence[float], reference: Sequence[float]) -> Difference | None:
+    """The mean of values[i] - reference[i]; None of fewer than two pairs, which have no interval."""
+    found = mean_of([value - other for value, other in zip(values, reference, strict=True)])
+    if found is None or found.standard_error is None:
+        return None
+    from scipy.stats import t
+
+    half = float(t.ppf((1 + CONFIDENCE) / 2, found.count - 1)) * found.standard_error
+    return Difference(mean=found.mean, low=found.mean - half, high=found.mean + half, count=found.count)
