@@ -1,0 +1,354 @@
+"""The best configurations of a search again, with seeds it has not seen: is the winner better than the default?
+
+A search shows each configuration once, and its best is also the luckiest. Here the best K and the default configuration
+train N times each, to the full budget, and are compared seed by seed. Only a configuration whose 95 % interval leaves
+out 0 is called a winner, and only then is the test split read: once, for the winner and the default.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from nmt.config import from_dict, to_flat, with_overrides
+from nmt.errors import UserError
+from nmt.files import write_json
+from tune.repeat import (
+    RUNS,
+    Repeated,
+    Repetition,
+    Variant,
+    aligned,
+    in_ray,
+    percent,
+    points,
+    repeated_from_dict,
+)
+from tune.report import METRIC, Summary, TrialRecord, load_summary
+from tune.space import Space, load_space
+from tune.statistics import Difference
+
+FOLDER, RESULT = "confirm", "confirm.json"
+"""within the directory of the search"""
+DEFAULT = "000"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Confirmed:
+    """What a confirmation found: the content of confirm.json."""
+
+    search: str
+    data: str
+    search_seed: int
+    """the seed every trial of the search had trained with"""
+    seeds: tuple[int, ...]
+    epochs: int
+    searched: dict[str, dict[str, Any]]
+    """configuration -> its searched values"""
+    search_accuracy: dict[str, float | None]
+    """configuration -> the best val/accuracy of its trial"""
+    swept: bool
+    """whether every training swept decode settings"""
+    default: Repeated
+    candidates: tuple[Repeated, ...]
+
+    @property
+    def best(self) -> Repeated | None:
+        """The candidate of highest mean that finished every seed."""
+        whole = [c for c in self.candidates if c.accuracy is not None and not c.failures]
+        return max(whole, key=lambda c: c.accuracy.mean if c.accuracy else 0.0, default=None)
+
+    @property
+    def winner(self) -> Repeated | None:
+        """The best of those candidates that the interval separates from the default, and that are above it."""
+        above = [c for c in self.candidates if not c.failures and _is_above(c.above(self.default))]
+        return max(above, key=lambda c: c.accuracy.mean if c.accuracy else 0.0, default=None)
+
+    @property
+    def test_difference(self) -> Difference | None:
+        """On the test split, the winner's to the default; None until it has been read."""
+        return self.winner.above(self.default, of="test_accuracy") if self.winner else None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values."""
+        return {
+            "search": self.search,
+            "data": self.data,
+            "search_seed": self.search_seed,
+            "seeds": list(self.seeds),
+            "epochs": self.epochs,
+            "searched": self.searched,
+            "search_accuracy": self.search_accuracy,
+            "swept": self.swept,
+            "winner": self.winner.name if self.winner else None,
+            "test_difference": _plain(self.test_difference),
+            "default": self.default.to_dict(),
+            "candidates": [c.to_dict() | {"difference": _plain(c.above(self.default))} for c in self.candidates],
+        }
+
+
+def _plain(value: Difference | None) -> dict[str, Any] | None:
+    return asdict(value) | {"separated": value.separated} if value is not None else None
+
+
+def _is_above(difference: Difference | None) -> bool:
+    return difference is not None and difference.low > 0
+
+
+def load_confirmed(path: Path) -> Confirmed:
+    """What is in a confirm.json; UserError if it is something else."""
+    try:
+        content = json.loads(path.read_text())
+        default, candidates = content.pop("default"), content.pop("candidates")
+        del content["winner"], content["test_difference"]
+        content["seeds"] = tuple(content["seeds"])
+        return Confirmed(
+            **content, default=repeated_from_dict(default), candidates=tuple(map(repeated_from_dict, candidates))
+        )
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{path}: not the file of a confirmation ({error})") from error
+
+
+def run_confirm(
+    directory: Path,
+    *,
+    data: Path | None,
+    top: int,
+    seeds: int,
+    first_seed: int | None = None,
+    overrides: Mapping[str, Any] | None = None,
+    say: Callable[[str], None] = print,
+) -> Confirmed:
+    """Train the `top` best trials of the search in `directory`, and its default, with `seeds` seeds; print and return.
+
+    Leaves directory/confirm/: runs/ID-sSEED/, each as a training does, and confirm.json. The same command again goes on
+    where it was interrupted, or adds seeds or configurations to what is there.
+
+    Args:
+        data: the Arrow data set; by default that of the search.
+        first_seed: the seeds count up from here, leaving out the search's own; by default from the one after it.
+        overrides: of every configuration alike.
+
+    Raises:
+        UserError: no search, no complete trial, fewer than two seeds, or what `Repetition` raises.
+        KeyboardInterrupt: Ctrl-C or SIGTERM, to be resumed.
+    """
+    if seeds < 2:
+        raise UserError(f"--seeds must be at least 2, for an interval needs two trainings, but got {seeds}")
+    if top < 1:
+        raise UserError(f"--top must be at least 1, but got {top}")
+    summary = load_summary(directory)
+    chosen = best_trials(summary, directory, top)
+    space = _space(directory)
+    variants = _variants(space, chosen, overrides or {})
+    chosen_seeds = unseen_seeds(space.base.train.seed, seeds, first_seed)
+    repetition = Repetition(
+        directory=directory / FOLDER,
+        data=data or Path(summary.data),
+        decode_grid=space.decode_grid(),
+        resources=space.resources,
+        say=say,
+    )
+    repetition.check(variants, chosen_seeds)
+    say(_plan(summary, chosen, chosen_seeds, top))
+    with in_ray(repetition.directory):
+        default, *candidates = repetition.train(variants, chosen_seeds)
+        confirmed = Confirmed(
+            search=directory.name,
+            data=str(repetition.data),
+            search_seed=space.base.train.seed,
+            seeds=chosen_seeds,
+            epochs=variants[0].config.train.epochs,
+            searched={DEFAULT: _plain_params(space)} | {t.id: t.searched for t in chosen},
+            search_accuracy={t.id: t.accuracy for t in summary.trials if t in chosen or t is summary.default},
+            swept=bool(repetition.decode_grid),
+            default=default,
+            candidates=tuple(candidates),
+        )
+        confirmed = _with_test(confirmed, repetition)
+    write_json(repetition.directory / RESULT, confirmed.to_dict())
+    say("\n" + render(confirmed, repetition.directory))
+    return confirmed
+
+
+def best_trials(summary: Summary, directory: Path, top: int) -> list[TrialRecord]:
+    """The `top` trials of highest val/accuracy that differ from the default configuration and from each other.
+
+    Stopped ones count with their best epoch. Raises UserError where no trial is complete, or none is left.
+    """
+    if summary.best is None:
+        raise UserError(
+            f"{directory}: no trial has completed its epochs, so there is nothing to confirm; go on with: "
+            f"python run.py --search {directory.name} --resume"
+        )
+    ended = [t for t in summary.trials if t.state in ("COMPLETE", "PRUNED") and t.accuracy is not None]
+    order = sorted(ended, key=lambda t: (-(t.accuracy or 0.0), t.id))
+    seen = [summary.default.searched] if summary.default else []
+    chosen: list[TrialRecord] = []
+    for trial in order:
+        if int(trial.id) and trial.searched not in seen:
+            seen.append(trial.searched)
+            chosen.append(trial)
+    if not chosen:
+        raise UserError(
+            f"{directory}: only the default configuration has a result, so there is nothing to compare with it; go on "
+            f"with: python run.py --search {directory.name} --resume --trials {max(16, 2 * len(summary.trials))}"
+        )
+    return chosen[:top]
+
+
+def unseen_seeds(search_seed: int, count: int, first: int | None) -> tuple[int, ...]:
+    """`count` seeds from `first` up, without the one that chose the candidates: there they were lucky."""
+    start = search_seed + 1 if first is None else first
+    return tuple(itertools.islice((s for s in itertools.count(start) if s != search_seed), count))
+
+
+def _space(directory: Path) -> Space:
+    """The search's space with the base it ran with, --set included."""
+    path = directory / "search.json"
+    try:
+        base = from_dict(json.loads(path.read_text())["base"], source=str(path))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UserError(f"{path}: not the definition of a search ({error})") from error
+    return load_space(directory / "search.toml", to_flat(base))
+
+
+def _plain_params(space: Space) -> dict[str, Any]:
+    return {key: list(value) if isinstance(value, tuple) else value for key, value in space.default_params.items()}
+
+
+def _variants(space: Space, chosen: Sequence[TrialRecord], overrides: Mapping[str, Any]) -> list[Variant]:
+    """The default configuration first, then the chosen ones."""
+    refused = {"train.seed": "the seeds are --seed and --seeds"}
+    refused |= {p.key: "it was searched" for p in (*space.parameters, *space.sweep)}
+    for key in overrides:
+        if key in refused:
+            raise UserError(f"--set: {key} cannot be set in a confirmation: {refused[key]}")
+    configs = {DEFAULT: space.base} | {t.id: from_dict(t.configuration, source=f"trial {t.id}") for t in chosen}
+    return [
+        Variant(name=name, slug=name, config=with_overrides(config, overrides, source="--set"))
+        for name, config in configs.items()
+    ]
+
+
+def _with_test(confirmed: Confirmed, repetition: Repetition) -> Confirmed:
+    """With the test split read for the winner and the default; unread where nobody won."""
+    winner = confirmed.winner
+    if winner is None:
+        return confirmed
+    repetition.say(f"reading the test split, for {winner.name} and the default: report these numbers, choose no more")
+    read = repetition.read_test(winner)
+    candidates = tuple(read if c is winner else c for c in confirmed.candidates)
+    return replace(confirmed, default=repetition.read_test(confirmed.default), candidates=candidates)
+
+
+def _plan(summary: Summary, chosen: Sequence[TrialRecord], seeds: Sequence[int], top: int) -> str:
+    fewer = f" (--top {top}: there are no more)" if len(chosen) < top else ""
+    return (
+        f"the best {len(chosen)}{fewer} of {len(summary.trials)} trials and the default configuration, "
+        f"seeds {', '.join(map(str, seeds))}"
+    )
+
+
+def render(confirmed: Confirmed, directory: Path) -> str:
+    """The table, what it proves and what not, and what to type next."""
+    parts = [_head(confirmed), _table(confirmed), _verdict(confirmed), _test(confirmed), _next(confirmed, directory)]
+    return "\n\n".join(part for part in parts if part)
+
+
+def _head(confirmed: Confirmed) -> str:
+    sweep = "; each training at its best decode setting on validation" if confirmed.swept else ""
+    return (
+        f"Confirmation of {confirmed.search}: {len(confirmed.candidates)} configurations and the default, "
+        f"{len(confirmed.seeds)} seeds each, {confirmed.epochs} epochs\n"
+        f"mean ± standard error over seeds {', '.join(map(str, confirmed.seeds))} (the search used "
+        f"{confirmed.search_seed}); differences paired by seed, with 95 % intervals, in points{sweep}"
+    )
+
+
+def _table(confirmed: Confirmed) -> str:
+    keys = list(confirmed.searched[DEFAULT])
+    fixed = ["at default decode"] if confirmed.swept else []
+    rows = [["", "trial", "in the search", METRIC, "to the default", *fixed, "seconds", *keys]]
+    for configuration in (*confirmed.candidates, confirmed.default):
+        name, own = configuration.name, configuration is confirmed.default
+        mark = "default" if own else "winner" if configuration is confirmed.winner else ""
+        searched = confirmed.search_accuracy.get(name)
+        seconds = sum(r.seconds for r in configuration.runs) / len(configuration.runs)
+        rows.append(
+            [
+                mark,
+                name,
+                f"{100 * searched:.1f} %" if searched is not None else "-",
+                percent(configuration.accuracy),
+                "" if own else points(configuration.above(confirmed.default)),
+                *([percent(configuration.accuracy_fixed_decode)] if fixed else []),
+                f"{seconds:.1f}",
+                *(_shown(confirmed.searched[name][key]) for key in keys),
+            ]
+        )
+    failures = [line for c in (*confirmed.candidates, confirmed.default) for line in c.failures]
+    return "\n".join([aligned(rows, left=2), *failures])
+
+
+def _shown(value: Any) -> str:
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
+
+
+def _verdict(confirmed: Confirmed) -> str:
+    """What validation proves."""
+    winner, best = confirmed.winner, confirmed.best
+    if best is None:
+        return "No winner: no configuration finished all its trainings."
+    if winner is None:
+        difference = best.above(confirmed.default)
+        where = "below it" if difference and difference.high < 0 else "an interval that includes 0"
+        return (
+            f"No winner: the best on average, {best.name}, is {points(difference)} points from the default, {where}. "
+            "The test split was not read."
+        )
+    rivals = [
+        c.name
+        for c in confirmed.candidates
+        if c is not winner and (d := winner.above(c)) is not None and not d.separated
+    ]
+    close = f" It cannot be told apart from {', '.join(rivals)}." if rivals else ""
+    return f"Winner: {winner.name}, {points(winner.above(confirmed.default))} points to the default.{close}"
+
+
+def _test(confirmed: Confirmed) -> str:
+    """What the test split says."""
+    winner, difference = confirmed.winner, confirmed.test_difference
+    if winner is None or difference is None:
+        return ""
+    says = (
+        "the gain holds on unseen data"
+        if difference.low > 0
+        else "the interval includes 0: on unseen data the gain is not proven"
+        if difference.high >= 0
+        else "on unseen data it is worse"
+    )
+    return (
+        f"Test split (read for these two alone): {winner.name} {percent(winner.test_accuracy)}, default "
+        f"{percent(confirmed.default.test_accuracy)}, difference {points(difference)} points: {says}."
+    )
+
+
+def _next(confirmed: Confirmed, directory: Path) -> str:
+    search, results = directory.parent, directory.parent.parent
+    place = "" if results == Path("results") else f" --results {results}"
+    place += "" if Path(confirmed.data).parent == Path("data") else f" --data {confirmed.data}"
+    more = f"python run.py --confirm {search.name} --top {len(confirmed.candidates)} --seeds"
+    commands = [(f"tensorboard --logdir {directory / RUNS}", "the curves of all trainings")]
+    if confirmed.winner is not None:
+        run = max(confirmed.winner.runs, key=lambda r: r.accuracy or 0.0)
+        match = f"python run.py --match {directory / run.directory / 'best.pt'} --images A.jpg B.jpg"
+        commands.insert(0, (f"{match} --keypoints A.csv B.csv", "use the winner"))
+    else:
+        commands.insert(0, (f"{more} {2 * len(confirmed.seeds)}{place}", "more seeds; these are kept"))
+    width = max(len(command) for command, _ in commands)
+    return "\n".join(["Next:"] + [f"  {command:<{width}}  # {why}" for command, why in commands])

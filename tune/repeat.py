@@ -1,0 +1,390 @@
+"""Named configurations x training seeds: each a full training in a directory of its own, several at once.
+
+What --confirm and the ablations share. The truth is the directories: a finished training is kept and an interrupted
+one goes on from its checkpoint whenever the same is asked again. Unlike trials, these are never stopped early, so
+plain Ray tasks do. All configurations train with the same seeds, so that differences are paired: trainings of one seed
+share their pairs, and most of their luck.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from nmt.config import Config, DecodeConfig, from_dict, to_flat, with_overrides
+from nmt.errors import UserError
+from nmt.files import write_json
+from tune.report import FIXED_METRIC, METRIC, best_epoch, decode_setting, read_metrics
+from tune.space import Resources
+from tune.statistics import Difference, Mean, mean_of, paired_difference
+
+LINE_SECONDS = 30.0
+"""A line about how far the trainings are, when none has ended for so long."""
+CHECKPOINT_SECONDS = 60.0
+"""how long interrupted trainings may take to write their checkpoints"""
+RUNS = "runs"
+TEST_FILE = "test.json"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Variant:
+    """A configuration to train with several seeds."""
+
+    name: str
+    """as the table shows it"""
+    slug: str
+    """as its directories are called"""
+    config: Config
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """One training of a variant."""
+
+    seed: int
+    directory: str
+    """relative to that of the whole"""
+    accuracy: float | None
+    """validation accuracy of the best epoch; None if it failed"""
+    accuracy_fixed_decode: float | None
+    """of that epoch, at the configuration's own decode setting"""
+    epoch: int | None
+    """the best one"""
+    epochs: int
+    seconds: float
+    decode: dict[str, Any]
+    """the setting of `accuracy`"""
+    reason: str | None
+    """why it failed"""
+    test_accuracy: float | None
+    """of the best epoch's weights at `decode`; None until the test split has been read"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Repeated:
+    """The trainings of one variant, by seed, all of them ended."""
+
+    name: str
+    runs: tuple[Run, ...]
+
+    @property
+    def accuracy(self) -> Mean | None:
+        return mean_of([r.accuracy for r in self.runs if r.accuracy is not None])
+
+    @property
+    def accuracy_fixed_decode(self) -> Mean | None:
+        return mean_of([r.accuracy_fixed_decode for r in self.runs if r.accuracy_fixed_decode is not None])
+
+    @property
+    def test_accuracy(self) -> Mean | None:
+        return mean_of([r.test_accuracy for r in self.runs if r.test_accuracy is not None])
+
+    @property
+    def failures(self) -> list[str]:
+        """One line for each training that failed."""
+        return [f"{self.name}, seed {r.seed} failed: {r.reason}" for r in self.runs if r.reason]
+
+    def above(self, reference: Repeated, *, of: str = "accuracy") -> Difference | None:
+        """The paired difference to `reference` over the seeds that both finished; None of fewer than two."""
+        mine = {r.seed: getattr(r, of) for r in self.runs if getattr(r, of) is not None}
+        its = {r.seed: getattr(r, of) for r in reference.runs if getattr(r, of) is not None}
+        seeds = sorted(mine.keys() & its.keys())
+        return paired_difference([mine[s] for s in seeds], [its[s] for s in seeds])
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, the statistics included."""
+        statistics = {name: _plain(getattr(self, name)) for name in STATISTICS}
+        return {"name": self.name, **statistics, "runs": [dataclasses.asdict(r) for r in self.runs]}
+
+
+STATISTICS = ("accuracy", "accuracy_fixed_decode", "test_accuracy")
+
+
+def _plain(value: Mean | None) -> dict[str, Any] | None:
+    return dataclasses.asdict(value) if value is not None else None
+
+
+def repeated_from_dict(content: Mapping[str, Any]) -> Repeated:
+    """What `to_dict` made; raises KeyError or TypeError where it is something else."""
+    return Repeated(name=content["name"], runs=tuple(Run(**r) for r in content["runs"]))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Repetition:
+    """Where and how the trainings run.
+
+    Args:
+        directory: theirs are directory/runs/SLUG-sSEED.
+        data: the Arrow data set.
+        decode_grid: swept by every training on its validation similarities, as in a trial.
+        resources: of one training; one worker.
+        say: takes each line for the user.
+    """
+
+    directory: Path
+    data: Path
+    decode_grid: tuple[DecodeConfig, ...]
+    resources: Resources
+    say: Callable[[str], None]
+
+    def run_directory(self, variant: Variant, seed: int) -> Path:
+        return self.directory / RUNS / f"{variant.slug}-s{seed}"
+
+    def check(self, variants: Sequence[Variant], seeds: Sequence[int]) -> None:
+        """That the trainings can run, before anything starts. Raises UserError."""
+        if self.resources.workers > 1:
+            raise UserError(
+                f"[resources] workers = {self.resources.workers}: repeated trainings run with one worker each; "
+                f"give workers = 1 (the same result, for data.pairs_per_step counts all workers)"
+            )
+        check_data([v.config for v in variants], self.data)
+        for variant in variants:
+            for seed in seeds:
+                _check_earlier(self.run_directory(variant, seed), with_seed(variant.config, seed))
+
+    def train(self, variants: Sequence[Variant], seeds: Sequence[int]) -> list[Repeated]:
+        """Every variant with every seed, within `in_ray`; finished trainings are not run again.
+
+        Raises:
+            UserError: a full disk, or what else every training would meet.
+            KeyboardInterrupt: Ctrl-C or SIGTERM; every training has its checkpoint.
+        """
+        # By seed, not by variant: what is there after an interruption can be compared already.
+        pairs = [(variant, seed) for seed in seeds for variant in variants]
+        jobs = {}
+        for variant, seed in pairs:
+            directory = self.run_directory(variant, seed)
+            if len(read_metrics(directory)) < variant.config.train.epochs:
+                config = with_seed(variant.config, seed)
+                jobs[directory] = (config, self.data.resolve(), directory.resolve(), self.decode_grid)
+        labels = {self.run_directory(v, s): f"{v.name}  seed {s}" for v, s in pairs}
+        reasons = self._train(jobs, labels) if jobs else {}
+        return [
+            Repeated(name=v.name, runs=tuple(self._run(self.run_directory(v, s), s, reasons) for s in seeds))
+            for v in variants
+        ]
+
+    def _train(self, jobs: Mapping[Path, tuple[Any, ...]], labels: Mapping[Path, str]) -> dict[Path, str]:
+        """Run the jobs; returns why those failed that did."""
+        from tune.session import concurrency, node_resources
+
+        at_once = min(len(jobs), concurrency(self.resources, node_resources()))
+        total = sum(config.train.epochs for config, *_ in jobs.values())
+        kept = f"; {len(labels) - len(jobs)} more are there already" if len(jobs) < len(labels) else ""
+        self.say(f"{len(jobs)} trainings, {total} epochs, {at_once} at once, in {self.directory / RUNS}{kept}")
+        started, reasons = time.monotonic(), {}
+
+        def line(text: str) -> None:
+            self.say(f"{time.monotonic() - started:7.1f} s  {text}")
+
+        def waiting() -> None:
+            line(f"{sum(len(read_metrics(directory)) for directory in jobs)} of {total} epochs")
+
+        for directory, outcome in outcomes(_train_one, jobs, self.resources, waiting):
+            if isinstance(outcome, UserError):
+                raise outcome
+            if outcome is not None:
+                reasons[directory] = str(outcome)
+                line(f"{labels[directory]}  failed: {outcome}")
+            else:
+                best = best_epoch(read_metrics(directory))
+                line(f"{labels[directory]}  {100 * best[METRIC]:.1f} % at epoch {best['epoch']}")
+        return reasons
+
+    def _run(self, directory: Path, seed: int, reasons: Mapping[Path, str]) -> Run:
+        history, reason = read_metrics(directory), reasons.get(directory)
+        best = best_epoch(history) if reason is None else {}
+        return Run(
+            seed=seed,
+            directory=str(directory.relative_to(self.directory)),
+            accuracy=best.get(METRIC),
+            accuracy_fixed_decode=best.get(FIXED_METRIC),
+            epoch=best.get("epoch"),
+            epochs=len(history),
+            seconds=round(history[-1]["seconds"], 2) if history else 0.0,
+            decode=decode_setting(best),
+            reason=reason,
+            test_accuracy=None,
+        )
+
+    def _with_test(self, run: Run) -> Run:
+        """With the test accuracy, where it has been read."""
+        path = self.directory / run.directory / TEST_FILE
+        if run.reason is not None or not path.is_file():
+            return run
+        return dataclasses.replace(run, test_accuracy=json.loads(path.read_text())["accuracy"])
+
+    def read_test(self, repeated: Repeated) -> Repeated:
+        """With the test accuracy of every training, within `in_ray`; each is read once and kept."""
+        folders = [self.directory / r.directory for r in repeated.runs if r.reason is None]
+        missing = [folder for folder in folders if not (folder / TEST_FILE).is_file()]
+        jobs = {directory: (directory.resolve() / "best.pt", self.data.resolve()) for directory in missing}
+        for directory, outcome in outcomes(_test_one, jobs, self.resources, lambda: None):
+            if isinstance(outcome, Exception):
+                raise UserError(f"{directory}: the test split could not be read ({outcome})")
+            write_json(directory / TEST_FILE, outcome)
+        return dataclasses.replace(repeated, runs=tuple(self._with_test(run) for run in repeated.runs))
+
+
+def with_seed(config: Config, seed: int) -> Config:
+    return with_overrides(config, {"train.seed": seed}, source="seed")
+
+
+def check_data(configs: Sequence[Config], data: Path) -> None:
+    """That the data set, and the features of every backbone, are there. Raises UserError."""
+    from nmt.data.features import FeatureTable
+    from nmt.data.store import ObjectStore
+
+    store = ObjectStore.open(data)
+    for config in {(c.data.mode, c.data.image_size, c.model.backbone, c.model.weights): c for c in configs}.values():
+        size = config.data.image_size
+        if store.info.image_size != size:
+            raise UserError(
+                f"{data}: made at {store.info.image_size} pixels, but data.image_size is {size}; "
+                f"prepare it again or set data.image_size={store.info.image_size}"
+            )
+        if config.data.mode == "features":
+            FeatureTable.open(data, config.model, size)
+
+
+def _check_earlier(directory: Path, config: Config) -> None:
+    """That what is in `directory` is a training of `config`. Raises UserError."""
+    path = directory / "config.json"
+    if not path.is_file():
+        return
+    there, here = to_flat(from_dict(json.loads(path.read_text()), source=str(path))), to_flat(config)
+    different = [key for key in here if there[key] != here[key]]
+    if different:
+        key = different[0]
+        more = f" and {len(different) - 1} more keys" if len(different) > 1 else ""
+        raise UserError(
+            f"{directory} holds another training ({key} is {there[key]!r} in it and {here[key]!r} now{more}); "
+            f"choose another --results, or remove it"
+        )
+
+
+def _train_one(
+    config: Config, data: Path, directory: Path, decode_grid: tuple[DecodeConfig, ...], cpus: int
+) -> Exception | None:
+    """One training to its end, in a process of Ray's; returns the error that would only repeat."""
+    import torch
+
+    import nmt.train
+
+    torch.set_num_threads(cpus)
+    try:
+        nmt.train.train(config, data=data, directory=directory, resume=True, decode_grid=decode_grid)
+    except (nmt.train.DivergedError, UserError) as error:
+        return error
+    return None
+
+
+def _test_one(checkpoint: Path, data: Path, cpus: int) -> dict[str, Any] | UserError:
+    """Accuracy of the checkpoint on the test split, in a process of Ray's."""
+    import torch
+
+    from nmt.evaluate import MODEL, evaluate_checkpoint
+
+    torch.set_num_threads(cpus)
+    try:
+        found = evaluate_checkpoint(checkpoint, data=data, split="test")
+    except UserError as error:
+        return error
+    return {
+        "accuracy": found.mean[MODEL],
+        "per_category": found.per_category[MODEL],
+        "pairs": found.pairs,
+        "decode": dataclasses.asdict(found.decode),
+    }
+
+
+class ProcessDiedError(Exception):
+    """A training's process died, twice."""
+
+
+def outcomes(
+    work: Callable[..., Any],
+    jobs: Mapping[Path, tuple[Any, ...]],
+    resources: Resources,
+    waiting: Callable[[], None],
+) -> Iterator[tuple[Path, Any]]:
+    """`work(*job, cpus)` of every job in Ray's processes: (key, result) as they end; `waiting` is called in between.
+
+    A process that dies is started again, once; the result of a job whose process died twice is a ProcessDiedError.
+    """
+    import ray
+    import ray.exceptions
+
+    task = ray.remote(num_cpus=resources.cpus, num_gpus=resources.gpus, max_retries=1)(work)
+    keys = {task.remote(*job, resources.cpus): key for key, job in jobs.items()}
+    try:
+        while keys:
+            ended, _ = ray.wait(list(keys), timeout=LINE_SECONDS)
+            if not ended:
+                waiting()
+            for reference in ended:
+                key = keys.pop(reference)
+                try:
+                    yield key, ray.get(reference)
+                except (ray.exceptions.WorkerCrashedError, ray.exceptions.OutOfMemoryError):
+                    yield key, ProcessDiedError("its process died twice (killed, out of memory, or crashed)")
+    finally:
+        for reference in keys:
+            # In the process a KeyboardInterrupt, at which a training writes its checkpoint.
+            ray.cancel(reference)
+        if keys:
+            ray.wait(list(keys), num_returns=len(keys), timeout=CHECKPOINT_SECONDS)
+
+
+@contextlib.contextmanager
+def in_ray(directory: Path) -> Iterator[None]:
+    """Ray, and `directory` for this process alone; SIGTERM ends what runs within as Ctrl-C does."""
+    from tune.session import only_one, ray_session
+
+    with only_one(directory), ray_session(), _terminable():
+        yield
+
+
+@contextlib.contextmanager
+def _terminable() -> Iterator[None]:
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def percent(value: Mean | None) -> str:
+    """61.2 ± 0.4 %, for a table."""
+    if value is None:
+        return "-"
+    error = f" ± {100 * value.standard_error:.1f}" if value.standard_error is not None else ""
+    return f"{100 * value.mean:.1f}{error} %"
+
+
+def points(value: Difference | None) -> str:
+    """+2.8 [+1.9, +3.7]: percentage points and their interval."""
+    if value is None:
+        return "-"
+    return f"{100 * value.mean:+.1f} [{100 * value.low:+.1f}, {100 * value.high:+.1f}]"
+
+
+def aligned(rows: Sequence[Sequence[str]], *, left: int) -> str:
+    """The rows as a table, the first `left` columns to the left and the rest to the right."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = [
+        [c.ljust(w) if i < left else c.rjust(w) for i, (c, w) in enumerate(zip(row, widths, strict=True))]
+        for row in rows
+    ]
+    return "\n".join("  ".join(line).rstrip() for line in lines)
