@@ -24,6 +24,7 @@ your data set, once:        run.py --prepare willow --raw DIR
 one training:               run.py --train willow [--set optim.lr=1e-3]
 a search:                   run.py --search willow --trials 32
 its table again:            run.py --report willow
+is its winner really one:   run.py --confirm willow --top 3 --seeds 5
 the winner on unseen data:  run.py --evaluate willow --split test
 two images of your own:     run.py --match willow --images A.jpg B.jpg --keypoints A.csv B.csv
 """
@@ -40,7 +41,10 @@ def build_parser() -> argparse.ArgumentParser:
     job.add_argument("--prepare", metavar="NAME", help="raw data set, or images of your own -> Arrow data set")
     job.add_argument("--download", metavar="NAME", help="the raw data set voc, spair or willow, into --raw DIR")
     job.add_argument("--train", metavar="NAME", help="one training: a recipe of search_spaces/, or a config.json")
-    job.add_argument("--search", metavar="NAME", help="a search over search_spaces/NAME.toml, or a TOML file")
+    job.add_argument("--search", metavar="NAME", help="the search or ablation search_spaces/NAME.toml, or a TOML file")
+    job.add_argument(
+        "--confirm", metavar="NAME", help="the best of a search and its default again, over seeds; then test"
+    )
     job.add_argument("--inspect", metavar="NAME", help="a page of sample pairs and histograms of a prepared data set")
     job.add_argument("--evaluate", metavar="NAME", help="accuracy of a search's winner, a training, or a best.pt")
     job.add_argument("--report", metavar="NAME", help="the table of a search again")
@@ -63,6 +67,10 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--resume", action="store_true", help="--train, --search: go on where it was interrupted")
     parser.add_argument("--trials", metavar="N", type=int, help="--search: configurations to try")
     parser.add_argument("--seed", metavar="N", type=int, help="of the data, the training, or the search's sampler")
+    parser.add_argument(
+        "--top", metavar="K", type=int, default=3, help="--confirm: configurations beside the default (3)"
+    )
+    parser.add_argument("--seeds", metavar="N", type=int, help="--confirm, an ablation: trainings of each (3)")
     parser.add_argument("--split", choices=("val", "test"), default="val", help="--evaluate: default val")
     parser.add_argument("--images", metavar="FILE", nargs=2, type=Path, help="--match: two images")
     parser.add_argument("--keypoints", metavar="CSV", nargs=2, type=Path, help="--match: name,x,y lines of each image")
@@ -201,8 +209,11 @@ def training_name(name: str) -> str:
 
 
 def search(args: argparse.Namespace) -> dict[str, Any]:
+    from tune.ablation import is_ablation
     from tune.space import load_space
 
+    if is_ablation(args.search):
+        return ablate(args)
     space = load_space(args.search, overrides(args))
     data = data_directory(args, space.base)
     if space.base.data.name == "demo":
@@ -213,13 +224,42 @@ def search(args: argparse.Namespace) -> dict[str, Any]:
     return summary.to_dict()
 
 
+def ablate(args: argparse.Namespace) -> dict[str, Any]:
+    from tune.ablation import load_ablation, run_ablation
+
+    if args.trials is not None:
+        raise UserError(f"--trials: {args.search} is an ablation, which has variants and --seeds")
+    ablation = load_ablation(args.search, overrides(args), seeds=args.seeds, first_seed=args.seed)
+    data = data_directory(args, ablation.base)
+    return run_ablation(ablation, results=args.results, data=data, resume=args.resume).to_dict()
+
+
 def report(args: argparse.Namespace) -> dict[str, Any]:
+    from tune import ablation, confirm
     from tune.report import load_summary, render
 
     directory = find_run(args, args.report)
+    if (directory / ablation.RESULT).is_file():
+        ablated = ablation.load_ablated(directory / ablation.RESULT)
+        print(ablation.render(ablated, directory))
+        return ablated.to_dict()
     summary = load_summary(directory)
     print(render(summary, directory))
+    again = directory / confirm.FOLDER / confirm.RESULT
+    if again.is_file():
+        print("\n" + confirm.render(confirm.load_confirmed(again), again.parent))
     return summary.to_dict()
+
+
+def confirm(args: argparse.Namespace) -> dict[str, Any]:
+    directory = find_run(args, args.confirm)
+    from tune.confirm import run_confirm
+
+    seeds = 3 if args.seeds is None else args.seeds
+    confirmed = run_confirm(
+        directory, data=args.data, top=args.top, seeds=seeds, first_seed=args.seed, overrides=overrides(args)
+    )
+    return confirmed.to_dict()
 
 
 def find_run(args: argparse.Namespace, name: str) -> Path:
@@ -292,6 +332,7 @@ JOBS: dict[str, Callable[[argparse.Namespace], dict[str, Any]]] = {
     "inspect": inspect,
     "train": train,
     "search": search,
+    "confirm": confirm,
     "evaluate": evaluate,
     "report": report,
     "match": match,

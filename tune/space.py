@@ -1,8 +1,9 @@
 """Search spaces: one TOML file a search, read and checked against the configuration before anything starts.
 
 A file holds `[base]` (the default configuration, trial 0), `[space]` (what is searched: values or a range a key),
-`[search]` (sampler, early stopping, budget) and `[resources]` (of one worker of one trial). Imports neither Ray nor
-torch, so that a mistake in a file is answered at once.
+`[search]` (sampler, early stopping, budget) and `[resources]` (of one worker of one trial). Files with `[variants]`
+instead of `[space]` are ablations, see tune.ablation. Imports neither Ray nor torch, so that a mistake in a file is
+answered at once.
 """
 
 from __future__ import annotations
@@ -30,6 +31,9 @@ from nmt.config import (
     with_overrides,
 )
 from nmt.errors import UserError, nearest
+
+if typing.TYPE_CHECKING:
+    from _typeshed import DataclassInstance
 
 SPACES = Path(__file__).resolve().parent.parent / "search_spaces"
 """the search spaces of the project"""
@@ -148,7 +152,7 @@ class Space:
         """With another number of trials or sampler seed (--trials, --seed) where given."""
         given = {"trials": trials, "seed": seed}
         values = dataclasses.asdict(self.search) | {k: v for k, v in given.items() if v is not None}
-        search = _table(SearchSettings, values, "--trials, --seed")
+        search = check_table(SearchSettings, values, "--trials, --seed")
         if search.sampler == "grid":
             search = _grid_search(search, self.parameters, True, self.name)
         return dataclasses.replace(self, search=search)
@@ -194,17 +198,19 @@ def load_space(path_or_name: str | Path, overrides: Mapping[str, Any] | None = N
     Raises UserError for anything wrong in the file: what, where, and what would be right.
     """
     path = find_space(path_or_name)
-    source = _shown_path(path)
-    text, tables = _read(path)
-    base = with_overrides(_base(tables, source), overrides or {}, source="--set")
+    source = shown_path(path)
+    text, tables = read_tables(path)
+    if "variants" in tables:
+        raise UserError(f"{source}: an ablation, with [variants]: it has no trials")
+    base = with_overrides(base_config(tables, source), overrides or {}, source="--set")
     parameters = _parameters(tables.get("space", {}), source)
-    search = _table(SearchSettings, tables.get("search", {}), f"{source}: [search]")
-    resources = _table(Resources, tables.get("resources", {}), f"{source}: [resources]")
+    search = check_table(SearchSettings, tables.get("search", {}), f"{source}: [search]")
+    resources = check_table(Resources, tables.get("resources", {}), f"{source}: [resources]")
     searched = tuple(p for p in parameters if not p.key.startswith("decode."))
     if search.sampler == "grid":
         search = _grid_search(search, searched, "trials" in tables.get("search", {}), source)
     space = Space(
-        name=_name(tables, path),
+        name=file_name(tables, path),
         description=str(tables.get("description", "")),
         base=base,
         parameters=searched,
@@ -226,7 +232,7 @@ def recipe(path_or_name: str | Path, *, own: bool = False) -> Config:
     if own and re.fullmatch(_NAME, name) and not (SPACES / f"{name}.toml").is_file():
         return from_dict({"data.name": name}, source=name)
     path = find_space(path_or_name)
-    return _base(_read(path)[1], _shown_path(path))
+    return base_config(read_tables(path)[1], shown_path(path))
 
 
 def find_space(path_or_name: str | Path) -> Path:
@@ -240,11 +246,12 @@ def find_space(path_or_name: str | Path) -> Path:
     if path.is_file():
         return path
     hint = nearest(given.name, (p.stem for p in SPACES.glob("*.toml")))
-    raise UserError(f"no search named {given.name!r} in {_shown_path(SPACES)}; {hint}")
+    raise UserError(f"no search named {given.name!r} in {shown_path(SPACES)}; {hint}")
 
 
-def _read(path: Path) -> tuple[str, dict[str, Any]]:
-    source = _shown_path(path)
+def read_tables(path: Path) -> tuple[str, dict[str, Any]]:
+    """The text of a search or ablation file and its tables, their names checked. Raises UserError."""
+    source = shown_path(path)
     try:
         text = path.read_text(encoding="utf-8")
         tables = tomllib.loads(text)
@@ -252,7 +259,7 @@ def _read(path: Path) -> tuple[str, dict[str, Any]]:
         raise UserError(f"{source}: cannot be read ({error})") from error
     except tomllib.TOMLDecodeError as error:
         raise UserError(f"{source}: not valid TOML: {error}") from error
-    known = ("name", "description", "base", "space", "search", "resources")
+    known = ("name", "description", "base", "space", "variants", "search", "resources")
     _check_keys(tables, known, source)
     for table in known[2:]:
         if not isinstance(tables.get(table, {}), dict):
@@ -260,14 +267,16 @@ def _read(path: Path) -> tuple[str, dict[str, Any]]:
     return text, tables
 
 
-def _name(tables: Mapping[str, Any], path: Path) -> str:
+def file_name(tables: Mapping[str, Any], path: Path) -> str:
+    """What the file calls itself, and so the directory of its results."""
     name = tables.get("name", path.stem)
     if not isinstance(name, str) or not re.fullmatch(_NAME, name):
-        raise UserError(f"{_shown_path(path)}: name must be letters, digits, _ or -, but got {name!r}")
+        raise UserError(f"{shown_path(path)}: name must be letters, digits, _ or -, but got {name!r}")
     return name
 
 
-def _base(tables: Mapping[str, Any], source: str) -> Config:
+def base_config(tables: Mapping[str, Any], source: str) -> Config:
+    """The `[base]` table over the published recipe."""
     return from_dict(tables.get("base", {}), source=f"{source}: [base]")
 
 
@@ -284,10 +293,10 @@ def _grid_search(search: SearchSettings, parameters: Sequence[Parameter], given:
     return dataclasses.replace(search, trials=min(search.trials, size) if given else size)
 
 
-T = typing.TypeVar("T", SearchSettings, Resources)
+T = typing.TypeVar("T", bound="DataclassInstance")
 
 
-def _table(kind: type[T], values: Mapping[str, Any], source: str) -> T:
+def check_table(kind: type[T], values: Mapping[str, Any], source: str) -> T:
     """The table `values` as a `kind`, each entry checked against its field."""
     hints = typing.get_type_hints(kind)
     known = {
@@ -411,7 +420,8 @@ def _shown(value: Any) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value).lower() if isinstance(value, bool) else str(value)
 
 
-def _shown_path(path: Path) -> str:
+def shown_path(path: Path) -> str:
+    """The path as an error names it: short where it is below the working directory."""
     try:
         return str(path.resolve().relative_to(Path.cwd()))
     except ValueError:

@@ -140,7 +140,7 @@ def test_every_choice_of_a_stepped_range_is_within_it(low: int, steps: int, step
     assert all(parameter.contains(c) for c in choices) and not parameter.contains(low - 1)
 
 
-@pytest.mark.parametrize("name", sorted(p.stem for p in SPACES.glob("*.toml")))
+@pytest.mark.parametrize("name", sorted(p.stem for p in SPACES.glob("*.toml") if not p.stem.endswith("_ablation")))
 def test_search_space_of_the_project_is_sound(name: str) -> None:
     space = load_space(name)
     assert space.name == name and space.description

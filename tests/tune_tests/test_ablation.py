@@ -1,0 +1,182 @@
+"""Ablation files, the table, and a real small one: Ray, trainings of a tiny head."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+import run
+from nmt.config import load_config, to_flat
+from nmt.errors import UserError
+from nmt.files import write_json
+from tune.ablation import Ablated, is_ablation, load_ablated, load_ablation, render
+from tune.repeat import Repeated, Run
+from tune.report import read_metrics
+from tune.space import SPACES, load_space
+
+VARIANTS = """
+[variants]
+"full" = {}
+"no spline" = { "model.spline" = false }
+"InfoNCE only" = { loss = { hyperspherical = 0, layer = 0 } }
+
+[search]
+seeds = 2
+"""
+
+
+@pytest.fixture
+def text(space_text: str) -> str:
+    """A tiny ablation: the base of the tiny search, and variants."""
+    return space_text[: space_text.index("[space]")] + VARIANTS
+
+
+@pytest.fixture
+def file(tmp_path: Path, text: str) -> Path:
+    path = tmp_path / "parts.toml"
+    path.write_text(text)
+    return path
+
+
+def test_variants_are_the_base_with_their_changes_and_the_first_is_the_reference(file: Path) -> None:
+    ablation = load_ablation(str(file), {"optim.lr": 1e-2}, seeds=4, first_seed=7)
+    assert ablation.name == "parts" and ablation.seeds == (7, 8, 9, 10)
+    assert [v.name for v in ablation.variants] == ["full", "no spline", "InfoNCE only"]
+    assert [v.slug for v in ablation.variants] == ["full", "no-spline", "infonce-only"]
+    full, no_spline, plain = (to_flat(v.config) for v in ablation.variants)
+    assert full == to_flat(ablation.base) and full["optim.lr"] == 1e-2
+    assert {k for k in full if no_spline[k] != full[k]} == {"model.spline"}
+    assert {k for k in full if plain[k] != full[k]} == {"loss.hyperspherical", "loss.layer"}
+
+
+def test_seeds_of_the_file_count_from_the_base_seed(file: Path) -> None:
+    assert load_ablation(str(file)).seeds == (0, 1)
+    assert load_ablation(str(file), {"train.seed": 5}).seeds == (5, 6)
+
+
+@pytest.mark.parametrize("name", sorted(p.stem for p in SPACES.glob("*_ablation.toml")))
+def test_ablation_of_the_project_is_sound_and_starts_from_its_recipe(name: str) -> None:
+    assert is_ablation(name)
+    ablation = load_ablation(name)
+    recipe = load_space({"willow_ablation": "willow_rotated"}.get(name, name.removesuffix("_ablation")))
+    assert ablation.name == name and ablation.variants[0].config == ablation.base == recipe.base
+    depths = {v.config.model.decoder_layers for v in ablation.variants}
+    assert depths == set(range(1, 9)) and len(ablation.seeds) >= 3
+
+
+def test_search_is_no_ablation_and_the_other_way_round(file: Path, space_file: Path) -> None:
+    assert is_ablation(str(file)) and not is_ablation(str(space_file))
+    with pytest.raises(UserError, match="an ablation"):
+        load_space(file)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ('"model.spline" = false', '"model.splin" = false', r"\[variants\] 'no spline': .*did you mean 'model.spline'"),
+        ('"model.spline" = false', '"model.spline" = 3', "model.spline must be true or false, but got 3"),
+        ('{ "model.spline" = false }', "{ }", "'full' and 'no spline' are the same configuration; leave one out"),
+        ('{ "model.spline" = false }', "false", "'no spline' must be a table"),
+        ('"model.spline" = false', '"data.name" = "voc"', "data.name must be the same for all variants"),
+        ('"model.spline" = false', '"train.seed" = 3', "train.seed must be the same for all variants"),
+        ('"model.spline" = false', '"model.heads" = 3', "model.d_model must be a multiple of model.heads"),
+        ('"InfoNCE only"', '"No-Spline"', "'no spline' and 'No-Spline' are too alike"),
+        ('"InfoNCE only"', '"!"', "a name needs a letter or a digit"),
+        ("seeds = 2", "seeds = 1", "seeds must be an integer at least 2, but got 1"),
+        ("seeds = 2", "seed = 1", "unknown key 'seed'; did you mean 'seeds'"),
+        ("seeds = 2", "seeds = 2\n[space]\n", r"\[space\] and \[variants\] in one file"),
+        ("[variants]", "[variants]\n[varints]", "did you mean 'variants'"),
+    ],
+)
+def test_mistake_in_the_file_is_named(file: Path, text: str, old: str, new: str, message: str) -> None:
+    assert old in text
+    file.write_text(text.replace(old, new))
+    with pytest.raises(UserError, match=message):
+        load_ablation(str(file))
+
+
+def test_one_variant_is_not_enough(file: Path, text: str) -> None:
+    file.write_text(text[: text.index('"no spline"')])
+    with pytest.raises(UserError, match="at least two are needed"):
+        load_ablation(str(file))
+
+
+def repeated(name: str, accuracies: Sequence[float | None]) -> Repeated:
+    """The trainings of one variant with seeds 0, 1, ..; None is a failed one."""
+    return Repeated(
+        name=name,
+        runs=tuple(
+            Run(
+                seed=seed, directory=f"runs/{name}-s{seed}", accuracy=value, accuracy_fixed_decode=value, epoch=2,
+                epochs=3, seconds=1.5, decode={}, reason="diverged" if value is None else None, test_accuracy=None,
+            )
+            for seed, value in enumerate(accuracies)
+        ),
+    )  # fmt: skip
+
+
+def test_table_compares_with_the_first_variant_and_calls_noise_noise(tmp_path: Path) -> None:
+    found = Ablated(
+        name="toy",
+        description="a toy",
+        data="data/toy",
+        epochs=3,
+        seeds=(0, 1, 2),
+        variants=(
+            repeated("full", [0.70, 0.72, 0.71]),
+            repeated("worse", [0.60, 0.62, 0.611]),
+            repeated("alike", [0.72, 0.70, 0.71]),
+            repeated("broken", [0.5, None, None]),
+        ),
+    )
+    rows = {line.split("  ")[0].strip(): line for line in render(found, tmp_path).splitlines()}
+    assert "71.0 ± 0.6 %" in rows["full"] and "[" not in rows["full"]
+    assert "-10.0 [-10.1, -9.8]" in rows["worse"] and "noise" not in rows["worse"]
+    assert "+0.0 [-5.0, +5.0]" in rows["alike"] and "noise" in rows["alike"]
+    assert "50.0 %" in rows["broken"] and "[" not in rows["broken"]  # one pair has no interval
+    assert "broken, seed 1 failed: diverged" in rows
+    write_json(tmp_path / "ablation.json", found.to_dict())
+    assert load_ablated(tmp_path / "ablation.json") == found
+
+
+def test_damaged_table_is_a_users_error(tmp_path: Path) -> None:
+    (tmp_path / "ablation.json").write_text('{"seeds": []}')
+    with pytest.raises(UserError, match="not the table of an ablation"):
+        load_ablated(tmp_path / "ablation.json")
+
+
+def test_ablation_takes_no_trials(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run.main(["--search", str(file), "--trials", "3"]) == 2
+    assert "--trials" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_ablation_from_the_command_line_resumes_and_is_reported_again(
+    file: Path, tiny_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    results = tmp_path / "results"
+    command = ["--search", str(file), "--data", str(tiny_data), "--results", str(results), "--set", "optim.lr=1e-2"]
+    assert run.main([*command, "--json"]) == 0
+    out = capsys.readouterr().out
+    found = json.loads(out.splitlines()[-1])
+    assert [v["name"] for v in found["variants"]] == ["full", "no spline", "InfoNCE only"]
+    assert found["variants"][0]["difference"] is None and found["variants"][1]["difference"]["count"] == 2
+    directory = results / "parts"
+    assert json.loads((directory / "ablation.json").read_text()) == found
+    config = load_config(directory / "runs" / "no-spline-s1" / "config.json")
+    assert not config.model.spline and config.train.seed == 1
+
+    assert run.main(["--report", "parts", "--results", str(results)]) == 0
+    assert capsys.readouterr().out.strip() in out
+    assert run.main(command) == 2
+    assert "already holds an ablation; go on with --resume" in capsys.readouterr().err
+    stamp = (directory / "runs" / "full-s0" / "metrics.jsonl").stat().st_mtime_ns
+    assert run.main([*command, "--resume", "--seeds", "3"]) == 0
+    assert "3 trainings" in capsys.readouterr().out and load_ablated(directory / "ablation.json").seeds == (0, 1, 2)
+    assert (directory / "runs" / "full-s0" / "metrics.jsonl").stat().st_mtime_ns == stamp
+    assert len(read_metrics(directory / "runs" / "full-s2")) == 4
+    assert run.main([*command[:-1], "optim.lr=1e-3", "--resume"]) == 2
+    assert "holds another training (optim.lr is 0.01 in it and 0.001 now)" in capsys.readouterr().err

@@ -1,0 +1,251 @@
+"""Ablations: named variants of one configuration x seeds, and the table of what each costs or gains.
+
+One TOML file an ablation, beside the search spaces: `[base]`, then `[variants]`, each the configuration keys it changes
+("no spline" = { "model.spline" = false }); the first one is what the others are compared to. `[search]` says how many
+seeds, `[resources]` what a training takes.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from nmt.config import Config, flatten, setting, to_dict, with_overrides
+from nmt.errors import UserError
+from nmt.files import atomic_write, write_json
+from tune.repeat import RUNS, Repeated, Repetition, Variant, aligned, in_ray, percent, points, repeated_from_dict
+from tune.report import METRIC
+from tune.space import (
+    NOT_SEARCHABLE,
+    Resources,
+    base_config,
+    check_table,
+    file_name,
+    find_space,
+    read_tables,
+    shown_path,
+)
+
+RESULT = "ablation.json"
+
+
+@dataclass(frozen=True, kw_only=True)
+class SeedSettings:
+    """The `[search]` table of an ablation."""
+
+    seeds: int = setting(3, "trainings of each variant", low=2)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ablation:
+    """A checked file."""
+
+    name: str
+    description: str
+    base: Config
+    variants: tuple[Variant, ...]
+    """the first is the reference"""
+    seeds: tuple[int, ...]
+    resources: Resources
+    text: str
+    """the TOML file as given"""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, as search.json holds them."""
+        return {
+            "name": self.name,
+            "description": self.description,
+            "base": to_dict(self.base),
+            "variants": {v.name: to_dict(v.config) for v in self.variants},
+            "seeds": list(self.seeds),
+            "resources": asdict(self.resources),
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ablated:
+    """What an ablation found: the content of ablation.json."""
+
+    name: str
+    description: str
+    data: str
+    epochs: int
+    seeds: tuple[int, ...]
+    variants: tuple[Repeated, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, the differences to the first variant included."""
+        rows = []
+        for variant in self.variants:
+            difference = variant.above(self.variants[0]) if variant is not self.variants[0] else None
+            plain = asdict(difference) | {"separated": difference.separated} if difference else None
+            rows.append(variant.to_dict() | {"difference": plain})
+        return {
+            "name": self.name,
+            "description": self.description,
+            "data": self.data,
+            "epochs": self.epochs,
+            "seeds": list(self.seeds),
+            "variants": rows,
+        }
+
+
+def load_ablated(path: Path) -> Ablated:
+    """What is in an ablation.json; UserError if it is something else."""
+    try:
+        content = json.loads(path.read_text())
+        content["seeds"] = tuple(content["seeds"])
+        return Ablated(**content | {"variants": tuple(map(repeated_from_dict, content["variants"]))})
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{path}: not the table of an ablation ({error})") from error
+
+
+def is_ablation(path_or_name: str) -> bool:
+    """Whether the TOML file, or that of the project by name, holds variants. Raises UserError where there is none."""
+    return "variants" in read_tables(find_space(path_or_name))[1]
+
+
+def load_ablation(
+    path_or_name: str,
+    overrides: Mapping[str, Any] | None = None,
+    *,
+    seeds: int | None = None,
+    first_seed: int | None = None,
+) -> Ablation:
+    """The checked ablation in a TOML file, or of the project by name.
+
+    Args:
+        overrides: of the base, and so of every variant that does not say otherwise (--set).
+        seeds: instead of the file's.
+        first_seed: instead of the base's train.seed; the seeds count up from it.
+
+    Raises UserError for anything wrong in the file: what, where, and what would be right.
+    """
+    path = find_space(path_or_name)
+    source = shown_path(path)
+    text, tables = read_tables(path)
+    if "space" in tables:
+        raise UserError(f"{source}: [space] and [variants] in one file: a search and an ablation are two")
+    base = with_overrides(base_config(tables, source), overrides or {}, source="--set")
+    search = check_table(SeedSettings, tables.get("search", {}), f"{source}: [search]")
+    if seeds is not None:
+        search = check_table(SeedSettings, {"seeds": seeds}, "--seeds")
+    first = base.train.seed if first_seed is None else first_seed
+    return Ablation(
+        name=file_name(tables, path),
+        description=str(tables.get("description", "")),
+        base=base,
+        variants=_variants(base, tables["variants"], f"{source}: [variants]"),
+        seeds=tuple(range(first, first + search.seeds)),
+        resources=check_table(Resources, tables.get("resources", {}), f"{source}: [resources]"),
+        text=text,
+    )
+
+
+def _variants(base: Config, given: Mapping[str, Any], source: str) -> tuple[Variant, ...]:
+    """The variants in the order of the file, each different from all others."""
+    if len(given) < 2:
+        raise UserError(f"{source}: at least two are needed, the first to compare with, but got {len(given)}")
+    found: list[Variant] = []
+    for name, changes in given.items():
+        variant = _variant(base, name, changes, source)
+        for other in found:
+            if other.config == variant.config:
+                raise UserError(f"{source}: {other.name!r} and {name!r} are the same configuration; leave one out")
+            if other.slug == variant.slug:
+                raise UserError(f"{source}: {other.name!r} and {name!r} are too alike for two directories; rename one")
+        found.append(variant)
+    return tuple(found)
+
+
+def _variant(base: Config, name: str, changes: Any, source: str) -> Variant:
+    where = f"{source} {name!r}"
+    slug = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
+    if not slug:
+        raise UserError(f"{where}: a name needs a letter or a digit")
+    if not isinstance(changes, Mapping):
+        raise UserError(f'{where} must be a table of the keys it changes, {{ "model.spline" = false }}')
+    flat = flatten(changes, source=where)
+    for key in flat:
+        if key in NOT_SEARCHABLE:
+            raise UserError(f"{where}: {key} must be the same for all variants; set it in [base]")
+    return Variant(name=name, slug=slug, config=with_overrides(base, flat, source=where))
+
+
+def run_ablation(
+    ablation: Ablation, *, results: Path, data: Path, resume: bool = False, say: Callable[[str], None] = print
+) -> Ablated:
+    """Train every variant with every seed, in `results`/NAME; prints and returns the table.
+
+    Leaves there search.toml and search.json, runs/VARIANT-sSEED/ (each as a training does) and ablation.json.
+
+    Raises:
+        UserError: results of something else, or what `Repetition` raises.
+        KeyboardInterrupt: Ctrl-C or SIGTERM, to be resumed.
+    """
+    directory = results / ablation.name
+    _check_results(directory, resume=resume)
+    repetition = Repetition(directory=directory, data=data, decode_grid=(), resources=ablation.resources, say=say)
+    repetition.check(ablation.variants, ablation.seeds)
+    with in_ray(directory):
+        with atomic_write(directory / "search.toml") as file:
+            file.write(ablation.text.encode())
+        write_json(directory / "search.json", ablation.to_dict())
+        ablated = Ablated(
+            name=ablation.name,
+            description=ablation.description,
+            data=str(data),
+            epochs=ablation.base.train.epochs,
+            seeds=ablation.seeds,
+            variants=tuple(repetition.train(ablation.variants, ablation.seeds)),
+        )
+    write_json(directory / RESULT, ablated.to_dict())
+    say("\n" + render(ablated, directory))
+    return ablated
+
+
+def _check_results(directory: Path, *, resume: bool) -> None:
+    """Raises UserError where `directory` is not free, or with `resume` holds no ablation."""
+    definition = directory / "search.json"
+    if not definition.is_file():
+        if (directory / RUNS).exists() or (directory / "trials").exists():
+            raise UserError(f"{directory} exists and holds no ablation; choose another --results")
+        return
+    if not resume:
+        raise UserError(f"{directory} already holds an ablation; go on with --resume, or choose another --results")
+
+
+def render(ablated: Ablated, directory: Path) -> str:
+    """The table, what to make of it, and what to type next."""
+    title = f"Ablation {ablated.name}" + (f": {ablated.description}" if ablated.description else "")
+    reference, seeds = ablated.variants[0], ", ".join(map(str, ablated.seeds))
+    head = (
+        f"{title}\n{len(ablated.variants)} variants, {ablated.epochs} epochs; {METRIC}: mean ± standard error over "
+        f"seeds {seeds}\ndifferences to {reference.name}, paired by seed, with 95 % intervals, in points"
+    )
+    rows = [["variant", METRIC, f"to {reference.name}", "", "best epoch", "seconds"]]
+    rows += [_row(variant, reference) for variant in ablated.variants]
+    failures = [line for variant in ablated.variants for line in variant.failures]
+    notes = "noise: the interval includes 0, so these seeds show no difference"
+    return "\n\n".join([head, "\n".join([aligned(rows, left=1), *failures]), notes, _next(directory)])
+
+
+def _row(variant: Repeated, reference: Repeated) -> list[str]:
+    difference = variant.above(reference) if variant is not reference else None
+    epochs = [r.epoch for r in variant.runs if r.epoch is not None]
+    return [
+        variant.name,
+        percent(variant.accuracy),
+        "" if variant is reference else points(difference),
+        "noise" if difference is not None and not difference.separated else "",
+        f"{sum(epochs) / len(epochs):.1f}" if epochs else "-",
+        f"{sum(r.seconds for r in variant.runs) / len(variant.runs):.1f}",
+    ]
+
+
+def _next(directory: Path) -> str:
+    return f"Next:\n  tensorboard --logdir {directory / RUNS}  # the curves of all trainings"
