@@ -53,7 +53,9 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--raw", metavar="DIR", type=Path, help="raw data set, for --prepare, --download (data/raw/NAME)"
     )
-    parser.add_argument("--data", metavar="DIR", type=Path, help="Arrow data set (default data/NAME)")
+    parser.add_argument(
+        "--data", metavar="DIR", type=data_place, help="Arrow data set: a folder (default data/NAME), or s3://bucket/x"
+    )
     parser.add_argument("--results", metavar="DIR", type=Path, default=Path("results"), help="default: results")
     parser.add_argument("--features", metavar="BACKBONE", help="--prepare: also a table of this backbone's features")
     parser.add_argument("--views", metavar="K", type=int, help="--prepare: features of K augmented views an object")
@@ -83,13 +85,23 @@ def recipe(args: argparse.Namespace, name: str) -> Config:
     """The configuration of a job: a recipe by name or a JSON file, then --seed and --set."""
     from tune.space import recipe as base_of
 
-    own = args.raw is not None or (args.data or Path("data") / name).is_dir()
+    place = args.data or Path("data") / name
+    own = args.raw is not None or place.is_dir() or "://" in str(place)
     config = load_config(Path(name)) if name.endswith(".json") else base_of(name, own=own)
     return with_overrides(config, overrides(args), source="--set")
 
 
 def overrides(args: argparse.Namespace) -> dict[str, Any]:
     return dict(parse_assignment(text) for text in args.set)
+
+
+def data_place(text: str) -> Path:
+    """A folder, or the address of a data set, which takes pyarrow."""
+    if "://" not in text:
+        return Path(text)
+    from nmt.data.remote import data_place as place_of
+
+    return place_of(text)
 
 
 def data_directory(args: argparse.Namespace, config: Config) -> Path:

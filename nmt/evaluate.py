@@ -194,13 +194,14 @@ def evaluate_checkpoint(path: Path, *, data: Path | None, split: str) -> Evaluat
 
     matcher, config, categories = load_matcher(path)
     limit_threads(config)
-    store = ObjectStore.open(data or Path("data") / config.data.name)
+    place = data or Path("data") / config.data.name
+    store = ObjectStore.open(place)
     if categories and list(store.info.categories) != categories:
         raise UserError(
             f"{store.directory}: its categories are not those {path} was trained on ({', '.join(categories)})"
         )
     in_features = config.data.mode == "features"
-    features = FeatureTable.open(store.directory, config.model, config.data.image_size) if in_features else None
+    features = FeatureTable.open(place, config.model, config.data.image_size) if in_features else None
     device, num = pick_device(), len(store.info.categories)
     matcher.to(device)
 

@@ -90,9 +90,10 @@ def draw_split(path: Path, *, data: Path | None, split: str, count: int = 8) -> 
         data: the Arrow data set; by default data/NAME of the checkpoint's configuration.
     """
     matcher, config, _ = load_matcher(path)
-    store = ObjectStore.open(data or Path("data") / config.data.name)
+    place = data or Path("data") / config.data.name
+    store = ObjectStore.open(place)
     in_features = config.data.mode == "features"
-    features = FeatureTable.open(store.directory, config.model, config.data.image_size) if in_features else None
+    features = FeatureTable.open(place, config.model, config.data.image_size) if in_features else None
     return draw_sheet(sample_pairs(matcher, store, features, config, split=split, count=count))
 
 

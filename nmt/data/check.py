@@ -13,6 +13,7 @@ import numpy as np
 from nmt.data.features import FeatureTable
 from nmt.data.manifest import MANIFEST_FILE, data_files, parse_manifest, record
 from nmt.data.pairs import PairTable, open_pairs
+from nmt.data.remote import local_directory
 from nmt.data.store import MIN_KEYPOINTS, OBJECTS_FILE, SPLITS, ArrowTable, ObjectStore, RowIndex, StoreInfo
 from nmt.errors import UserError
 
@@ -50,6 +51,7 @@ def check(directory: Path, *, progress: bool = False) -> CheckReport:
     """
     from tqdm import tqdm
 
+    directory = local_directory(directory, features="features/*")
     store = ObjectStore.open(directory)
     faults = [*_file_faults(directory), *_set_faults(store)]
     for row in tqdm(range(len(store)), desc=f"check {store.info.name}", unit="row", disable=not progress):

@@ -24,6 +24,7 @@ import torch
 
 from nmt.config import Config, ModelConfig
 from nmt.data.manifest import write_manifest
+from nmt.data.remote import local_directory, workplace
 from nmt.data.store import (
     LOCK_FILE,
     METADATA_KEY,
@@ -109,7 +110,9 @@ class FeatureTable:
         """
         info = ObjectStore.open(directory).info
         remedy = prepare_command(info.name, features=model.backbone)
-        path = features_path(directory, model, image_size, views or PLAIN)
+        name = features_path(Path(), model, image_size, views or PLAIN).name
+        wanted = f"features/{name}" if views else f"features/{Path(name).stem}*.arrow"
+        path = local_directory(directory, features=wanted) / "features" / name
         if views is None and not path.is_file():
             path = next(iter(sorted(path.parent.glob(f"{path.stem}-*.arrow"))), path)
         if views is not None and views.num > 1:
@@ -168,16 +171,16 @@ def add_features(
     Raises:
         UserError: no data set in `directory`, unknown backbone, or weights that cannot be loaded.
     """
-    store = ObjectStore.open(directory)
-    path = features_path(directory, model, store.info.image_size, views)
-    if _is_current(path, store):
-        return path
-    with file_lock(directory / LOCK_FILE), output_folder(path.parent):
+    with workplace(directory) as folder:
+        store = ObjectStore.open(folder)
+        path = features_path(folder, model, store.info.image_size, views)
         if not _is_current(path, store):
-            with atomic_output(path) as partial:
-                job = FeatureJob(directory.absolute(), model, views)
-                _write_features(partial, store, job, progress, make or feature_rows)
-            write_manifest(directory)
+            with file_lock(folder / LOCK_FILE), output_folder(path.parent):
+                if not _is_current(path, store):  # nobody else has made it meanwhile
+                    job = FeatureJob(folder.absolute(), model, views)
+                    with atomic_output(path) as partial:
+                        _write_features(partial, store, job, progress, make or feature_rows)
+                    write_manifest(folder)
     return path
 
 

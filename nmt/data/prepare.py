@@ -21,6 +21,7 @@ from nmt.data import spair
 from nmt.data.manifest import write_manifest
 from nmt.data.pairs import PAIRS_FILE, open_pairs, write_pairs
 from nmt.data.raw import GivenPair
+from nmt.data.remote import workplace
 from nmt.data.shards import RowMaker, ShardMaker, Shards, in_shards, make_shards, read_shard, shard_path
 from nmt.data.sources import Source, find_source
 from nmt.data.store import (
@@ -93,7 +94,7 @@ def prepare(
     Args:
         raw: folder of the raw data set; None for those that are rendered. A name without a reader of its own is one
             of the user's own data sets.
-        out: folder of the Arrow data set, data/NAME.
+        out: folder of the Arrow data set, data/NAME, or an address (nmt/data/remote.py).
         skip_bad: leave unreadable images and annotations out and count them.
         seed: of what is random in making it (rendering, rotated views).
         difficulty: the levels of given pairs to keep (nmt/data/spair.py).
@@ -118,13 +119,14 @@ def prepare(
         "fingerprint": source.fingerprint(),
         "mirror": source.mirror,
     }
-    info, made = _finished(out, wanted), False
-    if info is None:
-        with output_folder(out), file_lock(out / LOCK_FILE):
-            info = _finished(out, wanted)
-            made = info is None
-            info = info or _write(source, out, wanted, progress=progress, make=make)
-    table = open_pairs(ObjectStore.open(out))
+    with workplace(out) as folder:
+        info, made = _finished(folder, wanted), False
+        if info is None:
+            with output_folder(folder), file_lock(folder / LOCK_FILE):
+                info = _finished(folder, wanted)
+                made = info is None
+                info = info or _write(source, folder, wanted, progress=progress, make=make)
+    table = open_pairs(ObjectStore.open(folder))
     pairs = {split: len(table.of(split)) for split in SPLITS} if table else {}
     return PrepareReport(out, info, time.perf_counter() - started, made, pairs)
 

@@ -36,6 +36,7 @@ import pyarrow as pa
 from PIL import Image
 
 from nmt.data.graph import delaunay_edges
+from nmt.data.remote import local_directory
 from nmt.errors import UserError
 
 SCHEMA_VERSION = 1
@@ -410,8 +411,8 @@ class ObjectStore:
 
     @classmethod
     def open(cls, directory: Path) -> ObjectStore:
-        """Opens `directory`/objects.arrow; raises UserError with the command that makes it."""
-        return cls(Path(directory))
+        """Opens the data set in a folder, or at an address; raises UserError with the command that makes it."""
+        return cls(local_directory(Path(directory)))
 
     def __reduce__(self) -> tuple[Any, ...]:
         return ObjectStore, (self.directory,)

@@ -1,0 +1,213 @@
+"""Data sets at s3:// addresses, served on loopback, also over connections that break."""
+
+from __future__ import annotations
+
+import contextlib
+import pickle
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pyarrow.fs
+import pytest
+
+import run
+from nmt.config import Config, ModelConfig, with_overrides
+from nmt.data import remote
+from nmt.data.check import check
+from nmt.data.features import FeatureTable, add_features
+from nmt.data.prepare import prepare
+from nmt.data.remote import Address, data_place, is_address
+from nmt.data.store import OBJECTS_FILE, ObjectStore
+from nmt.errors import UserError
+
+MODEL = ModelConfig(backbone="tf_efficientnet_lite0", weights="random")
+CONFIG = with_overrides(Config(), {"data.name": "willow", "data.image_size": 64}, source="test")
+
+
+class Proxy:
+    """Passes connections on to a port; cuts those of `cuts` after so many bytes of the answer."""
+
+    def __init__(self, port: int) -> None:
+        self.port, self.cuts, self.done = port, list[int](), 0
+        self._listening = socket.create_server(("127.0.0.1", 0))
+        self.endpoint = f"http://127.0.0.1:{self._listening.getsockname()[1]}"
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                client, _ = self._listening.accept()
+            except OSError:
+                return
+            server = socket.create_connection(("127.0.0.1", self.port))
+            threading.Thread(target=self._pass_on, args=(client, server, False), daemon=True).start()
+            threading.Thread(target=self._pass_on, args=(server, client, True), daemon=True).start()
+
+    def _pass_on(self, source: socket.socket, target: socket.socket, answer: bool) -> None:
+        passed = 0
+        try:
+            while data := source.recv(1 << 16):
+                passed += len(data)
+                if answer and self.cuts and passed > self.cuts[0]:
+                    self.done += 1
+                    target.sendall(data[: len(data) // 2])
+                    self.cuts.pop(0)
+                    break
+                target.sendall(data)
+        except OSError:
+            pass
+        for end in (source, target):
+            with contextlib.suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)
+
+    def close(self) -> None:
+        self._listening.close()
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[int]:
+    from moto.server import ThreadedMotoServer
+
+    running = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    running.start()
+    yield running.get_host_and_port()[1]
+    running.stop()
+
+
+@pytest.fixture
+def proxy(server, tmp_path, monkeypatch) -> Iterator[Proxy]:
+    passing = Proxy(server)
+    for name, value in {
+        "AWS_ENDPOINT_URL": passing.endpoint,
+        "AWS_ACCESS_KEY_ID": "test",
+        "AWS_SECRET_ACCESS_KEY": "test",
+        "AWS_EC2_METADATA_DISABLED": "true",
+        "NMT_CACHE": str(tmp_path / "cache"),
+        "no_proxy": "127.0.0.1",
+    }.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(remote, "FIRST_PAUSE", 0.01)
+    yield passing
+    passing.close()
+
+
+@pytest.fixture
+def place(proxy, request) -> Address:
+    host = proxy.endpoint.removeprefix("http://")
+    fs = pyarrow.fs.S3FileSystem(endpoint_override=host, scheme="http", region="us-east-1", allow_bucket_creation=True)
+    bucket = f"bucket{abs(hash(request.node.name)) % 10**8}"
+    fs.create_dir(bucket)
+    return data_place(f"s3://{bucket}/sets/willow")
+
+
+def copies(tmp_path: Path) -> Path:
+    (found,) = (tmp_path / "cache").iterdir()
+    return found
+
+
+@pytest.mark.parametrize("text", ["s3://bucket/x", "gs://bucket/deep/x", "s3://b/x?region=eu"])
+def test_an_address_stays_one_where_paths_are_handled(text):
+    place = data_place(text)
+    assert str(place) == str(place.resolve()) == str(pickle.loads(pickle.dumps(place))) == text
+    assert is_address(place) and is_address(Path(text))  # a plain path of it has one slash less
+
+
+@pytest.mark.parametrize("text", ["data/voc", "/data/voc", "c:/data", "file:///data", "a:b"])
+def test_a_folder_is_no_address(text):
+    assert not is_address(data_place(text))
+
+
+def test_a_set_prepared_at_an_address_is_that_of_a_folder_and_opens_on_another_machine(
+    place, tmp_path, monkeypatch, shared_data
+):
+    assert prepare(CONFIG, raw=shared_data / "willow", out=place).made
+    prepare(CONFIG, raw=shared_data / "willow", out=tmp_path / "here")
+    monkeypatch.setenv("NMT_CACHE", str(tmp_path / "elsewhere"))
+    store = ObjectStore.open(place)
+    assert store.directory.is_relative_to(tmp_path / "elsewhere")
+    assert (store.directory / OBJECTS_FILE).read_bytes() == (tmp_path / "here" / OBJECTS_FILE).read_bytes()
+    assert not prepare(CONFIG, raw=shared_data / "willow", out=place).made
+    assert check(place).rows == 70
+
+
+def test_features_are_fetched_when_they_are_asked_for(place, tmp_path, monkeypatch, shared_data):
+    prepare(CONFIG, raw=shared_data / "willow", out=place)
+    add_features(place, MODEL)
+    monkeypatch.setenv("NMT_CACHE", str(tmp_path / "elsewhere"))
+    store = ObjectStore.open(place)
+    assert not (store.directory / "features").exists()
+    table = FeatureTable.open(place, MODEL, 64)
+    assert len(table.nodes(69)) == 10 and table.path.is_relative_to(store.directory)
+
+
+def test_a_copy_goes_on_over_connections_that_break(place, proxy, tmp_path, monkeypatch, shared_data):
+    prepare(CONFIG, raw=shared_data / "willow", out=place)
+    whole = (copies(tmp_path) / OBJECTS_FILE).read_bytes()
+    monkeypatch.setenv("NMT_CACHE", str(tmp_path / "elsewhere"))
+    monkeypatch.setattr(remote, "PIECE", 100_000)
+    proxy.cuts = [20_000] * 4
+    assert (ObjectStore.open(place).directory / OBJECTS_FILE).read_bytes() == whole
+    assert proxy.done >= 2
+
+
+def test_a_preparation_survives_connections_that_break(place, proxy, shared_data, tmp_path, monkeypatch):
+    proxy.cuts = [100] * 3
+    prepare(CONFIG, raw=shared_data / "willow", out=place)
+    monkeypatch.setenv("NMT_CACHE", str(tmp_path / "elsewhere"))
+    assert proxy.done == 3 and check(place).rows == 70
+
+
+def test_a_connection_that_keeps_breaking_is_one_line(place, proxy, tmp_path, shared_data, monkeypatch):
+    prepare(CONFIG, raw=shared_data / "willow", out=place)
+    monkeypatch.setenv("NMT_CACHE", str(tmp_path / "elsewhere"))
+    proxy.cuts = [0] * 1000
+    with pytest.raises(UserError, match=r"s3://.*: cannot be read after 4 attempts; the same command goes on") as error:
+        ObjectStore.open(place)
+    assert "\n" not in str(error.value)
+
+
+def test_no_data_set_at_an_address_names_the_command_that_makes_it(place):
+    with pytest.raises(UserError, match=rf"{place}: no data set there; make it with: .* --prepare NAME --data {place}"):
+        ObjectStore.open(place)
+
+
+def test_a_file_that_is_not_the_manifests_is_refused(place, proxy, tmp_path, monkeypatch, shared_data):
+    prepare(CONFIG, raw=shared_data / "willow", out=place)
+    fs, root = remote._file_system(str(place))
+    with fs.open_output_stream(f"{root}/{OBJECTS_FILE}") as file:
+        file.write(b"x" * (copies(tmp_path) / OBJECTS_FILE).stat().st_size)
+    monkeypatch.setenv("NMT_CACHE", str(tmp_path / "elsewhere"))
+    with pytest.raises(UserError, match="objects.arrow: not the file its manifest names"):
+        ObjectStore.open(place)
+
+
+def test_processes_that_open_at_once_share_one_copy(place, tmp_path, monkeypatch, shared_data):
+    prepare(CONFIG, raw=shared_data / "willow", out=place)
+    monkeypatch.setenv("NMT_CACHE", str(tmp_path / "elsewhere"))
+    code = (
+        "import sys; from nmt.data.remote import data_place; from nmt.data.store import ObjectStore\n"
+        "print((ObjectStore.open(data_place(sys.argv[1])).directory / 'objects.arrow').stat().st_ino)"
+    )
+    command = [sys.executable, "-c", code, str(place)]
+    processes = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(3)]
+    assert len({process.communicate(timeout=60)[0] for process in processes}) == 1
+    assert not any(process.returncode for process in processes)
+    assert not list((tmp_path / "elsewhere").rglob("*.part"))
+
+
+@pytest.mark.slow
+def test_the_command_line_prepares_trains_and_evaluates_at_an_address(place, tmp_path, capsys, shared_data):
+    data = ["--data", str(place), "--results", str(tmp_path / "results")]
+    tiny = ["data.image_size=64", "model.backbone=tf_efficientnet_lite0", "model.weights=random", "model.d_model=24",
+            "model.heads=2", "model.decoder_layers=1", "data.mode=features", "train.epochs=1",
+            "train.steps_per_epoch=4", "data.eval_pairs=20"]  # fmt: skip
+    settings = [argument for setting in tiny for argument in ("--set", setting)]
+    assert run.main(["--prepare", "willow", "--raw", str(shared_data / "willow"), *data, *settings]) == 0
+    assert run.main(["--train", "willow", *data, *settings]) == 0
+    assert run.main(["--evaluate", "willow-train", *data]) == 0
+    assert run.main(["--prepare", "willow", "--check", *data, *settings]) == 0
+    assert "every row and file is right" in capsys.readouterr().out
