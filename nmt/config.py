@@ -60,7 +60,9 @@ class DataConfig:
     rotation: float = setting(0.0, "turn each training image by up to this, degrees (0 = off)", low=0, high=180)
     mirror: float = setting(0.0, "probability of mirroring, for each training image (0 = off)", low=0, high=1)
     scale: float = setting(0.0, "scale each training image by 1 - this to 1 + this (0 = off)", low=0, high=0.9)
-    views: int = setting(1, "views an object of the stored features (features mode; 1 = the plain one)", low=1, high=1000)
+    views: int = setting(
+        1, "views an object of the stored features (features mode; 1 = the plain one)", low=1, high=1000
+    )
     pad_keypoints: int = setting(0, "keypoints to pad every batch to, for static shapes (0 = the longest pair)", low=0)
 
 
