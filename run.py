@@ -205,8 +205,10 @@ def train(args: argparse.Namespace) -> dict[str, Any]:
         raise UserError(
             f"{directory}: a training is there already; --resume goes on with it, --results DIR starts anew"
         )
+    from nmt.train import limit_threads
     from nmt.train import train as run_training
 
+    limit_threads(config)
     data = data_directory(args, config)
     report = run_training(config, data=data, directory=directory, resume=args.resume, progress=True)
     print(f"best epoch {report.epoch}: validation accuracy {report.metrics['val/accuracy']:.1%} ({directory}/best.pt)")
