@@ -47,7 +47,8 @@ def test_help_answers_in_under_a_second():
     [
         (["--search", "willlow"], "did you mean 'willow'?"),
         (["--train", "demoo"], "did you mean 'demo'?"),
-        (["--prepare", "imagenet", "--raw", "x"], "imagenet"),
+        (["--prepare", "imagenet"], "known: demo"),
+        (["--prepare", "imagenet", "--raw", "x"], "x: is not there; looked for *.csv"),
         (["--train", "willow", "--set", "optim.lrr=1"], "did you mean 'optim.lr'?"),
         (["--train", "willow", "--set", "optim.lr=fast"], "a number above 0 and at most 1"),
         (["--train", "willow", "--set", "optim.lr"], "KEY=VALUE"),
