@@ -327,7 +327,7 @@ def export_published(path: Path, out: Path) -> None:
     matcher, config, _ = load_matcher(path)
     published = head_to_published(matcher.head)
     if matcher.backbone is not None and config.model.backbone.startswith("swinv2"):
-        state = published_swinv2(matcher.backbone.net)  # type: ignore[union-attr]
+        state = published_swinv2(matcher.backbone.get_submodule("net"))
         published |= {BACKBONE_PREFIX + name: value for name, value in state.items()}
     with atomic_write(out) as file:
         torch.save(published, file)
