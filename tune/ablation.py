@@ -17,7 +17,18 @@ from typing import Any
 from nmt.config import Config, flatten, setting, to_dict, with_overrides
 from nmt.errors import UserError
 from nmt.files import atomic_write, write_json
-from tune.repeat import RUNS, Repeated, Repetition, Variant, aligned, in_ray, percent, points, repeated_from_dict
+from tune.repeat import (
+    RUNS,
+    Repeated,
+    Repetition,
+    Variant,
+    aligned,
+    check_one_worker,
+    in_ray,
+    percent,
+    points,
+    repeated_from_dict,
+)
 from tune.report import METRIC
 from tune.space import (
     NOT_SEARCHABLE,
@@ -134,6 +145,8 @@ def load_ablation(
     search = check_table(SeedSettings, tables.get("search", {}), f"{source}: [search]")
     if seeds is not None:
         search = check_table(SeedSettings, {"seeds": seeds}, "--seeds")
+    resources = check_table(Resources, tables.get("resources", {}), f"{source}: [resources]")
+    check_one_worker(resources, source)
     first = base.train.seed if first_seed is None else first_seed
     return Ablation(
         name=file_name(tables, path),
@@ -141,7 +154,7 @@ def load_ablation(
         base=base,
         variants=_variants(base, tables["variants"], f"{source}: [variants]"),
         seeds=tuple(range(first, first + search.seeds)),
-        resources=check_table(Resources, tables.get("resources", {}), f"{source}: [resources]"),
+        resources=resources,
         text=text,
     )
 
@@ -230,7 +243,10 @@ def render(ablated: Ablated, directory: Path) -> str:
     rows = [["variant", METRIC, f"to {reference.name}", "", "best epoch", "seconds"]]
     rows += [_row(variant, reference) for variant in ablated.variants]
     failures = [line for variant in ablated.variants for line in variant.failures]
-    notes = "noise: the interval includes 0, so these seeds show no difference"
+    notes = (
+        "noise: the interval includes 0, so these seeds show no difference\n"
+        f"Of {len(ablated.variants) - 1} comparisons that are all ties, one in twenty would still leave out 0."
+    )
     return "\n\n".join([head, "\n".join([aligned(rows, left=1), *failures]), notes, _next(directory)])
 
 

@@ -23,6 +23,7 @@ from tune.repeat import (
     Repetition,
     Variant,
     aligned,
+    check_one_worker,
     in_ray,
     percent,
     points,
@@ -144,6 +145,7 @@ def run_confirm(
     summary = load_summary(directory)
     chosen = best_trials(summary, directory, top)
     space = _space(directory)
+    check_one_worker(space.resources, str(directory / "search.toml"))
     variants = _variants(space, chosen, overrides or {})
     chosen_seeds = unseen_seeds(space.base.train.seed, seeds, first_seed)
     repetition = Repetition(

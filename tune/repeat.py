@@ -140,11 +140,6 @@ class Repetition:
 
     def check(self, variants: Sequence[Variant], seeds: Sequence[int]) -> None:
         """That the trainings can run, before anything starts. Raises UserError."""
-        if self.resources.workers > 1:
-            raise UserError(
-                f"[resources] workers = {self.resources.workers}: repeated trainings run with one worker each; "
-                f"give workers = 1 (the same result, for data.pairs_per_step counts all workers)"
-            )
         check_data([v.config for v in variants], self.data)
         for variant in variants:
             for seed in seeds:
@@ -232,6 +227,15 @@ class Repetition:
                 raise UserError(f"{directory}: the test split could not be read ({outcome})")
             write_json(directory / TEST_FILE, outcome)
         return dataclasses.replace(repeated, runs=tuple(self._with_test(run) for run in repeated.runs))
+
+
+def check_one_worker(resources: Resources, source: str) -> None:
+    """Raises UserError where a training of the file `source` would have several workers."""
+    if resources.workers > 1:
+        raise UserError(
+            f"{source}: [resources] workers = {resources.workers}, but repeated trainings have one worker each; set "
+            f"workers = 1 there (the result is the same: data.pairs_per_step counts all workers)"
+        )
 
 
 def with_seed(config: Config, seed: int) -> Config:

@@ -88,6 +88,7 @@ def test_search_is_no_ablation_and_the_other_way_round(file: Path, space_file: P
         ("seeds = 2", "seeds = 1", "seeds must be an integer at least 2, but got 1"),
         ("seeds = 2", "seed = 1", "unknown key 'seed'; did you mean 'seeds'"),
         ("seeds = 2", "seeds = 2\n[space]\n", r"\[space\] and \[variants\] in one file"),
+        ("seeds = 2", "seeds = 2\n[resources]\nworkers = 2\n", r"\[resources\] workers = 2, but repeated trainings"),
         ("[variants]", "[variants]\n[varints]", "did you mean 'variants'"),
     ],
 )

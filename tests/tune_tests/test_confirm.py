@@ -233,7 +233,8 @@ def test_search_without_a_complete_trial_is_refused(
 def test_trials_of_several_workers_are_refused(refused: Callable[..., str], search: Path) -> None:
     toml = search / "search.toml"
     toml.write_text(toml.read_text() + "\n[resources]\nworkers = 2\n")
-    assert "[resources] workers = 2" in refused("tiny")
+    line = refused("tiny")
+    assert "tiny/search.toml: [resources] workers = 2" in line and "set workers = 1 there" in line
 
 
 def test_results_of_another_configuration_are_not_mixed_in(search: Path, tmp_path: Path, tiny_data: Path) -> None:
@@ -247,7 +248,7 @@ def test_results_of_another_configuration_are_not_mixed_in(search: Path, tmp_pat
 
 def start(search: Path, data: Path, *more: str) -> subprocess.Popen[str]:
     """--confirm as a process of its own."""
-    command = [sys.executable, str(ROOT / "run.py"), "--confirm", "tiny", "--results", str(search.parent)]
+    command = [sys.executable, "-u", str(ROOT / "run.py"), "--confirm", "tiny", "--results", str(search.parent)]
     return subprocess.Popen(
         [*command, "--data", str(data), "--top", "1", "--seeds", "3", *more],
         stdout=subprocess.PIPE,
@@ -293,12 +294,12 @@ def test_confirmation_finds_the_winner_goes_on_after_a_kill_and_reads_the_test_s
     os.kill(killed.pid, signal.SIGKILL)
     killed.communicate()
 
-    before = sum(len(read_metrics(p)) for p in runs.glob("*"))
     interrupted = start(search, tiny_data, *longer)
-    wait_until(lambda: sum(len(read_metrics(p)) for p in runs.glob("*")) > before)
+    assert interrupted.stdout is not None
+    assert any("% at epoch" in line for line in interrupted.stdout)  # up to the first training that ended
     ended = [p for p in runs.glob("*") if len(read_metrics(p)) == 4]
     stamps = {p: (p / "metrics.jsonl").stat().st_mtime_ns for p in ended}
-    os.kill(interrupted.pid, signal.SIGINT)
+    os.kill(interrupted.pid, signal.SIGTERM)  # as Ctrl-C
     out, error = interrupted.communicate(timeout=120)
     assert interrupted.returncode == 130 and "interrupted; the same command" in error
     assert not (search / "confirm" / "confirm.json").exists()
