@@ -22,6 +22,8 @@ CUTMIX_MAX_SIDE = 0.3
 MIXUP_BETA = 0.8
 MIXUP_RANGE = (0.4, 0.6)
 MIN_LEFT = 2
+MIX_ROWS = 48
+"""mixed at a time"""
 
 Box = tuple[int, int, int, int]
 """x0, y0, x1, y1: pixels x0 <= x < x1, y0 <= y < y1"""
@@ -43,11 +45,13 @@ def augment_pair(
     *,
     other_image: Callable[[], np.ndarray],
     config: DataConfig,
+    out: tuple[np.ndarray | None, np.ndarray | None] = (None, None),
 ) -> AugmentedPair:
     """One random augmentation; the inputs are left as they are.
 
     Args:
         other_image: draws another image of the same split.
+        out: memory for both images; used where one is mixed, which takes new memory otherwise.
     """
     keep_N = np.ones(len(points0_N2), bool)
     size = image0_HW3.shape[0]
@@ -62,9 +66,9 @@ def augment_pair(
         if left_N.sum() >= MIN_LEFT:
             image0_HW3, keep_N = paste(image0_HW3, other_image(), box), left_N
     if rng.random() < config.mixup:
-        image0_HW3 = mix(image0_HW3, other_image(), mixup_weight(rng))
+        image0_HW3 = mix(image0_HW3, other_image(), mixup_weight(rng), out[0])
     if rng.random() < config.mixup:
-        image1_HW3 = mix(image1_HW3, other_image(), mixup_weight(rng))
+        image1_HW3 = mix(image1_HW3, other_image(), mixup_weight(rng), out[1])
     return AugmentedPair(image0_HW3, image1_HW3, keep_N)
 
 
@@ -116,11 +120,15 @@ def paste(image_HW3: np.ndarray, other_HW3: np.ndarray, box: Box) -> np.ndarray:
     return image_HW3
 
 
-def mix(image_HW3: np.ndarray, other_HW3: np.ndarray, weight: float) -> np.ndarray:
-    """weight * image + (1 - weight) * other, in integers of 1/256, rounded."""
+def mix(image_HW3: np.ndarray, other_HW3: np.ndarray, weight: float, out_HW3: np.ndarray | None = None) -> np.ndarray:
+    """weight * image + (1 - weight) * other, in integers of 1/256, rounded; in `out_HW3` where it is given."""
     share = round(weight * 256)
-    mixed_HW3 = image_HW3 * np.uint16(share)
-    mixed_HW3 += other_HW3 * np.uint16(256 - share)
-    mixed_HW3 += 128
-    mixed_HW3 >>= 8
-    return mixed_HW3.astype(np.uint8)
+    mixed_HW3 = np.empty_like(image_HW3) if out_HW3 is None else out_HW3
+    # In blocks that stay in the cache: sixteen bits of the whole image are fetched from the system each time, 0.9 ms.
+    for y in range(0, len(image_HW3), MIX_ROWS):
+        block_hW3 = image_HW3[y : y + MIX_ROWS] * np.uint16(share)
+        block_hW3 += other_HW3[y : y + MIX_ROWS] * np.uint16(256 - share)
+        block_hW3 += 128
+        block_hW3 >>= 8
+        mixed_HW3[y : y + MIX_ROWS] = block_hW3
+    return mixed_HW3

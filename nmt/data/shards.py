@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
+import signal
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -83,7 +84,7 @@ def make_shards(make_rows: RowMaker, shards: Shards, folder: Path) -> Iterator[i
         return
     # Started afresh: a fork of a process that runs threads (torch, Ray) may hang.
     context = multiprocessing.get_context("forkserver" if os.name == "posix" else "spawn")
-    with ProcessPoolExecutor(os.cpu_count(), mp_context=context, initializer=_end_with_parent) as pool:
+    with ProcessPoolExecutor(os.cpu_count(), mp_context=context, initializer=_start_process) as pool:
         try:
             made = [pool.submit(_make_shard, make_rows, shard, tasks, folder) for shard, tasks in shards.items()]
             yield from (future.result() for future in as_completed(made))
@@ -96,8 +97,9 @@ def _make_shard(make_rows: RowMaker, shard: int, tasks: Sequence[Any], folder: P
     return shard
 
 
-def _end_with_parent() -> None:
-    """A pool's processes would wait for work for ever when their parent is killed."""
+def _start_process() -> None:
+    """Ctrl-C is the parent's; and when it is killed, a pool's processes would wait for work for ever."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     parent = multiprocessing.parent_process()
     assert parent is not None
 

@@ -7,7 +7,7 @@ columns without copying. Columns (schema version 1):
     category   int16          index into the categories
     split      int8           0 train, 1 val, 2 test
     photo      int32          rows of one photograph share it; a pair never joins two of them
-    image      binary         JPEG (quality 95, 4:4:4) or raw uint8 (size, size, 3); the metadata says which
+    image      binary         raw uint8 (size, size, 3) or JPEG (quality 95, 4:4:4); the metadata says which
     keypoints  list<int16>    index into the category's keypoint names, increasing
     points     list<float32>  x0 y0 x1 y1 ..., pixels of the square image, as many as keypoints
     edges      list<int16>    graph of all the object's keypoints (nmt/data/graph.py): E "from", then E "to"

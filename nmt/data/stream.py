@@ -88,7 +88,9 @@ class PairSampler:
         ids0, ids1 = self.store.keypoints(row0), self.store.keypoints(row1)
         if ids0.tobytes() == ids1.tobytes():
             return ids0
-        common = np.array(sorted(set(ids0.tolist()) & set(ids1.tolist())), np.int16)
+        in_1 = np.zeros(max(int(ids0[-1]), int(ids1[-1])) + 1, bool)
+        in_1[ids1] = True
+        common = ids0[in_1[ids0]]
         return common if len(common) >= MIN_KEYPOINTS else None
 
     def draw_distinct(self, rng: np.random.Generator, category: int, num: int) -> list[PairIds]:
@@ -176,8 +178,9 @@ class PairStream:
             images = None
         else:
             size = self.config.image_size
-            shape = (len(indices), size, size, 3)
-            images = np.empty(shape, np.uint8), np.empty(shape, np.uint8)
+            # One block: of two, the C library would give one back to the system at each batch, and fetch it again.
+            both = np.empty((2, len(indices), size, size, 3), np.uint8)
+            images = both[0], both[1]
             drawn = [self._image_pair(epoch, k, images[0][b], images[1][b]) for b, k in enumerate(indices)]
         pairs, seen = zip(*drawn, strict=True)
         width = self.config.pad_keypoints
@@ -186,8 +189,8 @@ class PairStream:
     def pair_ids(self, epoch: int, index: int) -> PairIds:
         """Which objects and keypoints a pair of the stream is made of, in images mode."""
         size = self.config.image_size
-        out_HW3 = np.empty((size, size, 3), np.uint8)
-        return self._image_pair(epoch, index, out_HW3, out_HW3)[0]
+        out0_HW3, out1_HW3 = np.empty((2, size, size, 3), np.uint8)
+        return self._image_pair(epoch, index, out0_HW3, out1_HW3)[0]
 
     def _feature_pair(self, epoch: int, index: int) -> tuple[PairIds, tuple[Seen | None, Seen | None]]:
         """A pair, and a random view of each object where the table has several."""
@@ -229,8 +232,11 @@ class PairStream:
             points0_N2[positions(self.store, pair.row0, pair.keypoints0)],
             other_image=lambda: self.store.image(self.sampler.draw_row(rng)),
             config=self.config,
+            out=(out0_HW3, out1_HW3),
         )
-        out0_HW3[:], out1_HW3[:] = augmented.image0_HW3, augmented.image1_HW3
+        for out_HW3, image_HW3 in ((out0_HW3, augmented.image0_HW3), (out1_HW3, augmented.image1_HW3)):
+            if image_HW3 is not out_HW3:
+                out_HW3[:] = image_HW3
         return pair.keep(augmented.keep_N), (seen0, seen1)
 
     def _move(
