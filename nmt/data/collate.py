@@ -115,9 +115,9 @@ def _view(
     global_BG = np.empty((len(objects), features.global_channels), np.float32) if features else None
     edges = [np.empty((2, 0), np.int64)]
     for b, (row, ids) in enumerate(objects):
-        order, how = positions(store, row, ids), seen[b]
-        points_BN2[b, : len(ids)] = (store.points(row) if how is None else how.points_N2)[order]
-        edges.append(graph(store, row, order) + b * shape[1])
+        order, how, stored_N2 = positions(store, row, ids), seen[b], store.points(row)
+        points_BN2[b, : len(ids)] = (stored_N2 if how is None else how.points_N2)[order]
+        edges.append(graph(store, row, order, stored_N2) + b * shape[1])
         if features is not None and nodes_BNC is not None and global_BG is not None:
             view = 0 if how is None else how.view
             nodes_BNC[b, : len(ids)] = features.nodes(row, view)[order]
@@ -157,14 +157,16 @@ def positions(store: ObjectStore, row: int, ids: np.ndarray) -> np.ndarray:
     return store.keypoints(row).searchsorted(ids)
 
 
-def graph(store: ObjectStore, row: int, order: np.ndarray) -> np.ndarray:
+def graph(store: ObjectStore, row: int, order: np.ndarray, points_N2: np.ndarray) -> np.ndarray:
     """(2, E) int64: the graph over the object's keypoints at positions `order`, numbered in that order.
+
+    Args:
+        points_N2: `store.points(row)`.
 
     It is triangulated in stored order, so that it does not depend on the shuffling, and where the keypoints are stored,
     as turning, mirroring and scaling change no triangulation; all keypoints: the stored edges.
     """
     by_position = order.argsort()
-    points_N2 = store.points(row)
     complete = len(order) == len(points_N2)
     edges_2E = store.edges(row) if complete else remembered_edges(points_N2[order[by_position]].tobytes())
     numbered_2E: np.ndarray = by_position[edges_2E]

@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import hashlib
 import json
+import multiprocessing
 import shutil
 import time
 from collections import Counter
@@ -108,6 +109,8 @@ def prepare(
         UserError: unknown name; raw folder missing or empty; an unreadable file; a category with fewer than two
             photographs in a split. Nothing is left half-written.
     """
+    if getattr(multiprocessing.current_process(), "_inheriting", False):  # it and its parent would wait for each other
+        raise RuntimeError("a script must call prepare under `if __name__ == '__main__':`, for it starts processes")
     started, name, size = time.perf_counter(), config.data.name, config.data.image_size
     source = find_source(name, raw, size=size, skip_bad=skip_bad, seed=seed, difficulty=difficulty or {})
     wanted = {

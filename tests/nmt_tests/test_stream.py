@@ -88,7 +88,7 @@ def test_stored_graph_relabelled_equals_the_graph_computed_anew(toy_store):
     for row in range(20):
         points = toy_store.points(row)
         order = rng.permutation(len(points))
-        relabelled = set(map(tuple, graph(toy_store, row, order).T.tolist()))
+        relabelled = set(map(tuple, graph(toy_store, row, order, points).T.tolist()))
         assert relabelled == set(map(tuple, delaunay_edges(points[order]).T.tolist()))
 
 
@@ -97,7 +97,7 @@ def test_graph_of_a_subset_is_its_own_triangulation(toy_store):
     for row in range(20):
         points = toy_store.points(row)
         order = rng.permutation(len(points))[:5]
-        relabelled = set(map(tuple, graph(toy_store, row, order).T.tolist()))
+        relabelled = set(map(tuple, graph(toy_store, row, order, points).T.tolist()))
         assert relabelled == set(map(tuple, delaunay_edges(points[order]).T.tolist()))
 
 
