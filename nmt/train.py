@@ -276,7 +276,6 @@ class Trainer:
                     **self._weights(),
                     "optimizer": self.optimizer.state_dict(),
                     "progress": progress,
-                    "world_size": distributed.world_size(),
                 },
             )
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -31,15 +30,13 @@ def refused(capsys, *arguments: str) -> str:
     return captured.err
 
 
-def test_help_answers_in_under_a_second():
-    start = time.perf_counter()
+def test_help_answers_without_importing_anything_heavy():
     done = subprocess.run([sys.executable, ROOT / "run.py", "--help"], capture_output=True, text=True, check=True)
     assert "--search NAME" in done.stdout
     imported = subprocess.run(
         [sys.executable, "-X", "importtime", ROOT / "run.py", "--help"], capture_output=True, text=True, check=True
     ).stderr
     assert not {"torch", "ray", "numpy"} & {line.split("|")[-1].strip() for line in imported.splitlines()}
-    assert time.perf_counter() - start < 60  # the imports above are what decides; a loaded machine is slow at anything
 
 
 @pytest.mark.parametrize(

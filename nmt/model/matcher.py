@@ -33,11 +33,11 @@ class MatchOutput:
     @property
     def source_BND(self) -> Tensor:
         """Source keypoints after the last layer, zero at padding."""
-        return self.tokens0_LBTD[-1][:, 1:] * self.mask0_BN[..., None]
+        return _keypoints(self.tokens0_LBTD, self.mask0_BN)
 
     @property
     def target_BMD(self) -> Tensor:
-        return self.tokens1_LBTD[-1][:, 1:] * self.mask1_BM[..., None]
+        return _keypoints(self.tokens1_LBTD, self.mask1_BM)
 
 
 class Head(nn.Module):
@@ -72,8 +72,7 @@ class Head(nn.Module):
         # Both look at the *input* tokens of the other image (published code).
         outputs0 = self.decoder0(tokens0_BTD, tokens1_BSD, mask0_BT, mask1_BS)
         outputs1 = self.decoder1(tokens1_BSD, tokens0_BTD, mask1_BS, mask0_BT)
-        output = MatchOutput(torch.empty(0), outputs0, outputs1, mask0_BN, mask1_BM)
-        similarity_BNM = cosine(output.source_BND, output.target_BMD)
+        similarity_BNM = cosine(_keypoints(outputs0, mask0_BN), _keypoints(outputs1, mask1_BM))
         return MatchOutput(similarity_BNM, outputs0, outputs1, mask0_BN, mask1_BM)
 
     def tokens(self, graph_BND: Tensor | None, nodes_BNC: Tensor, global_BG: Tensor) -> Tensor:
@@ -122,6 +121,11 @@ class Matcher(nn.Module):
         maps = self.backbone(view.image_B3HW)
         nodes_BNC = sample_features(maps.first_BCHW, maps.second_BCHW, view.points_BN2, self.image_size)
         return nodes_BNC * view.mask_BN[..., None], maps.global_BG.float()
+
+
+def _keypoints(tokens_LBTD: list[Tensor], mask_BN: Tensor) -> Tensor:
+    """The last layer's tokens without the global one, zero at padding."""
+    return tokens_LBTD[-1][:, 1:] * mask_BN[..., None]
 
 
 def cosine(source_BND: Tensor, target_BMD: Tensor) -> Tensor:

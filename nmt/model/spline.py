@@ -23,7 +23,6 @@ class SplineGraph:
     """A graph with its degree-1 open B-spline basis, computed once for all convolutions."""
 
     index_2E: Tensor
-    attr_E2: Tensor
     weight_E4: Tensor
     """bilinear weights; rows sum to 1"""
     kernel_E4: Tensor
@@ -40,7 +39,7 @@ def spline_graph(index_2E: Tensor, attr_E2: Tensor) -> SplineGraph:
     kernel_E22 = torch.stack([lower, lower + 1], dim=-1)
     weight_E4 = (weight_E22[:, 0, :, None] * weight_E22[:, 1, None, :]).flatten(1)
     kernel_E4 = (kernel_E22[:, 0, :, None] + KERNEL * kernel_E22[:, 1, None, :]).flatten(1)
-    return SplineGraph(index_2E, attr_E2, weight_E4, kernel_E4)
+    return SplineGraph(index_2E, weight_E4, kernel_E4)
 
 
 class SplineConv(nn.Module):

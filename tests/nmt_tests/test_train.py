@@ -16,7 +16,7 @@ import pytest
 import torch
 import torch.multiprocessing
 
-from nmt.config import Config, DecodeConfig, to_dict, with_overrides
+from nmt.config import Config, DecodeConfig, load_config, with_overrides
 from nmt.data.features import _SCHEMA, features_path
 from nmt.data.store import METADATA_KEY, SCHEMA_VERSION, ObjectStore
 from nmt.errors import UserError
@@ -253,7 +253,6 @@ def test_metrics_that_a_crash_left_behind_the_checkpoint_are_mended(trained, toy
     assert (tmp_path / "run" / "metrics.jsonl").read_text() == "".join(lines)
 
 
-def test_a_trial_directory_reproduces_itself(trained, toy_data, tmp_path):
-    from nmt.config import load_config
-
-    assert to_dict(load_config(trained / "config.json")) == to_dict(small())
+def test_a_run_is_reproduced_from_the_configuration_it_left(trained, toy_data, tmp_path):
+    train(load_config(trained / "config.json"), data=toy_data, directory=tmp_path)
+    assert history(tmp_path) == history(trained)
