@@ -12,28 +12,19 @@ import contextlib
 import hashlib
 import os
 import re
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from pathlib import Path, PosixPath
-from typing import TypeVar
 
-import pyarrow as pa
-import pyarrow.fs
-
-from nmt.data.manifest import MANIFEST_FILE, FileRecord, parse_manifest, record
+from nmt.data.manifest import MANIFEST_FILE, FileRecord, parse_manifest
 from nmt.errors import UserError
 from nmt.files import file_lock, write_json
+from nmt.place import Place
 
 CACHE_VARIABLE = "NMT_CACHE"
 LOCK_FILE = ".copy.lock"
-ATTEMPTS, FIRST_PAUSE = 4, 0.5
-"""of reading and writing; each pause is twice the one before, seconds"""
-PIECE = 8 << 20
-_CONNECT_SECONDS, _REQUEST_SECONDS = 10, 60
 
 _ADDRESS = re.compile(r"(?!file:)([a-z][a-z0-9+]+):/{1,2}([^/].*)", re.DOTALL)
-T = TypeVar("T")
 
 
 class Address(PosixPath):
@@ -105,23 +96,12 @@ class Remote:
         cache = Path(os.environ.get(CACHE_VARIABLE) or Path.home() / ".cache" / "nmt")
         name = re.sub(r"[^\w-]+", "-", parts[1].partition("?")[0]).strip("-")
         self.folder = cache / f"{name}-{key}"
-        self._fs, self._root = _file_system(self.address)
+        self._place = Place(self.address)
 
     def manifest(self) -> dict[str, FileRecord] | None:
         """What is there; None where there is no data set."""
-        path = f"{self._root}/{MANIFEST_FILE}"
-
-        def read() -> dict[str, FileRecord] | None:
-            if self._fs.get_file_info(path).type == pa.fs.FileType.NotFound:
-                return None
-            with self._fs.open_input_stream(path) as stream:
-                content = bytes(stream.read())
-            try:
-                return parse_manifest(content, f"{self.address}/{MANIFEST_FILE}")
-            except UserError as error:  # where a connection breaks, pyarrow may give what came without a word
-                raise OSError(str(error)) from error
-
-        return self._persistently(read, "read")
+        where = f"{self.address}/{MANIFEST_FILE}"
+        return self._place.read(MANIFEST_FILE, lambda content: parse_manifest(content, where))
 
     def fetch(self, wanted: Callable[[str], bool]) -> None:
         """Copies the wanted files that the copy has not, or has in another version."""
@@ -144,86 +124,19 @@ class Remote:
         return parse_manifest(path.read_bytes(), str(path)) if path.is_file() else {}
 
     def _fetch_file(self, name: str, expected: FileRecord) -> None:
-        path = self.folder / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        part = path.with_name(f".{path.name}.{expected.sha256[:12]}.part")
-
-        def read() -> None:
-            with self._fs.open_input_file(f"{self._root}/{name}") as source, part.open("ab") as target:
-                while target.tell() < expected.bytes:
-                    piece = source.read_at(min(PIECE, expected.bytes - target.tell()), target.tell())
-                    if not piece:
-                        raise OSError(f"it ends after {target.tell()} of {expected.bytes} bytes")
-                    target.write(piece)
-                os.fsync(target.fileno())
-
-        self._persistently(read, f"read ({name})")
-        if record(part) != expected:
-            part.unlink()
+        if not self._place.download(name, expected, self.folder / name):
             raise UserError(f"{self.address}/{name}: not the file its manifest names; prepare the data set anew")
-        part.replace(path)
 
     def publish(self) -> None:
         """Writes the folder's files that are not there yet, the objects after the others, the manifest last."""
         there, have = self.manifest() or {}, self._copied()
         for name in sorted(have, key=lambda name: (name == "objects.arrow", name)):
             if there.get(name) != have[name]:
-                self._persistently(lambda name=name: self._write(name), f"written ({name})")  # type: ignore[misc]
+                self._place.upload(self.folder / name, name)
         if there != have:
-            self._persistently(lambda: self._write(MANIFEST_FILE), f"written ({MANIFEST_FILE})")
-
-    def _write(self, name: str) -> None:
-        """A file of an object store appears whole, when its stream is closed, or not at all."""
-        path = f"{self._root}/{name}"
-        if self._fs.type_name == "hdfs":  # in object stores folders are part of the name
-            self._fs.create_dir(path.rpartition("/")[0], recursive=True)
-        with (self.folder / name).open("rb") as source:
-            target = self._fs.open_output_stream(path)
-            try:
-                while piece := source.read(PIECE):
-                    target.write(piece)
-            except BaseException:
-                target.abort()
-                raise
-            target.close()
-
-    def _persistently(self, work: Callable[[], T], what: str) -> T:
-        """Does the work again when the connection fails. Raises UserError when it keeps failing."""
-        for attempt in range(ATTEMPTS):
-            try:
-                return work()
-            except OSError as error:
-                last = error
-                if attempt < ATTEMPTS - 1:
-                    time.sleep(FIRST_PAUSE * 2**attempt)
-        reason = " ".join(str(last).split())[:200]
-        raise UserError(
-            f"{self.address}: cannot be {what} after {ATTEMPTS} attempts; the same command goes on from here ({reason})"
-        ) from last
+            self._place.upload(self.folder / MANIFEST_FILE, MANIFEST_FILE)
 
 
 def _write_records(folder: Path, records: dict[str, FileRecord]) -> None:
     files = {name: asdict(found) for name, found in sorted(records.items())}
     write_json(folder / MANIFEST_FILE, {"version": 1, "files": files})
-
-
-def _file_system(address: str) -> tuple[pa.fs.FileSystem, str]:
-    """The file system of an address, and the path on it."""
-    try:
-        endpoint = os.environ.get("AWS_ENDPOINT_URL")
-        if address.startswith("s3://") and endpoint and "?" not in address:
-            scheme, _, host = endpoint.rpartition("://")
-            region = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION") or "us-east-1"
-            fs = pa.fs.S3FileSystem(
-                endpoint_override=host.rstrip("/"),
-                scheme=scheme or "https",
-                region=region,
-                connect_timeout=_CONNECT_SECONDS,
-                request_timeout=_REQUEST_SECONDS,
-            )
-            return fs, address.removeprefix("s3://").rstrip("/")
-        fs, root = pa.fs.FileSystem.from_uri(address)
-        return fs, root.rstrip("/")
-    except (pa.ArrowInvalid, OSError) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise UserError(f"{address}: not an address of data that can be opened ({reason})") from error

@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
 import pickle
-import socket
 import subprocess
 import sys
-import threading
-from collections.abc import Iterator
 from pathlib import Path
 
-import pyarrow.fs
 import pytest
 
 import run
+from nmt import place as place_module
 from nmt.config import Config, ModelConfig, with_overrides
-from nmt.data import remote
 from nmt.data.check import check
 from nmt.data.features import FeatureTable, add_features
 from nmt.data.prepare import prepare
@@ -28,85 +23,14 @@ MODEL = ModelConfig(backbone="tf_efficientnet_lite0", weights="random")
 CONFIG = with_overrides(Config(), {"data.name": "willow", "data.image_size": 64}, source="test")
 
 
-class Proxy:
-    """Passes connections on to a port; cuts those of `cuts` after so many bytes of the answer."""
-
-    def __init__(self, port: int) -> None:
-        self.port, self.cuts, self.done = port, list[int](), 0
-        self._listening = socket.create_server(("127.0.0.1", 0))
-        self.endpoint = f"http://127.0.0.1:{self._listening.getsockname()[1]}"
-        threading.Thread(target=self._accept, daemon=True).start()
-
-    def _accept(self) -> None:
-        while True:
-            try:
-                client, _ = self._listening.accept()
-            except OSError:
-                return
-            server = socket.create_connection(("127.0.0.1", self.port))
-            threading.Thread(target=self._pass_on, args=(client, server, False), daemon=True).start()
-            threading.Thread(target=self._pass_on, args=(server, client, True), daemon=True).start()
-
-    def _pass_on(self, source: socket.socket, target: socket.socket, answer: bool) -> None:
-        passed = 0
-        try:
-            while data := source.recv(1 << 16):
-                passed += len(data)
-                if answer and self.cuts and passed > self.cuts[0]:
-                    self.done += 1
-                    target.sendall(data[: len(data) // 2])
-                    self.cuts.pop(0)
-                    break
-                target.sendall(data)
-        except OSError:
-            pass
-        for end in (source, target):
-            with contextlib.suppress(OSError):
-                end.shutdown(socket.SHUT_RDWR)
-
-    def close(self) -> None:
-        self._listening.close()
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[int]:
-    from moto.server import ThreadedMotoServer
-
-    running = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    running.start()
-    yield running.get_host_and_port()[1]
-    running.stop()
-
-
-@pytest.fixture
-def proxy(server, tmp_path, monkeypatch) -> Iterator[Proxy]:
-    passing = Proxy(server)
-    for name, value in {
-        "AWS_ENDPOINT_URL": passing.endpoint,
-        "AWS_ACCESS_KEY_ID": "test",
-        "AWS_SECRET_ACCESS_KEY": "test",
-        "AWS_EC2_METADATA_DISABLED": "true",
-        "NMT_CACHE": str(tmp_path / "cache"),
-        "no_proxy": "127.0.0.1",
-    }.items():
-        monkeypatch.setenv(name, value)
-    monkeypatch.setattr(remote, "FIRST_PAUSE", 0.01)
-    yield passing
-    passing.close()
-
-
-@pytest.fixture
-def place(proxy, request) -> Address:
-    host = proxy.endpoint.removeprefix("http://")
-    fs = pyarrow.fs.S3FileSystem(endpoint_override=host, scheme="http", region="us-east-1", allow_bucket_creation=True)
-    bucket = f"bucket{abs(hash(request.node.name)) % 10**8}"
-    fs.create_dir(bucket)
-    return data_place(f"s3://{bucket}/sets/willow")
-
-
 def copies(tmp_path: Path) -> Path:
     (found,) = (tmp_path / "cache").iterdir()
     return found
+
+
+@pytest.fixture
+def place(bucket: str) -> Address:
+    return data_place(f"{bucket}/sets/willow")
 
 
 @pytest.mark.parametrize("text", ["s3://bucket/x", "gs://bucket/deep/x", "s3://b/x?region=eu"])
@@ -148,7 +72,7 @@ def test_a_copy_goes_on_over_connections_that_break(place, proxy, tmp_path, monk
     prepare(CONFIG, raw=shared_data / "willow", out=place)
     whole = (copies(tmp_path) / OBJECTS_FILE).read_bytes()
     monkeypatch.setenv("NMT_CACHE", str(tmp_path / "elsewhere"))
-    monkeypatch.setattr(remote, "PIECE", 100_000)
+    monkeypatch.setattr(place_module, "PIECE", 100_000)
     proxy.cuts = [20_000] * 4
     assert (ObjectStore.open(place).directory / OBJECTS_FILE).read_bytes() == whole
     assert proxy.done >= 2
@@ -177,7 +101,7 @@ def test_no_data_set_at_an_address_names_the_command_that_makes_it(place):
 
 def test_a_file_that_is_not_the_manifests_is_refused(place, proxy, tmp_path, monkeypatch, shared_data):
     prepare(CONFIG, raw=shared_data / "willow", out=place)
-    fs, root = remote._file_system(str(place))
+    fs, root = place_module.file_system(str(place))
     with fs.open_output_stream(f"{root}/{OBJECTS_FILE}") as file:
         file.write(b"x" * (copies(tmp_path) / OBJECTS_FILE).stat().st_size)
     monkeypatch.setenv("NMT_CACHE", str(tmp_path / "elsewhere"))
