@@ -10,9 +10,9 @@ from __future__ import annotations
 
 import contextlib
 import pickle
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pyarrow as pa
 import ray
@@ -37,8 +37,8 @@ def ray_shards(make_rows: RowMaker, shards: Shards, folder: Path) -> Iterator[in
             item["rows"] = _to_bytes(make_rows(pickle.loads(item.pop("tasks"))))
         return item
 
-    with _quietly():
-        for item in ray.data.from_items(items, override_num_blocks=len(items)).map(make).iter_rows():
+    with _results(ray.data.from_items(items, override_num_blocks=len(items)).map(make)) as results:
+        for item in results:
             write_shard(folder, item["shard"], _from_bytes(_checked(item)))
             yield item["shard"]
 
@@ -49,15 +49,15 @@ def ray_features(job: FeatureJob, ranges: Sequence[range]) -> Iterator[pa.Record
     gpus = int(resources.get("GPU", 0))
     most = gpus or max(1, int(resources.get("CPU", 1)) // ACTOR_CPUS)
     items = [{"first": rows.start, "end": rows.stop} for rows in ranges]
-    with _quietly():
-        dataset = ray.data.from_items(items, override_num_blocks=len(items)).map(
-            _FeatureActor,  # type: ignore[arg-type]  # a class is what makes it an actor
-            fn_constructor_kwargs={"job": job},
-            concurrency=(1, min(most, len(items))),
-            num_gpus=1 if gpus else None,
-            num_cpus=None if gpus else min(ACTOR_CPUS, int(resources.get("CPU", 1))),
-        )
-        for item in dataset.iter_rows():
+    dataset = ray.data.from_items(items, override_num_blocks=len(items)).map(
+        _FeatureActor,  # type: ignore[arg-type]  # a class is what makes it an actor
+        fn_constructor_kwargs={"job": job},
+        compute=ray.data.ActorPoolStrategy(min_size=1, max_size=min(most, len(items))),
+        num_gpus=1 if gpus else None,
+        num_cpus=None if gpus else min(ACTOR_CPUS, int(resources.get("CPU", 1))),
+    )
+    with _results(dataset) as results:
+        for item in results:
             yield _from_bytes(_checked(item))
 
 
@@ -74,15 +74,17 @@ class _FeatureActor:
 
 
 @contextlib.contextmanager
-def _quietly() -> Iterator[None]:
-    """Ray Data without its progress bars, its results in the order of what they are made of."""
-    context = ray.data.DataContext.get_current()
-    before = context.enable_progress_bars, context.execution_options.preserve_order
+def _results(dataset: ray.data.Dataset) -> Iterator[Iterator[dict[str, Any]]]:
+    """The items of a dataset in order, without progress bars; what makes them has ended when this is left.
+
+    Without prefetching and closed at once: threads that fetched ahead would go on after an error or an interruption,
+    and end the whole process when Ray ends first.
+    """
+    context = dataset.context
     context.enable_progress_bars, context.execution_options.preserve_order = False, True
-    try:
-        yield
-    finally:
-        context.enable_progress_bars, context.execution_options.preserve_order = before
+    batches = dataset.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0)
+    with contextlib.closing(cast(Generator[pa.Table, None, None], iter(batches))) as tables:
+        yield (item for table in tables for item in table.to_pylist())
 
 
 @contextlib.contextmanager
