@@ -63,6 +63,10 @@ class PairBatch:
     category_B: Tensor
     """int64, index into the data set's categories"""
 
+    @property
+    def num_pairs(self) -> int:
+        return self.category_B.shape[0]
+
     def to(self, device: torch.device) -> PairBatch:
         return PairBatch(
             self.source.to(device),

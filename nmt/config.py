@@ -133,6 +133,9 @@ class TrainConfig:
     seed: int = setting(0, "of the initial weights and the pair stream", low=0, high=2**31 - 1)
     precision: str = setting("auto", "auto: bf16 on CUDA, fp32 on CPU", choices=("auto", "fp32", "bf16"))
     compile: bool = setting(False, "torch.compile the head")
+    micro_batch: int = setting(
+        0, "pairs a worker takes through the model at once, to save memory; the result is the same (0 = all)", low=0
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -259,6 +262,11 @@ def _check_together(config: Config, *, source: str) -> None:
         raise UserError(f"{source}: loss.info_nce, loss.hyperspherical and loss.layer are all 0: nothing to train on")
     if list(config.optim.milestones) != sorted(set(config.optim.milestones)):
         raise UserError(f"{source}: optim.milestones must increase, but got {list(config.optim.milestones)}")
+
+
+def comparable(config: Config) -> Config:
+    """Without what changes the way to a result, not the result."""
+    return dataclasses.replace(config, train=dataclasses.replace(config.train, micro_batch=0))
 
 
 def flatten(nested: Mapping[str, Any], *, source: str) -> dict[str, Any]:

@@ -23,7 +23,8 @@ import torch
 from torch import Tensor
 
 from nmt import checkpoint, distributed
-from nmt.config import Config, DecodeConfig, ModelConfig, from_dict, to_dict
+from nmt.batch import PairBatch
+from nmt.config import Config, DecodeConfig, ModelConfig, comparable, from_dict, to_dict
 from nmt.data.features import open_features
 from nmt.data.loader import train_batches
 from nmt.data.store import ObjectStore
@@ -68,7 +69,7 @@ class Progress:
     step: int = 0
     """completed steps of the epoch under way"""
     loss_sums: dict[str, float] = dataclasses.field(default_factory=dict)
-    """of that epoch: each term summed over its steps"""
+    """of that epoch: each term summed over its steps; while training, this rank's share of it"""
     epoch_seconds: float = 0.0
     """training time of that epoch"""
     seconds: float = 0.0
@@ -84,10 +85,11 @@ def learning_rate_factor(epoch: int, milestones: Sequence[int], gamma: float) ->
 
 
 def pick_device() -> torch.device:
-    """This rank's GPU when there is one, else the CPU."""
+    """This rank's GPU when there is one, else the CPU. LOCAL_RANK is set by torchrun and Ray Train."""
     if not torch.cuda.is_available():
         return torch.device("cpu")
-    return torch.device("cuda", distributed.rank() % torch.cuda.device_count())
+    local_rank = int(os.environ.get("LOCAL_RANK", distributed.rank()))
+    return torch.device("cuda", local_rank % torch.cuda.device_count())
 
 
 def autocast(precision: str, device: torch.device) -> torch.autocast:
@@ -144,16 +146,17 @@ class Trainer:
     Args:
         config: the whole configuration.
         data: directory of the Arrow data set.
+        device: by default this rank's.
     """
 
-    def __init__(self, config: Config, *, data: Path) -> None:
+    def __init__(self, config: Config, *, data: Path, device: torch.device | None = None) -> None:
         self.config = config
-        self.device = pick_device()
+        self.device = device or pick_device()
         self.autocast = autocast(config.train.precision, self.device)
         self.store = ObjectStore.open(data)
         in_features = config.data.mode == "features"
         self.features = open_features(data, config) if in_features else None
-        self._check_batch_splits()
+        self._check_pairs_for_all()
         self.stream = PairStream(self.store, config.data, split="train", seed=config.train.seed, features=self.features)
         self.matcher = build_matcher(
             config.model, image_size=config.data.image_size, features=self.features, seed=config.train.seed
@@ -164,13 +167,10 @@ class Trainer:
         self.model = distributed.data_parallel(self.matcher, self.device)
         self.progress = Progress()
 
-    def _check_batch_splits(self) -> None:
+    def _check_pairs_for_all(self) -> None:
         size, workers = self.config.data.pairs_per_step, distributed.world_size()
-        if size % workers:
-            raise UserError(
-                f"data.pairs_per_step must be a multiple of the {workers} workers, but got {size}; "
-                f"nearest: {max(size // workers, 1) * workers}"
-            )
+        if size < workers:
+            raise UserError(f"data.pairs_per_step = {size} leaves some of {workers} workers without a pair")
 
     def _build_optimizer(self) -> torch.optim.Optimizer:
         config = self.config.optim
@@ -183,7 +183,10 @@ class Trainer:
         return torch.optim.AdamW(groups, lr=config.lr, weight_decay=config.weight_decay, fused=True)
 
     def train_epoch(self, *, on_step: Callable[[int], None]) -> dict[str, float]:
-        """The rest of the epoch under way; returns each loss term's mean over its steps, over all ranks."""
+        """The rest of the epoch under way; returns each loss term's mean over its steps.
+
+        Every rank calls `on_step` after every step, with what it decides agreed (`distributed.largest`).
+        """
         config, progress = self.config, self.progress
         factor = learning_rate_factor(progress.epoch, config.optim.milestones, config.optim.gamma)
         for group in self.optimizer.param_groups:
@@ -192,8 +195,8 @@ class Trainer:
         sums = {name: torch.as_tensor(value, device=self.device) for name, value in progress.loss_sums.items()}
         progress.loss_sums = sums  # type: ignore[assignment]  # `save` makes it plain; a look at each step would wait for the GPU
         started, already = time.perf_counter(), progress.epoch_seconds
-        for batch in self._batches():
-            for name, value in self.train_step(batch.to(self.device)).items():
+        for parts in self._batches():
+            for name, value in self.train_step([part.to(self.device) for part in parts]).items():
                 sums[name] = sums.get(name, 0.0) + value
             progress.step += 1
             progress.epoch_seconds = already + time.perf_counter() - started
@@ -201,10 +204,17 @@ class Trainer:
                 self._check_finite(sums)
             on_step(progress.step)
         self._check_finite(sums)
-        means = {name: value.double() / progress.step / distributed.world_size() for name, value in sums.items()}
-        return {name: float(distributed.sum_over_ranks(value)) for name, value in means.items()}
+        return {name: total / progress.step for name, total in self._loss_sums().items()}
 
-    def _batches(self) -> Iterator[Any]:
+    def _loss_sums(self) -> dict[str, float]:
+        """The epoch's sums so far over all ranks."""
+        sums = self.progress.loss_sums
+        if not sums:
+            return {}
+        totals = distributed.sum_over_ranks(torch.stack([torch.as_tensor(value).double() for value in sums.values()]))
+        return dict(zip(sums, totals.tolist(), strict=True))
+
+    def _batches(self) -> Iterator[list[PairBatch]]:
         config, progress = self.config, self.progress
         return train_batches(
             self.stream,
@@ -214,23 +224,40 @@ class Trainer:
             pairs_per_step=config.data.pairs_per_step,
             rank=distributed.rank(),
             world_size=distributed.world_size(),
+            micro_batch=config.train.micro_batch,
             workers=min(MAX_LOADERS, max(1, len(os.sched_getaffinity(0)) - 1)),
         )
 
-    def train_step(self, batch: Any) -> dict[str, Tensor]:
-        """Forward, loss, backward, clip, step, back onto the sphere; the loss and its terms, detached."""
+    def train_step(self, parts: Sequence[PairBatch]) -> dict[str, Tensor]:
+        """Forward and backward of each part of this rank's pairs, clip, step, back onto the sphere.
+
+        The loss is the mean over the pairs of all parts and ranks; returns this rank's share of it and of its terms.
+        """
         config = self.config
-        with self.autocast:
-            output = self.model(batch)
-        terms = loss_terms(output, batch.match_BN, config.loss, config.decode)
-        loss = total_loss(terms, config.loss)
-        loss.backward()
+        shares: dict[str, Tensor] = {}
+        for number, part in enumerate(parts, start=1):
+            with distributed.gradients(self.model, averaged=number == len(parts)):
+                for name, value in self._backward(part).items():
+                    shares[name] = shares[name] + value if name in shares else value
         if config.optim.clip_norm:
             torch.nn.utils.clip_grad_norm_(self.matcher.parameters(), config.optim.clip_norm)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         self.matcher.head.enforce_constraints()
-        return {"loss": loss.detach(), **{f"loss/{name}": value.detach().mean() for name, value in terms.items()}}
+        return shares
+
+    def _backward(self, part: PairBatch) -> dict[str, Tensor]:
+        """Adds the part's gradient; returns its share of the loss and of its terms, detached."""
+        config = self.config
+        with self.autocast:
+            output = self.model(part)
+        terms = loss_terms(output, part.match_BN, config.loss, config.decode)
+        loss = total_loss(terms, config.loss)
+        share = part.num_pairs / config.data.pairs_per_step
+        # The ranks' gradients are averaged, so each counts world_size times what it is of the whole.
+        (loss * (share * distributed.world_size())).backward()
+        values = {"loss": loss, **{f"loss/{name}": value.mean() for name, value in terms.items()}}
+        return {name: value.detach() * share for name, value in values.items()}
 
     def _check_finite(self, sums: dict[str, Tensor]) -> None:
         if not math.isfinite(float(sums["loss"])):
@@ -265,10 +292,8 @@ class Trainer:
         }
 
     def save(self, path: Path) -> None:
-        """The whole state, for `restore`; rank 0 writes."""
-        progress = dataclasses.asdict(
-            dataclasses.replace(self.progress, loss_sums={k: float(v) for k, v in self.progress.loss_sums.items()})
-        )
+        """The whole state, for `restore`; called by every rank, rank 0 writes."""
+        progress = dataclasses.asdict(dataclasses.replace(self.progress, loss_sums=self._loss_sums()))
         if distributed.rank() == 0:
             checkpoint.save(
                 path,
@@ -291,10 +316,13 @@ class Trainer:
         return {"model": model, "config": to_dict(self.config), "categories": list(self.store.info.categories)}
 
     def restore(self, path: Path) -> None:
-        """Go on from `save`'s file. Raises UserError when it belongs to another configuration."""
+        """Go on from `save`'s file, written by any number of ranks.
+
+        Raises UserError when it belongs to another configuration.
+        """
         content = checkpoint.load(path)
         saved = from_dict(content["config"], source=str(path))
-        if saved != self.config:
+        if comparable(saved) != comparable(self.config):
             raise UserError(
                 f"{path}: a checkpoint of another configuration ({differing_keys(saved, self.config)} differ); "
                 f"choose another --results or the same settings"
@@ -302,13 +330,15 @@ class Trainer:
         self.matcher.load_state_dict(content["model"], strict=self.config.optim.backbone_lr_scale > 0)
         self.optimizer.load_state_dict(content["optimizer"])
         self.progress = Progress(**content["progress"])
+        if distributed.rank() > 0:  # the file holds the sums over all ranks: rank 0's now
+            self.progress.loss_sums = dict.fromkeys(self.progress.loss_sums, 0.0)
 
 
 def differing_keys(one: Config, other: Config) -> str:
     """The keys at which two configurations differ, for an error message."""
     from nmt.config import to_flat
 
-    a, b = to_flat(one), to_flat(other)
+    a, b = to_flat(comparable(one)), to_flat(comparable(other))
     return ", ".join(f"{key} {a[key]!r} / {b[key]!r}" for key in a if a[key] != b[key])
 
 
@@ -321,11 +351,14 @@ def train(
     resume: bool = False,
     decode_grid: Sequence[DecodeConfig] = (),
     progress: bool = False,
+    device: torch.device | None = None,
+    interrupted: Callable[[], bool] | None = None,
 ) -> EpochReport:
     """Train to `config.train.epochs`; returns the report of the best epoch.
 
     Leaves in `directory`: config.json, checkpoint.pt (to resume), best.pt (best validation epoch), metrics.jsonl, and
-    TensorBoard events. Uses the process group when torch.distributed is initialised.
+    TensorBoard events. Trains as one of the process group when torch.distributed is initialised; hosts.json then tells
+    who trained from which step on.
 
     Args:
         data: the Arrow data set.
@@ -333,25 +366,31 @@ def train(
         resume: go on from checkpoint.pt where there is one.
         decode_grid: decode settings swept on the validation similarities; `val/accuracy` is the best of them.
         progress: a progress bar on standard error.
+        device: by default this rank's, see `pick_device`.
+        interrupted: asked after each step; when true on any rank, all save and leave. By default whether SIGINT or
+            SIGTERM came.
 
     Raises:
         UserError: a wrong configuration, missing data, a full disk.
         DivergedError: the loss is no longer finite.
-        KeyboardInterrupt: on SIGINT or SIGTERM, after a checkpoint at the exact step.
+        KeyboardInterrupt: interrupted, after a checkpoint at the exact step.
     """
-    trainer = Trainer(config, data=data)
+    trainer = Trainer(config, data=data, device=device)
     state = directory / "checkpoint.pt"
     if resume and state.is_file():
         trainer.restore(state)
-    alone = distributed.rank() == 0
-    if alone:
+    first = distributed.rank() == 0
+    trainers = distributed.trainers(trainer.device)
+    if first:
         write_json(directory / "config.json", to_dict(config))
         if trainer.progress.history:  # a crash between checkpoint and metrics left them an epoch behind
             _write_metrics(directory, trainer.progress)
+        if trainers:
+            _note_trainers(directory, trainer.progress, trainers)
     with contextlib.ExitStack() as stack:
-        log = _open_log(directory, trainer.progress.epoch + 1, stack) if alone else None
-        interrupted = stack.enter_context(interruptions())
-        bar = stack.enter_context(_progress_bar(trainer, shown=progress and alone))
+        log = _open_log(directory, trainer.progress.epoch + 1, stack) if first else None
+        interrupted = interrupted or stack.enter_context(interruptions())
+        bar = stack.enter_context(_progress_bar(trainer, shown=progress and first))
         while trainer.progress.epoch < config.train.epochs:
             report = _run_epoch(trainer, directory, decode_grid, interrupted, bar)
             if log is not None:
@@ -377,11 +416,12 @@ def _run_epoch(
     def on_step(step: int) -> None:
         nonlocal last_saved
         bar.update(1)
-        stop = interrupted()
-        if stop or time.monotonic() - last_saved > CHECKPOINT_SECONDS:
+        due = time.monotonic() - last_saved > CHECKPOINT_SECONDS
+        agreed = distributed.largest(2 if interrupted() else 1 if due else 0)
+        if agreed:
             trainer.save(directory / "checkpoint.pt")
             last_saved = time.monotonic()
-        if stop:
+        if agreed == 2:
             raise KeyboardInterrupt
 
     losses = trainer.train_epoch(on_step=on_step)
@@ -392,15 +432,16 @@ def _run_epoch(
     metrics |= {f"train/{name}": value for name, value in losses.items()}
     metrics |= {"train/pairs_per_second": pairs / progress.epoch_seconds, "seconds": progress.seconds}
     progress.epoch += 1
-    metrics = {"epoch": progress.epoch, **metrics}
+    metrics = {"epoch": progress.epoch, **metrics, "workers": distributed.world_size()}
     progress.history.append(metrics)
     progress.step, progress.loss_sums, progress.epoch_seconds = 0, {}, 0.0
     improved = metrics["val/accuracy"] > progress.best_accuracy  # type: ignore[operator]
     progress.best_accuracy = max(progress.best_accuracy, float(metrics["val/accuracy"]))
-    if distributed.rank() == 0:
-        if improved:
-            trainer.save_best(directory / "best.pt", metrics)
-        trainer.save(directory / "checkpoint.pt")
+    first = distributed.rank() == 0
+    if first and improved:
+        trainer.save_best(directory / "best.pt", metrics)
+    trainer.save(directory / "checkpoint.pt")
+    if first:
         _write_metrics(directory, progress)
     distributed.barrier()
     bar.set_postfix_str(f"epoch {progress.epoch}: loss {losses['loss']:.3f}, val {metrics['val/accuracy']:.1%}")
@@ -410,6 +451,13 @@ def _run_epoch(
 def _write_metrics(directory: Path, progress: Progress) -> None:
     with atomic_write(directory / "metrics.jsonl") as file:
         file.write("".join(json.dumps(metrics) + "\n" for metrics in progress.history).encode())
+
+
+def _note_trainers(directory: Path, progress: Progress, trainers: list[dict[str, Any]]) -> None:
+    """Adds to hosts.json, a list of {"epoch" under way, "step" done of it, "workers": [{"rank", "host", "device"}]}."""
+    path = directory / "hosts.json"
+    earlier = json.loads(path.read_text()) if progress.epoch + progress.step and path.is_file() else []
+    write_json(path, [*earlier, {"epoch": progress.epoch + 1, "step": progress.step, "workers": trainers}])
 
 
 def _open_log(directory: Path, first_epoch: int, stack: contextlib.ExitStack) -> Any:

@@ -15,7 +15,7 @@ from typing import Any
 import ray
 import ray.tune
 
-from nmt.config import from_dict, to_flat
+from nmt.config import comparable, from_dict, to_flat
 from nmt.errors import UserError
 from nmt.files import atomic_write, write_json
 from tune import tensorboard
@@ -125,7 +125,7 @@ def _comparable(definition: Mapping[str, Any]) -> dict[str, Any]:
     kept = ("sampler", "scheduler", "seed", "grace_epochs", "reduction_factor")
     base = from_dict(definition["base"], source="search.json")  # keys newer than the file stand at their default
     return (
-        {f"[base] {key}": value for key, value in to_flat(base).items()}
+        {f"[base] {key}": value for key, value in to_flat(comparable(base)).items()}
         | {f"[space] {k}": v for k, v in definition["space"].items()}
         | {f"[search] {k}": definition["search"][k] for k in kept}
     )

@@ -45,6 +45,7 @@ NOT_SEARCHABLE = {
     "data.eval_pairs": "it changes what is measured",
     "train.epochs": "early stopping compares trials by epoch",
     "train.seed": "a lucky seed is not a better configuration",
+    "train.micro_batch": "it changes the memory a trial takes, not its result",
 }
 MAX_GRID = 100_000
 _NAME = r"[A-Za-z0-9_-]+"

@@ -31,8 +31,16 @@ def flat(batch: PairBatch) -> list[tuple[bytes, ...]]:
 
 
 def epoch(
-    stream: PairStream, *, workers: int = 0, rank: int = 0, world_size: int = 1, first_step: int = 0, num_steps: int = 3
+    stream: PairStream,
+    *,
+    workers: int = 0,
+    rank: int = 0,
+    world_size: int = 1,
+    first_step: int = 0,
+    num_steps: int = 3,
+    micro_batch: int = 0,
 ):
+    """The pairs of each step."""
     batches = train_batches(
         stream,
         epoch=2,
@@ -41,9 +49,10 @@ def epoch(
         pairs_per_step=8,
         rank=rank,
         world_size=world_size,
+        micro_batch=micro_batch,
         workers=workers,
     )
-    return [flat(batch) for batch in batches]
+    return [[pair for part in parts for pair in flat(part)] for parts in batches]
 
 
 @pytest.mark.parametrize("workers", [1, 2, 7])
@@ -51,11 +60,20 @@ def test_loader_processes_do_not_change_a_byte(stream, workers):
     assert epoch(stream, workers=workers) == epoch(stream)
 
 
-@pytest.mark.parametrize("world_size", [1, 2, 4])
+@pytest.mark.parametrize("world_size", [1, 2, 3, 4, 8])
 def test_ranks_together_take_the_pairs_of_one_rank(stream, world_size):
     ranks = [epoch(stream, rank=rank, world_size=world_size) for rank in range(world_size)]
     for step, whole in enumerate(epoch(stream)):
         assert [ranks[k % world_size][step][k // world_size] for k in range(8)] == whole
+
+
+@pytest.mark.parametrize(("micro_batch", "sizes"), [(0, [8]), (3, [3, 3, 2]), (8, [8])])
+def test_a_step_comes_in_parts_of_at_most_the_micro_batch(stream, micro_batch, sizes):
+    steps = train_batches(
+        stream, epoch=2, first_step=0, num_steps=3, pairs_per_step=8, micro_batch=micro_batch, workers=2
+    )
+    assert [[part.num_pairs for part in parts] for parts in steps] == [sizes] * 3
+    assert epoch(stream, micro_batch=micro_batch) == epoch(stream)
 
 
 @pytest.mark.parametrize("workers", [0, 2])
@@ -66,7 +84,7 @@ def test_an_epoch_continues_in_the_middle(stream, workers):
 def test_features_batches_come_from_this_process(toy_store, toy_features):
     stream = PairStream(toy_store, FEATURES, split="train", seed=0, features=toy_features)
     batches = list(train_batches(stream, epoch=0, first_step=4, num_steps=2, pairs_per_step=5, workers=2))
-    assert torch.equal(batches[1].source.points_BN2, stream.batch(0, range(25, 30)).source.points_BN2)
+    assert torch.equal(batches[1][0].source.points_BN2, stream.batch(0, range(25, 30)).source.points_BN2)
 
 
 def test_stream_travels_to_a_process_started_afresh(stream):

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -45,6 +49,15 @@ SMALL = {
 
 def small(**changes) -> Config:
     return with_overrides(Config(), SMALL | {k.replace("__", "."): v for k, v in changes.items()}, source="test")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread() -> Iterator[None]:
+    """Two threads that meet hundreds of times a step crawl where another process holds a core."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="session")
@@ -127,19 +140,23 @@ def test_a_run_stopped_by_its_hook_and_resumed_equals_an_uninterrupted_one(train
         assert torch.equal(value, weights(tmp_path)[name]), name
 
 
-def test_a_run_interrupted_in_mid_epoch_resumes_at_the_exact_step(trained, toy_data, tmp_path):
-    steps = 0
+def _signal_in_step(step: int, number: int = signal.SIGTERM) -> None:
+    """From now on this process gets a signal in its `step`th step."""
+    steps = itertools.count(1)
     original = Trainer.train_step
 
-    def step_then_signal(self, batch):
-        nonlocal steps
-        steps += 1
-        if steps == 9:
-            os.kill(os.getpid(), signal.SIGTERM)
-        return original(self, batch)
+    def step_then_signal(self, parts):
+        if next(steps) == step:
+            os.kill(os.getpid(), number)
+        return original(self, parts)
 
+    Trainer.train_step = step_then_signal
+
+
+def test_a_run_interrupted_in_mid_epoch_resumes_at_the_exact_step(trained, toy_data, tmp_path):
     with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(Trainer, "train_step", step_then_signal)
+        patch.setattr(Trainer, "train_step", Trainer.train_step)  # undone at the end
+        _signal_in_step(9)
         train(small(), data=toy_data, directory=tmp_path)
     progress = torch.load(tmp_path / "checkpoint.pt", weights_only=True)["progress"]
     assert (progress["epoch"], progress["step"]) == (1, 3)
@@ -215,24 +232,89 @@ def test_end_to_end_training_moves_backbone_and_head(toy_data, tmp_path):
     assert statistics and all(torch.equal(after[n], before[n]) for n in statistics)
 
 
-def _worker(rank: int, world: int, config: Config, data: Path, directory: Path) -> None:
+def _worker(rank: int, world: int, config: Config, data: Path, directory: Path, signal_at: int | None) -> None:
+    """One of `world` processes that train together; rank 1 gets SIGTERM in its step `signal_at`."""
     torch.set_num_threads(1)
     torch.distributed.init_process_group("gloo", f"file://{directory}/rendezvous", rank=rank, world_size=world)
-    train(config, data=data, directory=directory / "run")
+    if signal_at is not None and rank == 1:
+        _signal_in_step(signal_at)
+    with contextlib.suppress(KeyboardInterrupt):
+        train(config, data=data, directory=directory / "run")
     torch.distributed.destroy_process_group()
 
 
-def test_two_workers_end_with_the_parameters_of_one(toy_data, tmp_path):
-    # At the published learning rate: Adam divides by the gradient's size, so a larger one magnifies the last bits of
-    # gradients that are almost zero.
-    config = small(optim__lr=5e-4)
-    train(config, data=toy_data, directory=tmp_path / "one")
-    torch.multiprocessing.spawn(_worker, (2, config, toy_data, tmp_path), nprocs=2)
-    one, two = weights(tmp_path / "one"), weights(tmp_path / "run")
-    assert max(float((one[name] - two[name]).abs().max()) for name in one) < 1e-5
-    for before, after in zip(history(tmp_path / "one"), history(tmp_path / "run"), strict=True):
-        assert after["train/loss"] == pytest.approx(before["train/loss"], abs=1e-5)
+def train_together(world: int, config: Config, data: Path, directory: Path, *, signal_at: int | None = None) -> Path:
+    """Train with real processes; returns the training's directory."""
+    torch.multiprocessing.spawn(_worker, (world, config, data, directory, signal_at), nprocs=world)
+    return directory / "run"
+
+
+# At the published learning rate: Adam divides by the gradient's size, so a larger one magnifies the last bits of
+# gradients that are almost zero.
+SAME = {"optim__lr": 5e-4, "data__pairs_per_step": 5}
+
+
+@pytest.fixture(scope="module")
+def alone(toy_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What one worker makes of `SAME`."""
+    train(small(**SAME), data=toy_data, directory=tmp_path_factory.mktemp("alone"))
+    return tmp_path_factory.getbasetemp() / "alone0"
+
+
+def assert_same_training(one: Path, other: Path) -> None:
+    parameters = weights(one), weights(other)
+    assert max(float((parameters[0][name] - parameters[1][name]).abs().max()) for name in parameters[0]) < 1e-5
+    for before, after in zip(history(one), history(other), strict=True):
+        for name in ("train/loss", "train/loss/info_nce", "train/loss/layer"):
+            assert after[name] == pytest.approx(before[name], abs=1e-5)
         assert after["val/accuracy"] == before["val/accuracy"]
+
+
+@pytest.mark.parametrize(
+    "workers", [2, pytest.param(3, marks=pytest.mark.slow), pytest.param(4, marks=pytest.mark.slow)]
+)
+def test_workers_end_with_the_parameters_of_one(alone, toy_data, tmp_path, workers):
+    # Five pairs a step: some workers have one more than others.
+    together = train_together(workers, small(**SAME), toy_data, tmp_path)
+    assert_same_training(alone, together)
+    assert {metrics["workers"] for metrics in history(together)} == {workers}
+    (entry,) = json.loads((together / "hosts.json").read_text())
+    assert (entry["epoch"], entry["step"]) == (1, 0)
+    host = {"host": socket.gethostname(), "device": "cpu"}
+    assert entry["workers"] == [{"rank": rank, **host} for rank in range(workers)]
+
+
+@pytest.mark.slow
+def test_two_workers_interrupted_in_mid_epoch_and_resumed_by_one_end_as_one(alone, toy_data, tmp_path):
+    run = train_together(2, small(**SAME, train__micro_batch=2), toy_data, tmp_path, signal_at=9)
+    progress = torch.load(run / "checkpoint.pt", weights_only=True)["progress"]
+    assert (progress["epoch"], progress["step"]) == (1, 3)
+    train(small(**SAME), data=toy_data, directory=run, resume=True)
+    assert_same_training(alone, run)
+    assert [metrics["workers"] for metrics in history(run)] == [2, 1, 1]
+
+
+def test_more_workers_than_pairs_are_refused(toy_data, tmp_path, monkeypatch):
+    monkeypatch.setattr("nmt.distributed.world_size", lambda: 5)
+    with pytest.raises(UserError, match="data.pairs_per_step = 4 leaves some of 5 workers without a pair"):
+        Trainer(small(), data=toy_data)
+
+
+@pytest.mark.parametrize("micro_batch", [1, 3, 4])
+def test_a_step_in_parts_is_the_same_step(alone, toy_data, tmp_path, micro_batch):
+    largest = 0
+    original = Trainer._backward
+
+    def measured(self, part):
+        nonlocal largest
+        largest = max(largest, part.num_pairs)
+        return original(self, part)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Trainer, "_backward", measured)
+        train(small(**SAME, train__micro_batch=micro_batch), data=toy_data, directory=tmp_path)
+    assert largest == micro_batch
+    assert_same_training(alone, tmp_path)
 
 
 def test_nmt_trains_where_ray_optuna_and_pydantic_are_absent():
