@@ -103,15 +103,15 @@ def _step(h_BTD: Tensor, update_BTD: Tensor, alpha: LearnedScale) -> Tensor:
 
 
 class PlainLayer(nn.Module):
-    """The ablation: a pre-norm transformer layer with the same parts and no unit norms (no global gate either)."""
+    """The ablation: a pre-norm transformer layer (SwiGLU) of as many weights, without unit norms and global gate."""
 
     def __init__(self, d_model: int, heads: int, hidden: int) -> None:
         super().__init__()
         self.self_attention = nn.MultiheadAttention(d_model, heads, bias=False, batch_first=True)
         self.cross_attention = nn.MultiheadAttention(d_model, heads, bias=False, batch_first=True)
-        self.mlp = nn.Sequential(
-            nn.Linear(d_model, hidden, bias=False), nn.SiLU(), nn.Linear(hidden, d_model, bias=False)
-        )
+        self.up = nn.Linear(d_model, hidden, bias=False)
+        self.gate = nn.Linear(d_model, hidden, bias=False)
+        self.down = nn.Linear(hidden, d_model, bias=False)
         self.norm_self, self.norm_cross, self.norm_memory, self.norm_mlp = (nn.LayerNorm(d_model) for _ in range(4))
 
     def forward(self, h_BTD: Tensor, memory_BSD: Tensor, mask_B11T: Tensor, mask_B11S: Tensor) -> Tensor:
@@ -122,15 +122,21 @@ class PlainLayer(nn.Module):
         query_BTD = self.norm_cross(h_BTD)
         update = self.cross_attention(query_BTD, memory_BSD, memory_BSD, key_padding_mask=other_padding, **attend)[0]
         h_BTD = h_BTD + update
-        return h_BTD + self.mlp(self.norm_mlp(h_BTD))
+        x_BTD = self.norm_mlp(h_BTD)
+        return h_BTD + self.down(self.up(x_BTD) * F.silu(self.gate(x_BTD)))
+
+    def start_small(self, std: float) -> None:
+        """What is added to the tokens starts small, so that a deep stack begins near the identity (GPT-2)."""
+        for last in (self.self_attention.out_proj, self.cross_attention.out_proj, self.down):
+            nn.init.normal_(last.weight, std=std)
 
 
 class Decoder(nn.Module):
     """A stack of layers over the tokens of one image, looking at the input tokens of the other.
 
     Args:
-        normalized: layers on the unit sphere (the method), or plain pre-norm ones whose outputs alone are made unit
-            length, as the cosine of the similarity asks.
+        normalized: layers on the unit sphere (the method), or a plain pre-norm transformer, of which the outputs alone
+            are made unit length, as the cosine of the similarity asks.
     """
 
     def __init__(
@@ -141,14 +147,21 @@ class Decoder(nn.Module):
         hidden = int(d_model * mlp_multiplier * 2 / 3)
         layer = DecoderLayer if normalized else PlainLayer
         self.layers = nn.ModuleList(layer(d_model, heads, hidden) for _ in range(layers))
+        # Without the first norm the tokens, of length 0.5, drown in updates of length sqrt(D) that all tokens of an
+        # image have in common: their cosines go to 1 and nothing is learned. A step on the sphere is short by itself.
+        self.norm_in, self.norm_out = (nn.Identity() if normalized else nn.LayerNorm(d_model) for _ in range(2))
+        for plain in self.layers:
+            if isinstance(plain, PlainLayer):
+                plain.start_small(0.02 / (3 * layers) ** 0.5)
         self.enforce_constraints()
 
     def forward(self, h_BTD: Tensor, memory_BSD: Tensor, mask_BT: Tensor, mask_BS: Tensor) -> list[Tensor]:
         """The tokens after every layer, each (B, T, D), unit length; the last is the output."""
         outputs = []
+        h_BTD, memory_BSD = self.norm_in(h_BTD), self.norm_in(memory_BSD)
         for layer in self.layers:
             h_BTD = layer(h_BTD, memory_BSD, mask_BT[:, None, None], mask_BS[:, None, None])
-            outputs.append(h_BTD if self.normalized else unit(h_BTD))
+            outputs.append(h_BTD if self.normalized else unit(self.norm_out(h_BTD)))
         return outputs
 
     @torch.no_grad()

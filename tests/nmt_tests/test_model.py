@@ -221,3 +221,21 @@ def test_ablated_models_keep_the_invariance_to_padding(ablation):
     assert torch.allclose(tight, wide[:, :5, :5], atol=1e-5) and (wide[:, 5:] == 0).all()
     assert tight.abs().max() <= 1 + 1e-5
     matcher.head.enforce_constraints()
+
+
+def test_vanilla_decoder_has_the_parameters_of_the_normalized_one_and_tells_short_tokens_apart():
+    """Tokens arrive with length 0.5; where updates of length sqrt(D) drown them, all cosines go to 1."""
+    torch.manual_seed(0)
+    plain, normalized = (Decoder(96, 4, 3, 4.0, normalized=kind) for kind in (False, True))
+    counts = [sum(p.numel() for p in decoder.parameters()) for decoder in (plain, normalized)]
+    assert counts[0] == pytest.approx(counts[1], rel=0.02)
+    tokens = unit(torch.randn(1, 10, 96) + torch.randn(1, 1, 96)) / 2
+    mask = torch.ones(1, 10, dtype=torch.bool)
+
+    def mean_cosine(h):
+        return ((unit(h) @ unit(h).mT).sum() - 10) / 90
+
+    for decoder in (plain, normalized):
+        for output in decoder(tokens, tokens.flip(1), mask, mask):
+            assert output.norm(dim=-1).sub(1).abs().max() < 1e-5
+            assert mean_cosine(output) < mean_cosine(tokens) + 0.05
