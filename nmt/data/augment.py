@@ -51,7 +51,7 @@ def augment_pair(
 
     Args:
         other_image: draws another image of the same split.
-        out: memory for both images; used where one is mixed, which takes new memory otherwise.
+        out: memory for both images; one that is changed is made there, and in new memory otherwise.
     """
     keep_N = np.ones(len(points0_N2), bool)
     size = image0_HW3.shape[0]
@@ -59,12 +59,12 @@ def augment_pair(
         boxes = erasing_boxes(rng, size)
         left_N = keep_N & ~covered(points0_N2, boxes)
         if left_N.sum() >= MIN_LEFT:
-            image0_HW3, keep_N = erase(image0_HW3, boxes), left_N
+            image0_HW3, keep_N = erase(image0_HW3, boxes, out[0]), left_N
     if rng.random() < config.cutmix:
         box = cutmix_box(rng, size)
         left_N = keep_N & ~covered(points0_N2, [box])
         if left_N.sum() >= MIN_LEFT:
-            image0_HW3, keep_N = paste(image0_HW3, other_image(), box), left_N
+            image0_HW3, keep_N = paste(image0_HW3, other_image(), box, out[0]), left_N
     if rng.random() < config.mixup:
         image0_HW3 = mix(image0_HW3, other_image(), mixup_weight(rng), out[0])
     if rng.random() < config.mixup:
@@ -104,20 +104,29 @@ def covered(points_N2: np.ndarray, boxes: list[Box]) -> np.ndarray:
     return inside_N
 
 
-def erase(image_HW3: np.ndarray, boxes: list[Box]) -> np.ndarray:
-    """A copy with the boxes black."""
-    image_HW3 = image_HW3.copy()
+def erase(image_HW3: np.ndarray, boxes: list[Box], out_HW3: np.ndarray | None = None) -> np.ndarray:
+    """A copy, in `out_HW3` where it is given, with the boxes black."""
+    image_HW3 = _copy(image_HW3, out_HW3)
     for x0, y0, x1, y1 in boxes:
         image_HW3[y0:y1, x0:x1] = 0
     return image_HW3
 
 
-def paste(image_HW3: np.ndarray, other_HW3: np.ndarray, box: Box) -> np.ndarray:
-    """A copy whose box shows the same box of another image."""
+def paste(image_HW3: np.ndarray, other_HW3: np.ndarray, box: Box, out_HW3: np.ndarray | None = None) -> np.ndarray:
+    """A copy, in `out_HW3` where it is given, whose box shows the same box of another image."""
     x0, y0, x1, y1 = box
-    image_HW3 = image_HW3.copy()
+    image_HW3 = _copy(image_HW3, out_HW3)
     image_HW3[y0:y1, x0:x1] = other_HW3[y0:y1, x0:x1]
     return image_HW3
+
+
+def _copy(image_HW3: np.ndarray, out_HW3: np.ndarray | None) -> np.ndarray:
+    """The image in memory that may be written: `out_HW3`, where it may be already."""
+    if out_HW3 is None:
+        return image_HW3.copy()
+    if image_HW3 is not out_HW3:
+        out_HW3[:] = image_HW3
+    return out_HW3
 
 
 def mix(image_HW3: np.ndarray, other_HW3: np.ndarray, weight: float, out_HW3: np.ndarray | None = None) -> np.ndarray:
