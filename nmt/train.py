@@ -14,7 +14,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -33,6 +33,7 @@ from nmt.errors import UserError
 from nmt.evaluate import best_setting, model_score, similarities, sweep
 from nmt.files import atomic_write, write_json
 from nmt.losses import loss_terms, total_loss
+from nmt.metrics import Counts
 from nmt.model.matcher import Head, Matcher
 
 CHECKPOINT_SECONDS = 600
@@ -268,26 +269,32 @@ class Trainer:
 
     def evaluate(self, decode_grid: Sequence[DecodeConfig]) -> dict[str, float | int | str]:
         """Validation accuracy at the best setting of the grid and at the configured one; the same on every rank."""
-        config, categories = self.config, self.store.info.categories
         self.model.eval()
-        batches = eval_batches(
+        score = model_score(self.matcher, autocast=self.autocast)
+        stored = similarities(score, self.val_batches(), device=self.device)
+        settings = list(dict.fromkeys([self.config.decode, *decode_grid]))
+        return self.val_metrics(sweep(stored, settings, num_categories=len(self.store.info.categories)))
+
+    def val_batches(self) -> Iterator[PairBatch]:
+        """This rank's share of the fixed validation pairs."""
+        return eval_batches(
             self.store,
-            config.data,
+            self.config.data,
             split="val",
             features=self.features,
-            batch_size=config.data.pairs_per_step * (4 if self.features else 1),
+            batch_size=self.config.data.pairs_per_step * (4 if self.features else 1),
             rank=distributed.rank(),
             world_size=distributed.world_size(),
         )
-        stored = similarities(model_score(self.matcher, autocast=self.autocast), batches, device=self.device)
-        settings = list(dict.fromkeys([config.decode, *decode_grid]))
-        swept = sweep(stored, settings, num_categories=len(categories))
+
+    def val_metrics(self, swept: dict[DecodeConfig, Counts]) -> dict[str, float | int | str]:
+        """What a sweep over decode settings, the configured one among them, comes to."""
         best = best_setting(swept)
-        per_category = swept[best].accuracy_per_category(categories)
+        per_category = swept[best].accuracy_per_category(self.store.info.categories)
         return {
             "val/accuracy": swept[best].accuracy(),
             **{f"val/accuracy/{name}": value for name, value in per_category.items()},
-            "val/accuracy_fixed_decode": swept[config.decode].accuracy(),
+            "val/accuracy_fixed_decode": swept[self.config.decode].accuracy(),
             **{f"decode/{name}": value for name, value in dataclasses.asdict(best).items()},
         }
 
@@ -410,7 +417,7 @@ def _run_epoch(
     interrupted: Callable[[], bool],
     bar: Any,
 ) -> EpochReport:
-    progress, config = trainer.progress, trainer.config
+    progress = trainer.progress
     last_saved = time.monotonic()
 
     def on_step(step: int) -> None:
@@ -426,8 +433,18 @@ def _run_epoch(
 
     losses = trainer.train_epoch(on_step=on_step)
     evaluation_started = time.perf_counter()
-    metrics: dict[str, float | int | str] = trainer.evaluate(decode_grid)
+    metrics = trainer.evaluate(decode_grid)
     progress.seconds += progress.epoch_seconds + time.perf_counter() - evaluation_started
+    report = finish_epoch(trainer, directory, losses, metrics)
+    bar.set_postfix_str(f"epoch {report.epoch}: loss {losses['loss']:.3f}, val {metrics['val/accuracy']:.1%}")
+    return report
+
+
+def finish_epoch(
+    trainer: Trainer, directory: Path, losses: Mapping[str, float], metrics: dict[str, float | int | str]
+) -> EpochReport:
+    """Counts the epoch, and leaves its checkpoint, best.pt where it is the best, and metrics.jsonl."""
+    progress, config = trainer.progress, trainer.config
     pairs = config.train.steps_per_epoch * config.data.pairs_per_step
     metrics |= {f"train/{name}": value for name, value in losses.items()}
     metrics |= {"train/pairs_per_second": pairs / progress.epoch_seconds, "seconds": progress.seconds}
@@ -444,7 +461,6 @@ def _run_epoch(
     if first:
         _write_metrics(directory, progress)
     distributed.barrier()
-    bar.set_postfix_str(f"epoch {progress.epoch}: loss {losses['loss']:.3f}, val {metrics['val/accuracy']:.1%}")
     return EpochReport(progress.epoch, metrics)
 
 
