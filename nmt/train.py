@@ -356,12 +356,13 @@ def train(
     directory: Path,
     on_epoch: Callable[[EpochReport], None] | None = None,
     resume: bool = False,
+    until: int | None = None,
     decode_grid: Sequence[DecodeConfig] = (),
     progress: bool = False,
     device: torch.device | None = None,
     interrupted: Callable[[], bool] | None = None,
 ) -> EpochReport:
-    """Train to `config.train.epochs`; returns the report of the best epoch.
+    """Train to `config.train.epochs`, or to the end of epoch `until`; returns the report of the best epoch.
 
     Leaves in `directory`: config.json, checkpoint.pt (to resume), best.pt (best validation epoch), metrics.jsonl, and
     TensorBoard events. Trains as one of the process group when torch.distributed is initialised; hosts.json then tells
@@ -371,6 +372,7 @@ def train(
         data: the Arrow data set.
         on_epoch: called by every rank after each epoch's checkpoint.
         resume: go on from checkpoint.pt where there is one.
+        until: stop there for now; the schedule is still that of all epochs, and `resume` goes on with it.
         decode_grid: decode settings swept on the validation similarities; `val/accuracy` is the best of them.
         progress: a progress bar on standard error.
         device: by default this rank's, see `pick_device`.
@@ -398,7 +400,7 @@ def train(
         log = _open_log(directory, trainer.progress.epoch + 1, stack) if first else None
         interrupted = interrupted or stack.enter_context(interruptions())
         bar = stack.enter_context(_progress_bar(trainer, shown=progress and first))
-        while trainer.progress.epoch < config.train.epochs:
+        while trainer.progress.epoch < min(until or config.train.epochs, config.train.epochs):
             report = _run_epoch(trainer, directory, decode_grid, interrupted, bar)
             if log is not None:
                 log.scalars({k: v for k, v in report.metrics.items() if k != "epoch"}, report.epoch)

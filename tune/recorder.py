@@ -58,6 +58,20 @@ class Recorder(ray.tune.Callback):
         self.error: UserError | None = None
         """what ended the search here (a full disk); Ray passes on its text alone"""
 
+    def catch_up(self) -> None:
+        """Tell the study what the trials' directories know and it does not: a run may have died in between."""
+        for number in [t.number for t in self._study.trials() if not t.state.is_finished()]:
+            history = read_metrics(self._trial_directory(number))
+            for metrics in history:
+                self._study.report(number, metrics["epoch"], metrics[METRIC])
+            if history and history[-1]["epoch"] >= self._study.ladder.epochs:
+                self._finish(number, TrialState.COMPLETE)
+
+    def end_waiting(self) -> None:
+        """The search is over: who still waits at a rung will not be promoted."""
+        for number in [t.number for t in self._study.trials() if not t.state.is_finished()]:
+            self._finish(number, TrialState.PRUNED, quiet=True)
+
     def on_trial_start(self, iteration: int, trials: Sequence[Any], trial: Any, **info: Any) -> None:
         number = trial.config["number"]
         space = self._study.space
@@ -76,12 +90,15 @@ class Recorder(ray.tune.Callback):
             self._line(f"{trial_id(number)}  epoch {result['epoch']} of {epochs}  {100 * result[METRIC]:.1f} %")
 
     def on_trial_complete(self, iteration: int, trials: Sequence[Any], trial: Any, **info: Any) -> None:
-        result, epochs = trial.last_result, self._study.space.base.train.epochs
+        number, result = trial.config["number"], trial.last_result
         if FAILURE in result or not math.isfinite(result.get(METRIC, math.nan)):
-            self._finish(trial.config["number"], TrialState.FAIL, reason=result.get(FAILURE, "it reported no accuracy"))
-        else:
-            state = TrialState.COMPLETE if result["epoch"] >= epochs else TrialState.PRUNED
-            self._finish(trial.config["number"], state)
+            self._finish(number, TrialState.FAIL, reason=result.get(FAILURE, "it reported no accuracy"))
+        elif result["epoch"] >= self._study.ladder.epochs:
+            self._finish(number, TrialState.COMPLETE)
+        elif result["epoch"] >= trial.config["until"]:
+            self._wait(number, result)
+        else:  # a scheduler stopped it
+            self._finish(number, TrialState.PRUNED)
 
     def on_trial_error(self, iteration: int, trials: Sequence[Any], trial: Any, **info: Any) -> None:
         number = trial.config["number"]
@@ -92,10 +109,10 @@ class Recorder(ray.tune.Callback):
     def on_trial_recover(self, iteration: int, trials: Sequence[Any], trial: Any, **info: Any) -> None:
         self._line(f"{trial_id(trial.config['number'])}  {self._keep_error(trial)}; going on from its checkpoint")
 
-    def summary(self) -> Summary:
-        """The search as it stands."""
+    def summary(self, *, finished: bool = False) -> Summary:
+        """The search as it stands; a trial that waits at a rung counts as PRUNED meanwhile."""
         space = self._study.space
-        finished = [t for t in self._study.trials() if t.state.is_finished()]
+        idle = {s.number for s in self._study.standings() if s.ended or (not s.running and s.epoch >= s.until)}
         plain = space.to_dict()
         return Summary(
             name=space.name,
@@ -106,18 +123,38 @@ class Recorder(ray.tune.Callback):
             resources=plain["resources"],
             epochs=space.base.train.epochs,
             seconds=round(time.monotonic() - self._started, 1),
-            trials=tuple(self._record(t) for t in finished),
+            trials=tuple(self._record(t) for t in self._study.trials() if t.number in idle),
+            finished=finished,
         )
 
-    def _finish(self, number: int, state: TrialState, reason: str | None = None) -> None:
-        """The trial's end, in all places."""
+    def _wait(self, number: int, result: dict[str, Any]) -> None:
+        """The trial's job has ended at its rung."""
+        self._study.end_job(number)
+        self._save()
+        epochs = self._study.space.base.train.epochs
+        self._line(f"{trial_id(number)}  waits at {result['epoch']} of {epochs} epochs  {100 * result[METRIC]:.1f} %")
+
+    def _save(self) -> Summary:
+        """Write the summary."""
+        summary = self.summary()
         try:
-            self._write_end(number, state, reason)
+            summary.save(self.directory)
         except UserError as error:
             self.error = error
             raise
+        return summary
 
-    def _write_end(self, number: int, state: TrialState, reason: str | None) -> None:
+    def _finish(self, number: int, state: TrialState, reason: str | None = None, *, quiet: bool = False) -> None:
+        """The trial's end, in all places."""
+        try:
+            best = self._write_end(number, state, reason)
+        except UserError as error:
+            self.error = error
+            raise
+        if not quiet:
+            self._line(self._end_line(number, state, reason, best, self._save()))
+
+    def _write_end(self, number: int, state: TrialState, reason: str | None) -> dict[str, Any]:
         history = read_metrics(self._trial_directory(number))
         best = best_epoch(history)
         decode = {f"decode.{name}": value for name, value in decode_setting(best).items()}
@@ -128,9 +165,7 @@ class Recorder(ray.tune.Callback):
         tensorboard.write_end(self._trial_directory(number), success=state != TrialState.FAIL, best=best)
         # The study comes late: a trial it still holds as running is ended again, all of this included, by --resume.
         self._study.finish(number, state, decode | seconds | ({"reason": reason} if reason else {}))
-        summary = self.summary()
-        summary.save(self.directory)
-        self._line(self._end_line(number, state, reason, best, summary))
+        return best
 
     def _end_line(
         self, number: int, state: TrialState, reason: str | None, best: dict[str, Any], summary: Summary
@@ -151,12 +186,12 @@ class Recorder(ray.tune.Callback):
     def _record(self, trial: FrozenTrial) -> TrialRecord:
         space, directory = self._study.space, self._trial_directory(trial.number)
         history = read_metrics(directory)
-        params = {p.key: p.decode(trial.params[p.key]) for p in space.parameters}
+        params = self._study.params(trial)
         config = space.configuration(params)
         checkpoint = directory / "best.pt"
         return TrialRecord(
             id=trial_id(trial.number),
-            state=trial.state.name,
+            state=trial.state.name if trial.state.is_finished() else TrialState.PRUNED.name,
             searched={key: list(value) if isinstance(value, tuple) else value for key, value in params.items()},
             configuration=to_dict(config),
             best=best_epoch(history),

@@ -69,6 +69,8 @@ class Summary:
     seconds: float
     """wall-clock time, over all runs of this search"""
     trials: tuple[TrialRecord, ...]
+    finished: bool = False
+    """whether the budget is spent; else --resume goes on"""
 
     @property
     def default(self) -> TrialRecord | None:
@@ -252,7 +254,7 @@ def _next(summary: Summary, directory: Path) -> str:
         (f"python run.py --train {directory / 'best.json'}", "train the winner again"),
         (f"tensorboard --logdir {directory}", "compare the trials"),
     ]
-    if len(summary.trials) < summary.search["trials"]:
+    if not summary.finished:
         commands.insert(0, (f"python run.py --search {summary.name} --resume{place}", "go on with the search"))
     return "\n".join(["Next:"] + [f"  {command}  # {why}" for command, why in commands])
 

@@ -1,8 +1,8 @@
-"""Early stopping by asynchronous successive halving (Li et al. 2018, arXiv 1810.05934, its stopping variant).
+"""Early stopping in the middle of a job: what Ray Tune asks after every epoch.
 
-`Rungs` decides, from numbers alone; `SuccessiveHalving` is its thin coat for Ray. Our own instead of Ray's
-AsyncHyperBandScheduler because its rungs are rebuilt from the study on `--resume` (Ray saves no scheduler state), time
-is our `epoch` (Ray's `training_iteration` restarts with a restarted trial), and a value that is not finite stops.
+The project's own early stopping, promotion, needs none of it: its jobs end at their rungs by themselves (tune.halving).
+Here are the alternatives that stop a trial for good. `Rungs` decides for "asha_stop", from numbers alone;
+`SuccessiveHalving` is its thin coat for Ray. "ray_asha" and "ray_median" are Ray's, to compare with.
 """
 
 from __future__ import annotations
@@ -10,14 +10,46 @@ from __future__ import annotations
 import math
 from typing import Any
 
-import ray.tune.schedulers
+from ray.tune.schedulers import AsyncHyperBandScheduler, FIFOScheduler, MedianStoppingRule, TrialScheduler
 
-CONTINUE = ray.tune.schedulers.TrialScheduler.CONTINUE
-STOP = ray.tune.schedulers.TrialScheduler.STOP
+from tune.study import SearchStudy
+
+CONTINUE = TrialScheduler.CONTINUE
+STOP = TrialScheduler.STOP
+
+
+def make_scheduler(study: SearchStudy, *, metric: str) -> TrialScheduler:
+    """The scheduler of a search.
+
+    The rungs of "asha_stop" are filled with what earlier runs of the search reported. Ray's two know nothing of earlier
+    runs: Ray saves no scheduler state, so on --resume they begin anew.
+    """
+    search, epochs = study.space.search, study.space.base.train.epochs
+    ranking: dict[str, Any] = {
+        "time_attr": "epoch",
+        "metric": metric,
+        "mode": "max",
+        "grace_period": search.grace_epochs,
+    }
+    if search.scheduler == "ray_asha":
+        return RayHalving(max_t=epochs, reduction_factor=search.reduction_factor, **ranking)
+    if search.scheduler == "ray_median":
+        return RayMedian(**ranking)
+    if search.scheduler != "asha_stop":
+        return FIFOScheduler()
+    rungs = Rungs(epochs=epochs, grace=search.grace_epochs, factor=search.reduction_factor)
+    for trial in study.trials():
+        for epoch, value in trial.intermediate_values.items():
+            rungs.goes_on(trial.number, epoch, value)
+    return SuccessiveHalving(rungs, metric=metric)
 
 
 class Rungs:
-    """Values at the epochs `grace`, `grace` x `factor`, ... below `epochs`; at each, the best of `factor` go on."""
+    """Values at the epochs `grace`, `grace` x `factor`, ... below `epochs`; at each, the best of `factor` go on.
+
+    The stopping variant of asynchronous successive halving (Li et al. 2018, arXiv 1810.05934). Our own instead of Ray's
+    because its rungs are rebuilt from the study on --resume and a value that is not finite stops.
+    """
 
     def __init__(self, *, epochs: int, grace: int, factor: int) -> None:
         self.factor = factor
@@ -39,7 +71,7 @@ class Rungs:
         return better < math.ceil(len(rung) / self.factor)
 
 
-class SuccessiveHalving(ray.tune.schedulers.FIFOScheduler):
+class SuccessiveHalving(FIFOScheduler):
     """Stops the trials that `Rungs` turns down. The default configuration (trial 0) is the yardstick: never stopped."""
 
     def __init__(self, rungs: Rungs, *, metric: str) -> None:
@@ -53,3 +85,19 @@ class SuccessiveHalving(ray.tune.schedulers.FIFOScheduler):
             return STOP
         goes_on = self._rungs.goes_on(number, result["epoch"], value)
         return CONTINUE if goes_on or number == 0 else STOP
+
+
+class RayHalving(AsyncHyperBandScheduler):
+    """Ray's ASHA, with epochs as its time; it hears of the default configuration (trial 0) but never stops it."""
+
+    def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
+        decision = super().on_trial_result(tune_controller, trial, result)
+        return CONTINUE if trial.config["number"] == 0 else decision
+
+
+class RayMedian(MedianStoppingRule):
+    """Ray's median stopping rule (Golovin et al. 2017), likewise."""
+
+    def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
+        decision = super().on_trial_result(tune_controller, trial, result)
+        return CONTINUE if trial.config["number"] == 0 else decision

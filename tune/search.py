@@ -21,7 +21,7 @@ from nmt.files import atomic_write, write_json
 from tune import tensorboard
 from tune.recorder import Recorder
 from tune.report import METRIC, Summary, load_summary, render
-from tune.scheduler import Rungs, SuccessiveHalving
+from tune.scheduler import make_scheduler
 from tune.searcher import StudySearcher, trial_id
 from tune.session import LOCK, Interruption, concurrency, node_resources, only_one, ray_session, workers_gate
 from tune.space import Space
@@ -61,7 +61,7 @@ def run_search(
     directory = results / space.name
     space = check_results(space, directory, resume=resume, trials=trials, seed=seed)
     earlier = load_summary(directory) if (directory / "summary.json").is_file() else None
-    if earlier is None or len(earlier.trials) < space.search.trials:
+    if earlier is None or not earlier.finished or earlier.search != space.to_dict()["search"]:
         check_data(space, data)
         with ray_session():
             at_once = concurrency(space.resources, node_resources())
@@ -84,10 +84,12 @@ def _search(
     with workers_gate(space.resources) as gate, Interruption(say).caught() as interruption:
         recorder = Recorder(study, directory, data=data, earlier_seconds=earlier_seconds, gate=gate, say=say)
         trainable = ray.tune.with_parameters(WorkersTrial, setup=setup, gate=gate) if gate else make_trainable(setup)
-        _run_trials(study, recorder, trainable, at_once, interruption)
-    summary = recorder.summary()
+        finished = _run_jobs(study, recorder, trainable, at_once, interruption)
+    if finished:
+        recorder.end_waiting()
+    summary = recorder.summary(finished=finished)
     summary.save(directory)
-    if len(summary.trials) < space.search.trials:
+    if not finished:
         raise KeyboardInterrupt
     return summary
 
@@ -159,22 +161,25 @@ def check_data(space: Space, data: Path) -> None:
             FeatureTable.open(data, config.model, size)
 
 
-def _run_trials(study: SearchStudy, recorder: Recorder, trainable: Any, at_once: int, stop: ray.tune.Stopper) -> None:
+def _run_jobs(study: SearchStudy, recorder: Recorder, trainable: Any, at_once: int, stop: ray.tune.Stopper) -> bool:
+    """Run the search's jobs; returns whether all were run, or it was interrupted."""
     space, ray_directory = study.space, recorder.directory.resolve() / "ray"
     shutil.rmtree(ray_directory, ignore_errors=True)
     alone = {"CPU": float(space.resources.cpus), "GPU": space.resources.gpus}
     bundle = alone if space.resources.workers == 1 else {DRIVER_RESOURCE: 0.001}
+    searcher, scheduler = StudySearcher(study, metric=METRIC), make_scheduler(study, metric=METRIC)
+    recorder.catch_up()
     tuner = ray.tune.Tuner(
         ray.tune.with_resources(trainable, ray.tune.PlacementGroupFactory([bundle])),
         tune_config=ray.tune.TuneConfig(
-            search_alg=StudySearcher(study, metric=METRIC),
-            scheduler=_scheduler(study),
-            num_samples=space.search.trials,
+            search_alg=searcher,
+            scheduler=scheduler,
+            num_samples=-1,  # the study says when it is over: a trial may take several jobs
             max_concurrent_trials=at_once,
             # A process that has torch takes the next trial in 0.1 s.
             reuse_actors=True,
-            trial_name_creator=_trial_name,
-            trial_dirname_creator=_trial_name,
+            trial_name_creator=_job_name,
+            trial_dirname_creator=_job_name,
         ),
         run_config=ray.tune.RunConfig(
             name="tune",
@@ -192,22 +197,11 @@ def _run_trials(study: SearchStudy, recorder: Recorder, trainable: Any, at_once:
         if recorder.error is not None:
             raise recorder.error from None
         raise
+    return searcher.finished
 
 
-def _trial_name(trial: Any) -> str:
-    return trial_id(trial.config["number"])
-
-
-def _scheduler(study: SearchStudy) -> ray.tune.schedulers.TrialScheduler:
-    """Early stopping, its rungs filled with what earlier runs of this search reported."""
-    search = study.space.search
-    if search.scheduler == "fifo":
-        return ray.tune.schedulers.FIFOScheduler()
-    rungs = Rungs(epochs=study.space.base.train.epochs, grace=search.grace_epochs, factor=search.reduction_factor)
-    for trial in study.trials():
-        for epoch, value in trial.intermediate_values.items():
-            rungs.goes_on(trial.number, epoch, value)
-    return SuccessiveHalving(rungs, metric=METRIC)
+def _job_name(job: Any) -> str:
+    return f"{trial_id(job.config['number'])}-{job.config['until']}"
 
 
 def _write_definition(space: Space, directory: Path) -> None:

@@ -1,7 +1,9 @@
-"""Ray's view of the study: which trial comes next.
+"""Ray's view of the study: which job comes next.
 
 Our own instead of Ray's OptunaSearch, which tells stopped trials as complete at a low epoch and leaves a trial whose
-value is not finite running for ever. What becomes of a trial is told by `tune.recorder`, which also sees its error.
+value is not finite running for ever. What becomes of a job is told by `tune.recorder`, which also sees its error.
+
+What Ray Tune calls a trial is a *job* here; a trial of the study may take several (see tune.halving).
 """
 
 from __future__ import annotations
@@ -10,7 +12,7 @@ from typing import Any
 
 import ray.tune.search
 
-from nmt.config import to_dict
+from tune.halving import Pause
 from tune.study import SearchStudy
 
 
@@ -20,18 +22,24 @@ def trial_id(number: int) -> str:
 
 
 class StudySearcher(ray.tune.search.Searcher):
-    """Hands out the study's trials as {"number": 7, "configuration": {..}}."""
+    """Hands out the study's jobs as {"number": 7, "configuration": {..}, "until": 3}.
+
+    Ray asks again after None at its next step. With nothing under way it would ask once a second and do nothing else;
+    that cannot be, for the study never says WAIT then.
+    """
 
     def __init__(self, study: SearchStudy, *, metric: str) -> None:
         super().__init__(metric=metric, mode="max")
         self._study = study
+        self.finished = False
+        """whether every job has been handed out and has ended"""
 
-    def suggest(self, trial_id: str) -> dict[str, Any] | str:  # type: ignore[override]  # FINISHED is a string
-        given = self._study.next()
-        if given is None:
-            return self.FINISHED
-        number, params = given
-        return {"number": number, "configuration": to_dict(self._study.space.configuration(params))}
+    def suggest(self, trial_id: str) -> dict[str, Any] | str | None:  # type: ignore[override]  # FINISHED is a string
+        job = self._study.next_job()
+        if isinstance(job, Pause):
+            self.finished = job is Pause.FINISHED
+            return self.FINISHED if self.finished else None
+        return job.to_dict()
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         """Nothing: Ray calls this without the error, and with a value it takes for final."""

@@ -56,7 +56,11 @@ class SearchSettings:
     """The `[search]` table."""
 
     sampler: str = setting("tpe", "how configurations are chosen", choices=("tpe", "random", "grid"))
-    scheduler: str = setting("asha", "early stopping: successive halving, or none", choices=("asha", "fifo"))
+    scheduler: str = setting(
+        "asha",
+        "early stopping: halving by promotion, or by stopping, Hyperband's brackets, Ray's own two, or none",
+        choices=("asha", "hyperband", "asha_stop", "ray_asha", "ray_median", "fifo"),
+    )
     trials: int = setting(16, "configurations to try, the default one included", low=1)
     seed: int = setting(0, "of the sampler", low=0, high=2**31 - 1)
     grace_epochs: int = setting(1, "epochs before a trial may be stopped", low=1)
@@ -398,7 +402,7 @@ def _check_together(space: Space, source: str) -> None:
                 f"{_shown(value)} (trial 0); change the range, or the value in [base] or --set"
             )
     search, epochs = space.search, space.base.train.epochs
-    if search.scheduler == "asha" and search.grace_epochs > epochs:
+    if search.scheduler != "fifo" and search.grace_epochs > epochs:
         raise UserError(f"{source}: [search] grace_epochs = {search.grace_epochs} is more than train.epochs = {epochs}")
     _check_widths(space, source)
     for parameter in space.parameters:

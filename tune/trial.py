@@ -1,4 +1,4 @@
-"""One trial of a search: one training. With one worker, here, in Ray Tune's own process, which the next trial reuses.
+"""One job of a search: a trial's training, up to an epoch. With one worker, here, in a process that Ray Tune reuses.
 
 A trial owns the directory trials/ID and goes on from the checkpoint it finds there, whether its process was restarted
 or the whole search. Retries are Ray Tune's alone, and for what may pass: an error that would only repeat (a diverged
@@ -55,7 +55,7 @@ def make_trainable(setup: TrialSetup) -> Callable[[dict[str, Any]], None]:
 
 
 def run_trial(setup: TrialSetup, trial: Mapping[str, Any]) -> None:
-    """Train {"number", "configuration"} to its end, reporting every epoch to Ray Tune."""
+    """Train {"number", "configuration", "until"} to the end of that epoch, reporting every epoch to Ray Tune."""
     import torch
 
     import nmt.train
@@ -66,7 +66,7 @@ def run_trial(setup: TrialSetup, trial: Mapping[str, Any]) -> None:
     if history:
         # A run that died may have trained this epoch without hearing the scheduler's decision on it.
         ray.tune.report(history[-1])
-        if history[-1]["epoch"] >= config.train.epochs:
+        if history[-1]["epoch"] >= trial["until"]:
             return
     torch.set_num_threads(setup.resources.cpus)
     try:
@@ -76,6 +76,7 @@ def run_trial(setup: TrialSetup, trial: Mapping[str, Any]) -> None:
             directory=directory,
             on_epoch=lambda report: ray.tune.report(dict(report.metrics)),
             resume=True,
+            until=trial["until"],
             decode_grid=setup.decode_grid,
         )
     except (nmt.train.DivergedError, UserError) as error:

@@ -99,6 +99,7 @@ class WorkersTrial(ray.tune.Trainable):
     def _begin(self, trial: Mapping[str, Any]) -> None:
         self._directory = trial_directory(self._shared, trial)
         self._configuration = from_dict(trial["configuration"], source=f"trial {self._directory.name}")
+        self._until: int = trial["until"]
         self._job: _Job | None = None
         self._last: dict[str, Any] = {}
         ray.get(self._gate.open.remote(self._directory.name))
@@ -111,7 +112,7 @@ class WorkersTrial(ray.tune.Trainable):
             return self._result(history[-1])
         if self._job is None:
             self._job = _Job(
-                _trainer(self._shared, self._gate, self._configuration, self._directory).fit, self._end_job
+                _trainer(self._shared, self._gate, self._configuration, self._directory, self._until).fit, self._end_job
             )
             self._job.start()
         else:
@@ -121,7 +122,7 @@ class WorkersTrial(ray.tune.Trainable):
 
     def _result(self, metrics: dict[str, Any]) -> dict[str, Any]:
         self._last = metrics
-        return metrics | {"done": metrics["epoch"] >= self._configuration.train.epochs}
+        return metrics | {"done": metrics["epoch"] >= self._until}
 
     def _failed(self, job: _Job) -> dict[str, Any]:
         """The result of a job that ended before its last epoch; raises its error where a retry may help."""
@@ -166,14 +167,14 @@ class _Job(threading.Thread):
             self._at_end()
 
 
-def _trainer(setup: TrialSetup, gate: Any, config: Config, directory: Path) -> Any:
+def _trainer(setup: TrialSetup, gate: Any, config: Config, directory: Path, until: int) -> Any:
     import ray.train
     from ray.train.torch import TorchConfig, TorchTrainer
 
     resources = setup.resources
     return TorchTrainer(
         _train_on_worker,
-        train_loop_config={"setup": setup, "gate": gate, "config": config, "directory": directory},
+        train_loop_config={"setup": setup, "gate": gate, "config": config, "directory": directory, "until": until},
         torch_config=TorchConfig(backend="nccl" if resources.gpus else "gloo"),
         scaling_config=ray.train.ScalingConfig(
             num_workers=resources.workers,
@@ -181,7 +182,7 @@ def _trainer(setup: TrialSetup, gate: Any, config: Config, directory: Path) -> A
             resources_per_worker={"CPU": resources.cpus} | ({"GPU": resources.gpus} if resources.gpus else {}),
         ),
         run_config=ray.train.RunConfig(
-            name=directory.name,
+            name=f"{directory.name}-{until}",  # a name that ended would be taken for the same job
             storage_path=str(setup.directory / "ray" / "train"),
             # Retries are Ray Tune's. The controller's own default is to try for ever where workers cannot start.
             failure_config=ray.train.FailureConfig(max_failures=0, controller_failure_limit=2),  # type: ignore[call-arg]
@@ -219,5 +220,6 @@ def _train_on_worker(job: dict[str, Any]) -> None:
             directory=job["directory"],
             on_epoch=on_epoch,
             resume=True,
+            until=job["until"],
             decode_grid=setup.decode_grid,
         )

@@ -140,6 +140,14 @@ def test_a_run_stopped_by_its_hook_and_resumed_equals_an_uninterrupted_one(train
         assert torch.equal(value, weights(tmp_path)[name]), name
 
 
+def test_a_run_trained_in_jobs_up_to_an_epoch_equals_one_in_one_go(trained, toy_data, tmp_path):
+    for until in (1, 1, 3):
+        report = train(small(), data=toy_data, directory=tmp_path, resume=True, until=until)
+        assert len((tmp_path / "metrics.jsonl").read_text().splitlines()) == until >= report.epoch
+    for name, value in weights(trained).items():
+        assert torch.equal(value, weights(tmp_path)[name]), name
+
+
 def _signal_in_step(step: int, number: int = signal.SIGTERM) -> None:
     """From now on this process gets a signal in its `step`th step."""
     steps = itertools.count(1)

@@ -105,8 +105,8 @@ def test_best_json_is_the_winning_configuration(finished: tuple[Path, list[str]]
 
 def test_report_is_printed_at_the_end_and_one_line_a_trial_before(finished: tuple[Path, list[str]]) -> None:
     _, lines = finished
-    ends = [line for line in lines if "COMPLETE" in line or "PRUNED" in line]
-    assert len([line for line in ends if "\n" not in line]) == 5
+    ends = [line for line in lines if ("COMPLETE" in line or "waits at 1 of 4" in line) and "\n" not in line]
+    assert {line.split()[2] for line in ends} == {f"{n:03d}" for n in range(5)}
     assert lines[-1].startswith("Search tiny") and "Next:" in lines[-1]
 
 

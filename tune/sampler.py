@@ -1,0 +1,122 @@
+"""The samplers of a search, and the study as they see it. Imports no Ray.
+
+A sampler that read the study itself would be misled by early stopping: the default configuration, always trained in
+full, would count as better than every trial that waits at a rung. So each suggestion is drawn in a fresh study in
+memory, its *view*, in which every trial is ranked by the rung where halving leaves it in hindsight.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from statistics import NormalDist
+from typing import Any
+
+import optuna
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.samplers import BaseSampler, RandomSampler, TPESampler
+from optuna.trial import FrozenTrial, TrialState
+
+from tune.halving import Ladder, Standing, rung_value
+from tune.space import Parameter, SearchSettings, Space
+
+UNTIL = "until"
+"""user attribute of a trial: the epoch its last job ends at"""
+
+
+@dataclass(frozen=True)
+class Suggestion:
+    """Searched values, as the study holds them."""
+
+    params: dict[str, Any]
+    distributions: dict[str, BaseDistribution]
+    system_attrs: dict[str, Any]
+    """what the sampler wants to find again in its trial"""
+
+
+def suggest(space: Space, trials: Sequence[FrozenTrial], ladder: Ladder, number: int) -> Suggestion:
+    """Draw the values of trial `number`, a function of (space, seed, number, the trials before it)."""
+    view = optuna.create_study(direction="maximize", sampler=make_sampler(space.search, number))
+    view.add_trials(view_of(trials, ladder))
+    trial = view.ask(fixed_distributions={p.key: distribution(p) for p in space.parameters})
+    drawn = view.get_trials(deepcopy=False)[trial.number]
+    kept = {key: value for key, value in drawn.system_attrs.items() if ":relative_params" not in key}
+    return Suggestion(dict(drawn.params), dict(drawn.distributions), kept)
+
+
+def make_sampler(search: SearchSettings, number: int) -> BaseSampler:
+    """The sampler for trial `number`, seeded by (search seed, number)."""
+    seed = int.from_bytes(hashlib.sha256(f"{search.seed}/{number}".encode()).digest()[:4])
+    if search.sampler != "tpe":
+        return RandomSampler(seed=seed)
+    # A quarter of a small budget at random, then the model: Optuna's default of 10 would be most of 16 trials.
+    startup = min(10, max(4, search.trials // 4))
+    return TPESampler(seed=seed, n_startup_trials=startup, multivariate=True, constant_liar=True)
+
+
+def distribution(parameter: Parameter) -> BaseDistribution:
+    """The parameter as the study declares it."""
+    if parameter.values is not None:
+        return CategoricalDistribution([parameter.encode(v) for v in parameter.values])
+    low, high = parameter.low, parameter.high
+    assert low is not None and high is not None
+    if parameter.type is int:
+        return IntDistribution(int(low), int(high), step=int(parameter.step or 1), log=parameter.log)
+    return FloatDistribution(low, high, step=parameter.step, log=parameter.log)
+
+
+def view_of(trials: Sequence[FrozenTrial], ladder: Ladder) -> list[FrozenTrial]:
+    """The trials as a sampler sees them: all that have a value COMPLETE, in the order of `hindsight`.
+
+    Values at different epochs do not compare, but the order does: the value in the view is the normal quantile of a
+    trial's rank, so that samplers that model values (GP), split them (TPE) or rank them (CMA-ES) all can use it. A
+    trial without a value yet stays RUNNING, so that no two workers are sent to one place.
+    """
+    left = hindsight({t.number: standing(t) for t in trials}, ladder)
+    order = sorted(left, key=lambda n: (*left[n], -n))
+    scores = {n: NormalDist().inv_cdf((rank + 0.5) / len(order)) for rank, n in enumerate(order)}
+    return [
+        optuna.trial.create_trial(
+            state=TrialState.COMPLETE if t.number in scores else TrialState.FAIL if t.state.is_finished() else t.state,
+            value=scores.get(t.number),
+            params=t.params,
+            distributions=t.distributions,
+            system_attrs=t.system_attrs,
+        )
+        for t in trials
+    ]
+
+
+def hindsight(trials: Mapping[int, Standing], ladder: Ladder) -> dict[int, tuple[int, float]]:
+    """Trial -> (rung, value there) where halving would leave it, judged by all that is known now.
+
+    A trial passes a rung when it is among the best 1/`factor` there, and stands at the first that it does not pass,
+    or has not reached the next of. The default configuration, which no rung ever stops, is judged like any other.
+    """
+    left: dict[int, tuple[int, float]] = {}
+    rest = {n: t for n, t in trials.items() if t.values and not t.failed}
+    for n, trial in rest.items():
+        if min(ladder.rungs) > trial.epoch:
+            left[n] = (trial.epoch, trial.values[trial.epoch])
+    passing = [n for n in rest if n not in left]
+    for rung, following in zip(ladder.rungs, (*ladder.rungs[1:], None), strict=True):
+        here = sorted((n for n in passing if rung in rest[n].values), key=lambda n: (-rung_value(rest[n], rung), n))
+        passed = here[: max(1, len(here) // ladder.factor)] if following is not None else []
+        for n in here:
+            if n not in passed or following not in rest[n].values:
+                left[n] = (rung, rest[n].values[rung])
+        passing = [n for n in passing if n not in left]
+    return left
+
+
+def standing(trial: FrozenTrial, *, running: bool = False) -> Standing:
+    """The trial in the words of tune.halving; only who runs a search knows whether its job is under way."""
+    return Standing(
+        number=trial.number,
+        values=trial.intermediate_values,
+        until=trial.user_attrs.get(UNTIL, 0),
+        running=running,
+        ended=trial.state.is_finished(),
+        failed=trial.state == TrialState.FAIL,
+    )
