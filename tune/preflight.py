@@ -1,0 +1,256 @@
+"""What must hold before a search starts, checked on every node; `--dry-run` prints it as a plan and changes nothing.
+
+A wrong request is answered here in a line, not by the first trial on the last node after an hour.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import importlib.metadata
+import itertools
+import json
+import platform
+import statistics
+import tempfile
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import ray
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from nmt.config import Config, from_dict
+from nmt.errors import UserError
+from nmt.place import Place
+from tune.repeat import check_data
+from tune.report import read_metrics
+from tune.session import concurrency, node_resources
+from tune.space import Space
+
+NODE_SECONDS = 300.0
+"""A node that has not answered by then is named: it may be copying the data set."""
+PACKAGES = ("torch", "ray", "optuna", "pyarrow")
+SOURCES = Path(__file__).resolve().parent.parent
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """What a search is about to do."""
+
+    trials: int
+    at_once: int
+    epochs: int
+    """at most, of a trial"""
+    seconds_per_epoch: float | None
+    """known from earlier trainings of the default configuration"""
+    measured_in: Path | None
+    nodes: tuple[str, ...]
+    """addresses"""
+    versions: Mapping[str, str]
+    """the same on all nodes"""
+    data_set: str
+
+    @property
+    def hours(self) -> float | None:
+        """At most: early stopping takes less."""
+        if self.seconds_per_epoch is None:
+            return None
+        return self.trials * self.epochs * self.seconds_per_epoch / min(self.at_once, self.trials) / 3600
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, for --json."""
+        return {
+            "trials": self.trials,
+            "at_once": self.at_once,
+            "epochs": self.epochs,
+            "nodes": list(self.nodes),
+            "versions": dict(self.versions),
+            "hours": self.hours,
+        }
+
+
+def preflight(space: Space, *, directory: Path, data: Path, storage: str | None) -> Plan:
+    """Check everything a search needs, within a Ray session. What it writes to see that it can, it removes again.
+
+    Args:
+        directory: of the search, on every node.
+        storage: address of the search, where `directory` is not its home.
+
+    Raises:
+        UserError: no data set or features, not enough resources for one trial, a storage that cannot be written or is
+            not the same from all nodes, other versions on a node.
+    """
+    configs = space.variants(("model.backbone", "model.weights"))
+    at_once = concurrency(space.resources, node_resources())
+    with written_token(storage or str(directory.resolve())) as token:
+        here = look(configs, data, token)
+        others = _ask_nodes(configs, data, token)
+    for answer in others:
+        _compare(here, answer, data=data, directory=directory, storage=storage)
+    measured = seconds_per_epoch(space.base, directory.parent)
+    return Plan(
+        trials=space.search.trials,
+        at_once=at_once,
+        epochs=space.base.train.epochs,
+        seconds_per_epoch=measured[0] if measured else None,
+        measured_in=measured[1] if measured else None,
+        nodes=tuple(sorted(node["NodeManagerAddress"] for node in _alive())),
+        versions=here.versions,
+        data_set=here.data_set,
+    )
+
+
+@dataclass(frozen=True)
+class Token:
+    """A file the driver wrote where the search will live."""
+
+    address: str
+    name: str
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a node sees."""
+
+    node: str
+    versions: dict[str, str]
+    data_set: str
+    """identity"""
+    sees_token: bool
+
+
+@contextlib.contextmanager
+def written_token(address: str) -> Iterator[Token]:
+    """A token at the address; it and the folders made for it are gone at the end."""
+    place, token = Place(address, attempts=2), Token(address, f".preflight-{uuid.uuid4().hex[:12]}")
+    folder = Path(address)
+    made = [p for p in (folder, *folder.parents) if not p.exists()] if "://" not in address else []
+    try:
+        with tempfile.NamedTemporaryFile() as empty:
+            place.upload(Path(empty.name), token.name)
+        yield token
+    finally:
+        with contextlib.suppress(UserError):  # where it could not be written either
+            place.delete(token.name)
+        for path in made:
+            with contextlib.suppress(OSError):
+                path.rmdir()
+
+
+def look(configs: Sequence[Config], data: Path, token: Token, node: str = "the driver") -> Answer:
+    """Run on a node: what it has. Raises UserError where the data set or its features are not there."""
+    from nmt.data.store import ObjectStore
+
+    try:
+        check_data(configs, data)
+        identity = ObjectStore.open(data).info.identity
+        sees = Place(token.address, attempts=2).read(token.name, lambda content: True) is not None
+    except UserError as error:
+        raise UserError(f"{error} (seen from node {node})" if node != "the driver" else str(error)) from None
+    return Answer(node, versions(), identity, sees)
+
+
+def versions() -> dict[str, str]:
+    """Of what must be the same on all nodes; of this project the sources' own hash."""
+    sources = sorted(path for package in ("nmt", "tune") for path in (SOURCES / package).rglob("*.py"))
+    content = b"".join(str(path.relative_to(SOURCES)).encode() + path.read_bytes() for path in sources)
+    packages = {name: importlib.metadata.version(name) for name in PACKAGES}
+    return {"python": platform.python_version()} | packages | {"nmt": hashlib.sha256(content).hexdigest()[:12]}
+
+
+def _alive() -> list[dict[str, Any]]:
+    return [node for node in ray.nodes() if node["Alive"]]
+
+
+def _ask_nodes(configs: Sequence[Config], data: Path, token: Token) -> list[Answer]:
+    """Every node's answer; of a single node nothing, for the driver has looked already."""
+    nodes = _alive()
+    if len(nodes) == 1:
+        return []
+    task: Any = ray.remote(num_cpus=0)(look)
+    asked = {}
+    for node in nodes:
+        on_it = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
+        address = node["NodeManagerAddress"]
+        asked[task.options(scheduling_strategy=on_it).remote(configs, data, token, address)] = address
+    answered, silent = ray.wait(list(asked), num_returns=len(asked), timeout=NODE_SECONDS)
+    if silent:
+        raise UserError(
+            f"node {asked[silent[0]]} has not answered in {NODE_SECONDS:.0f} s; is it up, and is {data} there?"
+        )
+    try:
+        return ray.get(answered)
+    except ray.exceptions.RayTaskError as error:
+        if isinstance(error.cause, UserError):
+            raise UserError(str(error.cause)) from None
+        raise
+
+
+def _compare(here: Answer, other: Answer, *, data: Path, directory: Path, storage: str | None) -> None:
+    """Raises UserError where a node sees something else than the driver."""
+    for name, version in here.versions.items():
+        if other.versions[name] != version:
+            raise UserError(
+                f"node {other.node} has {name} {other.versions[name]}, and the driver {version}; install the same "
+                f"on all nodes (make setup, from the same commit)"
+            )
+    if other.data_set != here.data_set:
+        raise UserError(f"{data}: another data set on node {other.node}; give --data an address that all nodes read")
+    if not other.sees_token:
+        place = storage or str(directory)
+        remedy = "give --storage an address that all nodes reach, such as s3://bucket/results, or a folder on NFS"
+        raise UserError(f"{place}: not the same place from node {other.node}; {remedy}")
+
+
+def seconds_per_epoch(base: Config, results: Path) -> tuple[float, Path] | None:
+    """The median epoch of earlier trainings below `results` that took as long a step, and where; None of none."""
+    for metrics in sorted(results.glob("**/metrics.jsonl"), key=lambda p: p.stat().st_mtime, reverse=True):
+        try:
+            config = from_dict(json.loads((metrics.parent / "config.json").read_text()), source=str(metrics.parent))
+        except (OSError, ValueError, UserError):
+            continue
+        if _cost(config) != _cost(base):
+            continue
+        seconds = [0.0] + [epoch["seconds"] for epoch in read_metrics(metrics.parent)]
+        if len(seconds) > 1:
+            steps = base.train.steps_per_epoch / config.train.steps_per_epoch
+            return steps * statistics.median(b - a for a, b in itertools.pairwise(seconds)), metrics.parent
+    return None
+
+
+def _cost(config: Config) -> tuple[Any, ...]:
+    """What the time of a step depends on."""
+    return (config.data, config.model, config.train.precision, config.train.compile)
+
+
+def render(plan: Plan, space: Space, *, directory: Path, data: Path, storage: str | None) -> str:
+    """The plan in words."""
+    resources, count = space.resources, len(plan.nodes)
+    worker = f"{resources.cpus} CPUs, {resources.gpus:g} GPUs"
+    each = worker if resources.workers == 1 else f"{resources.workers} workers of {worker}"
+    rows = [
+        ("trials", f"{plan.trials}, {plan.at_once} at once; 000 is the default configuration"),
+        ("a trial", f"{each}; at most {plan.epochs} epochs"),
+        ("epochs", f"at most {plan.trials * plan.epochs} in all; {space.search.scheduler} takes fewer, fifo all"),
+        ("time", _time(plan)),
+        ("data", f"{data} ({plan.data_set}), the same on {_nodes(count)}"),
+        ("results", f"{storage or directory}, written and removed a file there; seen from {_nodes(count)}"),
+        ("versions", ", ".join(f"{name} {version}" for name, version in plan.versions.items())),
+        ("nodes", ", ".join(plan.nodes)),
+    ]
+    width = max(len(name) for name, _ in rows)
+    return "\n".join([f"Plan of the search {space.name}:"] + [f"  {name:<{width}}  {text}" for name, text in rows])
+
+
+def _time(plan: Plan) -> str:
+    if plan.hours is None or plan.seconds_per_epoch is None:
+        return "not known: no training of this data set and model is in the results yet"
+    hours = f"{plan.hours:.1f} h" if plan.hours >= 1 else f"{60 * plan.hours:.1f} min"
+    return f"at most {hours} ({plan.seconds_per_epoch:.1f} s an epoch in {plan.measured_in})"
+
+
+def _nodes(count: int) -> str:
+    return "this node" if count == 1 else f"all {count} nodes"
