@@ -1,0 +1,194 @@
+"""What is wrong with a file of cluster/, found offline: by the tools' own schemas, and by rules where those are silent.
+
+Ray's validator takes a node's `node_config` for a free dictionary, lets a type have more nodes at least than at most,
+and starts clusters that anyone may use; see `_check_security` and tune.cluster.machines for what is added here.
+"""
+
+from __future__ import annotations
+
+import copy
+import io
+import ipaddress
+import json
+import re
+import subprocess
+from collections.abc import Iterator, Mapping
+from contextlib import redirect_stderr, redirect_stdout
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from nmt.errors import UserError
+from tune.cluster import kubernetes, machines
+
+PLACEHOLDER = "CHANGE-ME"
+TOKEN = "~/.ray/auth_token"
+
+
+def check_file(path: Path) -> None:
+    """Raises UserError with the first thing that is wrong in a cluster's file: what, where, what would be right."""
+    try:
+        text = path.read_text()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: cannot be read ({error})") from error
+    if path.suffix == ".sbatch":
+        _check_script(path, text)
+        return
+    try:
+        documents = [document for document in yaml.safe_load_all(text) if document is not None]
+    except yaml.YAMLError as error:
+        raise UserError(f"{path}: not YAML: {' '.join(str(error).split())}") from error
+    if not documents or not all(isinstance(document, dict) for document in documents):
+        raise UserError(f"{path}: not a cluster's file: it holds no mapping")
+    _refuse_placeholders(path, documents)
+    try:
+        if all("apiVersion" in document for document in documents):
+            kubernetes.check(documents)
+        elif len(documents) == 1 and "provider" in documents[0]:
+            check_ray(documents[0])
+        else:
+            raise UserError("neither a Ray cluster (no `provider`) nor Kubernetes objects (no `apiVersion`)")
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from error
+
+
+def _check_script(path: Path, text: str) -> None:
+    if PLACEHOLDER in text:
+        lines = (line for line in text.splitlines() if PLACEHOLDER in line)
+        raise UserError(
+            f"{path}: change {next(lines).split('#SBATCH')[-1].strip()!r} to what is right for your cluster"
+        )
+    parsed = subprocess.run(["bash", "-n", str(path)], capture_output=True, text=True, check=False)
+    if parsed.returncode:
+        raise UserError(f"{path}: bash does not parse it: {' '.join(parsed.stderr.split())}")
+
+
+def _refuse_placeholders(path: Path, documents: list[dict[str, Any]]) -> None:
+    """What the user has to fill in, all in one line; a value that stands elsewhere by its name is told once."""
+    found: dict[int, str] = {}
+    for document in documents:
+        for place, value in _strings(document):
+            if PLACEHOLDER in value:
+                found.setdefault(id(value), f"{place} (now {value})")  # YAML gives an anchor's own object for its names
+    if found:
+        places = ", ".join(found.values())
+        raise UserError(f"{path}: {len(found)} to change before use: {places}; the comments beside say to what")
+
+
+def _strings(node: Any, place: str = "") -> Iterator[tuple[str, str]]:
+    """Every string with its place, in the order of the file."""
+    if isinstance(node, str):
+        yield place, node
+    elif isinstance(node, dict):
+        for key, value in node.items():
+            yield from _strings(value, f"{place}.{key}" if place else str(key))
+    elif isinstance(node, list):
+        for number, value in enumerate(node):
+            yield from _strings(value, f"{place}[{number}]")
+
+
+def check_ray(config: Mapping[str, Any]) -> dict[str, Any]:
+    """A `ray up` file: the configuration with the provider's defaults filled in, or UserError."""
+    filled = _with_ray_defaults(config)
+    provider = filled["provider"]["type"]
+    _check_workers(filled)
+    if provider == "aws":
+        machines.check_aws(filled)
+    elif provider == "gcp":
+        machines.check_gcp(filled)
+    elif provider == "local":
+        _check_addresses(filled["provider"])
+    _check_security(filled)
+    _check_mounts(filled["file_mounts"])
+    return filled
+
+
+def _with_ray_defaults(config: Mapping[str, Any]) -> dict[str, Any]:
+    import click
+    import jsonschema
+    import ray.autoscaler
+    from ray.autoscaler._private.util import prepare_config, validate_config
+
+    if config["provider"].get("type") not in ("aws", "gcp", "local"):
+        raise UserError(f"provider.type: {config['provider'].get('type')!r} is none of aws, gcp, local")
+    schema = json.loads((Path(ray.autoscaler.__file__).parent / "ray-schema.json").read_text())
+    said = io.StringIO()
+    try:
+        jsonschema.validate(config, schema)
+        with redirect_stdout(said), redirect_stderr(said):  # Ray writes of every file_mount that it is a file
+            filled: dict[str, Any] = prepare_config(copy.deepcopy(dict(config)))
+            validate_config(filled)
+    except jsonschema.ValidationError as error:
+        raise UserError(f"{'.'.join(map(str, error.absolute_path)) or 'top level'}: {error.message}") from error
+    except (ValueError, AttributeError, KeyError, TypeError, RuntimeError, click.ClickException) as error:
+        reason = str(error) or said.getvalue()
+        raise UserError(f"Ray does not take it: {' '.join(reason.split())}") from error
+    return filled
+
+
+def _check_workers(config: Mapping[str, Any]) -> None:
+    """Numbers of nodes that can be, which Ray's schema leaves open."""
+    types = config["available_node_types"]
+    for name, node in types.items():
+        low, high = node["min_workers"], node["max_workers"]
+        if not 0 <= low <= high:
+            raise UserError(f"available_node_types.{name}: min_workers {low} is not between 0 and max_workers {high}")
+    workers = [node for name, node in types.items() if node["max_workers"] > 0]
+    if config["max_workers"] < 1 or not workers:
+        raise UserError("max_workers: no node may ever be started; 1 or more are needed")
+    if not config["idle_timeout_minutes"] > 0:
+        raise UserError(f"idle_timeout_minutes: {config['idle_timeout_minutes']} ends every node at once; 5 or more")
+
+
+def _check_addresses(provider: Mapping[str, Any]) -> None:
+    addresses = [provider["head_ip"], *provider["worker_ips"]]
+    for address in addresses:
+        try:
+            ipaddress.ip_address(address)
+        except ValueError:
+            raise UserError(f"provider: {address!r} is no IP address, which Ray wants for own hosts") from None
+    if len(set(addresses)) < len(addresses):
+        raise UserError("provider: head_ip and worker_ips name a host twice; each is one node")
+
+
+def _check_security(config: Mapping[str, Any]) -> None:
+    """Token authentication on every node, and a dashboard that only the head itself can reach."""
+    starts = [
+        (key, command)
+        for key in ("head_start_ray_commands", "worker_start_ray_commands")
+        for command in config[key]
+        if re.search(r"\bray start\b", command)
+    ]
+    for key in ("head_start_ray_commands", "worker_start_ray_commands"):
+        if key not in dict(starts):
+            raise UserError(f"{key}: no `ray start` in it")
+    for key, command in starts:
+        if not re.search(r"\bRAY_AUTH_MODE=token\b", command):
+            raise UserError(f"{key}: without RAY_AUTH_MODE=token anyone who reaches the node may run code on it")
+        host = re.search(r"--dashboard-host[= ]+(\S+)", command)
+        if host and host[1] not in ("127.0.0.1", "localhost"):
+            raise UserError(f"{key}: --dashboard-host={host[1]} shows the dashboard to others; 127.0.0.1, and use ssh")
+    head = dict(starts)["head_start_ray_commands"]
+    if "--autoscaling-config=~/ray_bootstrap_config.yaml" not in head:
+        raise UserError(
+            "head_start_ray_commands: `ray start` without --autoscaling-config=~/ray_bootstrap_config.yaml "
+            "never starts a worker"
+        )
+    if not re.search(r"\bRAY_enable_autoscaler_v2=0\b", head):
+        raise UserError(
+            "head_start_ray_commands: RAY_enable_autoscaler_v2=0 is missing; the newer autoscaler starts no worker on "
+            "own hosts, and never on-demand nodes when there is no spot one"
+        )
+    if TOKEN not in config["file_mounts"]:
+        raise UserError(f"file_mounts: {TOKEN} is missing, the token that every node needs")
+    if not any("chmod 600" in command and TOKEN in command for command in config["setup_commands"]):
+        raise UserError(f"setup_commands: `chmod 600 {TOKEN}` is missing; Ray writes it readable for all users")
+
+
+def _check_mounts(mounts: Mapping[str, str]) -> None:
+    for remote, local in mounts.items():
+        if Path(local).expanduser().exists():
+            continue
+        hint = "ray get-auth-token --generate makes it" if remote == TOKEN else "run this and ray up in the checkout"
+        raise UserError(f"file_mounts: {local} is not there; {hint}")
