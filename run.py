@@ -57,6 +57,9 @@ def build_parser() -> argparse.ArgumentParser:
         "--data", metavar="DIR", type=data_place, help="Arrow data set: a folder (default data/NAME), or s3://bucket/x"
     )
     parser.add_argument("--results", metavar="DIR", type=Path, default=Path("results"), help="default: results")
+    parser.add_argument(
+        "--storage", metavar="PLACE", help="where results live: a folder, or s3://bucket/x; --results is then scratch"
+    )
     parser.add_argument("--features", metavar="BACKBONE", help="--prepare: also a table of this backbone's features")
     parser.add_argument("--views", metavar="K", type=int, help="--prepare: features of K augmented views an object")
     parser.add_argument("--ray", action="store_true", help="--prepare: on all nodes of the Ray cluster")
@@ -67,6 +70,7 @@ def build_parser() -> argparse.ArgumentParser:
         "--difficulty", metavar="KEY=LEVELS", action="append", default=[], help="--prepare spair: keep mirror=0, .."
     )
     parser.add_argument("--resume", action="store_true", help="--train, --search: go on where it was interrupted")
+    parser.add_argument("--dry-run", action="store_true", help="--search: check everything, print the plan, no more")
     parser.add_argument("--trials", metavar="N", type=int, help="--search: configurations to try")
     parser.add_argument("--seed", metavar="N", type=int, help="of the data, the training, or the search's sampler")
     parser.add_argument(
@@ -201,7 +205,12 @@ def train(args: argparse.Namespace) -> dict[str, Any]:
     if args.seed is not None:
         config = with_overrides(config, {"train.seed": args.seed}, source="--seed")
     directory = args.results / training_name(args.train)
-    if (directory / "checkpoint.pt").exists() and not args.resume:
+    home = stored(args, directory)
+    if home is not None and args.resume:
+        home.take_over("")
+    if (
+        (directory / "checkpoint.pt").exists() or (home is not None and home.holds("checkpoint.pt"))
+    ) and not args.resume:
         raise UserError(
             f"{directory}: a training is there already; --resume goes on with it, --results DIR starts anew"
         )
@@ -210,10 +219,31 @@ def train(args: argparse.Namespace) -> dict[str, Any]:
 
     limit_threads(config)
     data = data_directory(args, config)
-    report = run_training(config, data=data, directory=directory, resume=args.resume, progress=True)
+    try:
+        report = run_training(
+            config,
+            data=data,
+            directory=directory,
+            on_epoch=lambda report: home.put() if home else None,
+            resume=args.resume,
+            progress=True,
+        )
+    except KeyboardInterrupt:  # it has a checkpoint at the step
+        if home is not None:
+            home.put()
+        raise
     print(f"best epoch {report.epoch}: validation accuracy {report.metrics['val/accuracy']:.1%} ({directory}/best.pt)")
     print(f"next: python run.py --evaluate {directory.name} --split test")
     return {"directory": str(directory), **report.metrics}
+
+
+def stored(args: argparse.Namespace, directory: Path) -> Any:
+    """The storage of what is in the directory; None without --storage."""
+    if args.storage is None:
+        return None
+    from tune.storage import Storage
+
+    return Storage(f"{args.storage.rstrip('/')}/{directory.name}", directory.resolve())
 
 
 def training_name(name: str) -> str:
@@ -230,12 +260,14 @@ def search(args: argparse.Namespace) -> dict[str, Any]:
         return ablate(args)
     space = load_space(args.search, overrides(args))
     data = data_directory(args, space.base)
-    if space.base.data.name == "demo":
+    if space.base.data.name == "demo" and not args.dry_run:
         prepare_data(args, space.base, data)
-    from tune.search import run_search
+    from tune.search import plan_search, run_search
 
-    summary = run_search(space, results=args.results, data=data, trials=args.trials, seed=args.seed, resume=args.resume)
-    return summary.to_dict()
+    given = {"results": args.results, "data": data, "storage": args.storage, "trials": args.trials, "seed": args.seed}
+    if args.dry_run:
+        return plan_search(space, **given).to_dict()
+    return run_search(space, **given, resume=args.resume).to_dict()
 
 
 def ablate(args: argparse.Namespace) -> dict[str, Any]:
@@ -243,6 +275,8 @@ def ablate(args: argparse.Namespace) -> dict[str, Any]:
 
     if args.trials is not None:
         raise UserError(f"--trials: {args.search} is an ablation, which has variants and --seeds")
+    if args.storage is not None or args.dry_run:
+        raise UserError(f"--storage, --dry-run: {args.search} is an ablation, which works in --results, for now")
     ablation = load_ablation(args.search, overrides(args), seeds=args.seeds, first_seed=args.seed)
     data = data_directory(args, ablation.base)
     return run_ablation(ablation, results=args.results, data=data, resume=args.resume).to_dict()
@@ -279,6 +313,11 @@ def confirm(args: argparse.Namespace) -> dict[str, Any]:
 def find_run(args: argparse.Namespace, name: str) -> Path:
     """The directory of a search or training under --results; raises UserError with the nearest name."""
     directory = args.results / name
+    home = stored(args, directory)
+    if home is not None:
+        from tune.storage import fetch_results
+
+        fetch_results(home)
     if not directory.is_dir():
         known = [p.name for p in args.results.iterdir() if p.is_dir()] if args.results.is_dir() else []
         raise UserError(f"{directory}: no search or training there; {nearest(name, known)}")
@@ -290,6 +329,9 @@ def find_checkpoint(args: argparse.Namespace, name: str) -> Path:
     if name.endswith(".pt"):
         return Path(name)
     directory = find_run(args, name)
+    home = stored(args, directory)
+    if home is not None and home.holds("best.pt"):
+        home.fetch()
     if (directory / "best.pt").is_file():
         return directory / "best.pt"
     from tune.report import load_summary
@@ -297,6 +339,8 @@ def find_checkpoint(args: argparse.Namespace, name: str) -> Path:
     best = load_summary(directory).best
     if best is None or best.checkpoint is None:
         raise UserError(f"{directory}: no trial has completed an epoch yet")
+    if home is not None:
+        home.fetch(str(Path(best.checkpoint).parent))
     return directory / best.checkpoint
 
 

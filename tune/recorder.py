@@ -6,10 +6,11 @@ it reads back from the search's directory, so that it goes on after any interrup
 
 from __future__ import annotations
 
+import contextlib
 import math
 import time
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,12 +24,15 @@ from nmt.errors import UserError
 from tune import tensorboard
 from tune.report import FIXED_METRIC, METRIC, Summary, TrialRecord, best_epoch, decode_setting, read_metrics
 from tune.searcher import trial_id
+from tune.storage import DATABASE, Storage, no_weights
 from tune.study import SearchStudy
 from tune.trial import FAILURE
 
 MAX_REASON = 200
 LINE_SECONDS = 20.0
 """A line about a running trial at most this often, beside one at each trial's end."""
+PUT_SECONDS = 10.0
+"""The study is put at the storage at most this often, beside at each trial's beginning and end."""
 
 
 class Recorder(ray.tune.Callback):
@@ -36,6 +40,7 @@ class Recorder(ray.tune.Callback):
 
     Args:
         data: the data set, for the report.
+        home: where the search lives, when that is not `directory`.
         earlier_seconds: wall-clock time of the runs this one resumes.
         gate: where the workers of a trial report, for trials of several.
         say: takes each line for the user.
@@ -47,16 +52,17 @@ class Recorder(ray.tune.Callback):
         directory: Path,
         *,
         data: Path,
+        home: Storage | None,
         earlier_seconds: float,
         gate: Any,
         say: Callable[[str], None],
     ) -> None:
         self.directory = directory
-        self._study, self._data, self._gate, self._say = study, data, gate, say
+        self._study, self._data, self._home, self._gate, self._say = study, data, home, gate, say
         self._started = time.monotonic() - earlier_seconds
-        self._said = time.monotonic()
+        self._said = self._put = time.monotonic()
         self.error: UserError | None = None
-        """what ended the search here (a full disk); Ray passes on its text alone"""
+        """what ended the search here (a full disk, a storage that stays away); Ray passes on its text alone"""
 
     def catch_up(self) -> None:
         """Tell the study what the trials' directories know and it does not: a run may have died in between."""
@@ -77,6 +83,8 @@ class Recorder(ray.tune.Callback):
         space = self._study.space
         params = self._study.trial(number).params
         self._write_session(number, {p.key: params[p.key] for p in space.parameters})
+        # Before the trial trains: a search that goes on elsewhere must know every trial that has a checkpoint.
+        self._put_home(pattern=DATABASE)
 
     def on_trial_result(
         self, iteration: int, trials: Sequence[Any], trial: Any, result: dict[str, Any], **info: Any
@@ -85,6 +93,8 @@ class Recorder(ray.tune.Callback):
             return
         number = trial.config["number"]
         self._study.report(number, result["epoch"], result[METRIC])
+        if time.monotonic() - self._put > PUT_SECONDS:
+            self._put_home(pattern=DATABASE)
         if time.monotonic() - self._said > LINE_SECONDS:
             epochs = self._study.space.base.train.epochs
             self._line(f"{trial_id(number)}  epoch {result['epoch']} of {epochs}  {100 * result[METRIC]:.1f} %")
@@ -130,29 +140,48 @@ class Recorder(ray.tune.Callback):
     def _wait(self, number: int, result: dict[str, Any]) -> None:
         """The trial's job has ended at its rung."""
         self._study.end_job(number)
-        self._save()
+        self._fetch(number)
+        self.save()
         epochs = self._study.space.base.train.epochs
         self._line(f"{trial_id(number)}  waits at {result['epoch']} of {epochs} epochs  {100 * result[METRIC]:.1f} %")
 
-    def _save(self) -> Summary:
-        """Write the summary."""
-        summary = self.summary()
-        try:
+    def save(self, *, finished: bool = False) -> Summary:
+        """Write the summary, here and at the storage."""
+        summary = self.summary(finished=finished)
+        with self._noted():
             summary.save(self.directory)
-        except UserError as error:
-            self.error = error
-            raise
+        self._put_home()
         return summary
 
     def _finish(self, number: int, state: TrialState, reason: str | None = None, *, quiet: bool = False) -> None:
         """The trial's end, in all places."""
-        try:
+        self._fetch(number)
+        with self._noted():
             best = self._write_end(number, state, reason)
+        self._put_home(f"trials/{trial_id(number)}", f"{tensorboard.LAST}*")
+        if not quiet:
+            self._line(self._end_line(number, state, reason, best, self.save()))
+
+    @contextlib.contextmanager
+    def _noted(self) -> Iterator[None]:
+        """Keeps the error that ends the search."""
+        try:
+            yield
         except UserError as error:
             self.error = error
             raise
-        if not quiet:
-            self._line(self._end_line(number, state, reason, best, self._save()))
+
+    def _fetch(self, number: int) -> None:
+        """What the trial has put at the storage, for the report."""
+        if self._home is not None:
+            with self._noted():
+                self._home.fetch(f"trials/{trial_id(number)}", wanted=no_weights)
+
+    def _put_home(self, folder: str = "", pattern: str = "*") -> None:
+        self._put = time.monotonic()
+        if self._home is not None:
+            with self._noted():
+                self._home.put(folder, pattern)
 
     def _write_end(self, number: int, state: TrialState, reason: str | None) -> dict[str, Any]:
         history = read_metrics(self._trial_directory(number))
@@ -182,6 +211,7 @@ class Recorder(ray.tune.Callback):
         directory = self._trial_directory(number)
         directory.mkdir(parents=True, exist_ok=True)
         tensorboard.write_start(directory, trial_id(number), values)
+        self._put_home(f"trials/{trial_id(number)}", f"{tensorboard.FIRST}*")
 
     def _record(self, trial: FrozenTrial) -> TrialRecord:
         space, directory = self._study.space, self._trial_directory(trial.number)
@@ -189,6 +219,7 @@ class Recorder(ray.tune.Callback):
         params = self._study.params(trial)
         config = space.configuration(params)
         checkpoint = directory / "best.pt"
+        there = checkpoint.is_file() or (self._home is not None and bool(history))
         return TrialRecord(
             id=trial_id(trial.number),
             state=trial.state.name if trial.state.is_finished() else TrialState.PRUNED.name,
@@ -200,7 +231,7 @@ class Recorder(ray.tune.Callback):
             epochs=len(history),
             seconds=round(history[-1]["seconds"], 2) if history else 0.0,
             seed=config.train.seed,
-            checkpoint=str(checkpoint.relative_to(self.directory)) if checkpoint.is_file() else None,
+            checkpoint=str(checkpoint.relative_to(self.directory)) if there else None,
             reason=trial.user_attrs.get("reason"),
         )
 

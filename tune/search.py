@@ -19,12 +19,16 @@ from nmt.config import comparable, from_dict, to_flat
 from nmt.errors import UserError
 from nmt.files import atomic_write, write_json
 from tune import tensorboard
+from tune.preflight import Plan, preflight
+from tune.preflight import render as render_plan
 from tune.recorder import Recorder
+from tune.repeat import check_data
 from tune.report import METRIC, Summary, load_summary, render
 from tune.scheduler import make_scheduler
 from tune.searcher import StudySearcher, trial_id
-from tune.session import LOCK, Interruption, concurrency, node_resources, only_one, ray_session, workers_gate
+from tune.session import LOCK, Interruption, only_one, ray_session, workers_gate
 from tune.space import Space
+from tune.storage import Storage, no_weights
 from tune.study import SearchStudy
 from tune.trial import TrialSetup, make_trainable
 from tune.workers import WorkersTrial
@@ -38,6 +42,7 @@ def run_search(
     *,
     results: Path,
     data: Path,
+    storage: str | None = None,
     trials: int | None = None,
     seed: int | None = None,
     resume: bool = False,
@@ -50,45 +55,93 @@ def run_search(
     Args:
         results: directory of all searches.
         data: directory of the Arrow data set.
+        storage: folder or address where all searches live, with `results` as the place to work in on each node.
         trials: budget, instead of the space's; a resumed search remembers its own, and this may raise it.
         seed: of the sampler, instead of the space's; a resumed search remembers its own.
         say: takes each line for the user.
 
     Raises:
-        UserError: results of another search or in use, no data set, not enough resources for one trial.
+        UserError: results of another search or in use, or what `preflight` finds.
         KeyboardInterrupt: Ctrl-C; everything up to the last epochs is on disk, to be resumed.
     """
     directory = results / space.name
+    home = find_home(storage, directory, resume=resume)
     space = check_results(space, directory, resume=resume, trials=trials, seed=seed)
     earlier = load_summary(directory) if (directory / "summary.json").is_file() else None
     if earlier is None or not earlier.finished or earlier.search != space.to_dict()["search"]:
-        check_data(space, data)
+        check_data(space.variants(("model.backbone", "model.weights")), data)
         with ray_session():
-            at_once = concurrency(space.resources, node_resources())
+            plan = preflight(space, directory=directory, data=data, storage=home.address if home else None)
             with only_one(directory):
-                earlier = _search(space, directory, data, at_once, earlier.seconds if earlier else 0.0, say)
+                earlier = _search(space, directory, data, home, plan.at_once, earlier.seconds if earlier else 0.0, say)
     say("")
     say(render(earlier, directory))
     return earlier
 
 
+def plan_search(
+    space: Space,
+    *,
+    results: Path,
+    data: Path,
+    storage: str | None = None,
+    trials: int | None = None,
+    seed: int | None = None,
+    say: Callable[[str], None] = print,
+) -> Plan:
+    """`--dry-run`: every check of `run_search`, and what it would do in words. Changes nothing."""
+    directory, space = results / space.name, space.with_budget(trials=trials, seed=seed)
+    home = storage and f"{storage.rstrip('/')}/{space.name}"
+    check_data(space.variants(("model.backbone", "model.weights")), data)
+    with ray_session():
+        plan = preflight(space, directory=directory, data=data, storage=home)
+    say(render_plan(plan, space, directory=directory, data=data, storage=home))
+    return plan
+
+
+def find_home(storage: str | None, directory: Path, *, resume: bool) -> Storage | None:
+    """The search's place at the storage. With `resume` what it has of the search is fetched, if it has any."""
+    if storage is None:
+        return None
+    home = Storage(f"{storage.rstrip('/')}/{directory.name}", directory.resolve())
+    if home.holds("search.json"):
+        if not resume:
+            raise UserError(f"{home.address} already holds a search; go on with --resume, or choose another --storage")
+        with only_one(directory):
+            home.fetch(wanted=no_weights)
+    elif resume:
+        for trial in directory.glob("trials/*"):
+            home.put(f"trials/{trial.name}")
+    return home
+
+
 def _search(
-    space: Space, directory: Path, data: Path, at_once: int, earlier_seconds: float, say: Callable[[str], None]
+    space: Space,
+    directory: Path,
+    data: Path,
+    home: Storage | None,
+    at_once: int,
+    earlier_seconds: float,
+    say: Callable[[str], None],
 ) -> Summary:
     _write_definition(space, directory)
     study = SearchStudy(directory / "study.db", space)
-    say(f"{space.search.trials} trials, {at_once} at once, in {directory}; 000 is the default configuration")
+    at = f" and {home.address}" if home else ""
+    say(f"{space.search.trials} trials, {at_once} at once, in {directory}{at}; 000 is the default configuration")
     setup = TrialSetup(
-        data=data.resolve(), directory=directory.resolve(), decode_grid=space.decode_grid(), resources=space.resources
+        data=data.resolve(),
+        directory=directory.resolve(),
+        decode_grid=space.decode_grid(),
+        resources=space.resources,
+        storage=home,
     )
     with workers_gate(space.resources) as gate, Interruption(say).caught() as interruption:
-        recorder = Recorder(study, directory, data=data, earlier_seconds=earlier_seconds, gate=gate, say=say)
+        recorder = Recorder(study, directory, data=data, home=home, earlier_seconds=earlier_seconds, gate=gate, say=say)
         trainable = ray.tune.with_parameters(WorkersTrial, setup=setup, gate=gate) if gate else make_trainable(setup)
         finished = _run_jobs(study, recorder, trainable, at_once, interruption)
     if finished:
         recorder.end_waiting()
-    summary = recorder.summary(finished=finished)
-    summary.save(directory)
+    summary = recorder.save(finished=finished)
     if not finished:
         raise KeyboardInterrupt
     return summary
@@ -143,24 +196,6 @@ def _differences(there: Mapping[str, Any], here: Mapping[str, Any]) -> list[str]
     return [f"{key} is {shown(there, key)} in it and {shown(here, key)} now" for key in keys]
 
 
-def check_data(space: Space, data: Path) -> None:
-    """That the data set, and the features of every backbone a trial may ask for, are there. Raises UserError."""
-    from nmt.data.store import ObjectStore
-
-    store = ObjectStore.open(data)
-    size = space.base.data.image_size
-    if store.info.image_size != size:
-        raise UserError(
-            f"{data}: made at {store.info.image_size} pixels, but data.image_size is {size}; "
-            f"prepare it again or set data.image_size={store.info.image_size}"
-        )
-    if space.base.data.mode == "features":
-        from nmt.data.features import FeatureTable
-
-        for config in space.variants(("model.backbone", "model.weights")):
-            FeatureTable.open(data, config.model, size)
-
-
 def _run_jobs(study: SearchStudy, recorder: Recorder, trainable: Any, at_once: int, stop: ray.tune.Stopper) -> bool:
     """Run the search's jobs; returns whether all were run, or it was interrupted."""
     space, ray_directory = study.space, recorder.directory.resolve() / "ray"
@@ -169,6 +204,7 @@ def _run_jobs(study: SearchStudy, recorder: Recorder, trainable: Any, at_once: i
     bundle = alone if space.resources.workers == 1 else {DRIVER_RESOURCE: 0.001}
     searcher, scheduler = StudySearcher(study, metric=METRIC), make_scheduler(study, metric=METRIC)
     recorder.catch_up()
+    recorder.save()
     tuner = ray.tune.Tuner(
         ray.tune.with_resources(trainable, ray.tune.PlacementGroupFactory([bundle])),
         tune_config=ray.tune.TuneConfig(

@@ -39,6 +39,10 @@ ENVIRONMENT = {
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "RAY_AIR_NEW_OUTPUT": "0",
 }
+MANY_NODES = 1000
+"""for a group of nodes without a limit"""
+PASSED_ON = ("AWS_ENDPOINT_URL", "AWS_REGION", "AWS_DEFAULT_REGION")
+"""what a storage's address means here, it means on every node; keys and secrets are each node's own"""
 LOCK = ".lock"
 
 
@@ -46,11 +50,12 @@ LOCK = ".lock"
 def ray_session() -> Iterator[None]:
     """Ray, quiet: the cluster at RAY_ADDRESS, or one on this machine that ends with the search."""
     os.environ.update(ENVIRONMENT)
+    passed_on = {name: os.environ[name] for name in PASSED_ON if name in os.environ}
     started = not ray.is_initialized()
     if started:
         ray.init(
             address=os.environ.get("RAY_ADDRESS", "local"),
-            runtime_env={"env_vars": ENVIRONMENT},
+            runtime_env={"env_vars": ENVIRONMENT | passed_on},
             log_to_driver=False,
             logging_level=logging.ERROR,
             include_dashboard=False,
@@ -76,6 +81,10 @@ def workers_gate(resources: Resources) -> Iterator[Any]:
         ray.kill(gate)
 
 
+class LockedError(UserError):
+    """Another process works in the directory."""
+
+
 @contextlib.contextmanager
 def only_one(directory: Path) -> Iterator[None]:
     """The directory, made if absent, for this process alone; the system frees it when the process dies."""
@@ -84,7 +93,7 @@ def only_one(directory: Path) -> Iterator[None]:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise UserError(f"{directory}: another process runs a search here; wait for it or stop it") from None
+            raise LockedError(f"{directory}: another process runs a search here; wait for it or stop it") from None
         yield
 
 
@@ -107,7 +116,15 @@ def _workers_on(resources: Resources, node: dict[str, float]) -> int:
 
 
 def node_resources() -> list[dict[str, float]]:
-    return [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    """Of every node, those included that an autoscaler may still start."""
+    there = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    autoscaled = ray._private.state.state.get_cluster_config()
+    for group in autoscaled.node_group_configs if autoscaled is not None else ():
+        kind = dict(group.resources)
+        started = sum(all(node.get(name) == kind.get(name) for name in ("CPU", "GPU")) for node in there)
+        most = group.max_count if group.max_count >= 0 else MANY_NODES
+        there += [kind] * max(0, most - started)
+    return there
 
 
 class Interruption(ray.tune.Stopper):

@@ -8,11 +8,11 @@ fetched is verified. TensorBoard's event files, which only grow, keep their name
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sqlite3
 import tempfile
 from collections.abc import Callable, Iterable
-from contextlib import closing
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path, PurePosixPath
@@ -105,6 +105,8 @@ class Storage:
             path, stored = self.directory / folder / name, _join(folder, _stored(name, version))
             if not wanted(name) or (path.is_file() and record(path) == version):
                 continue
+            if name == DATABASE:  # what sqlite noted to undo in the one that goes would spoil the one that comes
+                path.with_name(f"{DATABASE}-journal").unlink(missing_ok=True)
             if not self._place.download(stored, version, path):
                 if self._state(folder) != state:  # switched meanwhile
                     return self._fetch_state(folder, wanted)
@@ -118,6 +120,21 @@ class Storage:
             name = PurePosixPath(path).name
             if name not in kept and not _grows(name):
                 self._place.delete(path)
+
+
+def fetch_results(home: Storage) -> None:
+    """What a report needs of a run. Left alone while a search goes on in this very directory, which is newer."""
+    from tune.session import LockedError, only_one
+
+    if not home.holds("config.json") and not home.holds("search.json"):
+        raise UserError(f"{home.address}: no search or training there")
+    with contextlib.suppress(LockedError), only_one(home.directory):
+        home.fetch(wanted=no_weights)
+
+
+def no_weights(name: str) -> bool:
+    """Everything but checkpoints and weights: what a report is made of."""
+    return not name.endswith(".pt")
 
 
 def _grows(name: str) -> bool:
@@ -139,7 +156,7 @@ def _still(path: Path, scratch: Path) -> Path:
     if path.name != DATABASE:
         return path
     copy = scratch / path.name
-    with closing(sqlite3.connect(path)) as source, closing(sqlite3.connect(copy)) as target:
+    with contextlib.closing(sqlite3.connect(path)) as source, contextlib.closing(sqlite3.connect(copy)) as target:
         source.backup(target)
     return copy
 

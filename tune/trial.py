@@ -19,6 +19,7 @@ from nmt.errors import UserError
 from tune.report import METRIC, read_metrics
 from tune.searcher import trial_id
 from tune.space import Resources
+from tune.storage import Storage
 
 FAILURE = "failure"
 """key of a result that ends its trial as failed, and why"""
@@ -34,10 +35,17 @@ class TrialSetup:
     """of the search"""
     decode_grid: tuple[DecodeConfig, ...]
     resources: Resources
+    storage: Storage | None
+    """where the search lives, when that is not `directory`"""
+
+
+def trial_folder(trial: Mapping[str, Any]) -> str:
+    """Of a trial, in the directory of the search."""
+    return f"trials/{trial_id(trial['number'])}"
 
 
 def trial_directory(setup: TrialSetup, trial: Mapping[str, Any]) -> Path:
-    return setup.directory / "trials" / trial_id(trial["number"])
+    return setup.directory / trial_folder(trial)
 
 
 def failure(error: Exception, directory: Path) -> dict[str, Any]:
@@ -56,11 +64,22 @@ def make_trainable(setup: TrialSetup) -> Callable[[dict[str, Any]], None]:
 
 def run_trial(setup: TrialSetup, trial: Mapping[str, Any]) -> None:
     """Train {"number", "configuration", "until"} to the end of that epoch, reporting every epoch to Ray Tune."""
+    import nmt.train
+
+    directory = trial_directory(setup, trial)
+    try:
+        if setup.storage is not None:
+            setup.storage.take_over(trial_folder(trial))
+        _go_on(setup, trial, directory)
+    except (nmt.train.DivergedError, UserError) as error:
+        ray.tune.report(failure(error, directory))
+
+
+def _go_on(setup: TrialSetup, trial: Mapping[str, Any], directory: Path) -> None:
     import torch
 
     import nmt.train
 
-    directory = trial_directory(setup, trial)
     config = from_dict(trial["configuration"], source=f"trial {directory.name}")
     history = read_metrics(directory)
     if history:
@@ -68,16 +87,19 @@ def run_trial(setup: TrialSetup, trial: Mapping[str, Any]) -> None:
         ray.tune.report(history[-1])
         if history[-1]["epoch"] >= trial["until"]:
             return
+
+    def on_epoch(report: nmt.train.EpochReport) -> None:
+        if setup.storage is not None:
+            setup.storage.put(trial_folder(trial))
+        ray.tune.report(dict(report.metrics))
+
     torch.set_num_threads(setup.resources.cpus)
-    try:
-        nmt.train.train(
-            config,
-            data=setup.data,
-            directory=directory,
-            on_epoch=lambda report: ray.tune.report(dict(report.metrics)),
-            resume=True,
-            until=trial["until"],
-            decode_grid=setup.decode_grid,
-        )
-    except (nmt.train.DivergedError, UserError) as error:
-        ray.tune.report(failure(error, directory))
+    nmt.train.train(
+        config,
+        data=setup.data,
+        directory=directory,
+        on_epoch=on_epoch,
+        resume=True,
+        until=trial["until"],
+        decode_grid=setup.decode_grid,
+    )
