@@ -17,6 +17,7 @@ from typing import Any
 from nmt.config import Config, flatten, setting, to_dict, with_overrides
 from nmt.errors import UserError
 from nmt.files import atomic_write, write_json
+from tune.parameter import NOT_SEARCHABLE
 from tune.repeat import (
     RUNS,
     Repeated,
@@ -31,7 +32,6 @@ from tune.repeat import (
 )
 from tune.report import METRIC
 from tune.space import (
-    NOT_SEARCHABLE,
     Resources,
     base_config,
     check_table,

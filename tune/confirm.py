@@ -273,7 +273,7 @@ def _head(confirmed: Confirmed) -> str:
 
 
 def _table(confirmed: Confirmed) -> str:
-    keys = list(confirmed.searched[DEFAULT])
+    keys = list(dict.fromkeys(key for searched in confirmed.searched.values() for key in searched))
     fixed = ["at default decode"] if confirmed.swept else []
     rows = [["", "trial", "in the search", METRIC, "to the default", *fixed, "seconds", *keys]]
     for configuration in (*confirmed.candidates, confirmed.default):
@@ -290,7 +290,7 @@ def _table(confirmed: Confirmed) -> str:
                 "" if own else points(configuration.above(confirmed.default)),
                 *([percent(configuration.accuracy_fixed_decode)] if fixed else []),
                 f"{seconds:.1f}",
-                *(_shown(confirmed.searched[name][key]) for key in keys),
+                *(_shown(confirmed.searched[name].get(key, "-")) for key in keys),
             ]
         )
     failures = [line for c in (*confirmed.candidates, confirmed.default) for line in c.failures]

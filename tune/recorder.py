@@ -80,9 +80,7 @@ class Recorder(ray.tune.Callback):
 
     def on_trial_start(self, iteration: int, trials: Sequence[Any], trial: Any, **info: Any) -> None:
         number = trial.config["number"]
-        space = self._study.space
-        params = self._study.trial(number).params
-        self._write_session(number, {p.key: params[p.key] for p in space.parameters})
+        self._write_session(number, self._study.trial(number).params)
         # Before the trial trains: a search that goes on elsewhere must know every trial that has a checkpoint.
         self._put_home(pattern=DATABASE)
 
@@ -188,9 +186,8 @@ class Recorder(ray.tune.Callback):
         best = best_epoch(history)
         decode = {f"decode.{name}": value for name, value in decode_setting(best).items()}
         seconds = {"seconds": history[-1]["seconds"]} if history else {}
-        params = self._study.trial(number).params
         swept = {p.key: decode[p.key] for p in self._study.space.sweep if p.key in decode}
-        self._write_session(number, {p.key: params[p.key] for p in self._study.space.parameters} | swept)
+        self._write_session(number, self._study.trial(number).params | swept)
         tensorboard.write_end(self._trial_directory(number), success=state != TrialState.FAIL, best=best)
         # The study comes late: a trial it still holds as running is ended again, all of this included, by --resume.
         self._study.finish(number, state, decode | seconds | ({"reason": reason} if reason else {}))

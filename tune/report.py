@@ -193,7 +193,7 @@ def _table(summary: Summary) -> str:
 
 def _row(trial: TrialRecord, summary: Summary, keys: Sequence[str]) -> list[str]:
     decode = decode_setting(trial.best)
-    values = [decode.get(k.removeprefix("decode.")) if _free(k) else trial.searched[k] for k in keys]
+    values = [decode.get(k.removeprefix("decode.")) if _free(k) else trial.searched.get(k) for k in keys]
     accuracy = "-" if trial.accuracy is None else f"{100 * trial.accuracy:.1f} %"
     mark = "best" if summary.best and trial.id == summary.best.id else "default" if trial is summary.default else ""
     cells = [mark, trial.id, trial.state, str(trial.epochs), accuracy, f"{trial.seconds:.1f}"]
@@ -242,6 +242,7 @@ def _changes(best: TrialRecord, default: TrialRecord, summary: Summary) -> str:
     """The winner's values where they differ from the default configuration, decode included."""
     before = default.searched | {f"decode.{k}": v for k, v in default.configuration["decode"].items()}
     after = best.searched | {f"decode.{k}": v for k, v in decode_setting(best.best).items()}
+    before = {k: before.get(k, default.configuration[k.partition(".")[0]][k.partition(".")[2]]) for k in after}
     changed = [k for k in summary.space if k in after and after[k] != before[k]]
     return ", ".join(f"{k} {_shown(before[k])} -> {_shown(after[k])}" for k in changed)
 

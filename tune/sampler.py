@@ -8,6 +8,7 @@ memory, its *view*, in which every trial is ranked by the rung where halving lea
 from __future__ import annotations
 
 import hashlib
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
@@ -15,11 +16,21 @@ from typing import Any
 
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
-from optuna.samplers import BaseSampler, RandomSampler, TPESampler
+from optuna.samplers import (
+    BaseSampler,
+    CmaEsSampler,
+    GPSampler,
+    NSGAIISampler,
+    QMCSampler,
+    RandomSampler,
+    TPESampler,
+)
+from optuna.storages import InMemoryStorage
 from optuna.trial import FrozenTrial, TrialState
 
 from tune.halving import Ladder, Standing, rung_value
-from tune.space import Parameter, SearchSettings, Space
+from tune.parameter import Parameter
+from tune.space import Space
 
 UNTIL = "until"
 """user attribute of a trial: the epoch its last job ends at"""
@@ -37,22 +48,77 @@ class Suggestion:
 
 def suggest(space: Space, trials: Sequence[FrozenTrial], ladder: Ladder, number: int) -> Suggestion:
     """Draw the values of trial `number`, a function of (space, seed, number, the trials before it)."""
-    view = optuna.create_study(direction="maximize", sampler=make_sampler(space.search, number))
+    storage = InMemoryStorage()
+    with warnings.catch_warnings():  # of two whose arguments may change in a later Optuna
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        sampler = make_sampler(space, number)
+    view = optuna.create_study(direction="maximize", sampler=sampler, storage=storage, study_name="view")
     view.add_trials(view_of(trials, ladder))
-    trial = view.ask(fixed_distributions={p.key: distribution(p) for p in space.parameters})
+    always = {p.key: distribution(p) for p in space.parameters if not p.when}
+    trial = view.ask(fixed_distributions=always)
+    if space.search.sampler == "qmc":
+        trial = _qmc_point(view, storage, number, always)
+    for parameter in space.parameters:
+        values = {p.key: p.decode(trial.params[p.key]) for p in space.parameters if p.key in trial.params}
+        if parameter.when and parameter.active(values):
+            _draw(trial, parameter)
     drawn = view.get_trials(deepcopy=False)[trial.number]
     kept = {key: value for key, value in drawn.system_attrs.items() if ":relative_params" not in key}
     return Suggestion(dict(drawn.params), dict(drawn.distributions), kept)
 
 
-def make_sampler(search: SearchSettings, number: int) -> BaseSampler:
+def make_sampler(space: Space, number: int) -> BaseSampler:
     """The sampler for trial `number`, seeded by (search seed, number)."""
-    seed = int.from_bytes(hashlib.sha256(f"{search.seed}/{number}".encode()).digest()[:4])
-    if search.sampler != "tpe":
-        return RandomSampler(seed=seed)
+    search, seed = space.search, seed_of(space.search.seed, number)
+    conditional = any(p.when for p in space.parameters)
     # A quarter of a small budget at random, then the model: Optuna's default of 10 would be most of 16 trials.
     startup = min(10, max(4, search.trials // 4))
-    return TPESampler(seed=seed, n_startup_trials=startup, multivariate=True, constant_liar=True)
+    match search.sampler:
+        case "tpe":
+            return TPESampler(
+                seed=seed, n_startup_trials=startup, multivariate=True, group=conditional, constant_liar=True
+            )
+        case "gp":
+            return GPSampler(seed=seed, n_startup_trials=startup, warn_independent_sampling=False)
+        case "cmaes":
+            return CmaEsSampler(seed=seed, warn_independent_sampling=False)
+        case "nsga2":
+            return NSGAIISampler(seed=seed, population_size=min(50, max(4, search.trials // 4)))
+        case "qmc":  # one sequence for all trials
+            return QMCSampler(
+                seed=seed_of(search.seed, 0),
+                scramble=True,
+                independent_sampler=RandomSampler(seed=seed),
+                warn_independent_sampling=False,
+            )
+    return RandomSampler(seed=seed)
+
+
+def seed_of(seed: int, number: int) -> int:
+    """The seed of a trial's own draw."""
+    return int.from_bytes(hashlib.sha256(f"{seed}/{number}".encode()).digest()[:4])
+
+
+def _qmc_point(
+    view: optuna.Study, storage: InMemoryStorage, number: int, always: dict[str, BaseDistribution]
+) -> optuna.Trial:
+    """Point `number` of the sequence: Optuna counts its draws in the study, and the view is new."""
+    study_id = storage.get_study_id_from_name(view.study_name)
+    for key in storage.get_study_system_attrs(study_id):
+        if key.startswith("qmc:"):
+            storage.set_study_system_attr(study_id, key, number - 1)
+    return view.ask(fixed_distributions=always)
+
+
+def _draw(trial: optuna.Trial, parameter: Parameter) -> None:
+    """Draw a parameter that not every trial has."""
+    declared = distribution(parameter)
+    if isinstance(declared, CategoricalDistribution):
+        trial.suggest_categorical(parameter.key, declared.choices)
+    elif isinstance(declared, IntDistribution):
+        trial.suggest_int(parameter.key, declared.low, declared.high, step=declared.step, log=declared.log)
+    elif isinstance(declared, FloatDistribution):
+        trial.suggest_float(parameter.key, declared.low, declared.high, step=declared.step, log=declared.log)
 
 
 def distribution(parameter: Parameter) -> BaseDistribution:

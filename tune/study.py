@@ -81,7 +81,7 @@ class SearchStudy:
 
     def params(self, trial: FrozenTrial) -> dict[str, Any]:
         """The searched values of a trial, as configuration values."""
-        return {p.key: p.decode(trial.params[p.key]) for p in self.space.parameters}
+        return {p.key: p.decode(trial.params[p.key]) for p in self.space.parameters if p.key in trial.params}
 
     def report(self, number: int, epoch: int, value: float) -> None:
         """Record the value after an epoch; an epoch already known (told again after a restart) is left as it is."""
@@ -126,8 +126,10 @@ class SearchStudy:
 
     def _given(self, params: Mapping[str, Any]) -> Suggestion:
         """Values that no sampler drew."""
-        values = {p.key: p.encode(params[p.key]) for p in self.space.parameters}
-        return Suggestion(values, {p.key: distribution(p) for p in self.space.parameters}, {})
+        searched = [p for p in self.space.parameters if p.key in params]
+        return Suggestion(
+            {p.key: p.encode(params[p.key]) for p in searched}, {p.key: distribution(p) for p in searched}, {}
+        )
 
 
 def ladder(space: Space) -> Ladder:

@@ -83,7 +83,21 @@ def test_budget_can_be_changed_and_is_checked(space_file: Path) -> None:
         ("values = [0.01, 0.035, 0.2]", "low = 0.01, high = 0.2", r"read at inference.*give values"),
         ("values = [0.01, 0.035, 0.2]", "values = [0.01, 0.2]", r"is 0.01, 0.2, which leaves out its default 0.035"),
         ("trials = 5", "trails = 5", r"\[search\]: unknown key 'trails'; did you mean 'trials'\?"),
-        ("trials = 5", 'sampler = "tpee"', r'sampler must be one of tpe, random, grid, but got "tpee"'),
+        ("trials = 5", 'sampler = "tpee"', r'sampler must be one of tpe, gp, .* grid, but got "tpee"'),
+        (LR, LR[:-1] + ', when = "loss.layer > 0" }', r"optim.lr: when must be a table"),
+        (LR, LR[:-1] + ', when = { "loss.layer" = "> 0" } }', r"optim.lr when: loss.layer is not a training parameter"),
+        (LR, LR[:-1] + ', when = { "loss.layer" = "> x" } }', r'when: loss.layer must be a number .*, but got "x"'),
+        (LR, LR[:-1] + ', when = { "loss.layer_weighting" = "> flat" } }', r"which > does not compare; use = or !="),
+        (LR, LR[:-1] + ', when = { "loss.layer_weighting" = "!= flat" }, x = 1 }', r"optim.lr: unknown key 'x'"),
+        (
+            "values = [0.01, 0.035, 0.2] }",
+            'values = [0.01, 0.035, 0.2], when = { "optim.lr" = "< 1" } }',
+            r"decode.epsilon when: a decode setting is tried in every trial at no cost",
+        ),
+        (LR, '"loss.layer" = { values = [0.3, 0.5], when = { "loss.layer_weighting" = "flat" } }\n"optim.lr" = '
+         '{ low = 1e-5, high = 1e-1, when = { "loss.layer" = "> 0.6" } }', r"loss.layer is itself searched in some"),
+        (LR, '"model.decoder_layers" = { low = 1, high = 3 }\n"optim.lr" = { low = 1e-5, high = 1e-1, when = '
+         '{ "model.decoder_layers" = "> 3" } }', r"model.decoder_layers > 3 never holds for .* which is 1 to 3"),
         ("trials = 5", "grace_epochs = 5", r"grace_epochs = 5 is more than train.epochs = 4"),
         ("trials = 5", 'sampler = "grid"', r"grid\" needs values or a step for optim.lr"),
         ("[search]", "[resources]\ncpu = 2\n[search]", r"\[resources\]: unknown key 'cpu'; did you mean 'cpus'\?"),

@@ -1,0 +1,167 @@
+"""What every sampler must do, through the study as a search uses it; and what they see of early stopping."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from optuna.distributions import FloatDistribution
+from optuna.trial import FrozenTrial, TrialState, create_trial
+
+from nmt.errors import UserError
+from tune.halving import Ladder, Pause
+from tune.sampler import hindsight, standing, view_of
+from tune.space import Space, load_space
+from tune.study import SearchStudy
+
+Played = dict[str, list[tuple[int, int, dict[str, object]]]]
+SAMPLERS = ["tpe", "gp", "cmaes", "nsga2", "random", "qmc", "grid"]
+COUNTABLE = """
+"model.decoder_layers" = { low = 1, high = 4 }
+"loss.layer" = { low = 0.0, high = 1.0, step = 0.1 }
+"loss.layer_weighting" = { values = ["flat", "linear"], when = { "loss.layer" = "> 0" } }
+"""
+
+
+@pytest.fixture(params=SAMPLERS)
+def sampler(request: pytest.FixtureRequest) -> str:
+    if request.param == "cmaes":
+        pytest.importorskip("cmaes")
+    return str(request.param)
+
+
+@pytest.fixture
+def make_space(space_file: Path) -> Callable[..., Space]:
+    """make_space(sampler=.., trials=..): the tiny search over countable values, one of them conditional."""
+    text = space_file.read_text()
+    start, end = text.index('"optim.lr" ='), text.index('"decode.epsilon"')
+    space_file.write_text(text[:start] + COUNTABLE + text[end:])
+    space = load_space(space_file, {"loss.layer": 0.3})
+
+    def make(**changes: object) -> Space:
+        search = dataclasses.replace(space.search, **{"scheduler": "asha", "trials": 14} | changes)
+        return dataclasses.replace(space, search=search)
+
+    return make
+
+
+def value_of(params: dict[str, object], epoch: int) -> float:
+    layers, weight = params["model.decoder_layers"], params["loss.layer"]
+    assert isinstance(layers, int) and isinstance(weight, float)
+    return 0.5 + 0.1 * layers - weight**2 + 0.05 * epoch + 0.01 * (params.get("loss.layer_weighting") == "linear")
+
+
+def play(study: SearchStudy, jobs: int = 10**6) -> list[tuple[int, int, dict[str, object]]]:
+    """Run jobs one after the other: (number, until, searched values)."""
+    done = []
+    while len(done) < jobs and not isinstance(job := study.next_job(), Pause):
+        trial = study.trial(job.number)
+        params = study.params(trial)
+        for epoch in range(len(trial.intermediate_values) + 1, job.until + 1):
+            study.report(job.number, epoch, value_of(params, epoch))
+        if job.until == study.ladder.epochs:
+            study.finish(job.number, TrialState.COMPLETE, {})
+        else:
+            study.end_job(job.number)
+        done.append((job.number, job.until, params))
+    return done
+
+
+@pytest.fixture(scope="module")
+def played() -> Played:
+    """sampler -> its whole search, filled by the first test of each."""
+    return {}
+
+
+def test_every_suggestion_is_whole_and_in_range(
+    tmp_path: Path, make_space: Callable[..., Space], sampler: str, played: Played
+) -> None:
+    space = make_space(sampler=sampler)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        done = played[sampler] = play(SearchStudy(tmp_path / "study.db", space))
+    drawn = {number: params for number, _, params in done}
+    assert len(drawn) == 14 and drawn[0] == space.default_params
+    by_key = {p.key: p for p in space.parameters}
+    for params in drawn.values():
+        assert all(by_key[key].contains(value) for key, value in params.items())
+        conditional = {"loss.layer_weighting"} if params["loss.layer"] else set()
+        assert params.keys() == {"model.decoder_layers", "loss.layer"} | conditional
+        space.configuration(params)
+
+
+def test_search_resumed_twice_draws_what_an_uninterrupted_one_did(
+    tmp_path: Path, make_space: Callable[..., Space], sampler: str, played: Played
+) -> None:
+    space = make_space(sampler=sampler)
+    whole = played.get(sampler) or play(SearchStudy(tmp_path / "whole.db", space))
+    parts = [job for jobs in (5, 9, 100) for job in play(SearchStudy(tmp_path / "parts.db", space), jobs)]
+    assert parts == whole
+    assert play(SearchStudy(tmp_path / "other.db", make_space(sampler=sampler, seed=1)), jobs=6) != whole[:6]
+
+
+def test_quasi_random_points_are_the_sobol_sequence(tmp_path: Path, space_file: Path) -> None:
+    from scipy.stats import qmc
+
+    text = space_file.read_text().replace(
+        '"loss.layer_weighting" = { values = ["flat", "linear"] }', '"loss.layer" = { low = 0, high = 1 }'
+    )
+    space_file.write_text(text.replace("trials = 5", 'trials = 17\nsampler = "qmc"\nscheduler = "fifo"'))
+    study = SearchStudy(tmp_path / "study.db", load_space(space_file))
+    points = []
+    while not isinstance(job := study.next_job(), Pause):
+        config = job.config
+        points.append([(math.log10(config.optim.lr) + 5) / 4, config.loss.layer])
+        study.report(job.number, 4, 0.5)
+        study.finish(job.number, TrialState.COMPLETE, {})
+    # 16 points of a scrambled Sobol sequence: one in each cell of 4 x 4, whatever the scrambling
+    cells = {(int(4 * x), int(4 * y)) for x, y in points[1:]}
+    assert len(cells) >= 14 and qmc.discrepancy(points[1:]) < 0.02
+
+
+def test_cmaes_needs_a_range(space_file: Path) -> None:
+    lr = '"optim.lr" = { low = 1e-5, high = 1e-1, log = true }'
+    space_file.write_text(space_file.read_text().replace(lr, "").replace("trials = 5", 'sampler = "cmaes"'))
+    with pytest.raises(UserError, match="moves in ranges, and .* has values alone"):
+        load_space(space_file)
+
+
+def trial(number: int, state: TrialState, values: dict[int, float]) -> FrozenTrial:
+    frozen = create_trial(
+        state=state,
+        value=max(values.values()) if state == TrialState.COMPLETE else None,
+        params={"x": float(number)},
+        distributions={"x": FloatDistribution(0, 100)},
+        intermediate_values=values,
+    )
+    frozen.number = number
+    return frozen
+
+
+def test_default_configuration_trained_in_full_is_not_better_for_it() -> None:
+    trials = [
+        trial(0, TrialState.COMPLETE, {1: 0.2, 2: 0.3, 3: 0.4, 4: 0.5}),
+        trial(1, TrialState.RUNNING, {1: 0.6}),
+        trial(2, TrialState.RUNNING, {1: 0.5, 2: 0.6, 3: 0.7}),
+        trial(3, TrialState.RUNNING, {1: 0.9, 2: 0.9, 3: 0.9}),
+        trial(4, TrialState.FAIL, {1: 0.95}),
+        trial(5, TrialState.RUNNING, {}),
+        trial(6, TrialState.PRUNED, {1: 0.1}),
+    ]
+    ladder = Ladder(epochs=4, grace=1, factor=3)
+    left = hindsight({t.number: standing(t) for t in trials}, ladder)
+    # five values at the first rung: one passes, trial 3, which reached the next; all others stand at the first
+    assert left == {0: (1, 0.2), 1: (1, 0.6), 2: (1, 0.5), 3: (3, 0.9), 6: (1, 0.1)}
+    view = view_of(trials, ladder)
+    seen = {t.params["x"]: t.value for t in view if t.state == TrialState.COMPLETE}
+    assert sorted(seen, key=lambda n: seen[n] or 0.0) == [6, 0, 2, 1, 3] and sum(
+        v or 0.0 for v in seen.values()
+    ) == pytest.approx(0)
+    assert {t.params["x"]: t.state for t in view if t.state != TrialState.COMPLETE} == {
+        4: TrialState.FAIL,
+        5: TrialState.RUNNING,
+    }
