@@ -214,19 +214,23 @@ def train(args: argparse.Namespace) -> dict[str, Any]:
         raise UserError(
             f"{directory}: a training is there already; --resume goes on with it, --results DIR starts anew"
         )
+    from nmt.memory import twice_within_memory
     from nmt.train import limit_threads
     from nmt.train import train as run_training
 
     limit_threads(config)
-    data = data_directory(args, config)
+    place: dict[str, Any] = {"data": data_directory(args, config), "directory": directory}
+
+    def on_epoch(_: object) -> None:
+        if home is not None:
+            home.put()
+
     try:
-        report = run_training(
+        report = twice_within_memory(
+            lambda given, again: run_training(
+                given, **place, on_epoch=on_epoch, resume=args.resume or again, progress=True
+            ),
             config,
-            data=data,
-            directory=directory,
-            on_epoch=lambda report: home.put() if home else None,
-            resume=args.resume,
-            progress=True,
         )
     except KeyboardInterrupt:  # it has a checkpoint at the step
         if home is not None:

@@ -34,6 +34,7 @@ from tune.report import METRIC
 from tune.space import (
     Resources,
     base_config,
+    check_resources,
     check_table,
     file_name,
     find_space,
@@ -145,7 +146,7 @@ def load_ablation(
     search = check_table(SeedSettings, tables.get("search", {}), f"{source}: [search]")
     if seeds is not None:
         search = check_table(SeedSettings, {"seeds": seeds}, "--seeds")
-    resources = check_table(Resources, tables.get("resources", {}), f"{source}: [resources]")
+    resources = check_resources(tables.get("resources", {}), f"{source}: [resources]")
     check_one_worker(resources, source)
     first = base.train.seed if first_seed is None else first_seed
     return Ablation(

@@ -26,7 +26,7 @@ from tune.report import FIXED_METRIC, METRIC, Summary, TrialRecord, best_epoch, 
 from tune.searcher import trial_id
 from tune.storage import DATABASE, Storage, no_weights
 from tune.study import SearchStudy
-from tune.trial import FAILURE
+from tune.trial import FAILURE, NOTE
 
 MAX_REASON = 200
 LINE_SECONDS = 20.0
@@ -93,6 +93,8 @@ class Recorder(ray.tune.Callback):
         self._study.report(number, result["epoch"], result[METRIC])
         if time.monotonic() - self._put > PUT_SECONDS:
             self._put_home(pattern=DATABASE)
+        if NOTE in result:
+            self._line(f"{trial_id(number)}  {result[NOTE]}")
         if time.monotonic() - self._said > LINE_SECONDS:
             epochs = self._study.space.base.train.epochs
             self._line(f"{trial_id(number)}  epoch {result['epoch']} of {epochs}  {100 * result[METRIC]:.1f} %")

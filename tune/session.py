@@ -16,8 +16,8 @@ import ray
 import ray.tune
 
 from nmt.errors import UserError
+from tune.gate import open_gate
 from tune.space import Resources
-from tune.workers import Gate
 
 ENVIRONMENT = {
     # Our directory holds the state; Ray's snapshots of it are never read again.
@@ -32,6 +32,8 @@ ENVIRONMENT = {
     "TUNE_DISABLE_SIGINT_HANDLER": "1",
     # Ray Train's own waits: a third of the 33 s a trial with several workers takes to come and go.
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.1",
+    # That there is room has been seen before (tune.group); a node that has gone since is not waited for.
+    "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "20",
     "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",
     "RAY_TRAIN_METRICS_ENABLED": "0",
     "RAY_TRAIN_ENABLE_STATE_ACTOR_RECONCILIATION": "0",
@@ -74,11 +76,8 @@ def workers_gate(resources: Resources) -> Iterator[Any]:
     if resources.workers == 1:
         yield None
         return
-    gate: Any = ray.remote(num_cpus=0, max_restarts=-1)(Gate).remote()
-    try:
+    with open_gate() as gate:
         yield gate
-    finally:
-        ray.kill(gate)
 
 
 class LockedError(UserError):
@@ -98,14 +97,17 @@ def only_one(directory: Path) -> Iterator[None]:
 
 
 def concurrency(resources: Resources, nodes: list[dict[str, float]]) -> int:
-    """How many trials run at once on nodes with these resources. Raises UserError if not even one can."""
+    """How many trials run at once, each with all its workers, on nodes with these resources.
+
+    One where there is room for less than that, but for its fewest workers. Raises UserError if not even so.
+    """
     workers = sum(_workers_on(resources, node) for node in nodes)
-    if workers >= resources.workers:
-        return workers // resources.workers
+    if workers >= resources.fewest:
+        return max(workers // resources.workers, 1)
     needed = f"{resources.cpus} CPUs" + (f" and {resources.gpus:g} GPUs" if resources.gpus else "")
     there = "; ".join(f"{n.get('CPU', 0):g} CPUs, {n.get('GPU', 0):g} GPUs" for n in nodes)
     raise UserError(
-        f"not enough resources for one trial: it takes {resources.workers} worker{'s' * (resources.workers > 1)} "
+        f"not enough resources for one trial: it takes {resources.fewest} worker{'s' * (resources.fewest > 1)} "
         f"of {needed} ([resources]), and there are {there}"
     )
 

@@ -68,7 +68,21 @@ class Resources:
 
     cpus: int = setting(1, "CPU cores a worker", low=1)
     gpus: float = setting(0.0, "GPUs a worker; a fraction lets trials share one", low=0)
-    workers: int = setting(1, "data-parallel workers a trial", low=1)
+    workers: int = setting(
+        1, "data-parallel workers a trial; [fewest, most] goes on with fewer when some are lost and grows again", low=1
+    )
+    fewest: int = 0
+    """workers with which a trial still goes on; `workers` where the table gives one number"""
+
+    def __post_init__(self) -> None:
+        if not self.fewest:
+            object.__setattr__(self, "fewest", self.workers)
+
+    def of_workers(self, fewest: int, most: int, *, source: str) -> Resources:
+        """With another number of workers. Raises UserError where that is no range."""
+        if not 1 <= fewest <= most:
+            raise UserError(f"{source}: workers must be at least 1, fewest before most, but got {fewest} and {most}")
+        return dataclasses.replace(self, workers=most, fewest=fewest)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -157,7 +171,7 @@ def load_space(path_or_name: str | Path, overrides: Mapping[str, Any] | None = N
     base = with_overrides(base_config(tables, source), overrides or {}, source="--set")
     parameters = read_parameters(tables.get("space", {}), source)
     search = check_table(SearchSettings, tables.get("search", {}), f"{source}: [search]")
-    resources = check_table(Resources, tables.get("resources", {}), f"{source}: [resources]")
+    resources = check_resources(tables.get("resources", {}), f"{source}: [resources]")
     searched = tuple(p for p in parameters if not p.key.startswith("decode."))
     space = Space(
         name=file_name(tables, path),
@@ -256,9 +270,21 @@ def check_table(kind: type[T], values: Mapping[str, Any], source: str) -> T:
     known = {
         f.name: Setting(key=f.name, type=hints[f.name], default=f.default, **f.metadata)
         for f in dataclasses.fields(kind)
+        if f.metadata
     }
     check_keys(values, known, source)
     return kind(**{name: known[name].check(value, source=source) for name, value in values.items()})
+
+
+def check_resources(values: Mapping[str, Any], source: str) -> Resources:
+    """The `[resources]` table, whose workers are a number or [fewest, most]."""
+    workers = values.get("workers")
+    if not isinstance(workers, list):
+        return check_table(Resources, values, source)
+    if len(workers) != 2 or any(type(number) is not int for number in workers):
+        raise UserError(f"{source}: workers must be a number or [fewest, most], but got {json.dumps(workers)}")
+    others = {key: value for key, value in values.items() if key != "workers"}
+    return check_table(Resources, others, source).of_workers(*workers, source=source)
 
 
 def _check_together(space: Space, source: str) -> None:
@@ -283,10 +309,23 @@ def _check_together(space: Space, source: str) -> None:
     if search.scheduler != "fifo" and search.grace_epochs > epochs:
         raise UserError(f"{source}: [search] grace_epochs = {search.grace_epochs} is more than train.epochs = {epochs}")
     _check_widths(space, source)
+    _check_pairs(space, source)
     for parameter in space.parameters:
         for value in parameter.values or (parameter.low, parameter.high):
             if parameter.key not in ("model.d_model", "model.heads"):
                 with_overrides(space.base, {parameter.key: value}, source=f"{source}: [space]")
+
+
+def _check_pairs(space: Space, source: str) -> None:
+    """Every worker needs a pair in every step."""
+    searched = next((p for p in space.parameters if p.key == "data.pairs_per_step"), None)
+    pairs = space.base.data.pairs_per_step
+    smallest = min(searched.values or (searched.low,)) if searched else pairs
+    if smallest < space.resources.workers:
+        raise UserError(
+            f"{source}: [resources] workers = {space.resources.workers} is more than data.pairs_per_step = "
+            f"{smallest:g}: a worker would have no pair"
+        )
 
 
 def _check_widths(space: Space, source: str) -> None:

@@ -14,8 +14,9 @@ from typing import Any
 
 import ray.tune
 
-from nmt.config import DecodeConfig, from_dict
+from nmt.config import Config, DecodeConfig, from_dict
 from nmt.errors import UserError
+from nmt.memory import twice_within_memory
 from tune.report import METRIC, read_metrics
 from tune.searcher import trial_id
 from tune.space import Resources
@@ -23,6 +24,9 @@ from tune.storage import Storage
 
 FAILURE = "failure"
 """key of a result that ends its trial as failed, and why"""
+
+NOTE = "note"
+"""key of a result with a line for the user"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,12 +98,16 @@ def _go_on(setup: TrialSetup, trial: Mapping[str, Any], directory: Path) -> None
         ray.tune.report(dict(report.metrics))
 
     torch.set_num_threads(setup.resources.cpus)
-    nmt.train.train(
-        config,
-        data=setup.data,
-        directory=directory,
-        on_epoch=on_epoch,
-        resume=True,
-        until=trial["until"],
-        decode_grid=setup.decode_grid,
-    )
+
+    def train(config: Config, again: bool) -> nmt.train.EpochReport:
+        return nmt.train.train(
+            config,
+            data=setup.data,
+            directory=directory,
+            on_epoch=on_epoch,
+            resume=True,
+            until=trial["until"],
+            decode_grid=setup.decode_grid,
+        )
+
+    twice_within_memory(train, config)

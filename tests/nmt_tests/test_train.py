@@ -26,6 +26,7 @@ from nmt.data.store import METADATA_KEY, SCHEMA_VERSION, ObjectStore
 from nmt.errors import UserError
 from nmt.evaluate import evaluate_checkpoint
 from nmt.match import load_matcher, sample_pairs
+from nmt.memory import twice_within_memory
 from nmt.pictures import RIGHT, draw_sheet
 from nmt.train import DivergedError, EpochReport, Trainer, learning_rate_factor, train
 
@@ -323,6 +324,43 @@ def test_a_step_in_parts_is_the_same_step(alone, toy_data, tmp_path, micro_batch
         train(small(**SAME, train__micro_batch=micro_batch), data=toy_data, directory=tmp_path)
     assert largest == micro_batch
     assert_same_training(alone, tmp_path)
+
+
+def out_of_memory_above(monkeypatch: pytest.MonkeyPatch, pairs: int) -> list[int]:
+    """From the eighth step on, more pairs at once fail, as on a GPU that is full; returns the sizes that failed."""
+    steps, failed = 0, []
+    original = Trainer._backward
+
+    def limited(self, part):
+        nonlocal steps
+        steps += 1
+        if steps > 8 and part.num_pairs > pairs:
+            failed.append(part.num_pairs)
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return original(self, part)
+
+    monkeypatch.setattr(Trainer, "_backward", limited)
+    return failed
+
+
+def train_within_memory(config: Config, data: Path, directory: Path) -> None:
+    twice_within_memory(lambda given, again: train(given, data=data, directory=directory, resume=again), config)
+
+
+def test_training_out_of_memory_goes_on_with_half_the_pairs_at_once(alone, toy_data, tmp_path, monkeypatch):
+    failed = out_of_memory_above(monkeypatch, 3)
+    train_within_memory(small(**SAME), toy_data, tmp_path)
+    assert failed == [5]
+    assert_same_training(alone, tmp_path)
+
+
+def test_training_that_does_not_fit_by_half_either_says_what_to_set(toy_data, tmp_path, monkeypatch):
+    failed = out_of_memory_above(monkeypatch, 1)
+    with pytest.raises(UserError, match=r"again with 3 pairs at a time: set train.micro_batch to 1 or less") as caught:
+        train_within_memory(small(**SAME), toy_data, tmp_path)
+    assert failed == [5, 3] and "\n" not in str(caught.value)
+    # and with that it goes on from where it was
+    train(small(**SAME, train__micro_batch=1), data=toy_data, directory=tmp_path, resume=True)
 
 
 def test_nmt_trains_where_ray_optuna_and_pydantic_are_absent():

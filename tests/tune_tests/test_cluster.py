@@ -127,7 +127,7 @@ MISTAKES = [
     # own hosts
     ("local.yaml", "head 10.0.0.1", "head fast-host", "'fast-host' is no IP address"),
     ("local.yaml", "[10.0.0.2, 10.0.0.3]", "[10.0.0.2, 10.0.0.1]", "name a host twice"),
-    ("local.yaml", "provider:\n", "available_node_types: {a: {resources: {}, node_config: {}}}\nprovider:\n", "not supported"),
+    ("local.yaml", "provider:\n", "available_node_types: {a: {resources: {}, node_config: {}}}\nprovider:\n", "not supported"),  # noqa: E501
     ("local.yaml", "worker_ips: *workers", "ips: *workers", "worker_ips"),
     # Kubernetes
     ("kuberay.yaml", "minReplicas: 0", "minReplica: 0", "did you mean 'minReplicas'?"),

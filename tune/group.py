@@ -1,0 +1,295 @@
+"""A training by a group of data-parallel workers that may shrink and grow: one Ray Train job after another.
+
+A job has a fixed number of workers. It ends with the training, when a worker is lost, when memory runs out, or after an
+epoch when there is room for more workers; the next goes on from the checkpoint, with as many workers as fit then. The
+result does not depend on it (nmt.train). Ray Train's own elastic policy is not used: when a node joins it restarts the
+group in the middle of an epoch, and after a loss it counts nodes that are gone, and waits a minute for them.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import ray
+import ray.exceptions
+import ray.util
+from ray.util.placement_group import PlacementGroup
+
+from nmt import memory
+from nmt.checkpoint import first_line
+from nmt.config import Config
+from nmt.errors import UserError
+from tune.space import Resources
+from tune.storage import Storage
+
+STOP_SECONDS = 30.0
+"""how long a job that is to end may take for it"""
+
+LOSSES_IN_A_ROW = 3
+"""jobs that may fail without an epoch in between before the training does"""
+
+PATIENCE_SECONDS = 2.0
+"""how long a group waits for more than its fewest workers before it begins"""
+
+
+class Group:
+    """One training by a group of workers.
+
+    Args:
+        directory: of the training; its name is the training's at the gate.
+        arguments: of nmt.train.train, beside the configuration and the directory.
+        gate: see tune.gate.
+        storage: where the run lives that the training belongs to, when that is not here, and the training's folder.
+        scratch: directory for Ray Train's own files, which hold nothing that is read again.
+        say: takes a line when the group changes.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        *,
+        directory: Path,
+        arguments: Mapping[str, Any],
+        resources: Resources,
+        gate: Any,
+        storage: tuple[Storage, str] | None,
+        scratch: Path,
+        say: Callable[[str], None],
+    ) -> None:
+        self._config, self._directory, self._arguments = config, directory, arguments
+        self._resources, self._gate, self._storage, self._scratch, self._say = resources, gate, storage, scratch, say
+        self._name = directory.name
+        self._job: _Job | None = None
+        self._workers = 0
+        self._losses = 0
+        self._halved = False
+        self._stopped = False
+        self._spares: list[PlacementGroup] = []
+
+    def next_epoch(self) -> dict[str, Any] | None:
+        """Train one more epoch and return its metrics; None when the training was stopped.
+
+        Raises:
+            UserError, DivergedError: of the training.
+            RayTrainError: workers were lost several times without an epoch in between.
+        """
+        if self._job is not None:
+            more = self._room_for_more()
+            ray.get(self._gate.decide.remote(self._name, more == 0))
+            if more:
+                self._say(f"room for {more} more workers: going on with them")
+                self._await_end()
+        while not self._stopped:
+            if self._job is None:
+                self._start()
+                continue
+            metrics: dict[str, Any] | None = ray.get(self._gate.next.remote(self._name))
+            if metrics is not None:
+                self._losses = 0
+                self._ask_for_more()
+                return metrics
+            error, self._job = self._job.error, None
+            if not self._stopped:
+                self._recover(error or RuntimeError("the workers left before the last epoch"))
+        self._await_end()
+        return None
+
+    def stop(self) -> None:
+        """Have the workers save and leave, and wait for it. The checkpoint is at the step they had reached."""
+        self.ask_to_stop()
+        self._await_end()
+
+    def ask_to_stop(self) -> None:
+        """The same, without waiting: `next_epoch` then returns None."""
+        self._stopped = True
+        self._gate.stop.remote(self._name)
+
+    def _await_end(self) -> None:
+        self._give_spares_back()
+        if self._job is not None:
+            self._job.join(STOP_SECONDS)
+            self._job = None
+
+    def _start(self) -> None:
+        """A new job, with as many workers as there is room for."""
+        before = self._workers
+        self._workers = self._count_room()
+        if self._stopped:
+            return
+        if before and self._workers != before:
+            self._say(f"going on with {self._workers} instead of {before} workers")
+        number = ray.get(self._gate.open.remote(self._name))
+        trainer = self._trainer(number)
+        self._job = _Job(trainer.fit, lambda: ray.get(self._gate.end.remote(self._name, number)))
+        self._job.start()
+
+    def _recover(self, error: Exception) -> None:
+        """Prepare to go on after a job that failed; raises where another would fail the same way."""
+        import ray.train
+
+        from nmt.train import DivergedError
+
+        failures = list(error.worker_failures.values()) if isinstance(error, ray.train.WorkerGroupError) else [error]
+        for failure in failures:
+            if isinstance(failure, DivergedError | UserError):
+                raise failure
+        if any(memory.is_out_of_memory(failure) for failure in failures):
+            self._halve()
+            return
+        self._losses += 1
+        if self._losses >= LOSSES_IN_A_ROW:
+            raise error
+        dead = any(isinstance(failure, ray.exceptions.RayActorError) for failure in failures)
+        self._say(f"{'a worker died' if dead else first_line(failures[0])}; going on from its checkpoint")
+
+    def _halve(self) -> None:
+        smaller = None if self._halved else memory.halved(self._config, workers=self._workers)
+        if smaller is None:
+            raise memory.out_of_memory(self._config, workers=self._workers)
+        self._config, self._halved = smaller, True
+        self._say(f"out of memory; going on from its checkpoint with {smaller.train.micro_batch} pairs at a time")
+
+    def _count_room(self) -> int:
+        """How many workers there is room for; waits until the fewest fit, for whatever time an autoscaler takes."""
+        bundle, resources = worker_bundle(self._resources), self._resources
+        needed = ray.util.placement_group([bundle] * resources.fewest)
+        wished = [ray.util.placement_group([bundle]) for _ in range(resources.workers - resources.fewest)]
+        try:
+            while not self._stopped and not needed.wait(1):
+                pass
+            deadline = time.monotonic() + PATIENCE_SECONDS
+            fit = [group.wait(max(deadline - time.monotonic(), 0.01)) for group in wished]
+            return resources.fewest + sum(fit)
+        finally:
+            for group in (needed, *wished):
+                ray.util.remove_placement_group(group)
+
+    def _ask_for_more(self) -> None:
+        """Reserve what the group lacks of its full size as soon as it is there; an autoscaler sees the wish too."""
+        if not self._spares:
+            missing = self._resources.workers - self._workers
+            self._spares = [ray.util.placement_group([worker_bundle(self._resources)]) for _ in range(missing)]
+
+    def _room_for_more(self) -> int:
+        return sum(group.wait(0.01) for group in self._spares)
+
+    def _give_spares_back(self) -> None:
+        for group in self._spares:
+            ray.util.remove_placement_group(group)
+        self._spares = []
+
+    def _trainer(self, number: int) -> Any:
+        import ray.train
+        from ray.train.torch import TorchConfig, TorchTrainer
+
+        from nmt.distributed import BACKENDS
+
+        gpus = self._resources.gpus
+        return TorchTrainer(
+            _train_on_worker,
+            train_loop_config={
+                "config": self._config,
+                "directory": self._directory,
+                "arguments": dict(self._arguments),
+                "resources": self._resources,
+                "gate": self._gate,
+                "storage": self._storage,
+                "number": number,
+            },
+            torch_config=TorchConfig(backend=BACKENDS if gpus else "gloo"),
+            scaling_config=ray.train.ScalingConfig(
+                num_workers=self._workers,
+                use_gpu=gpus > 0,
+                resources_per_worker=worker_bundle(self._resources),
+            ),
+            run_config=ray.train.RunConfig(
+                name=f"{self._name}-{number}",
+                storage_path=str(self._scratch),
+                # Retries are the group's. Ray's own default is to try for ever where workers cannot start.
+                failure_config=ray.train.FailureConfig(max_failures=0, controller_failure_limit=0),  # type: ignore[call-arg]
+            ),
+        )
+
+
+def worker_bundle(resources: Resources) -> dict[str, float]:
+    """What one worker takes, in Ray's words."""
+    return {"CPU": float(resources.cpus)} | ({"GPU": resources.gpus} if resources.gpus else {})
+
+
+class _Job(threading.Thread):
+    """`work` in a thread that dies with the process; `error` is what it raised; `at_end` is called in any case."""
+
+    def __init__(self, work: Callable[[], Any], at_end: Callable[[], None]) -> None:
+        super().__init__(daemon=True)
+        self._work, self._at_end = work, at_end
+        self.error: Exception | None = None
+
+    def run(self) -> None:
+        try:
+            self._work()
+        except Exception as error:
+            self.error = error
+        finally:
+            self._at_end()
+
+
+class _StoppedError(Exception):
+    """This job is not to go on."""
+
+
+def _train_on_worker(job: dict[str, Any]) -> None:
+    """One rank of the training; rank 0 speaks with the gate for all."""
+    import ray.train.torch
+    import torch
+    import torch.distributed as dist
+
+    import nmt.train
+
+    gate, key = job["gate"], (job["directory"].name, job["number"])
+    first = dist.get_rank() == 0
+    stopped = threading.Event()
+    storage, folder = job["storage"] or (None, "")
+    if storage is not None:
+        (storage.take_over if first else storage.fetch)(folder)
+    if first:
+        ray.get(gate.reserve.remote(*key, ray.util.get_current_placement_group()))
+        threading.Thread(target=_await_stop, args=(gate, key, stopped), daemon=True).start()
+
+    def put() -> None:
+        if first and storage is not None:
+            storage.put(folder)
+
+    def on_epoch(report: nmt.train.EpochReport) -> None:
+        put()
+        decision = [ray.get(gate.report.remote(*key, report.metrics)) if first else None]
+        dist.broadcast_object_list(decision)
+        if not decision[0]:
+            raise _StoppedError
+
+    torch.set_num_threads(job["resources"].cpus)
+    try:
+        nmt.train.train(
+            job["config"],
+            directory=job["directory"],
+            device=ray.train.torch.get_device() if job["resources"].gpus else torch.device("cpu"),
+            on_epoch=on_epoch,
+            interrupted=stopped.is_set,
+            resume=True,
+            **job["arguments"],
+        )
+    except KeyboardInterrupt:  # it has a checkpoint at the step
+        put()
+    except _StoppedError:  # it has one at the epoch, put already
+        return
+
+
+def _await_stop(gate: Any, key: tuple[str, int], stopped: threading.Event) -> None:
+    try:
+        ray.get(gate.stopped.remote(*key))
+    except ray.exceptions.RayError:  # the gate has gone, and with it whoever could stop this job
+        return
+    stopped.set()
