@@ -117,11 +117,15 @@ def next_job(
     Args:
         trials: all that exist.
         may_start: whether the budget has room for a new trial.
-        epochs_left: what may still be spent, beside the jobs under way; no job begins that it cannot end.
+        epochs_left: what may still be trained, beside the jobs under way; no job begins that would exceed it.
     """
 
+    rivals = [t.until for t in trials if t.number and not t.failed and not (t.ended and t.epoch < ladder.epochs)]
+
     def affordable(job: Assignment, epoch: int) -> bool:
-        return job.until - epoch <= epochs_left
+        # Enough must be left for one trial beside the default to reach the full budget, or nothing could be compared.
+        farthest = max([*rivals, job.until]) if job.number else ladder.epochs
+        return job.until - epoch + ladder.epochs - farthest <= epochs_left
 
     for trial in sorted(trials, key=lambda t: t.number):
         if not trial.running and not trial.ended and trial.epoch < trial.until:

@@ -10,6 +10,7 @@ import hashlib
 import importlib.metadata
 import itertools
 import json
+import math
 import platform
 import statistics
 import tempfile
@@ -25,10 +26,13 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from nmt.config import Config, from_dict
 from nmt.errors import UserError
 from nmt.place import Place
+from tune import budget
+from tune.budget import most_epochs
 from tune.repeat import check_data
 from tune.report import read_metrics
 from tune.session import concurrency, node_resources
 from tune.space import Space
+from tune.study import ladder
 
 NODE_SECONDS = 300.0
 """A node that has not answered by then is named: it may be copying the data set."""
@@ -41,6 +45,9 @@ class Plan:
     """What a search is about to do."""
 
     trials: int
+    """0 where something else limits the search"""
+    most_epochs: float
+    """of all trials; infinite where only time or patience ends the search"""
     at_once: int
     epochs: int
     """at most, of a trial"""
@@ -56,9 +63,9 @@ class Plan:
     @property
     def hours(self) -> float | None:
         """At most: early stopping takes less."""
-        if self.seconds_per_epoch is None:
+        if self.seconds_per_epoch is None or not math.isfinite(self.most_epochs):
             return None
-        return self.trials * self.epochs * self.seconds_per_epoch / min(self.at_once, self.trials) / 3600
+        return self.most_epochs * self.seconds_per_epoch / min(self.at_once, self.trials or self.at_once) / 3600
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for --json."""
@@ -93,6 +100,7 @@ def preflight(space: Space, *, directory: Path, data: Path, storage: str | None)
     measured = seconds_per_epoch(space.base, directory.parent)
     return Plan(
         trials=space.search.trials,
+        most_epochs=most_epochs(space.search, space.base.train.epochs),
         at_once=at_once,
         epochs=space.base.train.epochs,
         seconds_per_epoch=measured[0] if measured else None,
@@ -232,9 +240,9 @@ def render(plan: Plan, space: Space, *, directory: Path, data: Path, storage: st
     worker = f"{resources.cpus} CPUs, {resources.gpus:g} GPUs"
     each = worker if resources.workers == 1 else f"{resources.workers} workers of {worker}"
     rows = [
-        ("trials", f"{plan.trials}, {plan.at_once} at once; 000 is the default configuration"),
+        ("trials", f"{plan.at_once} at once; 000 is the default configuration"),
         ("a trial", f"{each}; at most {plan.epochs} epochs"),
-        ("epochs", f"at most {plan.trials * plan.epochs} in all; {space.search.scheduler} takes fewer, fifo all"),
+        ("budget", f"{budget.plan(space.search, ladder(space))} ({space.search.scheduler})"),
         ("time", _time(plan)),
         ("data", f"{data} ({plan.data_set}), the same on {_nodes(count)}"),
         ("results", f"{storage or directory}, written and removed a file there; seen from {_nodes(count)}"),
@@ -246,6 +254,8 @@ def render(plan: Plan, space: Space, *, directory: Path, data: Path, storage: st
 
 
 def _time(plan: Plan) -> str:
+    if not math.isfinite(plan.most_epochs):
+        return "until the search's limit"
     if plan.hours is None or plan.seconds_per_epoch is None:
         return "not known: no training of this data set and model is in the results yet"
     hours = f"{plan.hours:.1f} h" if plan.hours >= 1 else f"{60 * plan.hours:.1f} min"

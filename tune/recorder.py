@@ -22,6 +22,7 @@ from optuna.trial import FrozenTrial, TrialState
 from nmt.config import to_dict
 from nmt.errors import UserError
 from tune import tensorboard
+from tune.budget import out_of_time
 from tune.report import FIXED_METRIC, METRIC, Summary, TrialRecord, best_epoch, decode_setting, read_metrics
 from tune.searcher import trial_id
 from tune.storage import DATABASE, Storage, no_weights
@@ -61,8 +62,20 @@ class Recorder(ray.tune.Callback):
         self._study, self._data, self._home, self._gate, self._say = study, data, home, gate, say
         self._started = time.monotonic() - earlier_seconds
         self._said = self._put = time.monotonic()
+        self._trained = {t.number: self._seconds(t.number) for t in study.trials()}
+        """seconds of each trial"""
         self.error: UserError | None = None
         """what ended the search here (a full disk, a storage that stays away); Ray passes on its text alone"""
+
+    def out_of_time(self) -> bool:
+        """Whether the hours or the GPU-hours of the search are spent."""
+        resources = self._study.space.resources
+        gpus = resources.gpus * resources.workers
+        return out_of_time(
+            self._study.space.search,
+            seconds=time.monotonic() - self._started,
+            gpu_seconds=gpus * sum(self._trained.values()),
+        )
 
     def catch_up(self) -> None:
         """Tell the study what the trials' directories know and it does not: a run may have died in between."""
@@ -90,6 +103,7 @@ class Recorder(ray.tune.Callback):
         if FAILURE in result:
             return
         number = trial.config["number"]
+        self._trained[number] = result["seconds"]
         self._study.report(number, result["epoch"], result[METRIC])
         if time.monotonic() - self._put > PUT_SECONDS:
             self._put_home(pattern=DATABASE)
@@ -244,6 +258,10 @@ class Recorder(ray.tune.Callback):
             return "its process died (killed, out of memory, or crashed)"
         cause = error.cause if isinstance(error, ray.exceptions.RayTaskError) else error
         return "".join(traceback.format_exception_only(cause)).strip().splitlines()[-1].strip()[:MAX_REASON]
+
+    def _seconds(self, number: int) -> float:
+        history = read_metrics(self._trial_directory(number))
+        return float(history[-1]["seconds"]) if history else 0.0
 
     def _trial_directory(self, number: int) -> Path:
         return self.directory / "trials" / trial_id(number)

@@ -15,6 +15,7 @@ from typing import Any
 
 from nmt.errors import UserError
 from nmt.files import write_json
+from tune.budget import in_words
 
 METRIC = "val/accuracy"
 FIXED_METRIC = "val/accuracy_fixed_decode"
@@ -71,6 +72,12 @@ class Summary:
     trials: tuple[TrialRecord, ...]
     finished: bool = False
     """whether the budget is spent; else --resume goes on"""
+
+    @property
+    def gpu_hours(self) -> float:
+        """Hours of training x GPUs."""
+        gpus = self.resources["gpus"] * self.resources["workers"]
+        return float(gpus * sum(t.seconds for t in self.trials) / 3600)
 
     @property
     def default(self) -> TrialRecord | None:
@@ -157,12 +164,22 @@ def _head(summary: Summary) -> str:
     settings = f"sampler {search['sampler']}, scheduler {search['scheduler']}, seed {search['seed']}"
     lines = [
         f"Search {summary.name}" + (f": {summary.description}" if summary.description else ""),
-        f"{len(states)} of {search['trials']} trials ({settings}): {counts}",
-        f"{sum(t.epochs for t in summary.trials)} epochs, at most {summary.epochs} a trial, in {summary.seconds:.0f} s",
+        f"{len(states)} trials ({settings}): {counts}",
+        _spent(summary),
     ]
     width = max(len(key) for key in summary.space)
     notes = {key: "   (read at inference: every value is tried in each trial)" for key in summary.space if _free(key)}
     return "\n".join(lines + [f"  {key:<{width}}  {words}{notes.get(key, '')}" for key, words in summary.space.items()])
+
+
+def _spent(summary: Summary) -> str:
+    """What was spent, of what was allowed, and what training every configuration in full would have cost."""
+    epochs, full = sum(t.epochs for t in summary.trials), len(summary.trials) * summary.epochs
+    share = f" ({epochs / full:.0%} of {full}, all in full)" if full else ""
+    hours = f"{summary.seconds / 3600:.2f} hours" if summary.seconds >= 3600 else f"{summary.seconds:.0f} s"
+    gpu = f", {summary.gpu_hours:.2f} GPU-hours" if summary.gpu_hours else ""
+    end = "" if summary.finished else "; not over yet"
+    return f"spent {epochs} epochs{share}, {hours}{gpu}; limit {in_words(summary.search)}{end}"
 
 
 def _free(key: str) -> bool:

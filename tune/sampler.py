@@ -72,7 +72,7 @@ def make_sampler(space: Space, number: int) -> BaseSampler:
     search, seed = space.search, seed_of(space.search.seed, number)
     conditional = any(p.when for p in space.parameters)
     # A quarter of a small budget at random, then the model: Optuna's default of 10 would be most of 16 trials.
-    startup = min(10, max(4, search.trials // 4))
+    startup = min(10, max(4, search.trials // 4)) if search.trials else 10
     match search.sampler:
         case "tpe":
             return TPESampler(
@@ -83,7 +83,9 @@ def make_sampler(space: Space, number: int) -> BaseSampler:
         case "cmaes":
             return CmaEsSampler(seed=seed, warn_independent_sampling=False)
         case "nsga2":
-            return NSGAIISampler(seed=seed, population_size=min(50, max(4, search.trials // 4)))
+            return NSGAIISampler(
+                seed=seed, population_size=min(50, max(4, search.trials // 4)) if search.trials else 20
+            )
         case "qmc":  # one sequence for all trials
             return QMCSampler(
                 seed=seed_of(search.seed, 0),

@@ -14,11 +14,13 @@ from typing import Any
 
 import ray
 import ray.tune
+from ray.tune.stopper import CombinedStopper, FunctionStopper
 
 from nmt.config import comparable, from_dict, to_flat
 from nmt.errors import UserError
 from nmt.files import atomic_write, write_json
 from tune import tensorboard
+from tune.budget import plan
 from tune.preflight import Plan, preflight
 from tune.preflight import render as render_plan
 from tune.recorder import Recorder
@@ -127,7 +129,7 @@ def _search(
     _write_definition(space, directory)
     study = SearchStudy(directory / "study.db", space)
     at = f" and {home.address}" if home else ""
-    say(f"{space.search.trials} trials, {at_once} at once, in {directory}{at}; 000 is the default configuration")
+    say(f"{plan(space.search, study.ladder)}; {at_once} at once, in {directory}{at}; 000 is the default configuration")
     setup = TrialSetup(
         data=data.resolve(),
         directory=directory.resolve(),
@@ -163,7 +165,7 @@ def check_results(
         raise UserError(f"{directory} already holds a search; go on with --resume, or choose another --results")
     try:
         saved = json.loads(definition.read_text())
-        remembered = {"trials": saved["search"]["trials"], "seed": saved["search"]["seed"]}
+        remembered = {"trials": saved["search"]["trials"] or None, "seed": saved["search"]["seed"]}
         given = {name: value for name, value in (("trials", trials), ("seed", seed)) if value is not None}
         space = space.with_budget(**remembered | given)
         differences = _differences(_comparable(saved), _comparable(json.loads(json.dumps(space.to_dict()))))
@@ -202,7 +204,9 @@ def _run_jobs(study: SearchStudy, recorder: Recorder, trainable: Any, at_once: i
     shutil.rmtree(ray_directory, ignore_errors=True)
     alone = {"CPU": float(space.resources.cpus), "GPU": space.resources.gpus}
     bundle = alone if space.resources.workers == 1 else {DRIVER_RESOURCE: 0.001}
-    searcher, scheduler = StudySearcher(study, metric=METRIC), make_scheduler(study, metric=METRIC)
+    searcher = StudySearcher(study, metric=METRIC, out_of_time=recorder.out_of_time)
+    scheduler = make_scheduler(study, metric=METRIC)
+    late = FunctionStopper(lambda job, result: recorder.out_of_time())
     recorder.catch_up()
     recorder.save()
     tuner = ray.tune.Tuner(
@@ -221,7 +225,7 @@ def _run_jobs(study: SearchStudy, recorder: Recorder, trainable: Any, at_once: i
             name="tune",
             storage_path=str(ray_directory),
             callbacks=[recorder],
-            stop=stop,
+            stop=CombinedStopper(stop, late),
             checkpoint_config=ray.tune.CheckpointConfig(checkpoint_at_end=False),
             failure_config=ray.tune.FailureConfig(max_failures=1),
             verbose=0,

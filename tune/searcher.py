@@ -8,6 +8,7 @@ What Ray Tune calls a trial is a *job* here; a trial of the study may take sever
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import ray.tune.search
@@ -28,14 +29,14 @@ class StudySearcher(ray.tune.search.Searcher):
     that cannot be, for the study never says WAIT then.
     """
 
-    def __init__(self, study: SearchStudy, *, metric: str) -> None:
+    def __init__(self, study: SearchStudy, *, metric: str, out_of_time: Callable[[], bool]) -> None:
         super().__init__(metric=metric, mode="max")
-        self._study = study
+        self._study, self._out_of_time = study, out_of_time
         self.finished = False
         """whether every job has been handed out and has ended"""
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:  # type: ignore[override]  # FINISHED is a string
-        job = self._study.next_job()
+        job = self._study.next_job(out_of_time=self._out_of_time())
         if isinstance(job, Pause):
             self.finished = job is Pause.FINISHED
             return self.FINISHED if self.finished else None

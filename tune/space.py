@@ -39,6 +39,7 @@ SPACES = Path(__file__).resolve().parent.parent / "search_spaces"
 """the search spaces of the project"""
 
 MAX_GRID = 100_000
+DEFAULT_TRIALS = 16
 _NAME = r"[A-Za-z0-9_-]+"
 
 
@@ -56,7 +57,11 @@ class SearchSettings:
         "early stopping: halving by promotion, or by stopping, Hyperband's brackets, Ray's own two, or none",
         choices=("asha", "hyperband", "asha_stop", "ray_asha", "ray_median", "fifo"),
     )
-    trials: int = setting(16, "configurations to try, the default one included", low=1)
+    trials: int = setting(0, "limit: configurations to try, the default one included (16 where no limit is set)", low=1)
+    epochs: int = setting(0, "limit: epochs trained in all", low=1)
+    hours: float = setting(0.0, "limit: hours on the clock, over all runs of the search", above=0)
+    gpu_hours: float = setting(0.0, "limit: hours of training x GPUs", above=0)
+    patience: int = setting(0, "limit: trials in a row without a better value after the first rung", low=1)
     seed: int = setting(0, "of the sampler", low=0, high=2**31 - 1)
     grace_epochs: int = setting(1, "epochs before a trial may be stopped", low=1)
     reduction_factor: int = setting(3, "one trial in this many goes on at each rung", low=2)
@@ -117,8 +122,9 @@ class Space:
     def with_budget(self, *, trials: int | None = None, seed: int | None = None) -> Space:
         """With another number of trials or sampler seed (--trials, --seed) where given."""
         given = {"trials": trials, "seed": seed}
-        values = dataclasses.asdict(self.search) | {k: v for k, v in given.items() if v is not None}
-        search = check_table(SearchSettings, values, "--trials, --seed")
+        changed: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+        check_table(SearchSettings, changed, "--trials, --seed")
+        search = dataclasses.replace(self.search, **changed)
         space = dataclasses.replace(self, search=search)
         return _grid_search(space, True, self.name) if search.sampler == "grid" else space
 
@@ -171,6 +177,8 @@ def load_space(path_or_name: str | Path, overrides: Mapping[str, Any] | None = N
     base = with_overrides(base_config(tables, source), overrides or {}, source="--set")
     parameters = read_parameters(tables.get("space", {}), source)
     search = check_table(SearchSettings, tables.get("search", {}), f"{source}: [search]")
+    if not any((search.trials, search.epochs, search.hours, search.gpu_hours, search.patience)):
+        search = dataclasses.replace(search, trials=DEFAULT_TRIALS)
     resources = check_resources(tables.get("resources", {}), f"{source}: [resources]")
     searched = tuple(p for p in parameters if not p.key.startswith("decode."))
     space = Space(
@@ -308,6 +316,13 @@ def _check_together(space: Space, source: str) -> None:
         )
     if search.scheduler != "fifo" and search.grace_epochs > epochs:
         raise UserError(f"{source}: [search] grace_epochs = {search.grace_epochs} is more than train.epochs = {epochs}")
+    if 0 < search.epochs < 2 * epochs:
+        raise UserError(
+            f"{source}: [search] epochs = {search.epochs} is not enough for the default configuration and one more at "
+            f"train.epochs = {epochs}; at least {2 * epochs}"
+        )
+    if search.gpu_hours and not space.resources.gpus:
+        raise UserError(f"{source}: [search] gpu_hours limits nothing: a trial takes no GPU ([resources] gpus = 0)")
     _check_widths(space, source)
     _check_pairs(space, source)
     for parameter in space.parameters:

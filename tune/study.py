@@ -20,6 +20,7 @@ from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial, TrialState
 
 from nmt.config import Config, to_dict
+from tune.budget import epochs_left, may_start
 from tune.halving import Ladder, Pause, Standing, next_job
 from tune.sampler import UNTIL, Suggestion, distribution, standing, suggest
 from tune.space import Space
@@ -53,10 +54,18 @@ class SearchStudy:
         self._study_id = self._storage.get_study_id_from_name(space.name)
         self._running: set[int] = set()
 
-    def next_job(self) -> Job | Pause:
-        """The job to run now; it counts as under way until `end_job` or `finish`."""
-        trials = self.trials()
-        decision = next_job(self.standings(trials), self.ladder, may_start=len(trials) < self.space.search.trials)
+    def next_job(self, *, out_of_time: bool = False) -> Job | Pause:
+        """The job to run now; it counts as under way until `end_job` or `finish`. None begins when out of time."""
+        if out_of_time:
+            return Pause.WAIT if self._running else Pause.FINISHED
+        trials, search = self.trials(), self.space.search
+        standings = self.standings(trials)
+        decision = next_job(
+            standings,
+            self.ladder,
+            may_start=may_start(search, standings, self.ladder),
+            epochs_left=epochs_left(search, standings),
+        )
         if isinstance(decision, Pause):
             return decision
         number, until = decision.number, decision.until

@@ -9,7 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tune.budget import epochs_left, may_start, plan, stale, usual_epochs
 from tune.halving import Assignment, Ladder, Pause, Standing, next_job, promotions
+from tune.space import SearchSettings
 
 LADDER = Ladder(epochs=9, grace=1, factor=3)
 
@@ -112,10 +114,50 @@ def test_rung_too_small_to_promote_still_sends_its_best_against_the_default() ->
 
 
 def test_no_job_begins_that_the_epochs_left_do_not_cover() -> None:
-    standings = [Standing(number=n, values={1: 0.1 * n}, until=1) for n in range(1, 4)]
-    assert next_job(standings, LADDER, epochs_left=2) == Assignment(3, 3)
-    assert next_job(standings, LADDER, epochs_left=1) == Assignment(3, 1)
-    assert next_job(standings, LADDER, epochs_left=0.5) is Pause.FINISHED
+    standings = [Standing(number=n, values={1: 0.1 * n}, until=1) for n in range(3)]
+    # a new trial is one epoch, a promotion two, and eight take one of these to the full budget
+    assert next_job(standings, LADDER, epochs_left=9) == Assignment(2, 3)
+    assert next_job(standings, LADDER, epochs_left=8) == Assignment(2, 3)
+    assert next_job(standings, LADDER, epochs_left=7) is Pause.FINISHED
+    standings[0] = replace(standings[0], values={1: 0.9, 9: 0.9}, until=9, ended=True)
+    assert next_job(standings, LADDER, epochs_left=9) == Assignment(3, 1)
+    assert next_job(standings, LADDER, epochs_left=8) == Assignment(2, 3)
+
+
+@given(st.integers(18, 60), st.integers(1, 3))
+def test_search_of_limited_epochs_keeps_to_them_and_ends_with_a_rival(limit: int, at_once: int) -> None:
+    replay = Replay(lambda n, e: ((n * 37) % 101) / 101, trials=10**6)
+    search = SearchSettings(epochs=limit)
+    replay.decide = lambda: next_job(  # type: ignore[method-assign]
+        replay.standings, LADDER, epochs_left=epochs_left(search, replay.standings)
+    )
+    replay.run(at_once)
+    spent = sum(t.epoch for t in replay.standings)
+    assert limit - 9 < spent <= limit
+    assert [t.number for t in replay.standings if t.epoch == 9][:1] == [0]
+    assert sum(t.epoch == 9 for t in replay.standings) >= 2
+
+
+def test_patience_counts_the_trials_since_the_best_at_the_first_rung() -> None:
+    values = [0.5, 0.7, 0.6, 0.6, 0.9]
+    standings = [Standing(number=n, values={1: v}, until=1) for n, v in enumerate(values)]
+    assert [stale(standings[:n], LADDER) for n in range(6)] == [0, 0, 0, 1, 2, 0]
+    failed = Standing(number=5, values={}, until=1, ended=True, failed=True)
+    assert stale([*standings, failed], LADDER) == 1
+    assert not may_start(SearchSettings(patience=2), standings[:4], LADDER)
+    assert may_start(SearchSettings(patience=2), standings, LADDER)
+
+
+def test_plan_says_what_is_trained_as_a_replay_of_it_is() -> None:
+    replay = Replay(lambda n, e: 1 / n if n else 0.0, trials=28)
+    replay.run()
+    assert usual_epochs(28, LADDER) == sum(t.epoch for t in replay.standings)
+    assert plan(SearchSettings(trials=28), LADDER) == (
+        "until 28 trials; compared after 1, 3 of 9 epochs; about 72 epochs, at most 252 epochs"
+    )
+    assert plan(SearchSettings(hours=2, patience=5), Ladder(epochs=9, grace=9, factor=3)) == (
+        "until 2 hours or 5 trials without improvement; 9 epochs each; as many epochs as fit"
+    )
 
 
 def test_brackets_share_the_trials_as_hyperband_does() -> None:

@@ -89,7 +89,7 @@ def test_a_plan_says_what_will_run_and_leaves_nothing(cluster, check, space_file
     assert (plan.trials, plan.at_once, plan.epochs, plan.hours) == (5, 2, 4, None)
     assert plan.versions["ray"] == ray.__version__ and len(plan.nodes) == 1
     text = render(plan, load_space(space_file), directory=tmp_path, data=tmp_path, storage=None)
-    assert "5, 2 at once" in text and "at most 20 in all" in text and "not known" in text
+    assert "2 at once" in text and "until 5 trials" in text and "at most 20 epochs" in text and "not known" in text
     assert tree(tmp_path) == before
 
 

@@ -166,6 +166,18 @@ def test_resume_with_more_trials_keeps_the_finished_ones(
     assert again == after  # the larger budget is remembered
 
 
+def test_search_out_of_time_ends_with_the_epochs_under_way_and_is_over(
+    ray_running: None, space_file: Path, tiny_data: Path, tmp_path: Path
+) -> None:
+    space = changed(space_file, **{"trials = 5": "hours = 1e-4"})  # over before the first epoch is
+    found = run_search(space, results=tmp_path, data=tiny_data, say=silent)
+    assert found.finished and 1 <= len(found.trials) <= 3 and {t.epochs for t in found.trials} <= {0, 1}
+    assert set(states(tmp_path / "tiny").values()) == {"PRUNED"}
+    more = changed(space_file, **{"hours = 1e-4": "hours = 1.0\npatience = 2"})
+    found = run_search(more, results=tmp_path, data=tiny_data, resume=True, say=silent)
+    assert len(found.trials) > 3 and "COMPLETE" in states(tmp_path / "tiny").values()
+
+
 def test_missing_data_set_names_the_command_and_leaves_nothing(space_file: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="--prepare absent"):
         run_search(load_space(space_file), results=tmp_path / "results", data=tmp_path / "absent", say=silent)

@@ -98,6 +98,9 @@ def test_budget_can_be_changed_and_is_checked(space_file: Path) -> None:
          '{ low = 1e-5, high = 1e-1, when = { "loss.layer" = "> 0.6" } }', r"loss.layer is itself searched in some"),
         (LR, '"model.decoder_layers" = { low = 1, high = 3 }\n"optim.lr" = { low = 1e-5, high = 1e-1, when = '
          '{ "model.decoder_layers" = "> 3" } }', r"model.decoder_layers > 3 never holds for .* which is 1 to 3"),
+        ("trials = 5", "epochs = 7", r"epochs = 7 is not enough for the default .* and one more .*; at least 8"),
+        ("trials = 5", "hours = 0.0", r"hours must be a number above 0, but got 0.0"),
+        ("trials = 5", "gpu_hours = 1", r"gpu_hours limits nothing: a trial takes no GPU"),
         ("trials = 5", "grace_epochs = 5", r"grace_epochs = 5 is more than train.epochs = 4"),
         ("trials = 5", 'sampler = "grid"', r"grid\" needs values or a step for optim.lr"),
         ("[search]", "[resources]\ncpu = 2\n[search]", r"\[resources\]: unknown key 'cpu'; did you mean 'cpus'\?"),

@@ -1,0 +1,78 @@
+"""When a search is over: the limits of `[search]`, any of which ends it, in plain numbers."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from tune.halving import Ladder, Standing
+from tune.space import SearchSettings
+
+
+def may_start(search: SearchSettings, trials: Sequence[Standing], ladder: Ladder) -> bool:
+    """Whether a new configuration may begin: trials are left, and one of the last `patience` was an improvement."""
+    enough = bool(search.trials) and len(trials) >= search.trials
+    return not enough and not (search.patience and stale(trials, ladder) >= search.patience)
+
+
+def epochs_left(search: SearchSettings, trials: Sequence[Standing]) -> float:
+    """What may still be trained, beside what the jobs under way will."""
+    if not search.epochs:
+        return math.inf
+    promised = sum(t.until - t.epoch for t in trials if t.running)
+    return search.epochs - sum(len(t.values) for t in trials) - promised
+
+
+def stale(trials: Sequence[Standing], ladder: Ladder) -> int:
+    """How many trials since the best have been judged, at the lowest rung: there all compare, at any time."""
+    rung = ladder.rungs[0]
+    judged = [t for t in trials if rung in t.values or t.ended]
+    best = max(judged, key=lambda t: (t.values.get(rung, -math.inf), -t.number), default=None)
+    return sum(t.number > best.number for t in judged) if best is not None else 0
+
+
+def out_of_time(search: SearchSettings, *, seconds: float, gpu_seconds: float) -> bool:
+    """Whether nothing more may begin and what runs must end with its epoch."""
+    late = bool(search.hours) and seconds >= 3600 * search.hours
+    return late or (bool(search.gpu_hours) and gpu_seconds >= 3600 * search.gpu_hours)
+
+
+def most_epochs(search: SearchSettings, epochs: int) -> float:
+    """What a search can train at most; infinite where only time or patience ends it."""
+    return min(search.trials * epochs or math.inf, search.epochs or math.inf)
+
+
+def usual_epochs(trials: int, ladder: Ladder) -> int:
+    """What halving trains of so many trials where each rung promotes exactly its best 1/`factor`."""
+    total = ladder.epochs
+    for bracket in range(len(ladder.rungs) if ladder.brackets else 1):
+        left = sum(ladder.bracket(number) == bracket for number in range(1, trials))
+        before = 0
+        for rung in ladder.rungs[bracket:]:
+            total += left * (rung - before)
+            before, left = rung, left // ladder.factor
+    return total
+
+
+def in_words(search: Mapping[str, Any]) -> str:
+    """The limits: "16 trials or 2 hours"."""
+    words = {
+        "trials": "{:g} trials",
+        "epochs": "{:g} epochs",
+        "hours": "{:g} hours",
+        "gpu_hours": "{:g} GPU-hours",
+        "patience": "{:g} trials without improvement",
+    }
+    limits = [text.format(search[name]) for name, text in words.items() if search.get(name)]
+    return " or ".join(limits)
+
+
+def plan(search: SearchSettings, ladder: Ladder) -> str:
+    """What is about to be trained, in a line."""
+    most = most_epochs(search, ladder.epochs)
+    rungs = ", ".join(map(str, ladder.rungs[:-1]))
+    compared = f"compared after {rungs} of {ladder.epochs} epochs" if rungs else f"{ladder.epochs} epochs each"
+    usual = f"about {usual_epochs(search.trials, ladder)} epochs, " if search.trials and rungs else ""
+    at_most = f"at most {most:g} epochs" if math.isfinite(most) else "as many epochs as fit"
+    return f"until {in_words(vars(search))}; {compared}; {usual}{at_most}"
