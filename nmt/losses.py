@@ -6,6 +6,8 @@ alone, and the batch's loss is their mean: what else is in the batch, padding in
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -15,8 +17,12 @@ from nmt.model.matcher import MatchOutput, cosine
 from nmt.sinkhorn import sinkhorn
 
 
-def info_nce(similarity_BNM: Tensor, match_BN: Tensor, mask1_BM: Tensor, temperature: float) -> Tensor:
-    """Cross-entropy of each matched source keypoint over the real target keypoints, mean over them: (B,)."""
+def info_nce(similarity_BNM: Tensor, match_BN: Tensor, mask1_BM: Tensor, temperature: float | Tensor) -> Tensor:
+    """Cross-entropy of each matched source keypoint over the real target keypoints, mean over them: (B,).
+
+    Args:
+        temperature: a tensor of shape (B, 1, 1) gives every pair its own.
+    """
     logits = (similarity_BNM / temperature).masked_fill(~mask1_BM[:, None], -torch.inf)
     losses_BN = F.cross_entropy(logits.transpose(1, 2), match_BN, ignore_index=-1, reduction="none")
     matched_BN = match_BN >= 0
@@ -43,16 +49,30 @@ def plan_cross_entropy(log_plan_BNM: Tensor, match_BN: Tensor, mask0_BN: Tensor,
     return (losses_BNM * real_BNM).sum((1, 2)) / mask0_BN.sum(1).clamp_min(1)
 
 
-def matching_loss(output: MatchOutput, match_BN: Tensor, config: LossConfig, decode: DecodeConfig) -> Tensor:
-    """The loss that pulls true matches together: (B,). `decode` is read where it goes through a Sinkhorn plan."""
+def matching_loss(
+    output: MatchOutput,
+    match_BN: Tensor,
+    *,
+    matching: str,
+    temperature: float | Tensor,
+    epsilon: float | Tensor,
+    iterations: int,
+) -> Tensor:
+    """The loss that pulls true matches together: (B,).
+
+    Args:
+        matching: as `loss.matching`.
+        temperature: of InfoNCE; a tensor of shape (B, 1, 1) gives every pair its own.
+        epsilon, iterations: of the Sinkhorn plan, where the loss goes through one; epsilon likewise.
+    """
     sim_BNM, mask0_BN, mask1_BM = output.similarity_BNM, output.mask0_BN, output.mask1_BM
-    if config.matching == "infonce":
+    if matching == "infonce":
         back_BM = inverse_match(match_BN, mask1_BM.shape[1])
-        return info_nce(sim_BNM, match_BN, mask1_BM, config.temperature) + info_nce(
-            sim_BNM.transpose(1, 2), back_BM, mask0_BN, config.temperature
+        return info_nce(sim_BNM, match_BN, mask1_BM, temperature) + info_nce(
+            sim_BNM.transpose(1, 2), back_BM, mask0_BN, temperature
         )
-    log_plan_BNM = sinkhorn(sim_BNM, mask0_BN, mask1_BM, epsilon=decode.epsilon, iterations=decode.sinkhorn_iterations)
-    if config.matching == "sinkhorn":
+    log_plan_BNM = sinkhorn(sim_BNM, mask0_BN, mask1_BM, epsilon=epsilon, iterations=iterations)
+    if matching == "sinkhorn":
         return plan_likelihood(log_plan_BNM, match_BN)
     return plan_cross_entropy(log_plan_BNM, match_BN, mask0_BN, mask1_BM)
 
@@ -91,21 +111,40 @@ def loss_terms(
     matching losses that have a Sinkhorn plan.
     """
     terms: dict[str, Tensor] = {}
-    mask0_BN, mask1_BM = output.mask0_BN, output.mask1_BM
+    decode = decode or DecodeConfig()
     if config.info_nce:
-        terms["info_nce"] = matching_loss(output, match_BN, config, decode or DecodeConfig())
+        terms["info_nce"] = matching_loss(
+            output,
+            match_BN,
+            matching=config.matching,
+            temperature=config.temperature,
+            epsilon=decode.epsilon,
+            iterations=decode.sinkhorn_iterations,
+        )
     if config.hyperspherical:
-        terms["hyperspherical"] = hyperspherical(output.source_BND, mask0_BN) + hyperspherical(
-            output.target_BMD, mask1_BM
-        )
+        terms["hyperspherical"] = output_term(output)
     if config.layer:
-        mask0_BT, mask1_BS = F.pad(mask0_BN, (1, 0), value=True), F.pad(mask1_BM, (1, 0), value=True)
-        weights = layer_weights(len(output.tokens0_LBTD), config.layer_weighting)
-        terms["layer"] = sum(  # type: ignore[assignment]
-            w / 2 * (hyperspherical(h0, mask0_BT) + hyperspherical(h1, mask1_BS))
-            for w, h0, h1 in zip(weights, output.tokens0_LBTD, output.tokens1_LBTD, strict=True)
-        )
+        terms["layer"] = layer_term(output, layer_weights(len(output.tokens0_LBTD), config.layer_weighting))
     return terms
+
+
+def output_term(output: MatchOutput) -> Tensor:
+    """The hyperspherical term of the keypoints of both images: (B,)."""
+    return hyperspherical(output.source_BND, output.mask0_BN) + hyperspherical(output.target_BMD, output.mask1_BM)
+
+
+def layer_term(output: MatchOutput, weights: Sequence[float | Tensor]) -> Tensor:
+    """The hyperspherical term of all tokens, mean of both images, summed over layers with a weight each: (B,).
+
+    Args:
+        weights: one a layer; a tensor of shape (B,) gives every pair its own.
+    """
+    mask0_BT, mask1_BS = F.pad(output.mask0_BN, (1, 0), value=True), F.pad(output.mask1_BM, (1, 0), value=True)
+    parts = [
+        w / 2 * (hyperspherical(h0, mask0_BT) + hyperspherical(h1, mask1_BS))
+        for w, h0, h1 in zip(weights, output.tokens0_LBTD, output.tokens1_LBTD, strict=True)
+    ]
+    return torch.stack(parts).sum(0)
 
 
 def total_loss(terms: dict[str, Tensor], config: LossConfig) -> Tensor:

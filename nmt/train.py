@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 from torch import Tensor
@@ -35,6 +35,9 @@ from nmt.files import atomic_write, write_json
 from nmt.losses import loss_terms, total_loss
 from nmt.metrics import Counts
 from nmt.model.matcher import Head, Matcher
+
+if TYPE_CHECKING:
+    from nmt.tb_writer import TensorBoardLog
 
 CHECKPOINT_SECONDS = 600
 """A long epoch is checkpointed at least this often; a crash loses no more."""
@@ -78,6 +81,11 @@ class Progress:
     best_accuracy: float = -1.0
     history: list[dict[str, Any]] = dataclasses.field(default_factory=list)
     """metrics of every completed epoch"""
+
+    def best(self) -> EpochReport:
+        """The epoch of highest accuracy; the first of equals."""
+        best = max(self.history, key=lambda metrics: metrics["val/accuracy"])
+        return EpochReport(best["epoch"], best)
 
 
 def learning_rate_factor(epoch: int, milestones: Sequence[int], gamma: float) -> float:
@@ -188,10 +196,8 @@ class Trainer:
 
         Every rank calls `on_step` after every step, with what it decides agreed (`distributed.largest`).
         """
-        config, progress = self.config, self.progress
-        factor = learning_rate_factor(progress.epoch, config.optim.milestones, config.optim.gamma)
-        for group in self.optimizer.param_groups:
-            group["lr"] = config.optim.lr * group["scale"] * factor
+        progress = self.progress
+        self.set_learning_rate()
         self.model.train()
         sums = {name: torch.as_tensor(value, device=self.device) for name, value in progress.loss_sums.items()}
         progress.loss_sums = sums  # type: ignore[assignment]  # `save` makes it plain; a look at each step would wait for the GPU
@@ -206,6 +212,13 @@ class Trainer:
             on_step(progress.step)
         self._check_finite(sums)
         return {name: total / progress.step for name, total in self._loss_sums().items()}
+
+    def set_learning_rate(self) -> None:
+        """That of the epoch under way."""
+        optim = self.config.optim
+        factor = learning_rate_factor(self.progress.epoch, optim.milestones, optim.gamma)
+        for group in self.optimizer.param_groups:
+            group["lr"] = optim.lr * group["scale"] * factor
 
     def _loss_sums(self) -> dict[str, float]:
         """The epoch's sums so far over all ranks."""
@@ -234,18 +247,21 @@ class Trainer:
 
         The loss is the mean over the pairs of all parts and ranks; returns this rank's share of it and of its terms.
         """
-        config = self.config
         shares: dict[str, Tensor] = {}
         for number, part in enumerate(parts, start=1):
             with distributed.gradients(self.model, averaged=number == len(parts)):
                 for name, value in self._backward(part).items():
                     shares[name] = shares[name] + value if name in shares else value
-        if config.optim.clip_norm:
-            torch.nn.utils.clip_grad_norm_(self.matcher.parameters(), config.optim.clip_norm)
-        self.optimizer.step()
-        self.optimizer.zero_grad(set_to_none=True)
+        self.update()
         self.matcher.head.enforce_constraints()
         return shares
+
+    def update(self) -> None:
+        """Clip, step, and no gradient left."""
+        if self.config.optim.clip_norm:
+            torch.nn.utils.clip_grad_norm_(self.matcher.parameters(), self.config.optim.clip_norm)
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
 
     def _backward(self, part: PairBatch) -> dict[str, Tensor]:
         """Adds the part's gradient; returns its share of the loss and of its terms, detached."""
@@ -262,10 +278,14 @@ class Trainer:
 
     def _check_finite(self, sums: dict[str, Tensor]) -> None:
         if not math.isfinite(float(sums["loss"])):
-            raise DivergedError(
-                f"the loss is no longer finite (epoch {self.progress.epoch + 1}, step {self.progress.step}): "
-                f"lower optim.lr (now {self.config.optim.lr:g}) or set optim.clip_norm"
-            )
+            raise self.diverged()
+
+    def diverged(self) -> DivergedError:
+        """The error of a training whose loss has just become infinite or not a number."""
+        return DivergedError(
+            f"the loss is no longer finite (epoch {self.progress.epoch + 1}, step {self.progress.step}): "
+            f"lower optim.lr (now {self.config.optim.lr:g}) or set optim.clip_norm"
+        )
 
     def evaluate(self, decode_grid: Sequence[DecodeConfig]) -> dict[str, float | int | str]:
         """Validation accuracy at the best setting of the grid and at the configured one; the same on every rank."""
@@ -319,8 +339,20 @@ class Trainer:
 
     def _weights(self) -> dict[str, Any]:
         frozen = self.matcher.backbone is not None and self.config.optim.backbone_lr_scale == 0
-        model = {k: v for k, v in self.matcher.state_dict().items() if not (frozen and k.startswith("backbone."))}
+        # Cloned, for a packed training's weights are views, and torch would save all that they are views of.
+        weights = self.matcher.state_dict()
+        model = {k: v.clone() for k, v in weights.items() if not (frozen and k.startswith("backbone."))}
         return {"model": model, "config": to_dict(self.config), "categories": list(self.store.info.categories)}
+
+    def begin(self, directory: Path, *, resume: bool) -> None:
+        """Restores what `directory` holds, where `resume` says so, and leaves config.json there."""
+        state = directory / "checkpoint.pt"
+        if resume and state.is_file():
+            self.restore(state)
+        if distributed.rank() == 0:
+            write_json(directory / "config.json", to_dict(self.config))
+            if self.progress.history:  # a crash between checkpoint and metrics left them an epoch behind
+                _write_metrics(directory, self.progress)
 
     def restore(self, path: Path) -> None:
         """Go on from `save`'s file, written by any number of ranks.
@@ -385,31 +417,22 @@ def train(
         KeyboardInterrupt: interrupted, after a checkpoint at the exact step.
     """
     trainer = Trainer(config, data=data, device=device)
-    state = directory / "checkpoint.pt"
-    if resume and state.is_file():
-        trainer.restore(state)
+    trainer.begin(directory, resume=resume)
     first = distributed.rank() == 0
     trainers = distributed.trainers(trainer.device)
-    if first:
-        write_json(directory / "config.json", to_dict(config))
-        if trainer.progress.history:  # a crash between checkpoint and metrics left them an epoch behind
-            _write_metrics(directory, trainer.progress)
-        if trainers:
-            _note_trainers(directory, trainer.progress, trainers)
+    if first and trainers:
+        _note_trainers(directory, trainer.progress, trainers)
     with contextlib.ExitStack() as stack:
-        log = _open_log(directory, trainer.progress.epoch + 1, stack) if first else None
+        log = open_log(trainer, directory, stack) if first else None
         interrupted = interrupted or stack.enter_context(interruptions())
         bar = stack.enter_context(_progress_bar(trainer, shown=progress and first))
         while trainer.progress.epoch < min(until or config.train.epochs, config.train.epochs):
             report = _run_epoch(trainer, directory, decode_grid, interrupted, bar)
             if log is not None:
-                log.scalars({k: v for k, v in report.metrics.items() if k != "epoch"}, report.epoch)
-                if float(report.metrics["val/accuracy"]) >= trainer.progress.best_accuracy:
-                    _log_picture(trainer, log, report.epoch)
+                log_epoch(trainer, log, report)
             if on_epoch is not None:
                 on_epoch(report)
-    best = max(trainer.progress.history, key=lambda metrics: metrics["val/accuracy"])
-    return EpochReport(best["epoch"], best)
+    return trainer.progress.best()
 
 
 def _run_epoch(
@@ -478,12 +501,20 @@ def _note_trainers(directory: Path, progress: Progress, trainers: list[dict[str,
     write_json(path, [*earlier, {"epoch": progress.epoch + 1, "step": progress.step, "workers": trainers}])
 
 
-def _open_log(directory: Path, first_epoch: int, stack: contextlib.ExitStack) -> Any:
+def open_log(trainer: Trainer, directory: Path, stack: contextlib.ExitStack) -> TensorBoardLog:
+    """The TensorBoard events of a training, closed with `stack`."""
     from nmt.tb_writer import TensorBoardLog
 
-    log = TensorBoardLog(directory, first_epoch=first_epoch)
+    log = TensorBoardLog(directory, first_epoch=trainer.progress.epoch + 1)
     stack.callback(log.close)
     return log
+
+
+def log_epoch(trainer: Trainer, log: TensorBoardLog, report: EpochReport) -> None:
+    """The epoch's curves, and matched pairs where it is the best so far."""
+    log.scalars({k: v for k, v in report.metrics.items() if k != "epoch"}, report.epoch)
+    if float(report.metrics["val/accuracy"]) >= trainer.progress.best_accuracy:
+        _log_picture(trainer, log, report.epoch)
 
 
 def _progress_bar(trainer: Trainer, *, shown: bool) -> Any:
@@ -499,7 +530,7 @@ def _progress_bar(trainer: Trainer, *, shown: bool) -> Any:
     )
 
 
-def _log_picture(trainer: Trainer, log: Any, epoch: int) -> None:
+def _log_picture(trainer: Trainer, log: TensorBoardLog, epoch: int) -> None:
     from nmt.match import sample_pairs
     from nmt.pictures import draw_sheet
 

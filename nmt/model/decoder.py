@@ -44,7 +44,7 @@ class Attention(nn.Module):
         self.scale_qk = LearnedScale(heads, d_model // heads, init=1.0, scale=d_model**-0.5)
 
     def forward(self, h_BTD: Tensor, memory_BSD: Tensor, mask_B11S: Tensor) -> Tensor:
-        scale_H1d = self.scale_qk()[:, None]
+        scale_H1d = self.scale_qk()[..., None, :]
         query_BHTd = unit(self._split(self.query(h_BTD))) * scale_H1d
         key_BHSd = unit(self._split(self.key(memory_BSD))) * scale_H1d
         value_BHSd = self._split(self.value(memory_BSD))
@@ -174,8 +174,8 @@ class Decoder(nn.Module):
         if not self.normalized:
             return
         weights = [m.weight for m in self.modules() if isinstance(m, nn.Linear)]
-        for dim in (0, 1):
-            group = [w for w in weights if (0 if w.shape[0] == self.d_model else 1) == dim]
+        for dim in (-2, -1):  # from the end: the weights of a pack have one dimension more
+            group = [w for w in weights if (-2 if w.shape[-2] == self.d_model else -1) == dim]
             norms = [torch.linalg.vector_norm(w, dim=dim, keepdim=True).clamp_min_(1e-12) for w in group]
             if group:
                 torch._foreach_div_(group, norms)

@@ -28,6 +28,14 @@ class SplineGraph:
     kernel_E4: Tensor
     """the kernels they belong to: i_x + 5 i_y"""
 
+    def repeated(self, times: int, num_nodes: int) -> SplineGraph:
+        """The graph that many times over, as one of `times` x `num_nodes` nodes."""
+        if times == 1:
+            return self
+        first_T11 = torch.arange(times, device=self.index_2E.device)[:, None, None] * num_nodes
+        index_2E = (self.index_2E + first_T11).transpose(0, 1).flatten(1)
+        return SplineGraph(index_2E, self.weight_E4.repeat(times, 1), self.kernel_E4.repeat(times, 1))
+
 
 def spline_graph(index_2E: Tensor, attr_E2: Tensor) -> SplineGraph:
     """The graph with its basis; `attr_E2` in [0, 1]."""
@@ -40,6 +48,19 @@ def spline_graph(index_2E: Tensor, attr_E2: Tensor) -> SplineGraph:
     weight_E4 = (weight_E22[:, 0, :, None] * weight_E22[:, 1, None, :]).flatten(1)
     kernel_E4 = (kernel_E22[:, 0, :, None] + KERNEL * kernel_E22[:, 1, None, :]).flatten(1)
     return SplineGraph(index_2E, weight_E4, kernel_E4)
+
+
+def spline_messages(products: Tensor, graph: SplineGraph) -> Tensor:
+    """(E, D): each edge's mix of four rows of `products` (V * K, D), the row of node v and kernel k being v * K + k."""
+    rows_E4 = graph.index_2E[0, :, None] * KERNEL**2 + graph.kernel_E4
+    return F.embedding_bag(rows_E4, products, mode="sum", per_sample_weights=graph.weight_E4.to(products.dtype))
+
+
+def max_over_edges(messages_ED: Tensor, graph: SplineGraph, num_nodes: int) -> Tensor:
+    """(V, D): each node's maximum over its incoming messages, 0 where there are none."""
+    target_ED = graph.index_2E[1, :, None].expand_as(messages_ED)
+    pooled_VD = messages_ED.new_zeros(num_nodes, messages_ED.shape[1])
+    return pooled_VD.scatter_reduce(0, target_ED, messages_ED, "amax", include_self=False)
 
 
 class SplineConv(nn.Module):
@@ -64,16 +85,11 @@ class SplineConv(nn.Module):
 
     def forward(self, x_VC: Tensor, graph: SplineGraph) -> Tensor:
         """(V, C) -> (V, D)."""
-        messages_ED = self._messages(x_VC, graph)
-        target_ED = graph.index_2E[1, :, None].expand_as(messages_ED)
-        pooled_VD = messages_ED.new_zeros(x_VC.shape[0], messages_ED.shape[1])
-        pooled_VD = pooled_VD.scatter_reduce(0, target_ED, messages_ED, "amax", include_self=False)
+        pooled_VD = max_over_edges(self._messages(x_VC, graph), graph, len(x_VC))
         return pooled_VD + self.root(x_VC) + self.bias
 
     def _messages_matmul(self, x_VC: Tensor, graph: SplineGraph) -> Tensor:
-        products = (x_VC @ self.weight).view(-1, self.bias.shape[0])  # (V*K, D), row v*K + k
-        rows_E4 = graph.index_2E[0, :, None] * KERNEL**2 + graph.kernel_E4
-        return F.embedding_bag(rows_E4, products, mode="sum", per_sample_weights=graph.weight_E4.to(products.dtype))
+        return spline_messages((x_VC @ self.weight).view(-1, self.bias.shape[0]), graph)
 
     def _messages_compiled(self, x_VC: Tensor, graph: SplineGraph) -> Tensor:
         from torch_spline_conv import spline_weighting

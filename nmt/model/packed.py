@@ -1,0 +1,198 @@
+"""Matchers of equal shape as one: every parameter stacked, every linear map one batched matrix product.
+
+A pack of K matchers on a batch of B pairs is one matcher on K * B pairs, member k's weights acting on the k-th block.
+Only the modules that hold parameters know of it; attention, norms, similarity and losses see K * B pairs, and nothing
+of one member ever meets another's, a NaN included. Letters as in nmt/batch.py and nmt/model/spline.py.
+"""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from nmt.batch import PairBatch, View
+from nmt.errors import UserError
+from nmt.model.decoder import LearnedScale
+from nmt.model.matcher import Head, Matcher, MatchOutput
+from nmt.model.spline import SplineConv, SplineGraph, max_over_edges, spline_graph, spline_messages
+
+
+def stacked(parameters: Sequence[Tensor]) -> nn.Parameter:
+    """One parameter (K, ...) of K, which become views of it: what is written to either is seen in both."""
+    together = nn.Parameter(torch.stack([p.detach() for p in parameters]))
+    for parameter, view in zip(parameters, together.detach(), strict=True):
+        parameter.data = view
+    return together
+
+
+class PackedLinear(nn.Linear):
+    """K linear maps, weight (K, out, in) and bias (K, out): (K * B, ..., in) -> (K * B, ..., out)."""
+
+    def __init__(self, members: Sequence[nn.Linear]) -> None:
+        nn.Module.__init__(self)
+        self.in_features, self.out_features = members[0].in_features, members[0].out_features
+        self.weight = stacked([m.weight for m in members])
+        self.register_parameter("bias", None if members[0].bias is None else stacked([m.bias for m in members]))
+
+    def forward(self, x: Tensor) -> Tensor:
+        blocks_KRC, weight_KCD = x.reshape(len(self.weight), -1, self.in_features), self.weight.mT
+        bias_KD = self._parameters["bias"]
+        if bias_KD is None:
+            out_KRD = torch.bmm(blocks_KRC, weight_KCD)
+        else:
+            out_KRD = torch.baddbmm(bias_KD[:, None], blocks_KRC, weight_KCD)
+        return out_KRD.view(*x.shape[:-1], self.out_features)
+
+
+class PackedScale(nn.Module):
+    """K learned scales, each repeated for the `pairs` of its block: (K * B, 1, D), or (K * B, H, d)."""
+
+    def __init__(self, members: Sequence[LearnedScale]) -> None:
+        super().__init__()
+        self.s = stacked([m.s for m in members])
+        self.ratio = members[0].ratio
+        self.pairs = 0
+        """B; set before each forward pass"""
+
+    def forward(self) -> Tensor:
+        scale = self.s * self.ratio
+        scale_K1HD = scale.view(len(scale), 1, -1, scale.shape[-1])
+        return scale_K1HD.expand(-1, self.pairs, -1, -1).flatten(0, 1)
+
+
+class PackedLayerNorm(nn.LayerNorm):
+    """K layer norms, weight and bias (K, D): (K * B, ..., D) -> the same."""
+
+    def __init__(self, members: Sequence[nn.LayerNorm]) -> None:
+        first = members[0]
+        super().__init__(first.normalized_shape, eps=first.eps, elementwise_affine=False)
+        self.weight, self.bias = stacked([m.weight for m in members]), stacked([m.bias for m in members])
+
+    def forward(self, x: Tensor) -> Tensor:
+        normed_KRD = nn.functional.layer_norm(x, self.normalized_shape, eps=self.eps).view(
+            len(self.weight), -1, x.shape[-1]
+        )
+        return torch.addcmul(self.bias[:, None], normed_KRD, self.weight[:, None]).view(x.shape)
+
+
+class PackedSplineConv(nn.Module):
+    """K spline convolutions over the same graph: (K, V, C) -> (K, V, D)."""
+
+    def __init__(self, members: Sequence[SplineConv]) -> None:
+        super().__init__()
+        self.weight = stacked([m.weight for m in members])
+        self.root = PackedLinear([m.root for m in members])
+        self.bias = stacked([m.bias for m in members])
+
+    def forward(self, x_KVC: Tensor, graph: SplineGraph) -> Tensor:
+        # The products of one member stay in a CPU's cache, those of all do not; a GPU wants few large kernels.
+        size = len(x_KVC) if x_KVC.is_cuda else 1
+        blocks = zip(x_KVC.split(size), self.weight.split(size), strict=True)
+        pooled_KVD = torch.cat([self._pooled(x, weight, graph) for x, weight in blocks])
+        return pooled_KVD + self.root(x_KVC) + self.bias[:, None]
+
+    def _pooled(self, x_KVC: Tensor, weight_KCX: Tensor, graph: SplineGraph) -> Tensor:
+        """The maximum over incoming messages, of K members as one graph of K * V nodes."""
+        num_members, num_nodes = x_KVC.shape[:2]
+        products = torch.bmm(x_KVC, weight_KCX).view(-1, self.bias.shape[1])
+        repeated = graph.repeated(num_members, num_nodes)
+        messages_ED = spline_messages(products, repeated)
+        return max_over_edges(messages_ED, repeated, num_members * num_nodes).view(num_members, num_nodes, -1)
+
+
+def repeated(batch: PairBatch, times: int, *, num_categories: int = 0) -> PairBatch:
+    """The pairs that many times over, as a pack reads them: features in float32, edges once, for all share them.
+
+    Args:
+        num_categories: added to the categories of each repetition, so that they can be told apart.
+    """
+
+    def repeat(x: Tensor) -> Tensor:
+        return x.repeat(times, *[1] * (x.dim() - 1))
+
+    def side(view: View) -> View:
+        floats = {name: repeat(getattr(view, name).float()) for name in ("nodes_BNC", "global_BG")}
+        return dataclasses.replace(view, points_BN2=repeat(view.points_BN2), num_B=repeat(view.num_B), **floats)
+
+    first = torch.arange(times, device=batch.category_B.device).repeat_interleave(len(batch.category_B))
+    category = repeat(batch.category_B) + first * num_categories
+    return PairBatch(side(batch.source), side(batch.target), repeat(batch.match_BN), category)
+
+
+class PackedHead(Head):
+    """K heads on the same pairs."""
+
+    def __init__(self, members: Sequence[Head]) -> None:
+        nn.Module.__init__(self)
+        self.num_members = len(members)
+        self.spline = None
+        for name, child in members[0].named_children():
+            setattr(self, name, _packed([getattr(m, name) for m in members]))
+
+    def graph_features(self, view0: View, view1: View, nodes0_BNC: Tensor, nodes1_BMC: Tensor) -> tuple[Tensor, Tensor]:
+        """As `Head.graph_features`, on nodes of K * B pairs; the views' edges are those of the B."""
+        assert self.spline is not None, "a head without spline has no graph features"
+        blocks = [x.reshape(self.num_members, -1, x.shape[-1]) for x in (nodes0_BNC, nodes1_BMC)]
+        num0 = blocks[0].shape[1]
+        index_2E = torch.cat([view0.edge_index_2E, view1.edge_index_2E + num0], dim=1)
+        graph = spline_graph(index_2E, torch.cat([view0.edge_attr_E2, view1.edge_attr_E2]))
+        out_KVD = self.spline(self.projection(torch.cat(blocks, dim=1)), graph)
+        return (
+            out_KVD[:, :num0].reshape(*nodes0_BNC.shape[:2], -1),
+            out_KVD[:, num0:].reshape(*nodes1_BMC.shape[:2], -1),
+        )
+
+
+class PackedMatcher(nn.Module):
+    """K matchers of features mode as one; their parameters become views of its own.
+
+    Raises UserError for a part that has no packed form.
+    """
+
+    def __init__(self, members: Sequence[Matcher]) -> None:
+        super().__init__()
+        self.num_members = len(members)
+        self.head = PackedHead([m.head for m in members])
+        self._scales = [m for m in self.modules() if isinstance(m, PackedScale)]
+
+    def forward(self, batch: PairBatch) -> MatchOutput:
+        """The output for the K * B pairs of a `repeated` batch."""
+        for scale in self._scales:
+            scale.pairs = len(batch.category_B) // self.num_members
+        source, target = batch.source, batch.target
+        assert source.nodes_BNC is not None and target.nodes_BNC is not None, "a pack trains on stored features"
+        assert source.global_BG is not None and target.global_BG is not None
+        return self.head(source, target, source.nodes_BNC, target.nodes_BNC, source.global_BG, target.global_BG)
+
+    def share_gradients(self, members: Sequence[Matcher]) -> None:
+        """Gives every member its part of the gradients."""
+        own = [dict(m.named_parameters()) for m in members]
+        for name, parameter in self.named_parameters():
+            assert parameter.grad is not None
+            for parameters, grad in zip(own, parameter.grad, strict=True):
+                parameters[name].grad = grad
+
+
+_PACKED: dict[type[nn.Module], Callable[[Any], nn.Module]] = {
+    nn.Linear: PackedLinear,
+    nn.LayerNorm: PackedLayerNorm,
+    LearnedScale: PackedScale,
+    SplineConv: PackedSplineConv,
+}
+
+
+def _packed(members: Sequence[nn.Module]) -> nn.Module:
+    """The packed form of K equal modules: parts with parameters replaced, the rest as they are."""
+    kind = type(members[0])
+    if kind in _PACKED:
+        return _PACKED[kind](members)
+    if next(members[0].parameters(recurse=False), None) is not None:
+        raise UserError(f"a {kind.__name__} cannot be packed; train these configurations one by one")
+    packed = copy.copy(members[0])
+    packed._modules = {name: _packed([getattr(m, name) for m in members]) for name, _ in members[0].named_children()}
+    return packed

@@ -1,0 +1,313 @@
+"""Trainings of equal shape in one process: on the same batches, as one matcher with stacked parameters.
+
+Heads on stored features are small: most of a step is the overhead of its thousands of operations, which a pack pays
+once. Each member is a `Trainer` of its own, its weights views of the stack: what it computes, reports, saves and resumes
+from is what it would alone. A member that ends (its loss no longer finite, or its caller has seen enough) leaves the
+others as they are.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from nmt import distributed
+from nmt.batch import PairBatch
+from nmt.config import Config, DecodeConfig, to_flat
+from nmt.errors import UserError
+from nmt.evaluate import similarities, sweep
+from nmt.losses import layer_term, layer_weights, matching_loss, output_term
+from nmt.metrics import Counts
+from nmt.model.matcher import MatchOutput
+from nmt.model.packed import PackedMatcher, repeated
+from nmt.tb_writer import TensorBoardLog
+from nmt.train import (
+    CHECKPOINT_SECONDS,
+    SYNC_STEPS,
+    DivergedError,
+    EpochReport,
+    Trainer,
+    finish_epoch,
+    interruptions,
+    log_epoch,
+    open_log,
+)
+
+OWN = ("optim.", "loss.", "decode.")
+"""prefixes of the keys in which members may differ"""
+
+SHARED = ("loss.matching",)
+"""...but for these"""
+
+TERMS = ("info_nce", "hyperspherical", "layer")
+
+
+def train_packed(
+    configs: Sequence[Config],
+    *,
+    data: Path,
+    directories: Sequence[Path],
+    until: int | None = None,
+    on_epoch: Callable[[int, EpochReport], bool | None] | None = None,
+    resume: bool = False,
+    decode_grid: Sequence[DecodeConfig] = (),
+) -> list[EpochReport | DivergedError]:
+    """`nmt.train.train` for several configurations at once; returns each one's best epoch, or why it failed.
+
+    Every directory holds what the training alone would leave there, and either may go on from the other's. Members
+    resumed at different epochs wait for each other: those behind train first. "seconds" is a member's share.
+
+    Args:
+        configs: in features mode, equal but for `optim.*`, `loss.*` and `decode.*`.
+        data: the Arrow data set.
+        directories: one a configuration.
+        until: train to the end of this epoch of the schedule, by default to `train.epochs`.
+        on_epoch: called with a member's index and report after its checkpoint; False ends that member there, an
+            exception all of them.
+        resume: go on from each directory's checkpoint.pt where there is one.
+        decode_grid: as for `train`.
+
+    Raises:
+        UserError: configurations that do not fit together, missing data, a full disk.
+        KeyboardInterrupt: on SIGINT or SIGTERM, after checkpoints at the exact step.
+    """
+    check_packable(configs)
+    if len(set(directories)) != len(configs):
+        raise ValueError(f"{len(configs)} trainings need a directory each, but got {len(set(directories))}")
+    last = min(until or configs[0].train.epochs, configs[0].train.epochs)
+    with contextlib.ExitStack() as stack:
+        members = []
+        for index, (config, directory) in enumerate(zip(configs, directories, strict=True)):
+            trainer = Trainer(config, data=data)
+            trainer.begin(directory, resume=resume)
+            members.append(Member(index, trainer, directory, open_log(trainer, directory, stack)))
+        interrupted = stack.enter_context(interruptions())
+        pack: Pack | None = None
+        while behind := _behind(members, last):
+            if pack is None or pack.members != behind:
+                pack = Pack(behind)
+            pack = _run_epoch(pack, decode_grid, interrupted, on_epoch)
+    return [member.failure or member.trainer.progress.best() for member in members]
+
+
+def check_packable(configs: Sequence[Config]) -> None:
+    """Raises UserError naming a key in which configurations that cannot be packed differ."""
+    shared = {key: value for key, value in to_flat(configs[0]).items() if _shared(key, configs[0])}
+    for config in configs:
+        flat = to_flat(config)
+        for key, value in shared.items():
+            if flat[key] != value:
+                raise UserError(
+                    f"packed trials share {key}, but got {value!r} and {flat[key]!r}; "
+                    f"they may differ in optim.*, loss.* (not loss.matching) and decode.*"
+                )
+    if configs[0].data.mode != "features":
+        raise UserError(f"packed trials train on stored features: data.mode is {configs[0].data.mode!r}, not features")
+    if configs[0].train.compile or configs[0].model.spline_backend != "matmul":
+        raise UserError("packed trials take train.compile = false and model.spline_backend = matmul")
+    if distributed.world_size() > 1:
+        raise UserError("packed trials train in one process, without workers")
+
+
+def _shared(key: str, config: Config) -> bool:
+    """Whether all members of a pack need the same value at `key`."""
+    trained_through = key == "decode.sinkhorn_iterations" and config.loss.matching != "infonce"
+    return not key.startswith(OWN) or key in SHARED or trained_through
+
+
+def shape(config: Config) -> tuple[object, ...]:
+    """What configurations must have in common to be packed, as a key to group by."""
+    return tuple(str(value) for key, value in to_flat(config).items() if _shared(key, config))
+
+
+@dataclass(eq=False)
+class Member:
+    """One training of a pack."""
+
+    index: int
+    trainer: Trainer
+    directory: Path
+    log: TensorBoardLog
+    failure: DivergedError | None = None
+    ended: bool = False
+    """its caller has seen enough"""
+
+    @property
+    def position(self) -> tuple[int, int]:
+        return self.trainer.progress.epoch, self.trainer.progress.step
+
+
+def _behind(members: Sequence[Member], last: int) -> list[Member]:
+    """Those to train now: of the ones that have epochs left, all that stand where the last of them does."""
+    open_ones = [m for m in members if not (m.failure or m.ended) and m.position[0] < last]
+    at = min((m.position for m in open_ones), default=None)
+    return [m for m in open_ones if m.position == at]
+
+
+class Pack:
+    """Members at the same step, as one matcher; made anew when one leaves."""
+
+    def __init__(self, members: Sequence[Member]) -> None:
+        self.members = list(members)
+        self.trainers = [m.trainer for m in members]
+        self.first = self.trainers[0]
+        self.device = self.first.device
+        self.configs = [t.config for t in self.trainers]
+        self.matcher = PackedMatcher([t.matcher for t in self.trainers])
+        for trainer in self.trainers:
+            trainer.set_learning_rate()
+        self.weights = {n: torch.tensor([getattr(c.loss, n) for c in self.configs], device=self.device) for n in TERMS}
+        known = [t.progress.loss_sums for t in self.trainers]
+        names = ["loss", *(f"loss/{term}" for term in TERMS)]
+        self.sums = {n: torch.tensor([float(k.get(n, 0.0)) for k in known], device=self.device) for n in names}
+        """each loss term of each member, summed over the steps of the epoch: (K,)"""
+
+    def start_epoch(self) -> None:
+        """After its members have counted their last one."""
+        for sums in self.sums.values():
+            sums.zero_()
+        for trainer in self.trainers:
+            trainer.set_learning_rate()
+
+    def train_step(self, batch: PairBatch) -> None:
+        """One step of every member; see `Trainer.train_step`."""
+        pairs = repeated(batch, len(self.members))
+        with self.first.autocast:
+            output = self.matcher(pairs)
+        terms = packed_terms(output, pairs.match_BN, self.configs)
+        means = {name: value.unflatten(0, (len(self.members), -1)).mean(1) for name, value in terms.items()}
+        loss_K = torch.stack([self.weights[name] * mean for name, mean in means.items()]).sum(0)
+        loss_K.sum().backward()
+        self.matcher.share_gradients([t.matcher for t in self.trainers])
+        for trainer in self.trainers:
+            trainer.update()
+            trainer.progress.step += 1
+        self.matcher.zero_grad()
+        self.matcher.head.enforce_constraints()
+        for name, value in {"loss": loss_K, **{f"loss/{name}": mean for name, mean in means.items()}}.items():
+            self.sums[name] += value.detach()
+
+    def note_sums(self) -> None:
+        """Hands every member the sums of its own terms."""
+        for k, (trainer, config) in enumerate(zip(self.trainers, self.configs, strict=True)):
+            own = ["loss", *(f"loss/{term}" for term in TERMS if getattr(config.loss, term))]
+            trainer.progress.loss_sums = {name: float(self.sums[name][k]) for name in own}
+
+    def without_diverged(self) -> Pack | None:
+        """The members whose loss is finite: all, others than before, or none. Those left out have failed."""
+        finite = self.sums["loss"].isfinite().tolist()
+        if all(finite):
+            return self
+        self.note_sums()
+        for member, well in zip(self.members, finite, strict=True):
+            if not well:
+                member.failure = member.trainer.diverged()
+        left = [m for m in self.members if m.failure is None]
+        return Pack(left) if left else None
+
+    def save(self) -> None:
+        self.note_sums()
+        for member in self.members:
+            member.trainer.save(member.directory / "checkpoint.pt")
+
+    def evaluate(self, decode_grid: Sequence[DecodeConfig]) -> list[dict[str, float | int | str]]:
+        """`Trainer.evaluate` of every member: one pass, one sweep."""
+        num, num_categories = len(self.members), len(self.first.store.info.categories)
+        batches = (repeated(b, num, num_categories=num_categories) for b in self.first.val_batches())
+
+        def score(pairs: PairBatch) -> Tensor:
+            with self.first.autocast:
+                return self.matcher(pairs).similarity_BNM
+
+        stored = similarities(score, batches, device=self.device)
+        own = [list(dict.fromkeys([config.decode, *decode_grid])) for config in self.configs]
+        settings = list(dict.fromkeys(setting for several in own for setting in several))
+        swept = sweep(stored, settings, num_categories=num * num_categories)
+        parts = {s: (c.correct_A.view(num, -1), c.total_A.view(num, -1)) for s, c in swept.items()}
+        return [
+            trainer.val_metrics({s: Counts(parts[s][0][k], parts[s][1][k]) for s in own[k]})
+            for k, trainer in enumerate(self.trainers)
+        ]
+
+
+def packed_terms(output: MatchOutput, match_BN: Tensor, configs: Sequence[Config]) -> dict[str, Tensor]:
+    """`loss_terms` of K configurations for K * B pairs, each with its member's values: a term that any of them asks
+    for -> (K * B,)."""
+    pairs = len(match_BN) // len(configs)
+    losses = [config.loss for config in configs]
+
+    def each(values: Sequence[float]) -> Tensor:
+        return torch.tensor(values, device=match_BN.device).repeat_interleave(pairs)
+
+    terms: dict[str, Tensor] = {}
+    if any(loss.info_nce for loss in losses):
+        terms["info_nce"] = matching_loss(
+            output,
+            match_BN,
+            matching=losses[0].matching,
+            temperature=each([loss.temperature for loss in losses])[:, None, None],
+            epsilon=each([config.decode.epsilon for config in configs])[:, None, None],
+            iterations=configs[0].decode.sinkhorn_iterations,
+        )
+    if any(loss.hyperspherical for loss in losses):
+        terms["hyperspherical"] = output_term(output)
+    if any(loss.layer for loss in losses):
+        weights_KL = [layer_weights(len(output.tokens0_LBTD), loss.layer_weighting) for loss in losses]
+        terms["layer"] = layer_term(output, [each(weights) for weights in zip(*weights_KL, strict=True)])
+    return terms
+
+
+def _run_epoch(
+    pack: Pack,
+    decode_grid: Sequence[DecodeConfig],
+    interrupted: Callable[[], bool],
+    on_epoch: Callable[[int, EpochReport], bool | None] | None,
+) -> Pack | None:
+    """The rest of the epoch of the pack's members; returns those still well, None where there are none."""
+    trained = train_epoch(pack, interrupted)
+    if trained is None:
+        return None
+    pack, started = trained, time.perf_counter()
+    evaluated = pack.evaluate(decode_grid)
+    share = (time.perf_counter() - started) / len(pack.members)
+    pack.note_sums()
+    for member, metrics in zip(pack.members, evaluated, strict=True):
+        progress = member.trainer.progress
+        progress.seconds += progress.epoch_seconds + share
+        losses = {name: total / progress.step for name, total in progress.loss_sums.items()}
+        report = finish_epoch(member.trainer, member.directory, losses, metrics)
+        log_epoch(member.trainer, member.log, report)
+        if on_epoch is not None:
+            member.ended = on_epoch(member.index, report) is False
+    pack.start_epoch()
+    return pack
+
+
+def train_epoch(pack: Pack, interrupted: Callable[[], bool]) -> Pack | None:
+    """Trains to the end of the epoch; returns the members that are left, None where there are none."""
+    stream, config, progress = pack.first.stream, pack.first.config, pack.first.progress
+    size, num_steps, last_saved = config.data.pairs_per_step, config.train.steps_per_epoch, time.monotonic()
+    for step in range(progress.step, num_steps):
+        started = time.perf_counter()
+        pack.train_step(stream.batch(progress.epoch, range(step * size, (step + 1) * size)).to(pack.device))
+        share = (time.perf_counter() - started) / len(pack.members)
+        for trainer in pack.trainers:
+            trainer.progress.epoch_seconds += share
+        if (step + 1) % (1 if pack.device.type == "cpu" else SYNC_STEPS) == 0 or step + 1 == num_steps:
+            left = pack.without_diverged()
+            if left is None:
+                return None
+            pack = left
+        stop = interrupted()
+        if stop or time.monotonic() - last_saved > CHECKPOINT_SECONDS:
+            pack.save()
+            last_saved = time.monotonic()
+        if stop:
+            raise KeyboardInterrupt
+    return pack
