@@ -1,9 +1,9 @@
 """Trainings of equal shape in one process: on the same batches, as one matcher with stacked parameters.
 
-Heads on stored features are small: most of a step is the overhead of its thousands of operations, which a pack pays
-once. Each member is a `Trainer` of its own, its weights views of the stack: what it computes, reports, saves and resumes
-from is what it would alone. A member that ends (its loss no longer finite, or its caller has seen enough) leaves the
-others as they are.
+Heads on stored features are small: much of a step is the overhead of its thousands of operations, which a pack pays
+once. Each member is a `Trainer` of its own whose weights are views of the stack: what it computes, reports, saves and
+resumes from is what it would alone. A member that ends (its loss no longer finite, or its caller has seen enough)
+leaves the others as they are.
 """
 
 from __future__ import annotations

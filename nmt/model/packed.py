@@ -131,7 +131,7 @@ class PackedHead(Head):
         nn.Module.__init__(self)
         self.num_members = len(members)
         self.spline = None
-        for name, child in members[0].named_children():
+        for name, _ in members[0].named_children():
             setattr(self, name, _packed([getattr(m, name) for m in members]))
 
     def graph_features(self, view0: View, view1: View, nodes0_BNC: Tensor, nodes1_BMC: Tensor) -> tuple[Tensor, Tensor]:

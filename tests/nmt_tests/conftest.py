@@ -10,8 +10,9 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from nmt.config import ModelConfig
 from nmt.data.features import _SCHEMA as FEATURES_SCHEMA
-from nmt.data.features import FeatureTable
+from nmt.data.features import FeatureTable, features_path
 from nmt.data.store import (
     METADATA_KEY,
     OBJECTS_FILE,
@@ -86,6 +87,26 @@ def toy_features(toy_store: ObjectStore) -> FeatureTable:
         for first in range(0, len(rows), 50):  # several record batches, unlike the objects'
             file.write_batch(pa.RecordBatch.from_pylist(rows[first : first + 50], schema=schema))
     return FeatureTable(path, remedy="")
+
+
+@pytest.fixture(scope="session")
+def toy_data(toy_store: ObjectStore) -> Path:
+    """The toy data set with a table to train on: a random code for each keypoint name, and noise; 12 + 5 channels."""
+    rng = np.random.default_rng(0)
+    codes = rng.standard_normal((2, 10, 12))
+    rows = []
+    for row in range(len(toy_store)):
+        code = codes[toy_store.category[row], toy_store.keypoints(row)]
+        nodes = code + 0.5 * rng.standard_normal(code.shape)
+        rows.append({"nodes": nodes.astype(np.float16).ravel(), "global": rng.standard_normal(5).astype(np.float32)})
+    model = ModelConfig(backbone="tf_efficientnet_lite0", weights="random")
+    path = features_path(toy_store.directory, model, TOY_SIZE)
+    path.parent.mkdir(exist_ok=True)
+    info = {"version": SCHEMA_VERSION, "channels": 12, "global_channels": 5, "data_set": toy_store.info.identity}
+    schema = FEATURES_SCHEMA.with_metadata({METADATA_KEY: json.dumps(info).encode()})
+    with pa.ipc.new_file(str(path), schema) as file:
+        file.write_batch(pa.RecordBatch.from_pylist(rows, schema=schema))
+    return toy_store.directory
 
 
 @pytest.fixture

@@ -15,14 +15,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
 import pytest
 import torch
 import torch.multiprocessing
 
 from nmt.config import Config, DecodeConfig, load_config, with_overrides
-from nmt.data.features import _SCHEMA, features_path
-from nmt.data.store import METADATA_KEY, SCHEMA_VERSION, ObjectStore
+from nmt.data.store import ObjectStore
 from nmt.errors import UserError
 from nmt.evaluate import evaluate_checkpoint
 from nmt.match import load_matcher, sample_pairs
@@ -59,25 +57,6 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
-
-
-@pytest.fixture(scope="session")
-def toy_data(toy_store: ObjectStore) -> Path:
-    """The toy data set with a feature table: a random code for each keypoint name, and noise."""
-    rng = np.random.default_rng(0)
-    codes = rng.standard_normal((2, 10, 12))
-    rows = []
-    for row in range(len(toy_store)):
-        code = codes[toy_store.category[row], toy_store.keypoints(row)]
-        nodes = code + 0.5 * rng.standard_normal(code.shape)
-        rows.append({"nodes": nodes.astype(np.float16).ravel(), "global": rng.standard_normal(5).astype(np.float32)})
-    path = features_path(toy_store.directory, small().model, 64)
-    path.parent.mkdir(exist_ok=True)
-    info = {"version": SCHEMA_VERSION, "channels": 12, "global_channels": 5, "data_set": toy_store.info.identity}
-    schema = _SCHEMA.with_metadata({METADATA_KEY: json.dumps(info).encode()})
-    with pa.ipc.new_file(str(path), schema) as file:
-        file.write_batch(pa.RecordBatch.from_pylist(rows, schema=schema))
-    return toy_store.directory
 
 
 @pytest.fixture(scope="session")
