@@ -154,7 +154,7 @@ class Setting:
 
     key: str
     type: type
-    """int, float, bool, str or tuple (of int)"""
+    """int, float, bool, str or tuple (of int; of str where there are choices)"""
     default: Any
     doc: str
     low: float | None
@@ -168,7 +168,7 @@ class Setting:
     def allowed(self) -> str:
         """The allowed values in words, for error messages and --help."""
         if self.choices:
-            return "one of " + ", ".join(self.choices)
+            return ("a list of " if self.type is tuple else "one of ") + ", ".join(self.choices)
         kind = {
             int: "an integer",
             float: "a number",
@@ -192,7 +192,8 @@ class Setting:
 
     def _convert(self, value: Any) -> Any:
         if self.type is tuple:
-            whole = isinstance(value, list | tuple) and all(type(v) is int for v in value)
+            entry = str if self.choices else int
+            whole = isinstance(value, list | tuple) and all(type(v) is entry for v in value)
             return tuple(value) if whole else None
         if self.type is float and type(value) is int:
             return float(value)

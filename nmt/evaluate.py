@@ -8,6 +8,7 @@ categories.
 from __future__ import annotations
 
 import itertools
+import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -74,6 +75,20 @@ def model_score(matcher: Matcher, *, autocast: torch.autocast) -> Callable[[Pair
             return matcher(batch).similarity_BNM
 
     return score
+
+
+def timed(score: Callable[[PairBatch], Tensor], taken: list[float]) -> Callable[[PairBatch], Tensor]:
+    """`score`, noting in `taken` the seconds a pair of each batch."""
+
+    def score_timed(batch: PairBatch) -> Tensor:
+        started = time.perf_counter()
+        similarity_BNM = score(batch)
+        if similarity_BNM.is_cuda:
+            torch.cuda.synchronize(similarity_BNM.device)
+        taken.append((time.perf_counter() - started) / len(similarity_BNM))
+        return similarity_BNM
+
+    return score_timed
 
 
 def sweep(stored: Similarities, settings: Sequence[DecodeConfig], *, num_categories: int) -> dict[DecodeConfig, Counts]:

@@ -12,6 +12,7 @@ import json
 import math
 import os
 import signal
+import statistics
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -30,7 +31,7 @@ from nmt.data.loader import train_batches
 from nmt.data.store import ObjectStore
 from nmt.data.stream import PairStream, eval_batches
 from nmt.errors import UserError
-from nmt.evaluate import best_setting, model_score, similarities, sweep
+from nmt.evaluate import best_setting, model_score, similarities, sweep, timed
 from nmt.files import atomic_write, write_json
 from nmt.losses import loss_terms, total_loss
 from nmt.metrics import Counts
@@ -290,10 +291,14 @@ class Trainer:
     def evaluate(self, decode_grid: Sequence[DecodeConfig]) -> dict[str, float | int | str]:
         """Validation accuracy at the best setting of the grid and at the configured one; the same on every rank."""
         self.model.eval()
-        score = model_score(self.matcher, autocast=self.autocast)
+        taken: list[float] = []
+        score = timed(model_score(self.matcher, autocast=self.autocast), taken)
         stored = similarities(score, self.val_batches(), device=self.device)
         settings = list(dict.fromkeys([self.config.decode, *decode_grid]))
-        return self.val_metrics(sweep(stored, settings, num_categories=len(self.store.info.categories)))
+        metrics = self.val_metrics(sweep(stored, settings, num_categories=len(self.store.info.categories)))
+        mine = [statistics.median(taken), 1.0] if taken else [0.0, 0.0]
+        seconds, ranks = distributed.sum_over_ranks(torch.tensor(mine, dtype=torch.float64)).tolist()
+        return metrics | {"inference_seconds": seconds / ranks}
 
     def val_batches(self) -> Iterator[PairBatch]:
         """This rank's share of the fixed validation pairs."""

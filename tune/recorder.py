@@ -10,7 +10,7 @@ import contextlib
 import math
 import time
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -206,8 +206,16 @@ class Recorder(ray.tune.Callback):
         self._write_session(number, self._study.trial(number).params | swept)
         tensorboard.write_end(self._trial_directory(number), success=state != TrialState.FAIL, best=best)
         # The study comes late: a trial it still holds as running is ended again, all of this included, by --resume.
-        self._study.finish(number, state, decode | seconds | ({"reason": reason} if reason else {}))
+        others = self._objectives(number, best)[1:] if state == TrialState.COMPLETE else []
+        self._study.finish(number, state, decode | seconds | ({"reason": reason} if reason else {}), others=others)
         return best
+
+    def _objectives(self, number: int, best: Mapping[str, Any]) -> list[float]:
+        """The trial's value of each objective, at its best epoch."""
+        from nmt.model.matcher import decoder_parameters
+
+        config, names = self._study.configuration(number), self._study.space.search.objectives
+        return [float(decoder_parameters(config.model) if n == "decoder_parameters" else best[n]) for n in names]
 
     def _end_line(
         self, number: int, state: TrialState, reason: str | None, best: dict[str, Any], summary: Summary
@@ -231,14 +239,14 @@ class Recorder(ray.tune.Callback):
         history = read_metrics(directory)
         params = self._study.params(trial)
         config = space.configuration(params)
-        checkpoint = directory / "best.pt"
+        checkpoint, best = directory / "best.pt", best_epoch(history)
         there = checkpoint.is_file() or (self._home is not None and bool(history))
         return TrialRecord(
             id=trial_id(trial.number),
             state=trial.state.name if trial.state.is_finished() else TrialState.PRUNED.name,
             searched={key: list(value) if isinstance(value, tuple) else value for key, value in params.items()},
             configuration=to_dict(config),
-            best=best_epoch(history),
+            best=best,
             last=history[-1] if history else {},
             accuracy_fixed_decode=max((m[FIXED_METRIC] for m in history), default=None),
             epochs=len(history),
@@ -246,6 +254,9 @@ class Recorder(ray.tune.Callback):
             seed=config.train.seed,
             checkpoint=str(checkpoint.relative_to(self.directory)) if there else None,
             reason=trial.user_attrs.get("reason"),
+            objectives=dict(zip(space.search.objectives, self._objectives(trial.number, best), strict=True))
+            if best
+            else {},
         )
 
     def _keep_error(self, trial: Any) -> str:

@@ -47,6 +47,8 @@ class TrialRecord:
     """weights of the best epoch, relative to the search directory"""
     reason: str | None
     """why it failed"""
+    objectives: dict[str, float] = dataclasses.field(default_factory=dict)
+    """value of each objective at the best epoch"""
 
     @property
     def accuracy(self) -> float | None:
@@ -89,6 +91,26 @@ class Summary:
         """The complete trial with the highest validation accuracy, the earliest of equals."""
         complete = [t for t in self.trials if t.state == "COMPLETE" and t.accuracy is not None]
         return max(complete, key=lambda t: (t.accuracy, -int(t.id)), default=None)
+
+    @property
+    def pareto(self) -> list[TrialRecord]:
+        """Of several objectives: the complete trials that none beats in one without losing in another, best first."""
+        names = self.search.get("objectives", [METRIC])
+
+        def values(trial: TrialRecord) -> tuple[float, ...]:
+            first, *others = (trial.objectives[name] for name in names)
+            return (first, *(-value for value in others))
+
+        complete = [t for t in self.trials if t.state == "COMPLETE" and t.objectives]
+        front = [
+            t
+            for t in complete
+            if not any(
+                values(o) != values(t) and all(a >= b for a, b in zip(values(o), values(t), strict=True))
+                for o in complete
+            )
+        ]
+        return sorted(front, key=lambda t: (*(-v for v in values(t)), t.id))
 
     @property
     def default_accuracy(self) -> float | None:
@@ -152,7 +174,7 @@ def read_metrics(directory: Path) -> list[dict[str, Any]]:
 
 def render(summary: Summary, directory: Path) -> str:
     """The report: what was searched, the trials, what won and by how much, and what to type next."""
-    parts = [_head(summary), _table(summary), _verdict(summary), _next(summary, directory)]
+    parts = [_head(summary), _table(summary), _pareto(summary), _verdict(summary), _next(summary, directory)]
     return "\n\n".join(part for part in parts if part)
 
 
@@ -215,6 +237,22 @@ def _row(trial: TrialRecord, summary: Summary, keys: Sequence[str]) -> list[str]
     mark = "best" if summary.best and trial.id == summary.best.id else "default" if trial is summary.default else ""
     cells = [mark, trial.id, trial.state, str(trial.epochs), accuracy, f"{trial.seconds:.1f}"]
     return cells + ["-" if v is None else _shown(v) for v in values]
+
+
+def _pareto(summary: Summary) -> str:
+    """Of several objectives: the trials to choose from."""
+    names = summary.search.get("objectives", [METRIC])
+    if len(names) < 2 or not summary.pareto:
+        return ""
+    rows = [["trial", *names]]
+    rows += [
+        [t.id, f"{100 * t.objectives[METRIC]:.1f} %", *(f"{t.objectives[n]:.4g}" for n in names[1:])]
+        for t in summary.pareto
+    ]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = ["  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) for row in rows]
+    head = f"Pareto set: the {len(rows) - 1} complete trials that none beats in one objective without losing in another"
+    return "\n".join([head, *lines])
 
 
 def _short(key: str, keys: Sequence[str]) -> str:

@@ -26,6 +26,7 @@ from optuna.samplers import (
     TPESampler,
 )
 from optuna.storages import InMemoryStorage
+from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 from tune.halving import Ladder, Standing, rung_value
@@ -46,14 +47,20 @@ class Suggestion:
     """what the sampler wants to find again in its trial"""
 
 
-def suggest(space: Space, trials: Sequence[FrozenTrial], ladder: Ladder, number: int) -> Suggestion:
-    """Draw the values of trial `number`, a function of (space, seed, number, the trials before it)."""
+def suggest(
+    space: Space, trials: Sequence[FrozenTrial], ladder: Ladder, number: int, *, warm: Sequence[FrozenTrial] = ()
+) -> Suggestion:
+    """Draw the values of trial `number`, a function of (space, seed, number, the trials before it).
+
+    Args:
+        warm: complete trials of another search, for the sampler to see first.
+    """
     storage = InMemoryStorage()
     with warnings.catch_warnings():  # of two whose arguments may change in a later Optuna
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        sampler = make_sampler(space, number)
-    view = optuna.create_study(direction="maximize", sampler=sampler, storage=storage, study_name="view")
-    view.add_trials(view_of(trials, ladder))
+        sampler = make_sampler(space, number, warm)
+    view = optuna.create_study(directions=directions(space), sampler=sampler, storage=storage, study_name="view")
+    view.add_trials([*warm, *view_of(trials, ladder)])
     always = {p.key: distribution(p) for p in space.parameters if not p.when}
     trial = view.ask(fixed_distributions=always)
     if space.search.sampler == "qmc":
@@ -67,7 +74,12 @@ def suggest(space: Space, trials: Sequence[FrozenTrial], ladder: Ladder, number:
     return Suggestion(dict(drawn.params), dict(drawn.distributions), kept)
 
 
-def make_sampler(space: Space, number: int) -> BaseSampler:
+def directions(space: Space) -> list[StudyDirection]:
+    """The first objective is maximised, the others minimised."""
+    return [StudyDirection.MAXIMIZE, *[StudyDirection.MINIMIZE for _ in space.search.objectives[1:]]]
+
+
+def make_sampler(space: Space, number: int, warm: Sequence[FrozenTrial] = ()) -> BaseSampler:
     """The sampler for trial `number`, seeded by (search seed, number)."""
     search, seed = space.search, seed_of(space.search.seed, number)
     conditional = any(p.when for p in space.parameters)
@@ -81,7 +93,7 @@ def make_sampler(space: Space, number: int) -> BaseSampler:
         case "gp":
             return GPSampler(seed=seed, n_startup_trials=startup, warn_independent_sampling=False)
         case "cmaes":
-            return CmaEsSampler(seed=seed, warn_independent_sampling=False)
+            return CmaEsSampler(seed=seed, warn_independent_sampling=False, source_trials=list(warm) or None)
         case "nsga2":
             return NSGAIISampler(
                 seed=seed, population_size=min(50, max(4, search.trials // 4)) if search.trials else 20
@@ -139,21 +151,31 @@ def view_of(trials: Sequence[FrozenTrial], ladder: Ladder) -> list[FrozenTrial]:
 
     Values at different epochs do not compare, but the order does: the value in the view is the normal quantile of a
     trial's rank, so that samplers that model values (GP), split them (TPE) or rank them (CMA-ES) all can use it. A
-    trial without a value yet stays RUNNING, so that no two workers are sent to one place.
+    trial without a value yet stays RUNNING, so that no two workers are sent to one place. With several objectives,
+    where every trial is trained in full, the values are those of the study.
     """
-    left = hindsight({t.number: standing(t) for t in trials}, ladder)
-    order = sorted(left, key=lambda n: (*left[n], -n))
-    scores = {n: NormalDist().inv_cdf((rank + 0.5) / len(order)) for rank, n in enumerate(order)}
+    scores: dict[int, list[float]] = {
+        n: [s] for n, s in ranked({t.number: standing(t) for t in trials}, ladder).items()
+    }
+    if any(len(t.values or ()) > 1 for t in trials):
+        scores = {t.number: t.values for t in trials if t.values and t.state == TrialState.COMPLETE}
     return [
         optuna.trial.create_trial(
             state=TrialState.COMPLETE if t.number in scores else TrialState.FAIL if t.state.is_finished() else t.state,
-            value=scores.get(t.number),
+            values=scores.get(t.number),
             params=t.params,
             distributions=t.distributions,
             system_attrs=t.system_attrs,
         )
         for t in trials
     ]
+
+
+def ranked(trials: Mapping[int, Standing], ladder: Ladder) -> dict[int, float]:
+    """Trial -> the normal quantile of its rank in the order of `hindsight`."""
+    left = hindsight(trials, ladder)
+    order = sorted(left, key=lambda n: (*left[n], -n))
+    return {n: NormalDist().inv_cdf((rank + 0.5) / len(order)) for rank, n in enumerate(order)}
 
 
 def hindsight(trials: Mapping[int, Standing], ladder: Ladder) -> dict[int, tuple[int, float]]:

@@ -6,14 +6,16 @@ run over it that hands out the unfinished trials first; Ray's own bookkeeping is
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import ray
 import ray.tune
+from optuna.trial import FrozenTrial
 from ray.tune.stopper import CombinedStopper, FunctionStopper
 
 from nmt.config import comparable, from_dict, to_flat
@@ -29,10 +31,11 @@ from tune.report import METRIC, Summary, load_summary, render
 from tune.scheduler import make_scheduler
 from tune.searcher import StudySearcher, trial_id
 from tune.session import LOCK, Interruption, only_one, ray_session, workers_gate
-from tune.space import Space
+from tune.space import SearchSettings, Space
 from tune.storage import Storage, no_weights
-from tune.study import SearchStudy
+from tune.study import SearchStudy, ladder
 from tune.trial import TrialSetup, make_trainable
+from tune.warm_start import keep, warm_trials
 from tune.workers import WorkersTrial
 
 DRIVER_RESOURCE = "node:__internal_head__"
@@ -69,13 +72,16 @@ def run_search(
     directory = results / space.name
     home = find_home(storage, directory, resume=resume)
     space = check_results(space, directory, resume=resume, trials=trials, seed=seed)
+    warm = warm_trials(space, directory, ladder(space))
     earlier = load_summary(directory) if (directory / "summary.json").is_file() else None
     if earlier is None or not earlier.finished or earlier.search != space.to_dict()["search"]:
         check_data(space.variants(("model.backbone", "model.weights")), data)
         with ray_session():
             plan = preflight(space, directory=directory, data=data, storage=home.address if home else None)
             with only_one(directory):
-                earlier = _search(space, directory, data, home, plan.at_once, earlier.seconds if earlier else 0.0, say)
+                earlier = _search(
+                    space, directory, data, home, warm, plan.at_once, earlier.seconds if earlier else 0.0, say
+                )
     say("")
     say(render(earlier, directory))
     return earlier
@@ -122,12 +128,14 @@ def _search(
     directory: Path,
     data: Path,
     home: Storage | None,
+    warm: Sequence[FrozenTrial],
     at_once: int,
     earlier_seconds: float,
     say: Callable[[str], None],
 ) -> Summary:
     _write_definition(space, directory)
-    study = SearchStudy(directory / "study.db", space)
+    keep(space, directory, warm)
+    study = SearchStudy(directory / "study.db", space, warm=warm)
     at = f" and {home.address}" if home else ""
     say(f"{plan(space.search, study.ladder)}; {at_once} at once, in {directory}{at}; 000 is the default configuration")
     setup = TrialSetup(
@@ -179,12 +187,14 @@ def check_results(
 
 def _comparable(definition: Mapping[str, Any]) -> dict[str, Any]:
     """What makes the trials of a search comparable; the budget and the resources may change on resume."""
-    kept = ("sampler", "scheduler", "seed", "grace_epochs", "reduction_factor")
-    base = from_dict(definition["base"], source="search.json")  # keys newer than the file stand at their default
+    kept = ("sampler", "objectives", "warm_start", "scheduler", "seed", "grace_epochs", "reduction_factor")
+    # Keys newer than the file stand at their default.
+    base = from_dict(definition["base"], source="search.json")
+    search = json.loads(json.dumps(dataclasses.asdict(SearchSettings()))) | definition["search"]
     return (
         {f"[base] {key}": value for key, value in to_flat(comparable(base)).items()}
         | {f"[space] {k}": v for k, v in definition["space"].items()}
-        | {f"[search] {k}": definition["search"][k] for k in kept}
+        | {f"[search] {k}": search[k] for k in kept}
     )
 
 

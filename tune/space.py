@@ -40,6 +40,7 @@ SPACES = Path(__file__).resolve().parent.parent / "search_spaces"
 
 MAX_GRID = 100_000
 DEFAULT_TRIALS = 16
+OBJECTIVES = ("val/accuracy", "decoder_parameters", "inference_seconds")
 _NAME = r"[A-Za-z0-9_-]+"
 
 
@@ -52,6 +53,10 @@ class SearchSettings:
         "how configurations are chosen",
         choices=("tpe", "gp", "cmaes", "nsga2", "random", "qmc", "grid"),
     )
+    objectives: tuple[str, ...] = setting(
+        ("val/accuracy",), "what is maximised, and what is minimised beside it", choices=OBJECTIVES
+    )
+    warm_start: str = setting("", "directory or study.db of a search over the same keys, whose trials the sampler sees")
     scheduler: str = setting(
         "asha",
         "early stopping: halving by promotion, or by stopping, Hyperband's brackets, Ray's own two, or none",
@@ -111,9 +116,13 @@ class Space:
         values = {p.key: tuple(flat[p.key]) if p.type is tuple else flat[p.key] for p in self.parameters}
         return self.active(values)
 
+    def active_keys(self, values: Mapping[str, Any]) -> set[str]:
+        """The keys that are searched in a trial with these values."""
+        return {p.key for p in self.parameters if p.active(values)}
+
     def active(self, values: Mapping[str, Any]) -> dict[str, Any]:
         """Those of `values` whose keys are searched in a trial that has them: their conditions hold."""
-        return {p.key: values[p.key] for p in self.parameters if p.active(values)}
+        return {key: values[key] for key in values if key in self.active_keys(values)}
 
     def configuration(self, params: Mapping[str, Any]) -> Config:
         """The whole configuration of a trial with these searched values."""
@@ -159,7 +168,7 @@ class Space:
             "description": self.description,
             "base": to_dict(self.base),
             "space": {p.key: p.to_dict() for p in (*self.parameters, *self.sweep)},
-            "search": dataclasses.asdict(self.search),
+            "search": json.loads(json.dumps(dataclasses.asdict(self.search))),
             "resources": dataclasses.asdict(self.resources),
         }
 
@@ -276,7 +285,9 @@ def check_table(kind: type[T], values: Mapping[str, Any], source: str) -> T:
     """The table `values` as a `kind`, each entry checked against its field."""
     hints = typing.get_type_hints(kind)
     known = {
-        f.name: Setting(key=f.name, type=hints[f.name], default=f.default, **f.metadata)
+        f.name: Setting(
+            key=f.name, type=typing.get_origin(hints[f.name]) or hints[f.name], default=f.default, **f.metadata
+        )
         for f in dataclasses.fields(kind)
         if f.metadata
     }
@@ -323,6 +334,7 @@ def _check_together(space: Space, source: str) -> None:
         )
     if search.gpu_hours and not space.resources.gpus:
         raise UserError(f"{source}: [search] gpu_hours limits nothing: a trial takes no GPU ([resources] gpus = 0)")
+    _check_objectives(search, source)
     _check_widths(space, source)
     _check_pairs(space, source)
     for parameter in space.parameters:
@@ -341,6 +353,24 @@ def _check_pairs(space: Space, source: str) -> None:
             f"{source}: [resources] workers = {space.resources.workers} is more than data.pairs_per_step = "
             f"{smallest:g}: a worker would have no pair"
         )
+
+
+def _check_objectives(search: SearchSettings, source: str) -> None:
+    """Which samplers and schedulers go with several objectives, and which samplers with a warm start."""
+    names = search.objectives
+    if not names or names[0] != OBJECTIVES[0] or len(set(names)) != len(names):
+        raise UserError(f'{source}: [search] objectives begin with "val/accuracy", each once, but got {list(names)}')
+    if len(names) > 1 and search.scheduler != "fifo":
+        raise UserError(
+            f'{source}: [search] several objectives go with scheduler = "fifo", which trains every trial in full; '
+            f'"{search.scheduler}" compares by accuracy alone'
+        )
+    if len(names) > 1 and search.sampler == "cmaes":
+        raise UserError(
+            f'{source}: [search] sampler = "cmaes" has one objective; take "nsga2", "tpe" or "gp" for several'
+        )
+    if search.warm_start and (len(names) > 1 or search.sampler not in ("tpe", "gp", "cmaes")):
+        raise UserError(f'{source}: [search] warm_start goes with one objective and sampler = "tpe", "gp" or "cmaes"')
 
 
 def _check_widths(space: Space, source: str) -> None:

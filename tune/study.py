@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ from optuna.trial import FrozenTrial, TrialState
 from nmt.config import Config, to_dict
 from tune.budget import epochs_left, may_start
 from tune.halving import Ladder, Pause, Standing, next_job
-from tune.sampler import UNTIL, Suggestion, distribution, standing, suggest
+from tune.sampler import UNTIL, Suggestion, directions, distribution, standing, suggest
 from tune.space import Space
 
 
@@ -42,14 +42,18 @@ class Job:
 class SearchStudy:
     """The study of one search. Trials are known by their number; 0 is the default configuration."""
 
-    def __init__(self, path: Path, space: Space) -> None:
-        """The study in the file `path`, made if absent. Jobs an earlier run left unfinished come first again."""
+    def __init__(self, path: Path, space: Space, *, warm: Sequence[FrozenTrial] = ()) -> None:
+        """The study in the file `path`, made if absent. Jobs an earlier run left unfinished come first again.
+
+        Args:
+            warm: trials of another search, for the sampler alone.
+        """
         optuna.logging.set_verbosity(optuna.logging.WARNING)
-        self.space = space
+        self.space, self._warm = space, warm
         self.ladder = ladder(space)
         self._storage = RDBStorage(f"sqlite:///{path}")
         self._study = optuna.create_study(
-            storage=self._storage, study_name=space.name, direction="maximize", load_if_exists=True
+            storage=self._storage, study_name=space.name, directions=directions(space), load_if_exists=True
         )
         self._study_id = self._storage.get_study_id_from_name(space.name)
         self._running: set[int] = set()
@@ -97,13 +101,20 @@ class SearchStudy:
         if math.isfinite(value) and epoch not in self.trial(number).intermediate_values:
             self._storage.set_trial_intermediate_value(self._id(number), epoch, value)
 
-    def finish(self, number: int, state: TrialState, attributes: Mapping[str, Any]) -> None:
-        """End a trial: COMPLETE with its best value, PRUNED (its last value counts), or FAIL without one."""
+    def finish(
+        self, number: int, state: TrialState, attributes: Mapping[str, Any], *, others: Sequence[float] = ()
+    ) -> None:
+        """End a trial: COMPLETE with its best value, PRUNED (its last value counts), or FAIL without one.
+
+        Args:
+            others: values of the objectives after the first, for a COMPLETE trial.
+        """
         self._running.discard(number)
         for name, value in attributes.items():
             self._storage.set_trial_user_attr(self._id(number), name, value)
-        best = max(self.trial(number).intermediate_values.values(), default=None)
-        self._study.tell(number, best if state == TrialState.COMPLETE else None, state=state)
+        complete = state == TrialState.COMPLETE
+        best = max(self.trial(number).intermediate_values.values()) if complete else None
+        self._study.tell(number, [best, *others] if best is not None else None, state=state)
 
     def trial(self, number: int) -> FrozenTrial:
         return self._storage.get_trial(self._id(number))
@@ -122,7 +133,7 @@ class SearchStudy:
         elif self.space.search.sampler == "grid":
             chosen = self._given(shuffled(self.space.grid()[1:], self.space.search.seed)[number - 1])
         else:
-            chosen = suggest(self.space, trials, self.ladder, number)
+            chosen = suggest(self.space, trials, self.ladder, number, warm=self._warm)
         self._study.add_trial(
             optuna.trial.create_trial(
                 state=TrialState.RUNNING,

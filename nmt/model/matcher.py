@@ -100,6 +100,14 @@ class Head(nn.Module):
         self.decoder1.enforce_constraints()
 
 
+def decoder_parameters(config: ModelConfig) -> int:
+    """How many parameters the two decoders have; nothing is built."""
+    shape = (config.d_model, config.heads, config.decoder_layers, config.mlp_multiplier)
+    with torch.device("meta"):
+        decoder = Decoder(*shape, normalized=config.normalized)
+    return 2 * sum(parameter.numel() for parameter in decoder.parameters())
+
+
 class Matcher(nn.Module):
     """Backbone and head; in features mode the backbone is None and the batch carries its features."""
 

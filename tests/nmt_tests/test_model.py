@@ -11,7 +11,7 @@ from nmt.config import LossConfig, ModelConfig
 from nmt.data.graph import delaunay_edges, edge_attributes
 from nmt.losses import loss_terms, total_loss
 from nmt.model.decoder import Decoder, unit
-from nmt.model.matcher import Head, Matcher
+from nmt.model.matcher import Head, Matcher, decoder_parameters
 from nmt.model.sampling import sample_features
 from nmt.model.spline import KERNEL, SplineConv, spline_graph
 
@@ -239,3 +239,11 @@ def test_vanilla_decoder_has_the_parameters_of_the_normalized_one_and_tells_shor
         for output in decoder(tokens, tokens.flip(1), mask, mask):
             assert output.norm(dim=-1).sub(1).abs().max() < 1e-5
             assert mean_cosine(output) < mean_cosine(tokens) + 0.05
+
+
+def test_decoder_parameters_are_counted_as_built_and_published() -> None:
+    small = ModelConfig(d_model=24, heads=3, decoder_layers=2)
+    head = Head(small, channels=12, global_channels=5)
+    built = sum(p.numel() for decoder in (head.decoder0, head.decoder1) for p in decoder.parameters())
+    assert decoder_parameters(small) == built
+    assert round(decoder_parameters(ModelConfig()) / 1e6, 1) == 67.3  # the paper's model

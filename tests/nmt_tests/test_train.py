@@ -72,7 +72,7 @@ def weights(directory: Path) -> dict[str, torch.Tensor]:
 
 def comparable(metrics: dict) -> dict:
     """Without what time decides."""
-    return {k: v for k, v in metrics.items() if k not in ("seconds", "train/pairs_per_second")}
+    return {k: v for k, v in metrics.items() if k not in ("seconds", "train/pairs_per_second", "inference_seconds")}
 
 
 def history(directory: Path) -> list[dict]:

@@ -166,6 +166,30 @@ def test_resume_with_more_trials_keeps_the_finished_ones(
     assert again == after  # the larger budget is remembered
 
 
+def test_several_objectives_end_in_the_pareto_set_that_optuna_finds(
+    ray_running: None, space_file: Path, tiny_data: Path, tmp_path: Path
+) -> None:
+    more = 'trials = 7\nscheduler = "fifo"\nsampler = "nsga2"\nobjectives = ["val/accuracy", "decoder_parameters", '
+    space = changed(
+        space_file,
+        **{
+            "trials = 5": more + '"inference_seconds"]',
+            "[search]": '"model.decoder_layers" = { low = 1, high = 3 }\n[search]',
+        },
+    )
+    lines: list[str] = []
+    found = run_search(space, results=tmp_path, data=tiny_data, say=lines.append)
+    study = optuna.load_study(study_name="tiny", storage=f"sqlite:///{tmp_path / 'tiny' / 'study.db'}")
+    assert {int(t.id) for t in found.pareto} == {t.number for t in study.best_trials} and found.pareto
+    for trial, frozen in zip(found.trials, study.trials, strict=True):
+        assert list(trial.objectives.values()) == frozen.values and trial.accuracy == frozen.values[0]
+        assert frozen.values[2] == trial.best["inference_seconds"] > 0
+    assert len({(t.searched["model.decoder_layers"], t.objectives["decoder_parameters"]) for t in found.trials}) == len(
+        {t.searched["model.decoder_layers"] for t in found.trials}
+    )
+    assert "Pareto set" in lines[-1]
+
+
 def test_search_out_of_time_ends_with_the_epochs_under_way_and_is_over(
     ray_running: None, space_file: Path, tiny_data: Path, tmp_path: Path
 ) -> None:

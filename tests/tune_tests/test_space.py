@@ -98,6 +98,15 @@ def test_budget_can_be_changed_and_is_checked(space_file: Path) -> None:
          '{ low = 1e-5, high = 1e-1, when = { "loss.layer" = "> 0.6" } }', r"loss.layer is itself searched in some"),
         (LR, '"model.decoder_layers" = { low = 1, high = 3 }\n"optim.lr" = { low = 1e-5, high = 1e-1, when = '
          '{ "model.decoder_layers" = "> 3" } }', r"model.decoder_layers > 3 never holds for .* which is 1 to 3"),
+        ("trials = 5", 'objectives = ["val/accuracy", "decoder_parameters"]', r'several objectives go with scheduler = "fifo"'),
+        ("trials = 5", 'objectives = ["decoder_parameters"]', r'objectives begin with "val/accuracy", each once'),
+        ("trials = 5", 'objectives = ["val/accuracy", "size"]', r"objectives must be a list of val/accuracy, decoder_p"),
+        (
+            "trials = 5",
+            'objectives = ["val/accuracy", "inference_seconds"]\nscheduler = "fifo"\nsampler = "cmaes"',
+            r'"cmaes" has one objective; take "nsga2", "tpe" or "gp"',
+        ),
+        ("trials = 5", 'warm_start = "results/x"\nsampler = "random"', r"warm_start goes with one objective and"),
         ("trials = 5", "epochs = 7", r"epochs = 7 is not enough for the default .* and one more .*; at least 8"),
         ("trials = 5", "hours = 0.0", r"hours must be a number above 0, but got 0.0"),
         ("trials = 5", "gpu_hours = 1", r"gpu_hours limits nothing: a trial takes no GPU"),

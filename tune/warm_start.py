@@ -1,0 +1,121 @@
+"""Warm start: what another search over the same keys found, as the sampler of this one sees it.
+
+Its trials never become trials of this search: they are kept beside the study, in warm_start.json, so that the study
+holds each trial of this search exactly once and --resume needs the other search no more. Values of another search need
+not compare with ours (another data set, other epochs), but its order does: a trial counts with the normal quantile of
+its rank, as in tune.sampler.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import optuna
+import sqlalchemy.exc
+from optuna.study import StudyDirection
+from optuna.trial import FrozenTrial, TrialState
+
+from nmt.errors import UserError
+from nmt.files import write_json
+from tune.halving import Ladder, Standing
+from tune.sampler import distribution, ranked
+from tune.space import Space
+
+FILE = "warm_start.json"
+
+
+def warm_trials(space: Space, directory: Path, ladder: Ladder) -> list[FrozenTrial]:
+    """The trials that the search in `directory` starts from: as kept there, else read now; none without warm_start.
+
+    Raises UserError where there is no such study, or it searched other keys.
+    """
+    kept = directory / FILE
+    if not space.search.warm_start:
+        return []
+    if kept.is_file():
+        return [_as_trial(space, t["params"], t["score"]) for t in json.loads(kept.read_text())["trials"]]
+    return read(space, Path(space.search.warm_start), ladder)
+
+
+def keep(space: Space, directory: Path, trials: Sequence[FrozenTrial]) -> None:
+    """Write the trials down for --resume."""
+    if space.search.warm_start:
+        entries = [{"params": t.params, "score": t.value} for t in trials]
+        write_json(directory / FILE, {"source": space.search.warm_start, "trials": entries})
+
+
+def read(space: Space, source: Path, ladder: Ladder) -> list[FrozenTrial]:
+    """The finished trials of the study at `source` that lie within this space, COMPLETE with their quantiles."""
+    study = _load(source)
+    finished = [t for t in study.trials if t.state in (TrialState.COMPLETE, TrialState.PRUNED) and t.params]
+    _check_keys(space, finished, source)
+    sign = -1.0 if study.direction == StudyDirection.MINIMIZE else 1.0
+    epochs = max((epoch for t in finished for epoch in t.intermediate_values), default=1)
+    theirs = Ladder(epochs=epochs, grace=min(ladder.grace, epochs), factor=ladder.factor)
+    within = {t.number: t for t in finished if _within(space, t.params)}
+    scores = ranked({t.number: _standing(t, sign, epochs) for t in finished}, theirs)
+    trials = [_as_trial(space, t.params, scores[n]) for n, t in within.items() if n in scores]
+    if not trials:
+        raise UserError(f"warm_start: none of the {len(finished)} finished trials of {source} lies within [space]")
+    return trials
+
+
+def _load(source: Path) -> optuna.Study:
+    path = source / "study.db" if source.is_dir() else source
+    if not path.is_file():
+        raise UserError(f"warm_start: {path}: no such study; give a search's directory or its study.db")
+    with tempfile.TemporaryDirectory() as folder:  # a copy: opening may change a study, and theirs may be read-only
+        copy = shutil.copy(path, Path(folder) / "study.db")
+        try:
+            loaded = optuna.load_study(study_name=None, storage=f"sqlite:///{copy}")
+            trials, directions = loaded.get_trials(), loaded.directions
+        except (sqlalchemy.exc.SQLAlchemyError, ValueError, KeyError, RuntimeError) as error:
+            reason = str(error).splitlines()[0]
+            raise UserError(f"warm_start: {path}: not the study of one search ({reason})") from error
+    if len(directions) > 1:
+        raise UserError(
+            f"warm_start: {path} has {len(directions)} objectives; a search starts from one of a single one"
+        )
+    study = optuna.create_study(direction=directions[0])
+    study.add_trials(t for t in trials if t.state.is_finished())
+    return study
+
+
+def _check_keys(space: Space, trials: Sequence[FrozenTrial], source: Path) -> None:
+    theirs = {key for t in trials for key in t.params}
+    ours = {p.key for p in space.parameters}
+    if theirs == ours:
+        return
+    parts = [f"{', '.join(sorted(theirs - ours))} only there"] if theirs - ours else []
+    parts += [f"{', '.join(sorted(ours - theirs))} only here"] if ours - theirs else []
+    raise UserError(f"warm_start: {source} searched other keys: {'; '.join(parts)}; a search starts from the same keys")
+
+
+def _within(space: Space, params: Mapping[str, Any]) -> bool:
+    """Whether a trial of this search could have had these values."""
+    by_key = {p.key: p for p in space.parameters}
+    try:
+        values = {key: by_key[key].decode(value) for key, value in params.items()}
+    except (ValueError, TypeError):
+        return False
+    return all(by_key[k].contains(v) for k, v in values.items()) and space.active_keys(values) == params.keys()
+
+
+def _standing(trial: FrozenTrial, sign: float, epochs: int) -> Standing:
+    values = {epoch: sign * value for epoch, value in trial.intermediate_values.items()}
+    if not values and trial.value is not None:  # a study that is not ours
+        values = dict.fromkeys(range(1, epochs + 1), sign * trial.value)
+    return Standing(number=trial.number, values=values, until=epochs, ended=True)
+
+
+def _as_trial(space: Space, params: Mapping[str, Any], score: float) -> FrozenTrial:
+    return optuna.trial.create_trial(
+        value=score,
+        params=dict(params),
+        distributions={p.key: distribution(p) for p in space.parameters if p.key in params},
+    )
