@@ -220,6 +220,10 @@ def train(args: argparse.Namespace) -> dict[str, Any]:
 
     limit_threads(config)
     place: dict[str, Any] = {"data": data_directory(args, config), "directory": directory}
+    if args.train.endswith(".json"):
+        from tune.space import trial_decode_grid
+
+        place["decode_grid"] = trial_decode_grid(Path(args.train), config)
 
     def on_epoch(_: object) -> None:
         if home is not None:
@@ -251,9 +255,14 @@ def stored(args: argparse.Namespace, directory: Path) -> Any:
 
 
 def training_name(name: str) -> str:
-    """Directory of a training under --results: NAME-train; results/demo/best.json -> demo-best."""
+    """Directory of a training under --results: NAME-train; demo/best.json -> demo-best; trial 003 -> demo-003."""
     path = Path(name)
-    return f"{path.resolve().parent.name}-{path.stem}" if path.suffix == ".json" else f"{path.stem}-train"
+    if path.suffix != ".json":
+        return f"{path.stem}-train"
+    folder = path.resolve().parent
+    if folder.parent.name == "trials":
+        return f"{folder.parent.parent.name}-{folder.name}"
+    return f"{folder.name}-{path.stem}"
 
 
 def search(args: argparse.Namespace) -> dict[str, Any]:

@@ -7,6 +7,7 @@ categories.
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -110,6 +111,17 @@ def sweep(stored: Similarities, settings: Sequence[DecodeConfig], *, num_categor
             counts = count_correct(predicted_PN, stored.match_PN, stored.category_P, num_categories)
             found[setting] = counts.reduced()
     return {setting: found[setting] for setting in settings}
+
+
+def settings_of(config: Config, grid: Sequence[DecodeConfig]) -> list[DecodeConfig]:
+    """The configured decode setting, then those of the grid, each once.
+
+    Where the matching loss goes through a Sinkhorn plan its iterations and epsilon belong to the training: they stay.
+    """
+    decode = config.decode
+    if config.loss.matching != "infonce":
+        grid = [dataclasses.replace(decode, assignment=setting.assignment) for setting in grid]
+    return list(dict.fromkeys([decode, *grid]))
 
 
 def best_setting(swept: dict[DecodeConfig, Counts]) -> DecodeConfig:

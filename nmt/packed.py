@@ -21,7 +21,7 @@ from nmt import distributed
 from nmt.batch import PairBatch
 from nmt.config import Config, DecodeConfig, to_flat
 from nmt.errors import UserError
-from nmt.evaluate import similarities, sweep
+from nmt.evaluate import settings_of, similarities, sweep
 from nmt.losses import layer_term, layer_weights, matching_loss, output_term
 from nmt.metrics import Counts
 from nmt.model.matcher import MatchOutput
@@ -226,7 +226,7 @@ class Pack:
                 return self.matcher(pairs).similarity_BNM
 
         stored = similarities(score, batches, device=self.device)
-        own = [list(dict.fromkeys([config.decode, *decode_grid])) for config in self.configs]
+        own = [settings_of(config, decode_grid) for config in self.configs]
         settings = list(dict.fromkeys(setting for several in own for setting in several))
         swept = sweep(stored, settings, num_categories=num * num_categories)
         parts = {s: (c.correct_A.view(num, -1), c.total_A.view(num, -1)) for s, c in swept.items()}

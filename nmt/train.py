@@ -31,7 +31,7 @@ from nmt.data.loader import train_batches
 from nmt.data.store import ObjectStore
 from nmt.data.stream import PairStream, eval_batches
 from nmt.errors import UserError
-from nmt.evaluate import best_setting, model_score, similarities, sweep, timed
+from nmt.evaluate import best_setting, model_score, settings_of, similarities, sweep, timed
 from nmt.files import atomic_write, write_json
 from nmt.losses import loss_terms, total_loss
 from nmt.metrics import Counts
@@ -294,7 +294,7 @@ class Trainer:
         taken: list[float] = []
         score = timed(model_score(self.matcher, autocast=self.autocast), taken)
         stored = similarities(score, self.val_batches(), device=self.device)
-        settings = list(dict.fromkeys([self.config.decode, *decode_grid]))
+        settings = settings_of(self.config, decode_grid)
         metrics = self.val_metrics(sweep(stored, settings, num_categories=len(self.store.info.categories)))
         mine = [statistics.median(taken), 1.0] if taken else [0.0, 0.0]
         seconds, ranks = distributed.sum_over_ranks(torch.tensor(mine, dtype=torch.float64)).tolist()

@@ -138,8 +138,6 @@ def _parameter(key: str, spec: Any, source: str) -> Parameter:
         check_keys(spec, ("values", "when"), where)
         return dataclasses.replace(_choice(known, spec["values"], where), when=when)
     check_keys(spec, ("low", "high", "step", "log", "values", "when"), where)
-    if known.inference:
-        raise UserError(f"{where} is read at inference, where every value is tried: give values = [..]")
     if known.type not in (int, float) or known.choices:
         raise UserError(f"{where} is {known.allowed}: give values = [..]")
     return dataclasses.replace(_range(known, spec, where), when=when)
@@ -164,6 +162,33 @@ def _conditions(spec: Any, where: str) -> tuple[Condition, ...]:
     return tuple(found)
 
 
+def trained(parameter: Parameter, parameters: Sequence[Parameter], matching: str) -> bool:
+    """Whether the key costs a training; the others are read at inference, where every value is tried in every trial.
+
+    Sinkhorn iterations and epsilon act in training where the matching loss goes through a Sinkhorn plan: in every
+    trial, or where `when` asks for it in a space that searches loss.matching.
+    """
+    if not parameter.key.startswith("decode."):
+        return True
+    if parameter.key == "decode.assignment":
+        return False
+    if any(p.key == "loss.matching" for p in parameters):
+        return any(condition.key == "loss.matching" for condition in parameter.when)
+    return matching != "infonce"
+
+
+def check_swept(parameter: Parameter, source: str) -> None:
+    """A key that is tried at inference has values, and no condition."""
+    where = f"{source}: [space] {parameter.key}"
+    if parameter.values is None:
+        raise UserError(f"{where} is read at inference, where every value is tried: give values = [..]")
+    if parameter.when:
+        raise UserError(
+            f"{where} when: a decode setting is tried in every trial at no cost; leave the condition out (only "
+            f'{{ "loss.matching" = "sinkhorn" }} makes it a training parameter)'
+        )
+
+
 def check_conditions(parameters: Sequence[Parameter], source: str) -> None:
     """Every condition reads a key that is searched in all trials, and that can make it true."""
     by_key = {p.key: p for p in parameters}
@@ -171,10 +196,6 @@ def check_conditions(parameters: Sequence[Parameter], source: str) -> None:
         where = f"{source}: [space] {parameter.key} when"
         for condition in parameter.when:
             other = by_key.get(condition.key)
-            if parameter.key.startswith("decode."):
-                raise UserError(
-                    f"{where}: a decode setting is tried in every trial at no cost; leave the condition out"
-                )
             if other is None or condition.key == parameter.key or condition.key.startswith("decode."):
                 raise UserError(
                     f"{where}: {condition.key} is not a training parameter of this space; search it, or set "

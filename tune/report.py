@@ -190,7 +190,11 @@ def _head(summary: Summary) -> str:
         _spent(summary),
     ]
     width = max(len(key) for key in summary.space)
-    notes = {key: "   (read at inference: every value is tried in each trial)" for key in summary.space if _free(key)}
+    notes = {
+        key: "   (read at inference: every value is tried in each trial)"
+        for key in summary.space
+        if _free(key, summary)
+    }
     return "\n".join(lines + [f"  {key:<{width}}  {words}{notes.get(key, '')}" for key, words in summary.space.items()])
 
 
@@ -204,8 +208,9 @@ def _spent(summary: Summary) -> str:
     return f"spent {epochs} epochs{share}, {hours}{gpu}; limit {in_words(summary.search)}{end}"
 
 
-def _free(key: str) -> bool:
-    return key.startswith("decode.")
+def _free(key: str, summary: Summary) -> bool:
+    """Whether the key is tried at inference, at no cost."""
+    return key.startswith("decode.") and not any(key in t.searched for t in summary.trials)
 
 
 def _table(summary: Summary) -> str:
@@ -215,7 +220,9 @@ def _table(summary: Summary) -> str:
     order = sorted(summary.trials, key=lambda t: (t.accuracy is None, -(t.accuracy or 0.0), t.id))
     shown = order[:MAX_ROWS] + [t for t in order[MAX_ROWS:] if t is summary.default]
     keys = list(summary.space)
-    rows = [["", "trial", "state", "epochs", METRIC, "seconds", *(_short(k, keys) for k in keys)]]
+    # Decoding is free to choose: beside the best setting of each trial, what it reaches at the one it was given.
+    fixed = ["at its own decode"] if any(_free(k, summary) for k in keys) else []
+    rows = [["", "trial", "state", "epochs", METRIC, *fixed, "seconds", *(_short(k, keys) for k in keys)]]
     rows += [_row(t, summary, keys) for t in shown]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     left = 3
@@ -232,10 +239,14 @@ def _table(summary: Summary) -> str:
 
 def _row(trial: TrialRecord, summary: Summary, keys: Sequence[str]) -> list[str]:
     decode = decode_setting(trial.best)
-    values = [decode.get(k.removeprefix("decode.")) if _free(k) else trial.searched.get(k) for k in keys]
+    values = [decode.get(k.removeprefix("decode.")) if _free(k, summary) else trial.searched.get(k) for k in keys]
+    fixed = trial.accuracy_fixed_decode
     accuracy = "-" if trial.accuracy is None else f"{100 * trial.accuracy:.1f} %"
     mark = "best" if summary.best and trial.id == summary.best.id else "default" if trial is summary.default else ""
-    cells = [mark, trial.id, trial.state, str(trial.epochs), accuracy, f"{trial.seconds:.1f}"]
+    cells = [mark, trial.id, trial.state, str(trial.epochs), accuracy]
+    if any(_free(k, summary) for k in keys):
+        cells.append("-" if fixed is None else f"{100 * fixed:.1f} %")
+    cells.append(f"{trial.seconds:.1f}")
     return cells + ["-" if v is None else _shown(v) for v in values]
 
 

@@ -30,7 +30,7 @@ from nmt.config import (
     with_overrides,
 )
 from nmt.errors import UserError, nearest
-from tune.parameter import Parameter, check_conditions, check_keys, read_parameters, shown
+from tune.parameter import Parameter, check_conditions, check_keys, check_swept, read_parameters, shown, trained
 
 if typing.TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -189,13 +189,13 @@ def load_space(path_or_name: str | Path, overrides: Mapping[str, Any] | None = N
     if not any((search.trials, search.epochs, search.hours, search.gpu_hours, search.patience)):
         search = dataclasses.replace(search, trials=DEFAULT_TRIALS)
     resources = check_resources(tables.get("resources", {}), f"{source}: [resources]")
-    searched = tuple(p for p in parameters if not p.key.startswith("decode."))
+    searched = tuple(p for p in parameters if trained(p, parameters, base.loss.matching))
     space = Space(
         name=file_name(tables, path),
         description=str(tables.get("description", "")),
         base=base,
         parameters=searched,
-        sweep=tuple(p for p in parameters if p.key.startswith("decode.")),
+        sweep=tuple(p for p in parameters if p not in searched),
         search=search,
         resources=resources,
         text=text,
@@ -204,6 +204,16 @@ def load_space(path_or_name: str | Path, overrides: Mapping[str, Any] | None = N
     if search.sampler == "grid":
         return _grid_search(space, "trials" in tables.get("search", {}), source)
     return space
+
+
+def trial_decode_grid(config_file: Path, config: Config) -> tuple[DecodeConfig, ...]:
+    """What the trial of a search swept whose config.json this is; empty for any other file."""
+    folder = config_file.resolve().parent
+    definition = folder.parent.parent / "search.toml"
+    if folder.parent.name != "trials" or not definition.is_file():
+        return ()
+    space = load_space(definition, to_flat(config))
+    return space.decode_grid()
 
 
 def recipe(path_or_name: str | Path, *, own: bool = False) -> Config:
@@ -311,6 +321,8 @@ def _check_together(space: Space, source: str) -> None:
     if not space.parameters:
         rest = " (decode settings cost no training: one --train and --evaluate tell them)" if space.sweep else ""
         raise UserError(f"{source}: no free parameter in [space]{rest}")
+    for parameter in space.sweep:
+        check_swept(parameter, source)
     check_conditions((*space.parameters, *space.sweep), source)
     flat = to_flat(space.base)
     for parameter in (*space.parameters, *space.sweep):

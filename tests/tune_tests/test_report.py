@@ -72,6 +72,12 @@ def test_default_counts_at_its_own_decode_setting() -> None:
     assert "default configuration (trial 000): 55.0 % (60.0 % at its best decode setting)" in render(found, Path("r"))
 
 
+def test_table_shows_each_trial_at_its_own_decode_setting_and_at_the_best() -> None:
+    lines = render(summary(record(0, 0.6, accuracy_fixed_decode=0.55)), Path("r")).splitlines()
+    head = next(i for i, line in enumerate(lines) if "at its own decode" in line)
+    assert lines[head + 1].split()[4:8] == ["60.0", "%", "55.0", "%"]
+
+
 def test_gain_under_two_points_is_called_noise() -> None:
     assert "within noise" in render(summary(record(0, 0.60), record(1, 0.61)), Path("r"))
     assert "within noise" not in render(summary(record(0, 0.60), record(1, 0.70)), Path("r"))

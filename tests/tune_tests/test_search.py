@@ -316,6 +316,56 @@ def outcome(summary: Summary) -> dict[str, tuple[Any, ...]]:
     return {t.id: (t.state, t.epochs, t.searched, t.accuracy) for t in summary.trials}
 
 
+def test_finished_study_opens_in_optunas_own_tools(finished: tuple[Path, list[str]]) -> None:
+    study = optuna.load_study(study_name=None, storage=f"sqlite:///{finished[0] / 'study.db'}")
+    table = study.trials_dataframe()
+    assert list(table["number"]) == list(range(5)) and set(table["state"]) <= {"COMPLETE", "PRUNED"}
+    assert {"params_optim.lr", "params_loss.layer_weighting", "user_attrs_decode.epsilon"} <= set(table.columns)
+    assert study.best_trial.value == max(
+        t.accuracy or 0 for t in load_summary(finished[0]).trials if t.state == "COMPLETE"
+    )
+    importances = optuna.importance.get_param_importances(study)
+    assert importances.keys() == {"optim.lr", "loss.layer_weighting"} and sum(importances.values()) == pytest.approx(1)
+
+
+def measured(directory: Path) -> list[dict[str, Any]]:
+    """The metrics of a training without what the clock says."""
+    clock = ("seconds", "train/pairs_per_second", "inference_seconds")
+    return [{k: v for k, v in epoch.items() if k not in clock} for epoch in read_metrics(directory)]
+
+
+def test_trial_is_reproduced_from_its_configuration_alone(
+    finished: tuple[Path, list[str]], tiny_data: Path, tmp_path: Path
+) -> None:
+    best = load_summary(finished[0]).best
+    assert best is not None
+    trial = finished[0] / "trials" / best.id
+    command = [sys.executable, "run.py", "--train", str(trial / "config.json"), "--data", str(tiny_data)]
+    subprocess.run([*command, "--results", str(tmp_path)], cwd=ROOT, check=True, capture_output=True)
+    again = measured(tmp_path / f"tiny-{best.id}")
+    assert len(again) == 4 and again == measured(trial)
+
+
+@pytest.mark.slow
+def test_same_seed_one_trial_at_a_time_is_the_same_search(
+    ray_running: None, space_file: Path, tiny_data: Path, tmp_path: Path
+) -> None:
+    alone = f"[resources]\ncpus = {os.cpu_count()}\n[search]"
+    space = changed(space_file, **{"[search]": alone, "trials = 5": "trials = 8"})
+    found = [run_search(space, results=tmp_path / name, data=tiny_data, say=silent) for name in ("one", "two")]
+    assert outcome(found[0]) == outcome(found[1])
+    one, two = (
+        optuna.load_study(study_name="tiny", storage=f"sqlite:///{tmp_path / name / 'tiny' / 'study.db'}").trials
+        for name in ("one", "two")
+    )
+    assert [(t.params, t.values, t.state, t.intermediate_values) for t in one] == [
+        (t.params, t.values, t.state, t.intermediate_values) for t in two
+    ]
+    for trial in found[0].trials:
+        folders = [tmp_path / name / "tiny" / "trials" / trial.id for name in ("one", "two")]
+        assert measured(folders[0]) == measured(folders[1]) != []
+
+
 @pytest.mark.slow
 def test_search_killed_and_interrupted_ends_as_if_it_never_was(
     ray_running: None, space_file: Path, tiny_data: Path, tmp_path: Path
