@@ -72,6 +72,11 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--resume", action="store_true", help="--train, --search: go on where it was interrupted")
     parser.add_argument("--dry-run", action="store_true", help="--search: check everything, print the plan, no more")
     parser.add_argument("--trials", metavar="N", type=int, help="--search: configurations to try")
+    parser.add_argument(
+        "--workers",
+        metavar="N",
+        help="--train: data-parallel workers, or FEWEST:MOST of a group that shrinks and grows",
+    )
     parser.add_argument("--seed", metavar="N", type=int, help="of the data, the training, or the search's sampler")
     parser.add_argument(
         "--top", metavar="K", type=int, default=3, help="--confirm: configurations beside the default (3)"
@@ -214,6 +219,12 @@ def train(args: argparse.Namespace) -> dict[str, Any]:
         raise UserError(
             f"{directory}: a training is there already; --resume goes on with it, --results DIR starts anew"
         )
+    if args.workers is not None:
+        from tune.training import train_together
+
+        data = data_directory(args, config)
+        best = train_together(config, workers=args.workers, data=data, directory=directory, storage=home)
+        return trained(directory, best)
     from nmt.memory import twice_within_memory
     from nmt.train import limit_threads
     from nmt.train import train as run_training
@@ -240,9 +251,14 @@ def train(args: argparse.Namespace) -> dict[str, Any]:
         if home is not None:
             home.put()
         raise
-    print(f"best epoch {report.epoch}: validation accuracy {report.metrics['val/accuracy']:.1%} ({directory}/best.pt)")
+    return trained(directory, report.metrics)
+
+
+def trained(directory: Path, best: dict[str, Any]) -> dict[str, Any]:
+    """Says what a training came to: the metrics of its best epoch."""
+    print(f"best epoch {best['epoch']}: validation accuracy {best['val/accuracy']:.1%} ({directory}/best.pt)")
     print(f"next: python run.py --evaluate {directory.name} --split test")
-    return {"directory": str(directory), **report.metrics}
+    return {"directory": str(directory), **best}
 
 
 def stored(args: argparse.Namespace, directory: Path) -> Any:

@@ -8,9 +8,10 @@ group in the middle of an epoch, and after a loss it counts nodes that are gone,
 
 from __future__ import annotations
 
+import re
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,8 @@ STOP_SECONDS = 30.0
 LOSSES_IN_A_ROW = 3
 """jobs that may fail without an epoch in between before the training does"""
 
+MAX_REASON = 120
+
 PATIENCE_SECONDS = 2.0
 """how long a group waits for more than its fewest workers before it begins"""
 
@@ -46,6 +49,7 @@ class Group:
         storage: where the run lives that the training belongs to, when that is not here, and the training's folder.
         scratch: directory for Ray Train's own files, which hold nothing that is read again.
         say: takes a line when the group changes.
+        training: what each worker runs, with the arguments of nmt.train.train, which it is by default.
     """
 
     def __init__(
@@ -59,7 +63,9 @@ class Group:
         storage: tuple[Storage, str] | None,
         scratch: Path,
         say: Callable[[str], None],
+        training: Callable[..., Any] | None = None,
     ) -> None:
+        self._training = training
         self._config, self._directory, self._arguments = config, directory, arguments
         self._resources, self._gate, self._storage, self._scratch, self._say = resources, gate, storage, scratch, say
         self._name = directory.name
@@ -143,8 +149,7 @@ class Group:
         self._losses += 1
         if self._losses >= LOSSES_IN_A_ROW:
             raise error
-        dead = any(isinstance(failure, ray.exceptions.RayActorError) for failure in failures)
-        self._say(f"{'a worker died' if dead else first_line(failures[0])}; going on from its checkpoint")
+        self._say(f"a worker was lost ({_reason(failures)}); going on from its checkpoint")
 
     def _halve(self) -> None:
         smaller = None if self._halved else memory.halved(self._config, workers=self._workers)
@@ -199,6 +204,7 @@ class Group:
                 "gate": self._gate,
                 "storage": self._storage,
                 "number": number,
+                "training": self._training,
             },
             torch_config=TorchConfig(backend=BACKENDS if gpus else "gloo"),
             scaling_config=ray.train.ScalingConfig(
@@ -218,6 +224,15 @@ class Group:
 def worker_bundle(resources: Resources) -> dict[str, float]:
     """What one worker takes, in Ray's words."""
     return {"CPU": float(resources.cpus)} | ({"GPU": resources.gpus} if resources.gpus else {})
+
+
+def _reason(failures: Sequence[Exception]) -> str:
+    """Of the loss of a worker, in few words. The others fail too: theirs may be the only error there is."""
+    if any(isinstance(failure, ray.exceptions.RayActorError) for failure in failures):
+        return "its process died"
+    return re.sub(r"^\[\S+\] ", "", first_line(failures[0])).partition(". ")[0][
+        :MAX_REASON
+    ]  # gloo begins with [file:line]
 
 
 class _Job(threading.Thread):
@@ -271,8 +286,9 @@ def _train_on_worker(job: dict[str, Any]) -> None:
             raise _StoppedError
 
     torch.set_num_threads(job["resources"].cpus)
+    training = job["training"] or nmt.train.train
     try:
-        nmt.train.train(
+        training(
             job["config"],
             directory=job["directory"],
             device=ray.train.torch.get_device() if job["resources"].gpus else torch.device("cpu"),

@@ -101,7 +101,7 @@ def concurrency(resources: Resources, nodes: list[dict[str, float]]) -> int:
 
     One where there is room for less than that, but for its fewest workers. Raises UserError if not even so.
     """
-    workers = sum(_workers_on(resources, node) for node in nodes)
+    workers = room(resources, nodes)
     if workers >= resources.fewest:
         return max(workers // resources.workers, 1)
     needed = f"{resources.cpus} CPUs" + (f" and {resources.gpus:g} GPUs" if resources.gpus else "")
@@ -110,6 +110,11 @@ def concurrency(resources: Resources, nodes: list[dict[str, float]]) -> int:
         f"not enough resources for one trial: it takes {resources.fewest} worker{'s' * (resources.fewest > 1)} "
         f"of {needed} ([resources]), and there are {there}"
     )
+
+
+def room(resources: Resources, nodes: list[dict[str, float]]) -> int:
+    """How many workers fit on the nodes."""
+    return sum(_workers_on(resources, node) for node in nodes)
 
 
 def _workers_on(resources: Resources, node: dict[str, float]) -> int:

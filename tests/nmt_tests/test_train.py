@@ -363,3 +363,55 @@ def test_metrics_that_a_crash_left_behind_the_checkpoint_are_mended(trained, toy
 def test_a_run_is_reproduced_from_the_configuration_it_left(trained, toy_data, tmp_path):
     train(load_config(trained / "config.json"), data=toy_data, directory=tmp_path)
     assert history(tmp_path) == history(trained)
+
+
+FULL_DISK = """
+import sys
+from pathlib import Path
+from nmt import checkpoint
+from nmt.config import load_config
+from nmt.errors import UserError
+from nmt.train import train
+
+config, data, directory = (Path(argument) for argument in sys.argv[1:])
+
+def fill(report):
+    try:
+        with open(directory / "ballast", "wb", buffering=0) as file:
+            while file.write(bytes(1 << 12)):
+                pass
+    except OSError as error:
+        print(error.strerror)
+
+try:
+    train(load_config(config), data=data, directory=directory, on_epoch=fill)
+except UserError as error:
+    print(error)
+print(checkpoint.load(directory / "checkpoint.pt")["progress"]["epoch"], *sorted(p.name for p in directory.iterdir()))
+(directory / "ballast").unlink()
+train(load_config(config), data=data, directory=directory, resume=True)
+"""
+
+
+@pytest.mark.slow
+def test_training_on_a_full_disk_keeps_its_last_checkpoint_and_goes_on_when_there_is_space(trained, toy_data, tmp_path):
+    own_mounts = ["unshare", "--user", "--map-root-user", "--mount"]
+    if subprocess.run([*own_mounts, "true"], capture_output=True).returncode:
+        pytest.skip("no user namespaces here, and so no disk of its own for the training")
+    disk, out = tmp_path / "disk", tmp_path / "out"
+    disk.mkdir()
+    done = subprocess.run(
+        [
+            *own_mounts, "sh", "-ec",
+            'mount -t tmpfs -o size=16m tmpfs "$1"; "$2" -c "$3" "$4" "$5" "$1/run"; cp -r "$1/run" "$6"',
+            "sh", disk, sys.executable, FULL_DISK, trained / "config.json", toy_data, out,
+        ],
+        capture_output=True, text=True, timeout=300,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    full, error, left = done.stdout.splitlines()
+    assert full == "No space left on device" and "cannot be written" in error and "--results" in error
+    assert left.startswith("1 ballast best.pt checkpoint.pt config.json events") and ".partial" not in left
+    assert history(out) == history(trained)
+    for name, value in weights(trained).items():
+        assert torch.equal(value, weights(out)[name]), name

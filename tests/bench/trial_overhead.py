@@ -1,0 +1,122 @@
+"""What a trial costs beside its training: trials of four epochs of nothing, with a checkpoint each.
+
+    python tests/bench/trial_overhead.py [--trials 20] [--groups 3]
+
+One worker: a function in Ray Tune's own process, which the next trial reuses, with the settings of a search. Two
+workers: the group of a trial (tune.group), so a Ray Train job, one after another in one process, with where the time
+goes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import ray.tune
+import torch
+
+from nmt import checkpoint
+from nmt.config import Config
+from nmt.train import EpochReport
+from tune.gate import open_gate
+from tune.group import Group
+from tune.session import ray_session
+from tune.space import Resources
+
+EPOCHS = 4
+STAGES = ("room and job to the first line of the workers", "four epochs", "to the end of the job")
+
+
+def save(directory: Path, epoch: int) -> dict[str, Any]:
+    """An epoch of nothing: a small checkpoint, and metrics."""
+    checkpoint.save(directory / "checkpoint.pt", {"weight": torch.zeros(1000), "epoch": epoch})
+    return {"epoch": epoch, "val/accuracy": 0.5}
+
+
+def one_worker(trials: int, directory: Path) -> None:
+    """Prints the mean seconds a trial of one worker takes, the first and its start of a process included."""
+
+    def trial(config: dict[str, Any]) -> None:
+        for epoch in range(EPOCHS):
+            ray.tune.report(save(directory / "trials" / str(config["number"]), epoch))
+
+    ends: list[float] = []
+
+    class Ends(ray.tune.Callback):
+        def on_trial_complete(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
+            ends.append(time.perf_counter())
+
+    started = time.perf_counter()
+    ray.tune.Tuner(
+        ray.tune.with_resources(trial, {"CPU": 1}),
+        param_space={"number": ray.tune.grid_search(list(range(trials)))},
+        tune_config=ray.tune.TuneConfig(max_concurrent_trials=1, reuse_actors=True),
+        run_config=ray.tune.RunConfig(
+            name="tune", storage_path=str(directory / "ray"), callbacks=[Ends()], verbose=0,
+            checkpoint_config=ray.tune.CheckpointConfig(checkpoint_at_end=False),
+        ),
+    ).fit()  # fmt: skip
+    seconds = [end - begin for begin, end in zip([started, *ends], ends, strict=False)]
+    mean, later = (ends[-1] - started) / trials, statistics.median(seconds[1:])
+    print(f"one worker: {mean:.2f} s a trial, mean of {trials}; the first {seconds[0]:.1f}, then {later:.2f} (median)")
+
+
+def nothing(
+    config: Config, *, directory: Path, on_epoch: Callable[[EpochReport], None], times: Path, **others: Any
+) -> None:
+    """In place of nmt.train.train."""
+    first = torch.distributed.get_rank() == 0
+    if first:
+        times.write_text(str(time.time()))
+    for epoch in range(EPOCHS):
+        metrics = save(directory, epoch) if first else {}
+        on_epoch(EpochReport(epoch, metrics))
+
+
+def two_workers(groups: int, directory: Path) -> None:
+    """Prints the median seconds of each stage of a trial of two workers."""
+    taken = []
+    with open_gate() as gate:
+        for number in range(groups):
+            times = directory / f"times-{number}"
+            group = Group(
+                Config(),
+                directory=directory / f"group-{number}",
+                arguments={"times": times},
+                resources=Resources(workers=2),
+                gate=gate,
+                storage=None,
+                scratch=directory / "ray" / "train",
+                say=print,
+                training=nothing,
+            )
+            started = time.time()
+            for _ in range(EPOCHS):
+                group.next_epoch()
+            trained = time.time()
+            group.stop()
+            begun = float(times.read_text())
+            taken.append((begun - started, trained - begun, time.time() - trained))
+            print(f"  {sum(taken[-1]):.1f} s")
+    print(f"two workers: {statistics.median(sum(t) for t in taken):.1f} s a trial (median of {groups})")
+    for stage, seconds in zip(STAGES, zip(*taken, strict=True), strict=True):
+        print(f"  {stage:50} {statistics.median(seconds):5.1f} s")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--trials", type=int, default=20, help="of one worker")
+    parser.add_argument("--groups", type=int, default=3, help="trials of two workers")
+    args = parser.parse_args()
+    with tempfile.TemporaryDirectory() as scratch, ray_session():
+        one_worker(args.trials, Path(scratch))
+        two_workers(args.groups, Path(scratch))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,139 @@
+"""`--train NAME --workers N`: one training by a group of workers (tune.group), without a search.
+
+Leaves in its directory what nmt.train leaves, and goes on from what either of the two left.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from nmt.config import Config
+from nmt.errors import UserError
+from tune.gate import open_gate
+from tune.group import Group
+from tune.report import METRIC, best_epoch, read_metrics
+from tune.session import node_resources, ray_session, room
+from tune.space import Resources
+from tune.storage import Storage
+
+SCRATCH = "ray"
+"""Ray Train's own files, below the training's directory while it runs"""
+
+
+def train_together(
+    config: Config,
+    *,
+    workers: str,
+    data: Path,
+    directory: Path,
+    storage: Storage | None = None,
+    say: Callable[[str], None] = print,
+) -> dict[str, Any]:
+    """Train, or go on with what is in `directory`, with as many workers as asked for; returns the best epoch's metrics.
+
+    Connects to the cluster at RAY_ADDRESS if that is set, else starts Ray on this machine for the time of the training.
+    Every node must see `data`, and `directory` unless there is a storage.
+
+    Args:
+        workers: "4", or "2:4" for a group that goes on with fewer when some are lost and grows again.
+        storage: where the training lives, when that is not `directory`.
+
+    Raises:
+        UserError: a wrong number of workers, or more than there is room for; else as nmt.train.train.
+        KeyboardInterrupt: SIGINT or SIGTERM, after a checkpoint at the exact step.
+    """
+    asked = parse_workers(workers)
+    if asked.workers > config.data.pairs_per_step:
+        raise UserError(
+            f"--workers {workers}: more than data.pairs_per_step = {config.data.pairs_per_step}, so that a worker "
+            f"would have no pair"
+        )
+    directory = directory.resolve()
+    with ray_session(), open_gate() as gate:
+        resources = spread(asked, node_resources())
+        group = Group(
+            config,
+            directory=directory,
+            arguments={"data": data.resolve()},
+            resources=resources,
+            gate=gate,
+            storage=(storage, "") if storage is not None else None,
+            scratch=directory / SCRATCH,
+            say=say,
+        )
+        say(f"{resources.workers} workers of {resources.cpus} CPUs, {resources.gpus:g} GPUs")
+        try:
+            with _interruptions(group, say):
+                _follow(group, config, directory, say)
+        finally:
+            shutil.rmtree(directory / SCRATCH, ignore_errors=True)
+    if storage is not None:
+        storage.fetch()
+    return best_epoch(read_metrics(directory))
+
+
+def _follow(group: Group, config: Config, directory: Path, say: Callable[[str], None]) -> None:
+    """To the last epoch, a line for each. Raises KeyboardInterrupt when the group was stopped before."""
+    history = read_metrics(directory)
+    epoch = history[-1]["epoch"] if history else 0
+    while epoch < config.train.epochs:
+        metrics = group.next_epoch()
+        if metrics is None:
+            raise KeyboardInterrupt
+        epoch = metrics["epoch"]
+        say(
+            f"epoch {epoch} of {config.train.epochs}: loss {metrics['train/loss']:.3f}, val {metrics[METRIC]:.1%}, "
+            f"{metrics['train/pairs_per_second']:.1f} pairs/s with {metrics['workers']} workers"
+        )
+    group.stop()
+
+
+def parse_workers(text: str) -> Resources:
+    """`N` or `FEWEST:MOST` of --workers; the rest at its default."""
+    parts = text.split(":")
+    if len(parts) > 2 or not all(part.isdecimal() for part in parts):
+        raise UserError(f"--workers {text}: expected a number of workers, or FEWEST:MOST, for instance 2:8")
+    return Resources().of_workers(int(parts[0]), int(parts[-1]), source=f"--workers {text}")
+
+
+def spread(asked: Resources, nodes: list[dict[str, float]]) -> Resources:
+    """A GPU for each worker where the nodes have any, and as many cores as all of them can have.
+
+    Raises UserError where the fewest workers have no room.
+    """
+    gpus = 1.0 if any(node.get("GPU", 0) >= 1 for node in nodes) else 0.0
+    for wanted in (asked.workers, asked.fewest):
+        for cpus in range(int(max(node.get("CPU", 0) for node in nodes)), 0, -1):
+            resources = dataclasses.replace(asked, cpus=cpus, gpus=gpus)
+            if room(resources, nodes) >= wanted:
+                return resources
+    there = "; ".join(f"{n.get('CPU', 0):g} CPUs, {n.get('GPU', 0):g} GPUs" for n in nodes)
+    each = "a CPU and a GPU" if gpus else "a CPU"
+    raise UserError(f"--workers: {asked.fewest} workers of at least {each} each do not fit: there are {there}")
+
+
+@contextmanager
+def _interruptions(group: Group, say: Callable[[str], None]) -> Iterator[None]:
+    """The first SIGINT or SIGTERM has the workers save and leave; the second acts at once."""
+    came = False
+
+    def note(number: int, frame: Any) -> None:
+        nonlocal came
+        if came:
+            raise KeyboardInterrupt
+        came = True
+        say("interrupted: saving, some seconds; again: at once")
+        group.ask_to_stop()
+
+    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
