@@ -291,9 +291,15 @@ def search(args: argparse.Namespace) -> dict[str, Any]:
     data = data_directory(args, space.base)
     if space.base.data.name == "demo" and not args.dry_run:
         prepare_data(args, space.base, data)
+    given = {"results": args.results, "data": data, "storage": args.storage, "trials": args.trials, "seed": args.seed}
+    if space.fidelity:
+        from tune.stages import plan_stages, run_stages
+
+        if args.dry_run:
+            return plan_stages(space, **given)
+        return run_stages(space, **given, resume=args.resume).to_dict()
     from tune.search import plan_search, run_search
 
-    given = {"results": args.results, "data": data, "storage": args.storage, "trials": args.trials, "seed": args.seed}
     if args.dry_run:
         return plan_search(space, **given).to_dict()
     return run_search(space, **given, resume=args.resume).to_dict()
@@ -312,7 +318,7 @@ def ablate(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def report(args: argparse.Namespace) -> dict[str, Any]:
-    from tune import ablation, confirm
+    from tune import ablation, confirm, stages
     from tune.report import load_summary, render
 
     directory = find_run(args, args.report)
@@ -320,8 +326,12 @@ def report(args: argparse.Namespace) -> dict[str, Any]:
         ablated = ablation.load_ablated(directory / ablation.RESULT)
         print(ablation.render(ablated, directory))
         return ablated.to_dict()
-    summary = load_summary(directory)
-    print(render(summary, directory))
+    if stages.is_staged(directory):
+        summary, text = stages.report(directory)
+    else:
+        summary = load_summary(directory)
+        text = render(summary, directory)
+    print(text)
     again = directory / confirm.FOLDER / confirm.RESULT
     if again.is_file():
         print("\n" + confirm.render(confirm.load_confirmed(again), again.parent))

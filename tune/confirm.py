@@ -180,27 +180,20 @@ def run_confirm(
 def best_trials(summary: Summary, directory: Path, top: int) -> list[TrialRecord]:
     """The `top` trials of highest val/accuracy that differ from the default configuration and from each other.
 
-    Stopped ones count with their best epoch. Raises UserError where no trial is complete, or none is left.
+    Raises UserError where no trial is complete, or none is left.
     """
     if summary.best is None:
         raise UserError(
             f"{directory}: no trial has completed its epochs, so there is nothing to confirm; go on with: "
             f"python run.py --search {directory.name} --resume"
         )
-    ended = [t for t in summary.trials if t.state in ("COMPLETE", "PRUNED") and t.accuracy is not None]
-    order = sorted(ended, key=lambda t: (-(t.accuracy or 0.0), t.id))
-    seen = [summary.default.searched] if summary.default else []
-    chosen: list[TrialRecord] = []
-    for trial in order:
-        if int(trial.id) and trial.searched not in seen:
-            seen.append(trial.searched)
-            chosen.append(trial)
+    chosen = summary.rivals[:top]
     if not chosen:
         raise UserError(
             f"{directory}: only the default configuration has a result, so there is nothing to compare with it; go on "
             f"with: python run.py --search {directory.name} --resume --trials {max(16, 2 * len(summary.trials))}"
         )
-    return chosen[:top]
+    return chosen
 
 
 def unseen_seeds(search_seed: int, count: int, first: int | None) -> tuple[int, ...]:

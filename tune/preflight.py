@@ -90,7 +90,7 @@ def preflight(space: Space, *, directory: Path, data: Path, storage: str | None)
         UserError: no data set or features, not enough resources for one trial, a storage that cannot be written or is
             not the same from all nodes, other versions on a node.
     """
-    configs = space.variants(("model.backbone", "model.weights"))
+    configs = space.stored()
     at_once = concurrency(space.resources, node_resources())
     with written_token(storage or str(directory.resolve())) as token:
         here = look(configs, data, token)

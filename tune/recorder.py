@@ -26,7 +26,7 @@ from tune.budget import out_of_time
 from tune.report import FIXED_METRIC, METRIC, Summary, TrialRecord, best_epoch, decode_setting, read_metrics
 from tune.searcher import trial_id
 from tune.storage import DATABASE, Storage, no_weights
-from tune.study import SearchStudy
+from tune.study import ORIGIN, SearchStudy
 from tune.trial import FAILURE, NOTE
 
 MAX_REASON = 200
@@ -257,6 +257,7 @@ class Recorder(ray.tune.Callback):
             objectives=dict(zip(space.search.objectives, self._objectives(trial.number, best), strict=True))
             if best
             else {},
+            origin=trial.user_attrs.get(ORIGIN),
         )
 
     def _keep_error(self, trial: Any) -> str:

@@ -244,11 +244,11 @@ def with_seed(config: Config, seed: int) -> Config:
 
 def check_data(configs: Sequence[Config], data: Path) -> None:
     """That the data set, and the features of every backbone, are there. Raises UserError."""
-    from nmt.data.features import FeatureTable
+    from nmt.data.features import open_features
     from nmt.data.store import ObjectStore
 
     store = ObjectStore.open(data)
-    for config in {(c.data.mode, c.data.image_size, c.model.backbone, c.model.weights): c for c in configs}.values():
+    for config in {(c.data, c.model.backbone, c.model.weights): c for c in configs}.values():
         size = config.data.image_size
         if store.info.image_size != size:
             raise UserError(
@@ -256,7 +256,7 @@ def check_data(configs: Sequence[Config], data: Path) -> None:
                 f"prepare it again or set data.image_size={store.info.image_size}"
             )
         if config.data.mode == "features":
-            FeatureTable.open(data, config.model, size)
+            open_features(data, config)
 
 
 def _check_earlier(directory: Path, config: Config) -> None:

@@ -49,6 +49,8 @@ class TrialRecord:
     """why it failed"""
     objectives: dict[str, float] = dataclasses.field(default_factory=dict)
     """value of each objective at the best epoch"""
+    origin: str | None = None
+    """the search and trial its configuration comes from, where it was not drawn"""
 
     @property
     def accuracy(self) -> float | None:
@@ -113,6 +115,21 @@ class Summary:
         return sorted(front, key=lambda t: (*(-v for v in values(t)), t.id))
 
     @property
+    def rivals(self) -> list[TrialRecord]:
+        """Those with a result that differ from the default configuration and from each other, best first.
+
+        Stopped ones count with their best epoch.
+        """
+        ended = [t for t in self.trials if t.state in ("COMPLETE", "PRUNED") and t.accuracy is not None and int(t.id)]
+        seen = [self.default.searched] if self.default else []
+        found: list[TrialRecord] = []
+        for trial in sorted(ended, key=lambda t: (-(t.accuracy or 0.0), t.id)):
+            if trial.searched not in seen:
+                seen.append(trial.searched)
+                found.append(trial)
+        return found
+
+    @property
     def default_accuracy(self) -> float | None:
         """Of the default configuration, at the default decode setting: what a user gets who does not search."""
         return self.default.accuracy_fixed_decode if self.default else None
@@ -172,9 +189,10 @@ def read_metrics(directory: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in lines if line.endswith("\n")]
 
 
-def render(summary: Summary, directory: Path) -> str:
-    """The report: what was searched, the trials, what won and by how much, and what to type next."""
-    parts = [_head(summary), _table(summary), _pareto(summary), _verdict(summary), _next(summary, directory)]
+def render(summary: Summary, directory: Path, *, advice: bool = True) -> str:
+    """The report: what was searched, the trials, what won and by how much, and (`advice`) what to type next."""
+    parts = [_head(summary), _table(summary), _pareto(summary), _verdict(summary)]
+    parts += [_next(summary, directory)] if advice else []
     return "\n\n".join(part for part in parts if part)
 
 

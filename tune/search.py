@@ -55,7 +55,8 @@ def run_search(
 ) -> Summary:
     """Run the search, or go on with it, in `results`/NAME; prints and returns what it found.
 
-    Connects to the cluster at RAY_ADDRESS if that is set, else starts Ray on this machine for the time of the search.
+    One with `fidelity` is run by tune.stages. Connects to the cluster at RAY_ADDRESS if that is set, else starts Ray on
+    this machine for the time of the search.
 
     Args:
         results: directory of all searches.
@@ -72,18 +73,24 @@ def run_search(
     directory = results / space.name
     home = find_home(storage, directory, resume=resume)
     space = check_results(space, directory, resume=resume, trials=trials, seed=seed)
+    summary = complete(space, directory, data=data, home=home, say=say)
+    say("")
+    say(render(summary, directory))
+    return summary
+
+
+def complete(space: Space, directory: Path, *, data: Path, home: Storage | None, say: Callable[[str], None]) -> Summary:
+    """Run what is left of the checked search in `directory`, whose place at the storage is `home`."""
     warm = warm_trials(space, directory, ladder(space))
     earlier = load_summary(directory) if (directory / "summary.json").is_file() else None
     if earlier is None or not earlier.finished or earlier.search != space.to_dict()["search"]:
-        check_data(space.variants(("model.backbone", "model.weights")), data)
+        check_data(space.stored(), data)
         with ray_session():
             plan = preflight(space, directory=directory, data=data, storage=home.address if home else None)
             with only_one(directory):
-                earlier = _search(
+                return _search(
                     space, directory, data, home, warm, plan.at_once, earlier.seconds if earlier else 0.0, say
                 )
-    say("")
-    say(render(earlier, directory))
     return earlier
 
 
@@ -100,7 +107,7 @@ def plan_search(
     """`--dry-run`: every check of `run_search`, and what it would do in words. Changes nothing."""
     directory, space = results / space.name, space.with_budget(trials=trials, seed=seed)
     home = storage and f"{storage.rstrip('/')}/{space.name}"
-    check_data(space.variants(("model.backbone", "model.weights")), data)
+    check_data(space.stored(), data)
     with ray_session():
         plan = preflight(space, directory=directory, data=data, storage=home)
     say(render_plan(plan, space, directory=directory, data=data, storage=home))
@@ -133,7 +140,7 @@ def _search(
     earlier_seconds: float,
     say: Callable[[str], None],
 ) -> Summary:
-    _write_definition(space, directory)
+    write_definition(space, directory)
     keep(space, directory, warm)
     study = SearchStudy(directory / "study.db", space, warm=warm)
     at = f" and {home.address}" if home else ""
@@ -195,6 +202,7 @@ def _comparable(definition: Mapping[str, Any]) -> dict[str, Any]:
         {f"[base] {key}": value for key, value in to_flat(comparable(base)).items()}
         | {f"[space] {k}": v for k, v in definition["space"].items()}
         | {f"[search] {k}": search[k] for k in kept}
+        | {k: definition[k] for k in ("fidelity", "features", "given") if k in definition}
     )
 
 
@@ -254,7 +262,7 @@ def _job_name(job: Any) -> str:
     return f"{trial_id(job.config['number'])}-{job.config['until']}"
 
 
-def _write_definition(space: Space, directory: Path) -> None:
+def write_definition(space: Space, directory: Path) -> None:
     with atomic_write(directory / "search.toml") as file:
         file.write(space.text.encode())
     write_json(directory / "search.json", space.to_dict())

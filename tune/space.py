@@ -23,6 +23,7 @@ from nmt.config import (
     Config,
     DecodeConfig,
     Setting,
+    flatten,
     from_dict,
     setting,
     to_dict,
@@ -30,6 +31,8 @@ from nmt.config import (
     with_overrides,
 )
 from nmt.errors import UserError, nearest
+from tune.fidelity import HIGH, STORED, Given, check_effects, read_fidelity
+from tune.fidelity import parts as parts_of
 from tune.parameter import Parameter, check_conditions, check_keys, check_swept, read_parameters, shown, trained
 
 if typing.TYPE_CHECKING:
@@ -70,6 +73,7 @@ class SearchSettings:
     seed: int = setting(0, "of the sampler", low=0, high=2**31 - 1)
     grace_epochs: int = setting(1, "epochs before a trial may be stopped", low=1)
     reduction_factor: int = setting(3, "one trial in this many goes on at each rung", low=2)
+    promote: int = setting(8, "with fidelity: the best on features that train on images, beside the default", low=1)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,6 +112,12 @@ class Space:
     resources: Resources
     text: str
     """the TOML file as given"""
+    fidelity: tuple[str, ...] = ()
+    """FIDELITIES: explored on features, the best then on images (see tune.fidelity); (): in the mode of the base"""
+    features: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    """keys that differ from the base while exploring on features"""
+    given: tuple[Given, ...] = ()
+    """configurations after the default one that no sampler draws"""
 
     @property
     def default_params(self) -> dict[str, Any]:
@@ -161,6 +171,10 @@ class Space:
         combinations = itertools.product(*(p.choices() or () for p in chosen))
         return [self.configuration(dict(zip((p.key for p in chosen), c, strict=True))) for c in combinations]
 
+    def stored(self) -> list[Config]:
+        """One configuration for each table of stored features that a trial may read."""
+        return self.variants(STORED)
+
     def to_dict(self) -> dict[str, Any]:
         """Plain values, as search.json holds them."""
         return {
@@ -170,6 +184,8 @@ class Space:
             "space": {p.key: p.to_dict() for p in (*self.parameters, *self.sweep)},
             "search": json.loads(json.dumps(dataclasses.asdict(self.search))),
             "resources": dataclasses.asdict(self.resources),
+            **({"fidelity": list(self.fidelity), "features": dict(self.features)} if self.fidelity else {}),
+            **({"given": [dataclasses.asdict(g) for g in self.given]} if self.given else {}),
         }
 
 
@@ -183,9 +199,13 @@ def load_space(path_or_name: str | Path, overrides: Mapping[str, Any] | None = N
     text, tables = read_tables(path)
     if "variants" in tables:
         raise UserError(f"{source}: an ablation, with [variants]: it has no trials")
+    table = dict(tables.get("search", {}))
+    fidelity = read_fidelity(table.pop("fidelity", ()), tables, source)
     base = with_overrides(base_config(tables, source), overrides or {}, source="--set")
+    if fidelity and "data.mode" not in (overrides or {}):
+        base = with_overrides(base, {"data.mode": HIGH}, source=source)
     parameters = read_parameters(tables.get("space", {}), source)
-    search = check_table(SearchSettings, tables.get("search", {}), f"{source}: [search]")
+    search = check_table(SearchSettings, table, f"{source}: [search]")
     if not any((search.trials, search.epochs, search.hours, search.gpu_hours, search.patience)):
         search = dataclasses.replace(search, trials=DEFAULT_TRIALS)
     resources = check_resources(tables.get("resources", {}), f"{source}: [resources]")
@@ -199,8 +219,16 @@ def load_space(path_or_name: str | Path, overrides: Mapping[str, Any] | None = N
         search=search,
         resources=resources,
         text=text,
+        fidelity=fidelity,
+        features=flatten(tables.get("features", {}), source=f"{source}: [features]"),
     )
-    _check_together(space, source)
+    for part in parts_of(space):
+        _check_together(part, source)
+    if fidelity and 0 < search.trials <= search.promote:
+        raise UserError(
+            f"{source}: [search] promote = {search.promote} is no choice among trials = {search.trials}, the default "
+            f"one included; at most {search.trials - 1}"
+        )
     if search.sampler == "grid":
         return _grid_search(space, "trials" in tables.get("search", {}), source)
     return space
@@ -252,7 +280,7 @@ def read_tables(path: Path) -> tuple[str, dict[str, Any]]:
         raise UserError(f"{source}: cannot be read ({error})") from error
     except tomllib.TOMLDecodeError as error:
         raise UserError(f"{source}: not valid TOML: {error}") from error
-    known = ("name", "description", "base", "space", "variants", "search", "resources")
+    known = ("name", "description", "base", "features", "space", "variants", "search", "resources")
     check_keys(tables, known, source)
     for table in known[2:]:
         if not isinstance(tables.get(table, {}), dict):
@@ -349,6 +377,7 @@ def _check_together(space: Space, source: str) -> None:
     _check_objectives(search, source)
     _check_widths(space, source)
     _check_pairs(space, source)
+    check_effects(space, source)
     for parameter in space.parameters:
         for value in parameter.values or (parameter.low, parameter.high):
             if parameter.key not in ("model.d_model", "model.heads"):

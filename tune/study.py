@@ -25,6 +25,9 @@ from tune.halving import Ladder, Pause, Standing, next_job
 from tune.sampler import UNTIL, Suggestion, directions, distribution, standing, suggest
 from tune.space import Space
 
+ORIGIN = "origin"
+"""user attribute of a trial that came from another search: which, and its trial there"""
+
 
 @dataclass(frozen=True)
 class Job:
@@ -128,8 +131,12 @@ class SearchStudy:
 
     def _add(self, number: int, until: int, trials: list[FrozenTrial]) -> None:
         """Write a new trial to the study: its values and its first job, at once."""
+        attributes: dict[str, Any] = {UNTIL: until}
         if number == 0:
             chosen = self._given(self.space.default_params)
+        elif number <= len(self.space.given):
+            given = self.space.given[number - 1]
+            chosen, attributes[ORIGIN] = self._given(given.params), given.origin
         elif self.space.search.sampler == "grid":
             chosen = self._given(shuffled(self.space.grid()[1:], self.space.search.seed)[number - 1])
         else:
@@ -139,7 +146,7 @@ class SearchStudy:
                 state=TrialState.RUNNING,
                 params=chosen.params,
                 distributions=chosen.distributions,
-                user_attrs={UNTIL: until},
+                user_attrs=attributes,
                 system_attrs=chosen.system_attrs,
             )
         )

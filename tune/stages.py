@@ -1,0 +1,166 @@
+"""A search at two fidelities: its budget on stored features, then the best of them end to end on images.
+
+Two ordinary searches in results/NAME/features and results/NAME/images, each with its own study, early stopping and
+report; every trial of the second says which trial of the first it comes from. The result of the whole is that of the
+second: its trials in summary.json, its winner in best.json.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from nmt.errors import UserError
+from tune.fidelity import HIGH, LOW, Given, Measured, exploration, final, rank_correlation
+from tune.repeat import aligned, check_data
+from tune.report import Summary, load_summary, render
+from tune.space import Space
+
+
+def run_stages(
+    space: Space,
+    *,
+    results: Path,
+    data: Path,
+    storage: str | None = None,
+    trials: int | None = None,
+    seed: int | None = None,
+    resume: bool = False,
+    say: Callable[[str], None] = print,
+) -> Summary:
+    """Run both stages, or go on in the one that was interrupted; as tune.search.run_search.
+
+    Args:
+        trials: budget of the exploration; it cannot change any more when the second stage has begun.
+    """
+    from tune.search import check_results, complete, find_home, write_definition
+    from tune.session import ray_session
+    from tune.storage import Storage
+
+    directory = results / space.name
+    home = find_home(storage, directory, resume=resume)
+    promoted = (directory / HIGH / "search.json").is_file()
+    if resume and promoted and trials is not None:
+        raise UserError(f"{directory}: the exploration on {LOW} is over, its best train on {HIGH}; leave --trials out")
+    space = check_results(space, directory, resume=resume, trials=trials, seed=seed)
+    low = exploration(space)
+    check_data([*low.stored(), space.base], data)
+
+    def stage(part: Space) -> Summary:
+        place = directory / part.name
+        part = check_results(part, place, resume=(place / "search.json").is_file())
+        its = Storage(f"{home.address}/{part.name}", place.resolve()) if home else None
+        return complete(part, place, data=data, home=its, say=say)
+
+    with ray_session():
+        write_definition(space, directory)
+        if home:
+            home.put()
+        say(f"Stage 1 of 2, on {LOW}")
+        explored = stage(low)
+        chosen = promote(explored, space.search.promote, directory)
+        say(f"\nStage 2 of 2, on {HIGH}: the default configuration and the best {len(chosen)} of stage 1")
+        found = stage(final(space, chosen))
+    whole = as_whole(found, space)
+    whole.save(directory)
+    if home:
+        home.put()
+    say("")
+    say(render_stages(explored, whole, directory))
+    return whole
+
+
+def plan_stages(
+    space: Space, *, results: Path, storage: str | None = None, trials: int | None = None, **options: Any
+) -> dict[str, Any]:
+    """`--dry-run` of both stages: stage -> its plan; arguments as of tune.search.plan_search."""
+    from tune.search import plan_search
+
+    place, home = results / space.name, storage and f"{storage.rstrip('/')}/{space.name}"
+    budgets = ((exploration(space), trials), (final(space, []), space.search.promote + 1))
+    return {
+        part.name: plan_search(part, results=place, storage=home, trials=count, **options).to_dict()
+        for part, count in budgets
+    }
+
+
+def promote(explored: Summary, count: int, directory: Path) -> list[Given]:
+    """The best `count` configurations of the exploration. Raises UserError where there is none but the default."""
+    rivals = explored.rivals[:count]
+    if not rivals:
+        raise UserError(f"{directory / LOW}: only the default configuration has a result; see summary.json there")
+    return [Given(origin=f"{LOW}/{t.id}", params=t.searched) for t in rivals]
+
+
+def as_whole(found: Summary, space: Space) -> Summary:
+    """The second stage's summary as that of the whole search."""
+    trials = (
+        dataclasses.replace(t, checkpoint=f"{HIGH}/{t.checkpoint}" if t.checkpoint else None) for t in found.trials
+    )
+    return dataclasses.replace(found, name=space.name, trials=tuple(trials))
+
+
+def is_staged(directory: Path) -> bool:
+    """Whether a search of two fidelities is in `directory`."""
+    try:
+        return bool(json.loads((directory / "search.json").read_text()).get("fidelity"))
+    except (OSError, ValueError, AttributeError):
+        return False
+
+
+def report(directory: Path) -> tuple[Summary, str]:
+    """The last stage that has begun, and the table of all so far; UserError where none has."""
+    explored = load_summary(directory / LOW)
+    if not (directory / "summary.json").is_file():
+        return explored, f"Stage 1 of 2, on {LOW}\n\n{render(explored, directory / LOW, advice=False)}"
+    whole = load_summary(directory)
+    return whole, render_stages(explored, whole, directory)
+
+
+def render_stages(explored: Summary, whole: Summary, directory: Path) -> str:
+    """Both reports; between them how alike the fidelities order what both have seen, and what each parameter."""
+    parts = [
+        f"Stage 1 of 2, on {LOW}",
+        render(explored, directory / LOW, advice=False),
+        f"From {LOW} to {HIGH}",
+        _comparison(explored, whole),
+        _trust(whole),
+        f"Stage 2 of 2, on {HIGH}",
+        render(whole, directory),
+    ]
+    return "\n\n".join(parts)
+
+
+def _comparison(explored: Summary, whole: Summary) -> str:
+    """The configurations that trained at both fidelities, side by side."""
+    before = {f"{LOW}/{t.id}": t for t in explored.trials}
+    shared = [(t, before[t.origin or f"{LOW}/000"]) for t in whole.trials if (t.origin or f"{LOW}/000") in before]
+    both = [(t, b) for t, b in shared if t.accuracy is not None and b.accuracy is not None]
+    both.sort(key=lambda pair: -(pair[0].accuracy or 0.0))
+    rows = [["trial", f"on {HIGH}", "from", f"on {LOW}"]]
+    rows += [[t.id, f"{t.accuracy:.1%}", f"{LOW}/{b.id}", f"{b.accuracy:.1%}"] for t, b in both]
+    rank = rank_correlation([b.accuracy or 0.0 for _, b in both], [t.accuracy or 0.0 for t, _ in both])
+    told = (
+        f"Rank correlation of the two fidelities here: {rank.correlation:.2f} over {rank.count} configurations "
+        f"(Spearman, p {rank.p_value:.2g}), each at its best epoch. They are the best of {LOW}, and so near each other."
+        if rank is not None
+        else "Too few configurations have a result at both fidelities for a rank correlation."
+    )
+    return aligned(rows, left=1) + "\n\n" + told
+
+
+def _trust(whole: Summary) -> str:
+    """Which of the searched parameters the exploration may have misjudged."""
+    measured = Measured.load()
+    rank = measured.rank()
+    words: dict[str, list[str]] = {}
+    for key in (key for key in whole.space if not key.startswith("decode.")):
+        order = measured.order(key)
+        words.setdefault(order.words if order is not None else "not measured", []).append(key)
+    lines = [f"  {verdict}: {', '.join(keys)}" for verdict, keys in sorted(words.items())]
+    known = f" (Spearman {rank.correlation:.2f} over {rank.count} configurations)" if rank is not None else ""
+    head = f"How {LOW} ordered the values of what was searched, beside {HIGH}, where that was measured{known}:"
+    return "\n".join([head, *lines])
