@@ -7,7 +7,7 @@ import tomllib
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nmt.config import Config, flatten, to_flat
@@ -156,6 +156,7 @@ def test_lists_are_searched_as_values(space_file: Path) -> None:
     assert space.configuration({"optim.milestones": (2, 3)}).optim.milestones == (2, 3)
 
 
+@settings(deadline=None)
 @given(low=st.integers(1, 50), steps=st.integers(1, 20), step=st.integers(1, 7))
 def test_every_choice_of_a_stepped_range_is_within_it(low: int, steps: int, step: int) -> None:
     from tune.space import Parameter
