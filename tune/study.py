@@ -140,7 +140,7 @@ class SearchStudy:
         elif self.space.search.sampler == "grid":
             chosen = self._given(shuffled(self.space.grid()[1:], self.space.search.seed)[number - 1])
         else:
-            chosen = suggest(self.space, trials, self.ladder, number, warm=self._warm)
+            chosen = suggest(self.space, trials, judged(self.space), number, warm=self._warm)
         self._study.add_trial(
             optuna.trial.create_trial(
                 state=TrialState.RUNNING,
@@ -169,6 +169,13 @@ def ladder(space: Space) -> Ladder:
         factor=search.reduction_factor,
         brackets=search.scheduler == "hyperband",
     )
+
+
+def judged(space: Space) -> Ladder:
+    """The rungs at which a sampler compares the trials: also where a scheduler stops them rather than promotes."""
+    search, epochs = space.search, space.base.train.epochs
+    grace = epochs if search.scheduler == "fifo" else search.grace_epochs
+    return Ladder(epochs=epochs, grace=grace, factor=search.reduction_factor)
 
 
 def shuffled(points: list[Any], seed: int) -> list[Any]:
