@@ -10,3 +10,5 @@ set_address() {
     GLOO_SOCKET_IFNAME=$(ip -o -4 addr show | awk -v ip="$NODE_IP/" 'index($4, ip) == 1 { print $2; exit }')
     export NODE_IP GLOO_SOCKET_IFNAME
 }
+
+ulimit -n "$(ulimit -Hn)"  # Ray opens many files

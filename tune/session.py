@@ -16,6 +16,7 @@ import ray
 import ray.tune
 
 from nmt.errors import UserError
+from tune.cluster.growth import may_start
 from tune.gate import open_gate
 from tune.space import Resources
 
@@ -41,8 +42,6 @@ ENVIRONMENT = {
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "RAY_AIR_NEW_OUTPUT": "0",
 }
-MANY_NODES = 1000
-"""for a group of nodes without a limit"""
 PASSED_ON = ("AWS_ENDPOINT_URL", "AWS_REGION", "AWS_DEFAULT_REGION")
 """what a storage's address means here, it means on every node; keys and secrets are each node's own"""
 LOCK = ".lock"
@@ -125,13 +124,7 @@ def _workers_on(resources: Resources, node: dict[str, float]) -> int:
 def node_resources() -> list[dict[str, float]]:
     """Of every node, those included that an autoscaler may still start."""
     there = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-    autoscaled = ray._private.state.state.get_cluster_config()
-    for group in autoscaled.node_group_configs if autoscaled is not None else ():
-        kind = dict(group.resources)
-        started = sum(all(node.get(name) == kind.get(name) for name in ("CPU", "GPU")) for node in there)
-        most = group.max_count if group.max_count >= 0 else MANY_NODES
-        there += [kind] * max(0, most - started)
-    return there
+    return there + may_start(len(there) - 1)
 
 
 class Interruption(ray.tune.Stopper):
