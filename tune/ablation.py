@@ -91,18 +91,14 @@ class Ablated:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, the differences to the first variant included."""
-        rows = []
-        for variant in self.variants:
-            difference = variant.above(self.variants[0]) if variant is not self.variants[0] else None
-            plain = asdict(difference) | {"separated": difference.separated} if difference else None
-            rows.append(variant.to_dict() | {"difference": plain})
+        reference, *others = self.variants
         return {
             "name": self.name,
             "description": self.description,
             "data": self.data,
             "epochs": self.epochs,
             "seeds": list(self.seeds),
-            "variants": rows,
+            "variants": [reference.to_dict(), *(v.to_dict(reference) for v in others)],
         }
 
 

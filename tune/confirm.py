@@ -10,7 +10,7 @@ from __future__ import annotations
 import itertools
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -86,14 +86,10 @@ class Confirmed:
             "search_accuracy": self.search_accuracy,
             "swept": self.swept,
             "winner": self.winner.name if self.winner else None,
-            "test_difference": _plain(self.test_difference),
+            "test_difference": self.test_difference.to_dict() if self.test_difference else None,
             "default": self.default.to_dict(),
-            "candidates": [c.to_dict() | {"difference": _plain(c.above(self.default))} for c in self.candidates],
+            "candidates": [c.to_dict(self.default) for c in self.candidates],
         }
-
-
-def _plain(value: Difference | None) -> dict[str, Any] | None:
-    return asdict(value) | {"separated": value.separated} if value is not None else None
 
 
 def _is_above(difference: Difference | None) -> bool:

@@ -99,10 +99,16 @@ class Repeated:
         seeds = sorted(mine.keys() & its.keys())
         return paired_difference([mine[s] for s in seeds], [its[s] for s in seeds])
 
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values, the statistics included."""
+    def to_dict(self, reference: Repeated | None = None) -> dict[str, Any]:
+        """Plain values, the statistics included, and the difference to a reference where there is one."""
         statistics = {name: _plain(getattr(self, name)) for name in STATISTICS}
-        return {"name": self.name, **statistics, "runs": [dataclasses.asdict(r) for r in self.runs]}
+        difference = self.above(reference) if reference is not None else None
+        return {
+            "name": self.name,
+            **statistics,
+            "difference": difference.to_dict() if difference else None,
+            "runs": [dataclasses.asdict(r) for r in self.runs],
+        }
 
 
 STATISTICS = ("accuracy", "accuracy_fixed_decode", "test_accuracy")

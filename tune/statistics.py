@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 
 CONFIDENCE = 0.95
 
@@ -33,6 +34,10 @@ class Difference:
     def separated(self) -> bool:
         """Whether the interval leaves out 0."""
         return self.low > 0 or self.high < 0
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values."""
+        return asdict(self) | {"separated": self.separated}
 
 
 def mean_of(values: Sequence[float]) -> Mean | None:

@@ -83,13 +83,9 @@ def measure_missing(measured: Measured, data: Path, seeds: int, path: Path) -> M
 
 def prepare(raw: Path, data: Path) -> None:
     """The VOC data set at the bench's size, with features."""
-    settings = [
-        f"--set={key}={value}" for key, value in (("data.image_size", BASE["data.image_size"]), ("data.mode", LOW))
-    ]
-    model = recipe("voc_features").model
-    settings += [f"--set=model.backbone={model.backbone}", f"--set=model.weights={model.weights}"]
-    command = [sys.executable, "run.py", "--prepare", "voc", "--raw", str(raw), "--data", str(data), *settings]
-    subprocess.run(command, check=True)
+    size = f"data.image_size={BASE['data.image_size']}"
+    command = ["run.py", "--prepare", "voc_features", "--raw", str(raw), "--data", str(data), "--set", size]
+    subprocess.run([sys.executable, *command], check=True)
 
 
 def shown(changes: Mapping[str, Any]) -> str:

@@ -10,7 +10,7 @@ import optuna
 import pytest
 
 import run
-from nmt.config import load_config
+from nmt.config import load_config, to_flat
 from nmt.data.features import add_features
 from nmt.errors import UserError
 from tune.fidelity import exploration, final
@@ -65,6 +65,8 @@ def test_stages_are_the_search_on_features_with_its_changes_and_the_base_on_imag
     assert low.base.optim.lr == high.base.optim.lr == 2e-3 and low.parameters == high.parameters == space.parameters
     assert low.search.trials == 5 and high.search.trials == 1 and not (low.fidelity or high.fidelity)
     assert space.base == high.base
+    # What a stage's own directory is read with, by --confirm.
+    assert load_space(file, to_flat(low.base)).base == low.base
 
 
 ON_FEATURES = 'fidelity = ["features", "images"]\npromote = 2\n'
