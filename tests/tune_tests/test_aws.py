@@ -212,9 +212,8 @@ def test_the_head_may_do_what_rays_autoscaler_calls_and_no_more(cloud: dict[str,
         resource.meta.client.meta.events.register("before-call.ec2", note, unique_id="note")
     node_config = cloud["available_node_types"]["gpu-spot"]["node_config"]
     (node,) = provider.create_node(node_config, {"ray-node-type": "worker"}, 1)
-    provider.set_node_tags(node, {"ray-node-status": "up-to-date"})
     assert provider.non_terminated_nodes({"ray-node-type": "worker"}) == [node]
-    provider._create_tags({node: {"ray-node-status": "up-to-date"}})
+    provider.set_node_tags(node, {"ray-node-status": "up-to-date"})
     provider.terminate_nodes([node])
     by_the_way = {"iam:PassRole", "ssm:GetParameters"}  # checked by EC2 when it starts a node
     assert called | by_the_way == allowed("Autoscaler")
