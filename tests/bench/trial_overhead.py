@@ -6,8 +6,8 @@ One worker: a function in Ray Tune's own process, which the next trial reuses, w
 workers: the group of a trial (tune.group), so a Ray Train job, one after another in one process, with where the time
 goes.
 
-Seen on two cores that had over ten other processes to run: one worker 0.67 s (the first 12.7, then 0.03); two workers 58 s,
-57.3 of them until the workers' first line, 0.1 for the epochs and 0.3 to end. A quiet machine is still to be measured.
+Seen on two cores that had over ten other processes to run: one worker 0.67 s on average (the first 12.7, then 0.03);
+two workers 58 s: 57.3 until the workers' first line, 0.1 for the epochs, 0.3 to end. To be measured on a quiet machine.
 """
 
 from __future__ import annotations
