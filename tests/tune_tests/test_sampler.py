@@ -8,6 +8,7 @@ import warnings
 from collections.abc import Callable
 from pathlib import Path
 
+import optuna
 import pytest
 from optuna.distributions import FloatDistribution
 from optuna.trial import FrozenTrial, TrialState, create_trial
@@ -165,3 +166,20 @@ def test_default_configuration_trained_in_full_is_not_better_for_it() -> None:
         4: TrialState.FAIL,
         5: TrialState.RUNNING,
     }
+
+
+@pytest.mark.parametrize("sampler", ["tpe", "gp", "nsga2"])
+def test_sampler_of_several_objectives_trades_one_for_the_other(
+    tmp_path: Path, make_space: Callable[..., Space], sampler: str
+) -> None:
+    names = ("val/accuracy", "decoder_parameters")
+    space = make_space(sampler=sampler, scheduler="fifo", objectives=names, trials=10)
+    study = SearchStudy(tmp_path / "study.db", space)
+    while not isinstance(job := study.next_job(), Pause):
+        params = study.params(study.trial(job.number))
+        study.report(job.number, 4, value_of(params, 4))
+        study.finish(job.number, TrialState.COMPLETE, {}, others=[float(job.config.model.decoder_layers)])
+    found = optuna.load_study(study_name="tiny", storage=f"sqlite:///{tmp_path / 'study.db'}")
+    assert [d.name for d in found.directions] == ["MAXIMIZE", "MINIMIZE"]
+    assert all(t.values == [value_of(study.params(t), 4), t.params["model.decoder_layers"]] for t in found.trials)
+    assert len({t.params["model.decoder_layers"] for t in found.best_trials}) > 1
