@@ -51,7 +51,8 @@ def run_stages(
 
     def stage(part: Space) -> Summary:
         place = directory / part.name
-        part = check_results(part, place, resume=(place / "search.json").is_file())
+        budget = {"trials": part.search.trials or None, "seed": part.search.seed}
+        part = check_results(part, place, resume=(place / "search.json").is_file(), **budget)
         its = Storage(f"{home.address}/{part.name}", place.resolve()) if home else None
         return complete(part, place, data=data, home=its, say=say)
 

@@ -130,25 +130,28 @@ class Stop:
 
 
 @pytest.mark.slow
-def test_best_on_features_train_on_images_and_a_search_interrupted_between_the_stages_goes_on(
+def test_best_on_features_train_on_images_and_a_search_interrupted_between_the_stages_goes_on_elsewhere(
     file: Path, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    space, results = load_space(file), tmp_path / "results"
+    space, first, results, store = load_space(file), tmp_path / "first", tmp_path / "results", str(tmp_path / "store")
     directory = results / "two"
     add_features(data, space.base.model)
-    command = ["--search", str(file), "--data", str(data), "--results", str(results), "--json"]
+    command = ["--search", str(file), "--data", str(data), "--results", str(results), "--storage", store, "--json"]
     with ray_session():
         with pytest.raises(KeyboardInterrupt):
-            run_stages(space, results=results, data=data, say=Stop("Stage 2"))
-        assert not (directory / "images").exists() and not (directory / "summary.json").exists()
-        assert run.main(["--report", "two", "--results", str(results)]) == 0
+            run_stages(space, results=first, data=data, storage=store, trials=4, say=Stop("Stage 2"))
+        assert not (first / "two/images").exists() and not (first / "two/summary.json").exists()
+        assert run.main(["--report", "two", "--results", str(first)]) == 0
         assert "Stage 1 of 2" in capsys.readouterr().out
-        before = (directory / "features/study.db").stat().st_mtime_ns
-        assert run.main([*command, "--resume"]) == 0
+        before = load_summary(first / "two/features")
+        assert run.main([*command, "--resume", "--trials", "5"]) == 0
     found = json.loads(capsys.readouterr().out.splitlines()[-1])
-    assert (directory / "features/study.db").stat().st_mtime_ns == before
 
     explored, whole = load_summary(directory / "features"), load_summary(directory)
+    assert len(before.trials) == 4 and len(explored.trials) == 5
+    assert [(t.id, t.searched, t.last.get("seconds")) for t in explored.trials[:4]] == [
+        (t.id, t.searched, t.last.get("seconds")) for t in before.trials
+    ]
     chosen = promote(explored, 2, directory)
     order = sorted(explored.trials[1:], key=lambda t: -(t.accuracy or 0))
     assert [g.params for g in chosen] == [t.searched for t in order[:2]]
