@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from nmt.config import Config, load_config, parse_assignment, with_overrides
-from nmt.errors import UserError, nearest
+from nmt.errors import FailedError, UserError, nearest
 
 EPILOG = """\
 start here, no download:    run.py --search demo
@@ -448,9 +448,7 @@ def main(arguments: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("run.py: interrupted; the same command with --resume goes on", file=sys.stderr)
         return 130
-    except Exception as error:
-        if type(error).__name__ != "DivergedError":
-            raise
+    except FailedError as error:
         print(f"run.py: {error}", file=sys.stderr)
         return 1
     if args.json:

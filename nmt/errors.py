@@ -1,4 +1,4 @@
-"""The one exception a user's mistake raises, and the nearest-name hint its messages use."""
+"""What a user's mistake and a job that fails raise, and the nearest-name hint its messages use."""
 
 from __future__ import annotations
 
@@ -8,6 +8,10 @@ from collections.abc import Iterable
 
 class UserError(Exception):
     """A wrong request: one line that says what is wrong, where, and what would be right. `run.py` exits 2 with it."""
+
+
+class FailedError(Exception):
+    """The request was right and the job failed, for a reason in one line. `run.py` exits 1 with it."""
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

@@ -30,7 +30,7 @@ from nmt.data.features import open_features
 from nmt.data.loader import train_batches
 from nmt.data.store import ObjectStore
 from nmt.data.stream import PairStream, eval_batches
-from nmt.errors import UserError
+from nmt.errors import FailedError, UserError
 from nmt.evaluate import best_setting, model_score, settings_of, similarities, sweep, timed
 from nmt.files import atomic_write, write_json
 from nmt.losses import loss_terms, total_loss
@@ -53,7 +53,7 @@ SYNC_STEPS = 50
 """Steps between looks at the loss on an accelerator: each look waits for it."""
 
 
-class DivergedError(Exception):
+class DivergedError(FailedError):
     """The loss is no longer finite."""
 
 

@@ -23,11 +23,12 @@ from nmt.config import to_dict
 from nmt.errors import UserError
 from tune import tensorboard
 from tune.budget import out_of_time
+from tune.health import Health
 from tune.report import FIXED_METRIC, METRIC, Summary, TrialRecord, best_epoch, decode_setting, read_metrics
 from tune.searcher import trial_id
 from tune.storage import DATABASE, Storage, no_weights
 from tune.study import ORIGIN, SearchStudy
-from tune.trial import FAILURE, NOTE
+from tune.trial import FAILURE, INTERRUPTED, NOTE
 
 MAX_REASON = 200
 LINE_SECONDS = 20.0
@@ -44,6 +45,7 @@ class Recorder(ray.tune.Callback):
         home: where the search lives, when that is not `directory`.
         earlier_seconds: wall-clock time of the runs this one resumes.
         gate: where the workers of a trial report, for trials of several.
+        health: knows why a job was killed, and hears how each ended.
         say: takes each line for the user.
     """
 
@@ -56,9 +58,10 @@ class Recorder(ray.tune.Callback):
         home: Storage | None,
         earlier_seconds: float,
         gate: Any,
+        health: Health,
         say: Callable[[str], None],
     ) -> None:
-        self.directory = directory
+        self.directory, self.health = directory, health
         self._study, self._data, self._home, self._gate, self._say = study, data, home, gate, say
         self._started = time.monotonic() - earlier_seconds
         self._said = self._put = time.monotonic()
@@ -100,7 +103,7 @@ class Recorder(ray.tune.Callback):
     def on_trial_result(
         self, iteration: int, trials: Sequence[Any], trial: Any, result: dict[str, Any], **info: Any
     ) -> None:
-        if FAILURE in result:
+        if FAILURE in result or INTERRUPTED in result:
             return
         number = trial.config["number"]
         self._trained[number] = result["seconds"]
@@ -115,7 +118,9 @@ class Recorder(ray.tune.Callback):
 
     def on_trial_complete(self, iteration: int, trials: Sequence[Any], trial: Any, **info: Any) -> None:
         number, result = trial.config["number"], trial.last_result
-        if FAILURE in result or not math.isfinite(result.get(METRIC, math.nan)):
+        if INTERRUPTED in result:
+            self._study.end_job(number)
+        elif FAILURE in result or not math.isfinite(result.get(METRIC, math.nan)):
             self._finish(number, TrialState.FAIL, reason=result.get(FAILURE, "it reported no accuracy"))
         elif result["epoch"] >= self._study.ladder.epochs:
             self._finish(number, TrialState.COMPLETE)
@@ -128,7 +133,7 @@ class Recorder(ray.tune.Callback):
         number = trial.config["number"]
         if self._gate is not None:
             ray.get(self._gate.close.remote(trial_id(number)))
-        self._finish(number, TrialState.FAIL, reason=self._keep_error(trial))
+        self._finish(number, TrialState.FAIL, reason=self.health.hung.get(number) or self._keep_error(trial))
 
     def on_trial_recover(self, iteration: int, trials: Sequence[Any], trial: Any, **info: Any) -> None:
         self._line(f"{trial_id(trial.config['number'])}  {self._keep_error(trial)}; going on from its checkpoint")
@@ -154,6 +159,7 @@ class Recorder(ray.tune.Callback):
     def _wait(self, number: int, result: dict[str, Any]) -> None:
         """The trial's job has ended at its rung."""
         self._study.end_job(number)
+        self.health.ended(None)
         self._fetch(number)
         self.save()
         epochs = self._study.space.base.train.epochs
@@ -173,6 +179,7 @@ class Recorder(ray.tune.Callback):
         with self._noted():
             best = self._write_end(number, state, reason)
         self._put_home(f"trials/{trial_id(number)}", f"{tensorboard.LAST}*")
+        self.health.ended(reason)
         if not quiet:
             self._line(self._end_line(number, state, reason, best, self.save()))
 

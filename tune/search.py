@@ -19,10 +19,11 @@ from optuna.trial import FrozenTrial
 from ray.tune.stopper import CombinedStopper, FunctionStopper
 
 from nmt.config import comparable, from_dict, to_flat
-from nmt.errors import UserError
+from nmt.errors import FailedError, UserError
 from nmt.files import atomic_write, write_json
 from tune import tensorboard
 from tune.budget import plan
+from tune.health import Health
 from tune.preflight import Plan, preflight
 from tune.preflight import render as render_plan
 from tune.recorder import Recorder
@@ -32,6 +33,7 @@ from tune.scheduler import make_scheduler
 from tune.searcher import StudySearcher, trial_id
 from tune.session import LOCK, Interruption, only_one, ray_session, workers_gate
 from tune.space import SearchSettings, Space
+from tune.stop import stop_flag
 from tune.storage import Storage, no_weights
 from tune.study import SearchStudy, ladder
 from tune.trial import TrialSetup, make_trainable
@@ -68,7 +70,8 @@ def run_search(
 
     Raises:
         UserError: results of another search or in use, or what `preflight` finds.
-        KeyboardInterrupt: Ctrl-C; everything up to the last epochs is on disk, to be resumed.
+        FailedError: too many trials in a row failed.
+        KeyboardInterrupt: Ctrl-C; every trial has its checkpoint, to be resumed.
     """
     directory = results / space.name
     home = find_home(storage, directory, resume=resume)
@@ -145,20 +148,36 @@ def _search(
     study = SearchStudy(directory / "study.db", space, warm=warm)
     at = f" and {home.address}" if home else ""
     say(f"{plan(space.search, study.ladder)}; {at_once} at once, in {directory}{at}; 000 is the default configuration")
-    setup = TrialSetup(
-        data=data.resolve(),
-        directory=directory.resolve(),
-        decode_grid=space.decode_grid(),
-        resources=space.resources,
-        storage=home,
-    )
-    with workers_gate(space.resources) as gate, Interruption(say).caught() as interruption:
-        recorder = Recorder(study, directory, data=data, home=home, earlier_seconds=earlier_seconds, gate=gate, say=say)
+    with (
+        workers_gate(space.resources) as gate,
+        stop_flag() as flag,
+        Interruption(flag, say).caught() as interruption,
+    ):
+        setup = TrialSetup(
+            data=data.resolve(),
+            directory=directory.resolve(),
+            decode_grid=space.decode_grid(),
+            resources=space.resources,
+            storage=home,
+            flag=flag,
+        )
+        recorder = Recorder(
+            study,
+            directory,
+            data=data,
+            home=home,
+            earlier_seconds=earlier_seconds,
+            gate=gate,
+            health=Health(space.search, stop=interruption.stop),
+            say=say,
+        )
         trainable = ray.tune.with_parameters(WorkersTrial, setup=setup, gate=gate) if gate else make_trainable(setup)
         finished = _run_jobs(study, recorder, trainable, at_once, interruption)
     if finished:
         recorder.end_waiting()
     summary = recorder.save(finished=finished)
+    if interruption.reason is not None:
+        raise FailedError(f"{interruption.reason}; mend it, then go on with --resume")
     if not finished:
         raise KeyboardInterrupt
     return summary
@@ -216,13 +235,13 @@ def _differences(there: Mapping[str, Any], here: Mapping[str, Any]) -> list[str]
     return [f"{key} is {shown(there, key)} in it and {shown(here, key)} now" for key in keys]
 
 
-def _run_jobs(study: SearchStudy, recorder: Recorder, trainable: Any, at_once: int, stop: ray.tune.Stopper) -> bool:
+def _run_jobs(study: SearchStudy, recorder: Recorder, trainable: Any, at_once: int, interruption: Interruption) -> bool:
     """Run the search's jobs; returns whether all were run, or it was interrupted."""
     space, ray_directory = study.space, recorder.directory.resolve() / "ray"
     shutil.rmtree(ray_directory, ignore_errors=True)
     alone = {"CPU": float(space.resources.cpus), "GPU": space.resources.gpus}
     bundle = alone if space.resources.workers == 1 else {DRIVER_RESOURCE: 0.001}
-    searcher = StudySearcher(study, metric=METRIC, out_of_time=recorder.out_of_time)
+    searcher = StudySearcher(study, metric=METRIC, out_of_time=recorder.out_of_time, stopping=lambda: interruption.came)
     scheduler = make_scheduler(study, metric=METRIC)
     late = FunctionStopper(lambda job, result: recorder.out_of_time())
     recorder.catch_up()
@@ -242,8 +261,8 @@ def _run_jobs(study: SearchStudy, recorder: Recorder, trainable: Any, at_once: i
         run_config=ray.tune.RunConfig(
             name="tune",
             storage_path=str(ray_directory),
-            callbacks=[recorder],
-            stop=CombinedStopper(stop, late),
+            callbacks=[recorder, recorder.health],
+            stop=CombinedStopper(interruption, late),
             checkpoint_config=ray.tune.CheckpointConfig(checkpoint_at_end=False),
             failure_config=ray.tune.FailureConfig(max_failures=1),
             verbose=0,

@@ -29,13 +29,18 @@ class StudySearcher(ray.tune.search.Searcher):
     that cannot be, for the study never says WAIT then.
     """
 
-    def __init__(self, study: SearchStudy, *, metric: str, out_of_time: Callable[[], bool]) -> None:
+    def __init__(
+        self, study: SearchStudy, *, metric: str, out_of_time: Callable[[], bool], stopping: Callable[[], bool]
+    ) -> None:
+        """`stopping` says whether the search was asked to stop: no further job may start."""
         super().__init__(metric=metric, mode="max")
-        self._study, self._out_of_time = study, out_of_time
+        self._study, self._out_of_time, self._stopping = study, out_of_time, stopping
         self.finished = False
         """whether every job has been handed out and has ended"""
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:  # type: ignore[override]  # FINISHED is a string
+        if self._stopping():
+            return self.FINISHED
         job = self._study.next_job(out_of_time=self._out_of_time())
         if isinstance(job, Pause):
             self.finished = job is Pause.FINISHED

@@ -128,11 +128,19 @@ def node_resources() -> list[dict[str, float]]:
 
 
 class Interruption(ray.tune.Stopper):
-    """Ctrl-C, or SIGTERM: the first ends the search, to be resumed; the second acts at once."""
+    """Ctrl-C, SIGTERM, or a reason of the search's own: the search ends, to be resumed; a second signal acts at once.
 
-    def __init__(self, say: Callable[[str], None]) -> None:
-        self._say = say
-        self._came = False
+    Args:
+        flag: which trials look at between their steps.
+        say: takes each line for the user.
+    """
+
+    def __init__(self, flag: Any, say: Callable[[str], None]) -> None:
+        self._flag, self._say = flag, say
+        self._told = False
+        self.came = False
+        self.reason: str | None = None
+        """why the search stopped itself"""
 
     @contextlib.contextmanager
     def caught(self) -> Iterator[Interruption]:
@@ -148,13 +156,21 @@ class Interruption(ray.tune.Stopper):
                 signal.signal(number, handler)
 
     def _note(self, number: int, frame: Any) -> None:
-        if self._came:
+        if self.came:
             raise KeyboardInterrupt
-        self._came = True
-        self._say("interrupted: ending the trials, some seconds; again: at once")
+        self.came = True
+        self._say("interrupted: the trials write their checkpoints, some seconds; again: at once")
+
+    def stop(self, reason: str) -> None:
+        """End the search for this reason."""
+        self.came, self.reason = True, reason
 
     def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
         return False
 
     def stop_all(self) -> bool:
-        return self._came
+        """Asked by Ray Tune at each of its steps."""
+        if self.came and not self._told:
+            self._told = True
+            self._flag.raise_it.remote()
+        return False  # the trials end themselves, and no other starts

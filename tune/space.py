@@ -74,6 +74,8 @@ class SearchSettings:
     grace_epochs: int = setting(1, "epochs before a trial may be stopped", low=1)
     reduction_factor: int = setting(3, "one trial in this many goes on at each rung", low=2)
     promote: int = setting(8, "with fidelity: the best on features that train on images, beside the default", low=1)
+    hang_minutes: float = setting(120.0, "silence before a trial's first epoch that is taken for a hang", low=0)
+    max_failures_in_a_row: int = setting(6, "trials that fail one after the other and stop the search", low=1)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -20,6 +20,7 @@ from nmt.memory import twice_within_memory
 from tune.report import METRIC, read_metrics
 from tune.searcher import trial_id
 from tune.space import Resources
+from tune.stop import Asked
 from tune.storage import Storage
 
 FAILURE = "failure"
@@ -27,6 +28,9 @@ FAILURE = "failure"
 
 NOTE = "note"
 """key of a result with a line for the user"""
+
+INTERRUPTED = "interrupted"
+"""key of a result that ends a job because the search was asked to stop; its trial goes on another day"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,6 +45,8 @@ class TrialSetup:
     resources: Resources
     storage: Storage | None
     """where the search lives, when that is not `directory`"""
+    flag: Any
+    """up when the search was asked to stop (tune.stop)"""
 
 
 def trial_folder(trial: Mapping[str, Any]) -> str:
@@ -55,6 +61,11 @@ def trial_directory(setup: TrialSetup, trial: Mapping[str, Any]) -> Path:
 def failure(error: Exception, directory: Path) -> dict[str, Any]:
     """The result of a trial that failed and would fail again."""
     return {FAILURE: str(error), METRIC: float("nan"), "epoch": len(read_metrics(directory))}
+
+
+def interrupted(directory: Path) -> dict[str, Any]:
+    """The result of a job that ended because the search was asked to stop."""
+    return {INTERRUPTED: True, METRIC: float("nan"), "epoch": len(read_metrics(directory))}
 
 
 def make_trainable(setup: TrialSetup) -> Callable[[dict[str, Any]], None]:
@@ -75,6 +86,10 @@ def run_trial(setup: TrialSetup, trial: Mapping[str, Any]) -> None:
         if setup.storage is not None:
             setup.storage.take_over(trial_folder(trial))
         _go_on(setup, trial, directory)
+    except KeyboardInterrupt:  # it has written its checkpoint
+        if setup.storage is not None:
+            setup.storage.put(trial_folder(trial))
+        ray.tune.report(interrupted(directory))
     except (nmt.train.DivergedError, UserError) as error:
         ray.tune.report(failure(error, directory))
 
@@ -108,6 +123,7 @@ def _go_on(setup: TrialSetup, trial: Mapping[str, Any], directory: Path) -> None
             resume=True,
             until=trial["until"],
             decode_grid=setup.decode_grid,
+            interrupted=Asked(setup.flag),
         )
 
     twice_within_memory(train, config)

@@ -5,6 +5,8 @@ The group sees to its workers; what is left to Ray Tune to try again is the deat
 
 from __future__ import annotations
 
+import threading
+import time
 from collections.abc import Mapping
 from typing import Any
 
@@ -15,8 +17,9 @@ from nmt.config import from_dict
 from nmt.errors import UserError
 from tune.group import Group
 from tune.report import read_metrics
+from tune.stop import POLL_SECONDS, Asked
 from tune.storage import no_weights
-from tune.trial import NOTE, TrialSetup, failure, trial_directory, trial_folder
+from tune.trial import NOTE, TrialSetup, failure, interrupted, trial_directory, trial_folder
 
 
 class WorkersTrial(ray.tune.Trainable):
@@ -25,7 +28,9 @@ class WorkersTrial(ray.tune.Trainable):
     def setup(self, config: dict[str, Any], setup: TrialSetup, gate: Any) -> None:  # type: ignore[override]
         """Called once a process; `setup` and `gate` come through ray.tune.with_parameters."""
         self._shared, self._gate = setup, gate
+        self._stopping = threading.Event()
         self._begin(config)
+        threading.Thread(target=self._watch_flag, daemon=True).start()
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         """Take the next trial in this process."""
@@ -54,16 +59,26 @@ class WorkersTrial(ray.tune.Trainable):
             say=self._notes.append,
         )
 
+    def _watch_flag(self) -> None:
+        asked = Asked(self._shared.flag)
+        while not asked():
+            time.sleep(POLL_SECONDS)
+        self._stopping.set()
+        if self._group is not None:
+            self._group.ask_to_stop()
+
     def step(self) -> dict[str, Any]:
         """The metrics of the next epoch."""
         from nmt.train import DivergedError
 
         try:
-            return self._result(self._next_epoch())
+            metrics = self._next_epoch()
+            return self._result(metrics) if metrics is not None else interrupted(self._directory) | {"done": True}
         except (DivergedError, UserError) as error:
             return failure(error, self._directory) | {"done": True}
 
-    def _next_epoch(self) -> dict[str, Any]:
+    def _next_epoch(self) -> dict[str, Any] | None:
+        """Its metrics; None where the search was asked to stop before its end."""
         if self._group is None and not self._last:
             if self._shared.storage is not None:
                 self._shared.storage.fetch(self._folder, wanted=no_weights)
@@ -72,9 +87,9 @@ class WorkersTrial(ray.tune.Trainable):
                 # A run that died may have trained this epoch without hearing the scheduler's decision on it.
                 return history[-1]
         self._group = self._group or self._make_group()
-        metrics = self._group.next_epoch()
-        assert metrics is not None, "Ray Tune asks a trial that it stopped for no further epoch"
-        return metrics
+        if self._stopping.is_set():
+            return None
+        return self._group.next_epoch()
 
     def _result(self, metrics: dict[str, Any]) -> dict[str, Any]:
         self._last = metrics

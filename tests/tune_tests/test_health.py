@@ -1,0 +1,140 @@
+"""Jobs that hang, trials that all fail, and searches that are asked to stop. Real processes, really stopped."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import optuna
+import psutil
+import pytest
+
+from nmt import checkpoint
+from nmt.errors import FailedError
+from tune import health, session
+from tune.health import Silence
+from tune.report import load_summary, read_metrics, render
+from tune.search import run_search
+from tune.space import load_space
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture(scope="module")
+def ray_running() -> Iterator[None]:
+    with session.ray_session():
+        yield
+
+
+def until(condition: Callable[[], object], seconds: float = 240) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, f"nothing after {seconds} s"
+        time.sleep(0.05)
+
+
+def states(directory: Path) -> list[str]:
+    study = optuna.load_study(study_name="tiny", storage=f"sqlite:///{directory / 'study.db'}")
+    return [t.state.name for t in study.trials]
+
+
+def silent(_: str) -> None:
+    """Says nothing."""
+
+
+def test_a_job_may_be_silent_for_ten_of_its_own_epochs() -> None:
+    silence = Silence(first_seconds=7200)
+    silence.begin(1000)
+    assert silence.reason(1000 + 7200) is None
+    assert "no report for 7201 s, over the limit of 7200 s (it has reported none)" in (
+        silence.reason(1000 + 7201) or ""
+    )
+    for epoch, seconds in ((1, 500.0), (2, 560.0), (3, 620.0)):
+        silence.report({"epoch": epoch, "seconds": seconds}, now=2000 + seconds)
+    assert silence.reason(2620 + 600) is None
+    assert "no report for 601 s, over the limit of 600 s (its epochs take 60.0 s)" in (silence.reason(2620 + 601) or "")
+
+
+def test_a_job_of_short_epochs_has_five_minutes_and_a_new_process_more() -> None:
+    silence = Silence(first_seconds=7200)
+    silence.begin(0)
+    silence.report({"epoch": 4, "seconds": 4.0}, now=10)
+    assert silence.reason(10 + 300) is None and silence.reason(10 + 301)
+    silence.begin(1000)
+    assert silence.reason(1000 + 7200) is None
+    silence.report({"epoch": 4, "seconds": 4.0}, now=2000)  # told again, no epoch of its own
+    assert silence.epochs == [1.0] and silence.reason(2000 + 301)
+
+
+@pytest.mark.slow
+def test_a_trial_that_hangs_is_killed_and_fails_with_the_reason(
+    ray_running: None, space_file: Path, tiny_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(health, "LEAST_SECONDS", 20.0)
+    monkeypatch.setattr(health, "FACTOR", 1.0)
+    space_file.write_text(space_file.read_text().replace("steps_per_epoch = 4", "steps_per_epoch = 100"))
+    stopped: list[int] = []
+
+    def stop() -> None:
+        until(lambda: len(read_metrics(tmp_path / "tiny/trials/000")) > 1)  # it has reported one
+        for process in psutil.Process().children(recursive=True):
+            if "ray::ImplicitFunc" in " ".join(process.cmdline()) and not stopped:
+                os.kill(process.pid, signal.SIGSTOP)
+                stopped.append(process.pid)
+
+    thread = threading.Thread(target=stop, daemon=True)
+    thread.start()
+    summary = run_search(load_space(space_file), results=tmp_path, data=tiny_data, trials=3, say=silent)
+    thread.join()
+    (failed,) = [t for t in summary.trials if t.state == "FAIL"]
+    assert failed.reason is not None and "it hung: no report for" in failed.reason
+    assert f"{failed.id} failed: it hung" in render(summary, tmp_path / "tiny")
+    assert sorted(states(tmp_path / "tiny")) == sorted(t.state for t in summary.trials) and len(summary.trials) == 3
+    assert not psutil.pid_exists(stopped[0])
+
+
+@pytest.mark.slow
+def test_failures_in_a_row_stop_the_search_with_the_common_reason(
+    ray_running: None, space_file: Path, tiny_data: Path, tmp_path: Path
+) -> None:
+    text = space_file.read_text().replace("[space]", "[space]\n").replace("trials = 5", "trials = 8")
+    text = text.replace("[base]", "[base]\nloss = { temperature = 1e-40 }")  # no float32 can divide by it
+    space_file.write_text(text.replace("[search]", '[search]\nmax_failures_in_a_row = 3\nscheduler = "fifo"'))
+    with pytest.raises(
+        FailedError, match=r"3 trials in a row failed, 3 of them like this: the loss is no longer finite"
+    ):
+        run_search(load_space(space_file), results=tmp_path, data=tiny_data, say=silent)
+    assert set(states(tmp_path / "tiny")) <= {"FAIL", "RUNNING"} and 3 <= states(tmp_path / "tiny").count("FAIL") < 8
+    with pytest.raises(FailedError):
+        run_search(load_space(space_file), results=tmp_path, data=tiny_data, resume=True, say=silent)
+    assert states(tmp_path / "tiny").count("FAIL") >= 6
+    assert len(load_summary(tmp_path / "tiny").trials) == states(tmp_path / "tiny").count("FAIL")
+
+
+@pytest.mark.slow
+def test_ctrl_c_leaves_checkpoints_at_the_step_and_a_search_to_resume(
+    space_file: Path, tiny_data: Path, tmp_path: Path
+) -> None:
+    space_file.write_text(space_file.read_text().replace("steps_per_epoch = 4", "steps_per_epoch = 3000"))
+    process = subprocess.Popen(
+        [sys.executable, "run.py", "--search", str(space_file), "--data", str(tiny_data), "--results", str(tmp_path)],
+        cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True,
+    )  # fmt: skip
+    directory = tmp_path / "tiny"
+    until(lambda: len(list(directory.glob("trials/*/events*session_start"))) >= 1)
+    until(lambda: list(directory.glob("trials/*/config.json")))
+    time.sleep(2)  # some steps into the epoch
+    assert load_summary(directory).trials == ()  # a report may be asked for at any time
+    process.send_signal(signal.SIGINT)
+    output = process.communicate(timeout=120)[0]
+    assert process.returncode == 130 and "--resume goes on" in output
+    assert "Traceback" not in output
+    assert set(states(directory)) == {"RUNNING"}
+    steps = [checkpoint.load(path)["progress"]["step"] for path in directory.glob("trials/*/checkpoint.pt")]
+    assert steps and all(0 < step < 3000 for step in steps)
