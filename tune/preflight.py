@@ -92,11 +92,7 @@ def preflight(space: Space, *, directory: Path, data: Path, storage: str | None)
     """
     configs = space.stored()
     at_once = concurrency(space.resources, node_resources())
-    with written_token(storage or str(directory.resolve())) as token:
-        here = look(configs, data, token)
-        others = _ask_nodes(configs, data, token)
-    for answer in others:
-        _compare(here, answer, data=data, directory=directory, storage=storage)
+    here = check_nodes(configs, directory=directory, data=data, storage=storage)
     measured = seconds_per_epoch(space.base, directory.parent)
     return Plan(
         trials=space.search.trials,
@@ -109,6 +105,16 @@ def preflight(space: Space, *, directory: Path, data: Path, storage: str | None)
         versions=here.versions,
         data_set=here.data_set,
     )
+
+
+def check_nodes(configs: Sequence[Config], *, directory: Path, data: Path, storage: str | None) -> Answer:
+    """What the driver sees. Raises UserError where it lacks something, or a node sees something else."""
+    with written_token(storage or str(directory.resolve())) as token:
+        here = look(configs, data, token)
+        others = _ask_nodes(configs, data, token)
+    for answer in others:
+        _compare(here, answer, data=data, directory=directory, storage=storage)
+    return here
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ from nmt.config import Config
 from nmt.errors import UserError
 from tune.gate import open_gate
 from tune.group import Group
+from tune.preflight import check_nodes
 from tune.report import METRIC, best_epoch, read_metrics
 from tune.session import node_resources, ray_session, room
 from tune.space import Resources
@@ -45,7 +46,8 @@ def train_together(
         storage: where the training lives, when that is not `directory`.
 
     Raises:
-        UserError: a wrong number of workers, or more than there is room for; else as nmt.train.train.
+        UserError: a wrong number of workers, or more than there is room for; nodes that do not see the same; else as
+            nmt.train.train.
         KeyboardInterrupt: SIGINT or SIGTERM, after a checkpoint at the exact step.
     """
     asked = parse_workers(workers)
@@ -57,6 +59,7 @@ def train_together(
     directory = directory.resolve()
     with ray_session(), open_gate() as gate:
         resources = spread(asked, node_resources())
+        check_nodes([config], directory=directory, data=data, storage=storage.address if storage is not None else None)
         group = Group(
             config,
             directory=directory,
