@@ -245,8 +245,9 @@ SAME = {"optim__lr": 5e-4, "data__pairs_per_step": 5}
 @pytest.fixture(scope="module")
 def alone(toy_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What one worker makes of `SAME`."""
-    train(small(**SAME), data=toy_data, directory=tmp_path_factory.mktemp("alone"))
-    return tmp_path_factory.getbasetemp() / "alone0"
+    directory = tmp_path_factory.mktemp("alone")
+    train(small(**SAME), data=toy_data, directory=directory)
+    return directory
 
 
 def assert_same_training(one: Path, other: Path) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from optuna.trial import TrialState
 
+from tune.health import Health
 from tune.recorder import Recorder
 from tune.space import load_space
 from tune.study import Job, SearchStudy
@@ -27,8 +28,16 @@ def write_metrics(directory: Path, values: list[float]) -> None:
 
 
 def recorder(directory: Path, study: SearchStudy, earlier: float = 0.0) -> Recorder:
+    health = Health(study.space.search, stop=pytest.fail)
     return Recorder(
-        study, directory, data=directory, home=None, earlier_seconds=earlier, gate=None, say=lambda line: None
+        study,
+        directory,
+        data=directory,
+        home=None,
+        earlier_seconds=earlier,
+        gate=None,
+        health=health,
+        say=lambda line: None,
     )
 
 
