@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import pickle
+import shutil
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 import optuna
@@ -14,11 +16,15 @@ import psutil
 import pytest
 import torch
 
+import run
 from nmt import checkpoint
 from nmt import place as place_module
 from nmt.errors import UserError
 from tune import storage as storage_module
+from tune.report import load_summary
 from tune.storage import Storage
+
+ROOT = Path(__file__).resolve().parents[2]
 
 WEIGHTS = 3_000_000
 """bytes of a checkpoint here: more than a connection's buffers hold"""
@@ -200,3 +206,41 @@ def test_a_full_disk_at_the_storage_leaves_the_last_good_checkpoint(here: Path, 
         assert psutil.disk_usage(str(disk)).free > WEIGHTS // 4  # nothing half-written stays
     finally:
         subprocess.run(["umount", str(disk)], check=True)
+
+
+@pytest.mark.slow
+def test_a_search_goes_on_from_the_storage_where_its_own_disk_is_gone(
+    bucket, proxy, space_file: Path, tiny_data: Path, tmp_path: Path
+) -> None:
+    space_file.write_text(space_file.read_text().replace("steps_per_epoch = 4", "steps_per_epoch = 100"))
+    results, place = tmp_path / "results", f"{bucket}/results"
+    command = [sys.executable, "run.py", "--search", str(space_file), "--data", str(tiny_data), "--storage", place]
+    command += ["--results", str(results)]
+    proxy.cut_uploads += [20_000] * 4  # checkpoints are larger
+
+    killed = subprocess.Popen(command, cwd=ROOT, start_new_session=True)
+    until(lambda: [n for n in place_module.Place(f"{place}/tiny").names("trials") if "/checkpoint." in n])
+    killed.kill()
+    killed.wait()
+    assert not proxy.cut_uploads
+    shutil.rmtree(results)
+
+    assert subprocess.run(command, cwd=ROOT, timeout=300, stderr=subprocess.PIPE).returncode == 2
+    assert not results.exists() or not (results / "tiny" / "search.json").exists()
+    assert subprocess.run([*command, "--resume"], cwd=ROOT, timeout=600).returncode == 0
+    here = load_summary(results / "tiny")
+    study = optuna.load_study(study_name="tiny", storage=f"sqlite:///{results}/tiny/study.db")
+    assert [t.state.name for t in study.trials] == [t.state for t in here.trials] and len(here.trials) == 5
+
+    shutil.rmtree(results)
+    report = ["--storage", place, "--results", str(results)]
+    assert run.main(["--report", "tiny", *report]) == 0
+    assert load_summary(results / "tiny") == here
+    assert run.main(["--evaluate", "tiny", "--data", str(tiny_data), *report]) == 0
+
+
+def until(condition, seconds: float = 300) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
