@@ -19,13 +19,14 @@ from torch import Tensor
 
 from nmt import distributed
 from nmt.batch import PairBatch
-from nmt.config import Config, DecodeConfig, to_flat
+from nmt.config import Config, DecodeConfig
 from nmt.errors import UserError
 from nmt.evaluate import settings_of, similarities, sweep
 from nmt.losses import layer_term, layer_weights, matching_loss, output_term
 from nmt.metrics import Counts
 from nmt.model.matcher import MatchOutput
 from nmt.model.packed import PackedMatcher, repeated
+from nmt.packable import check_packable
 from nmt.tb_writer import TensorBoardLog
 from nmt.train import (
     CHECKPOINT_SECONDS,
@@ -39,12 +40,6 @@ from nmt.train import (
     open_log,
 )
 
-OWN = ("optim.", "loss.", "decode.")
-"""prefixes of the keys in which members may differ"""
-
-SHARED = ("loss.matching",)
-"""...but for these"""
-
 TERMS = ("info_nce", "hyperspherical", "layer")
 
 
@@ -57,6 +52,7 @@ def train_packed(
     on_epoch: Callable[[int, EpochReport], bool | None] | None = None,
     resume: bool = False,
     decode_grid: Sequence[DecodeConfig] = (),
+    interrupted: Callable[[], bool] | None = None,
 ) -> list[EpochReport | DivergedError]:
     """`nmt.train.train` for several configurations at once; returns each one's best epoch, or why it failed.
 
@@ -71,13 +67,15 @@ def train_packed(
         on_epoch: called with a member's index and report after its checkpoint; False ends that member there, an
             exception all of them.
         resume: go on from each directory's checkpoint.pt where there is one.
-        decode_grid: as for `train`.
+        decode_grid, interrupted: as for `train`.
 
     Raises:
         UserError: configurations that do not fit together, missing data, a full disk.
-        KeyboardInterrupt: on SIGINT or SIGTERM, after checkpoints at the exact step.
+        KeyboardInterrupt: interrupted, after checkpoints at the exact step.
     """
     check_packable(configs)
+    if distributed.world_size() > 1:
+        raise UserError("packed trials train in one process, without workers")
     if len(set(directories)) != len(configs):
         raise ValueError(f"{len(configs)} trainings need a directory each, but got {len(set(directories))}")
     last = min(until or configs[0].train.epochs, configs[0].train.epochs)
@@ -87,43 +85,13 @@ def train_packed(
             trainer = Trainer(config, data=data)
             trainer.begin(directory, resume=resume)
             members.append(Member(index, trainer, directory, open_log(trainer, directory, stack)))
-        interrupted = stack.enter_context(interruptions())
+        interrupted = interrupted or stack.enter_context(interruptions())
         pack: Pack | None = None
         while behind := _behind(members, last):
             if pack is None or pack.members != behind:
                 pack = Pack(behind)
             pack = _run_epoch(pack, decode_grid, interrupted, on_epoch)
     return [member.failure or member.trainer.progress.best() for member in members]
-
-
-def check_packable(configs: Sequence[Config]) -> None:
-    """Raises UserError naming a key in which configurations that cannot be packed differ."""
-    shared = {key: value for key, value in to_flat(configs[0]).items() if _shared(key, configs[0])}
-    for config in configs:
-        flat = to_flat(config)
-        for key, value in shared.items():
-            if flat[key] != value:
-                raise UserError(
-                    f"packed trials share {key}, but got {value!r} and {flat[key]!r}; "
-                    f"they may differ in optim.*, loss.* (not loss.matching) and decode.*"
-                )
-    if configs[0].data.mode != "features":
-        raise UserError(f"packed trials train on stored features: data.mode is {configs[0].data.mode!r}, not features")
-    if configs[0].train.compile or configs[0].model.spline_backend != "matmul":
-        raise UserError("packed trials take train.compile = false and model.spline_backend = matmul")
-    if distributed.world_size() > 1:
-        raise UserError("packed trials train in one process, without workers")
-
-
-def _shared(key: str, config: Config) -> bool:
-    """Whether all members of a pack need the same value at `key`."""
-    trained_through = key == "decode.sinkhorn_iterations" and config.loss.matching != "infonce"
-    return not key.startswith(OWN) or key in SHARED or trained_through
-
-
-def shape(config: Config) -> tuple[object, ...]:
-    """What configurations must have in common to be packed, as a key to group by."""
-    return tuple(str(value) for key, value in to_flat(config).items() if _shared(key, config))
 
 
 @dataclass(eq=False)

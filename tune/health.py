@@ -16,6 +16,7 @@ import ray
 import ray.tune
 from ray.tune.experiment.trial import Trial
 
+from tune.searcher import members
 from tune.space import SearchSettings
 
 RUNNING = Trial.RUNNING
@@ -77,7 +78,8 @@ class Health(ray.tune.Callback):
     def on_trial_result(
         self, iteration: int, trials: Sequence[Any], trial: Any, result: dict[str, Any], **info: Any
     ) -> None:
-        new = "seconds" in result and self._trials[trial.config["number"]].report(result, time.monotonic())
+        trained = "seconds" in result and {**result, "seconds": result["seconds"] * len(members(trial.config))}
+        new = trained and self._trials[trial.config["number"]].report(trained, time.monotonic())
         if new:  # nodes come and go: only to die twice without an epoch in between is a failure
             trial.run_metadata.num_failures = 0
 

@@ -25,7 +25,7 @@ from tune import tensorboard
 from tune.budget import out_of_time
 from tune.health import Health
 from tune.report import FIXED_METRIC, METRIC, Summary, TrialRecord, best_epoch, decode_setting, read_metrics
-from tune.searcher import trial_id
+from tune.searcher import members, trial_id
 from tune.storage import DATABASE, Storage, no_weights
 from tune.study import ORIGIN, SearchStudy
 from tune.trial import FAILURE, INTERRUPTED, NOTE
@@ -67,6 +67,8 @@ class Recorder(ray.tune.Callback):
         self._said = self._put = time.monotonic()
         self._trained = {t.number: self._seconds(t.number) for t in study.trials()}
         """seconds of each trial"""
+        self._last: dict[int, dict[str, Any]] = {}
+        """of each trial under way, its last result"""
         self.error: UserError | None = None
         """what ended the search here (a full disk, a storage that stays away); Ray passes on its text alone"""
 
@@ -95,17 +97,18 @@ class Recorder(ray.tune.Callback):
             self._finish(number, TrialState.PRUNED, quiet=True)
 
     def on_trial_start(self, iteration: int, trials: Sequence[Any], trial: Any, **info: Any) -> None:
-        number = trial.config["number"]
-        self._write_session(number, self._study.trial(number).params)
+        for job in members(trial.config):
+            self._write_session(job["number"], self._study.trial(job["number"]).params)
         # Before the trial trains: a search that goes on elsewhere must know every trial that has a checkpoint.
         self._put_home(pattern=DATABASE)
 
     def on_trial_result(
         self, iteration: int, trials: Sequence[Any], trial: Any, result: dict[str, Any], **info: Any
     ) -> None:
+        number = result.get("number", trial.config["number"])
+        self._last[number] = result
         if FAILURE in result or INTERRUPTED in result:
             return
-        number = trial.config["number"]
         self._trained[number] = result["seconds"]
         self._study.report(number, result["epoch"], result[METRIC])
         if time.monotonic() - self._put > PUT_SECONDS:
@@ -117,26 +120,38 @@ class Recorder(ray.tune.Callback):
             self._line(f"{trial_id(number)}  epoch {result['epoch']} of {epochs}  {100 * result[METRIC]:.1f} %")
 
     def on_trial_complete(self, iteration: int, trials: Sequence[Any], trial: Any, **info: Any) -> None:
-        number, result = trial.config["number"], trial.last_result
+        for job in members(trial.config):
+            # Of a pack that ran out of time, some have nothing to tell yet.
+            nothing = {INTERRUPTED: True} if "pack" in trial.config else {}
+            self._end_job(job, self._last.pop(job["number"], nothing))
+
+    def _end_job(self, job: Mapping[str, Any], result: dict[str, Any]) -> None:
+        """What became of a trial's job, by the last that it reported."""
+        number = job["number"]
         if INTERRUPTED in result:
             self._study.end_job(number)
         elif FAILURE in result or not math.isfinite(result.get(METRIC, math.nan)):
             self._finish(number, TrialState.FAIL, reason=result.get(FAILURE, "it reported no accuracy"))
         elif result["epoch"] >= self._study.ladder.epochs:
             self._finish(number, TrialState.COMPLETE)
-        elif result["epoch"] >= trial.config["until"]:
+        elif result["epoch"] >= job["until"]:
             self._wait(number, result)
         else:  # a scheduler stopped it
             self._finish(number, TrialState.PRUNED)
 
     def on_trial_error(self, iteration: int, trials: Sequence[Any], trial: Any, **info: Any) -> None:
-        number = trial.config["number"]
-        if self._gate is not None:
-            ray.get(self._gate.close.remote(trial_id(number)))
-        self._finish(number, TrialState.FAIL, reason=self.health.hung.get(number) or self._keep_error(trial))
+        hung = self.health.hung.get(trial.config["number"])
+        for job in members(trial.config):
+            number = job["number"]
+            self._last.pop(number, None)
+            if self._gate is not None:
+                ray.get(self._gate.close.remote(trial_id(number)))
+            self._finish(number, TrialState.FAIL, reason=hung or self._keep_error(trial, number))
 
     def on_trial_recover(self, iteration: int, trials: Sequence[Any], trial: Any, **info: Any) -> None:
-        self._line(f"{trial_id(trial.config['number'])}  {self._keep_error(trial)}; going on from its checkpoint")
+        for job in members(trial.config):
+            number = job["number"]
+            self._line(f"{trial_id(number)}  {self._keep_error(trial, number)}; going on from its checkpoint")
 
     def summary(self, *, finished: bool = False) -> Summary:
         """The search as it stands; a trial that waits at a rung counts as PRUNED meanwhile."""
@@ -267,9 +282,9 @@ class Recorder(ray.tune.Callback):
             origin=trial.user_attrs.get(ORIGIN),
         )
 
-    def _keep_error(self, trial: Any) -> str:
+    def _keep_error(self, trial: Any, number: int) -> str:
         """Keep the trial's traceback in its directory, error.txt; returns the reason in a line."""
-        directory = self._trial_directory(trial.config["number"])
+        directory = self._trial_directory(number)
         directory.mkdir(parents=True, exist_ok=True)
         (directory / "error.txt").write_text(Path(trial.error_file).read_text())
         error = ray.cloudpickle.loads(Path(trial.pickled_error_file).read_bytes())

@@ -21,6 +21,7 @@ from optuna.samplers import (
     CmaEsSampler,
     GPSampler,
     NSGAIISampler,
+    PartialFixedSampler,
     QMCSampler,
     RandomSampler,
     TPESampler,
@@ -48,17 +49,26 @@ class Suggestion:
 
 
 def suggest(
-    space: Space, trials: Sequence[FrozenTrial], ladder: Ladder, number: int, *, warm: Sequence[FrozenTrial] = ()
+    space: Space,
+    trials: Sequence[FrozenTrial],
+    ladder: Ladder,
+    number: int,
+    *,
+    warm: Sequence[FrozenTrial] = (),
+    fixed: Mapping[str, Any] | None = None,
 ) -> Suggestion:
     """Draw the values of trial `number`, a function of (space, seed, number, the trials before it).
 
     Args:
         warm: complete trials of another search, for the sampler to see first.
+        fixed: values that are not the sampler's to choose, as the study holds them.
     """
     storage = InMemoryStorage()
     with warnings.catch_warnings():  # of two whose arguments may change in a later Optuna
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
         sampler = make_sampler(space, number, warm)
+        if fixed:
+            sampler = PartialFixedSampler(dict(fixed), sampler)
     view = optuna.create_study(directions=directions(space), sampler=sampler, storage=storage, study_name="view")
     view.add_trials([*warm, *view_of(trials, ladder)])
     always = {p.key: distribution(p) for p in space.parameters if not p.when}

@@ -8,7 +8,7 @@ What Ray Tune calls a trial is a *job* here; a trial of the study may take sever
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import ray.tune.search
@@ -20,6 +20,17 @@ from tune.study import SearchStudy
 def trial_id(number: int) -> str:
     """The short name of a trial, stable over restarts: that of its directory and its row in the table."""
     return f"{number:03d}"
+
+
+def packed_config(jobs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Several jobs as one of Ray Tune's: the first, with all under "pack". A single one stays as it is."""
+    return dict(jobs[0]) if len(jobs) == 1 else {**jobs[0], "pack": [dict(job) for job in jobs]}
+
+
+def members(config: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """The jobs of what `packed_config` made."""
+    pack: list[Mapping[str, Any]] = config.get("pack", [config])
+    return pack
 
 
 class StudySearcher(ray.tune.search.Searcher):
@@ -41,11 +52,13 @@ class StudySearcher(ray.tune.search.Searcher):
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:  # type: ignore[override]  # FINISHED is a string
         if self._stopping():
             return self.FINISHED
-        job = self._study.next_job(out_of_time=self._out_of_time())
-        if isinstance(job, Pause):
-            self.finished = job is Pause.FINISHED
+        space = self._study.space
+        size = space.resources.packed if space.base.data.mode == "features" else 1  # of two fidelities, the low one
+        jobs = self._study.next_pack(size, out_of_time=self._out_of_time())
+        if isinstance(jobs, Pause):
+            self.finished = jobs is Pause.FINISHED
             return self.FINISHED if self.finished else None
-        return job.to_dict()
+        return packed_config([job.to_dict() for job in jobs])
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         """Nothing: Ray calls this without the error, and with a value it takes for final."""

@@ -31,6 +31,7 @@ from nmt.config import (
     with_overrides,
 )
 from nmt.errors import UserError, nearest
+from nmt.packable import check_packable
 from tune.fidelity import HIGH, STORED, Given, check_effects, read_fidelity
 from tune.fidelity import parts as parts_of
 from tune.parameter import Parameter, check_conditions, check_keys, check_swept, read_parameters, shown, trained
@@ -87,6 +88,7 @@ class Resources:
     workers: int = setting(
         1, "data-parallel workers a trial; [fewest, most] goes on with fewer when some are lost and grows again", low=1
     )
+    packed: int = setting(1, "trials of equal shape that train in one process, on the same batches", low=1)
     fewest: int = 0
     """workers with which a trial still goes on; `workers` where the table gives one number"""
 
@@ -377,6 +379,7 @@ def _check_together(space: Space, source: str) -> None:
     if search.gpu_hours and not space.resources.gpus:
         raise UserError(f"{source}: [search] gpu_hours limits nothing: a trial takes no GPU ([resources] gpus = 0)")
     _check_objectives(search, source)
+    _check_packed(space, source)
     _check_widths(space, source)
     _check_pairs(space, source)
     check_effects(space, source)
@@ -384,6 +387,21 @@ def _check_together(space: Space, source: str) -> None:
         for value in parameter.values or (parameter.low, parameter.high):
             if parameter.key not in ("model.d_model", "model.heads"):
                 with_overrides(space.base, {parameter.key: value}, source=f"{source}: [space]")
+
+
+def _check_packed(space: Space, source: str) -> None:
+    """What trains packed is a head on features, in one process, that no scheduler stops in mid-job."""
+    if space.resources.packed == 1:
+        return
+    where = f"{source}: [resources] packed = {space.resources.packed}"
+    if space.resources.workers > 1:
+        raise UserError(f"{where} trains in one process: workers must be 1, but is {space.resources.workers}")
+    if space.search.scheduler not in ("asha", "hyperband", "fifo"):
+        raise UserError(f'{where} needs scheduler "asha", "hyperband" or "fifo", but got "{space.search.scheduler}"')
+    try:
+        check_packable([space.base])
+    except UserError as error:
+        raise UserError(f"{where}: {error}") from None
 
 
 def _check_pairs(space: Space, source: str) -> None:

@@ -20,8 +20,9 @@ from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial, TrialState
 
 from nmt.config import Config, to_dict
+from nmt.packable import is_shared, shape
 from tune.budget import epochs_left, may_start
-from tune.halving import Ladder, Pause, Standing, next_job
+from tune.halving import Assignment, Ladder, Pause, Standing, next_job
 from tune.sampler import UNTIL, Suggestion, directions, distribution, standing, suggest
 from tune.space import Space
 
@@ -65,23 +66,65 @@ class SearchStudy:
         """The job to run now; it counts as under way until `end_job` or `finish`. None begins when out of time."""
         if out_of_time:
             return Pause.WAIT if self._running else Pause.FINISHED
-        trials, search = self.trials(), self.space.search
-        standings = self.standings(trials)
-        decision = next_job(
+        trials = self.trials()
+        decision = self._decide(trials)
+        return decision if isinstance(decision, Pause) else self._begin(decision, trials)
+
+    def _decide(self, trials: list[FrozenTrial]) -> Assignment | Pause:
+        search, standings = self.space.search, self.standings(trials)
+        return next_job(
             standings,
             self.ladder,
             may_start=may_start(search, standings, self.ladder),
             epochs_left=epochs_left(search, standings),
         )
-        if isinstance(decision, Pause):
-            return decision
+
+    def _begin(self, decision: Assignment, trials: list[FrozenTrial], fixed: Mapping[str, Any] | None = None) -> Job:
         number, until = decision.number, decision.until
         if number == len(trials):
-            self._add(number, until, trials)
+            self._add(number, until, trials, fixed or {})
         else:
             self._storage.set_trial_user_attr(self._id(number), UNTIL, until)
         self._running.add(number)
         return Job(number, self.configuration(number), until)
+
+    def next_pack(self, size: int, *, out_of_time: bool = False) -> list[Job] | Pause:
+        """The next job, and up to `size` - 1 more that can train packed with it: of equal shape, over the same epochs.
+
+        A new trial takes the values that decide its shape from the first of its pack.
+        """
+        first = self.next_job(out_of_time=out_of_time)
+        if isinstance(first, Pause):
+            return first
+        pack = [first]
+        while len(pack) < size and (more := self._next_like(first)) is not None:
+            pack.append(more)
+        return pack
+
+    def _next_like(self, first: Job) -> Job | None:
+        trials = self.trials()
+        decision = self._decide(trials)
+        if isinstance(decision, Pause) or decision.until != first.until:
+            return None
+        number, start = decision.number, self.standings([self.trial(first.number)])[0].epoch
+        if number == len(trials):
+            if start or (fixed := self._fixed_like(first, number)) is None:
+                return None
+            return self._begin(decision, trials, fixed)
+        alike = shape(self.configuration(number)) == shape(first.config)
+        return self._begin(decision, trials) if alike and self.standings(trials)[number].epoch == start else None
+
+    def _fixed_like(self, first: Job, number: int) -> dict[str, Any] | None:
+        """The values that a new trial needs to be of the shape of `first`; None where its values are given."""
+        space, given = self.space, None
+        if number <= len(space.given):
+            given = space.given[number - 1].params
+        elif space.search.sampler == "grid":
+            given = shuffled(space.grid()[1:], space.search.seed)[number - 1]
+        if given is not None:
+            return {} if shape(space.configuration(given)) == shape(first.config) else None
+        params = self.trial(first.number).params
+        return {key: value for key, value in params.items() if is_shared(key, first.config)}
 
     def end_job(self, number: int) -> None:
         """The trial's job has ended at its rung: the trial waits for its promotion."""
@@ -129,7 +172,7 @@ class SearchStudy:
     def _id(self, number: int) -> int:
         return self._storage.get_trial_id_from_study_id_trial_number(self._study_id, number)
 
-    def _add(self, number: int, until: int, trials: list[FrozenTrial]) -> None:
+    def _add(self, number: int, until: int, trials: list[FrozenTrial], fixed: Mapping[str, Any]) -> None:
         """Write a new trial to the study: its values and its first job, at once."""
         attributes: dict[str, Any] = {UNTIL: until}
         if number == 0:
@@ -140,7 +183,7 @@ class SearchStudy:
         elif self.space.search.sampler == "grid":
             chosen = self._given(shuffled(self.space.grid()[1:], self.space.search.seed)[number - 1])
         else:
-            chosen = suggest(self.space, trials, judged(self.space), number, warm=self._warm)
+            chosen = suggest(self.space, trials, judged(self.space), number, warm=self._warm, fixed=fixed)
         self._study.add_trial(
             optuna.trial.create_trial(
                 state=TrialState.RUNNING,

@@ -72,7 +72,12 @@ def make_trainable(setup: TrialSetup) -> Callable[[dict[str, Any]], None]:
     """The function that Ray Tune runs for each trial of one worker."""
 
     def nmt_trial(trial: dict[str, Any]) -> None:
-        run_trial(setup, trial)
+        if "pack" in trial:
+            from tune.pack import run_pack
+
+            run_pack(setup, trial["pack"])
+        else:
+            run_trial(setup, trial)
 
     return nmt_trial
 
