@@ -398,6 +398,8 @@ def _check_packed(space: Space, source: str) -> None:
         raise UserError(f"{where} trains in one process: workers must be 1, but is {space.resources.workers}")
     if space.search.scheduler not in ("asha", "hyperband", "fifo"):
         raise UserError(f'{where} needs scheduler "asha", "hyperband" or "fifo", but got "{space.search.scheduler}"')
+    if "inference_seconds" in space.search.objectives:
+        raise UserError(f"{where} measures no trial's own inference_seconds: packed must be 1 for that objective")
     try:
         check_packable([space.base])
     except UserError as error:

@@ -48,6 +48,8 @@ def config(own: dict[str, Any], **changes: Any) -> Config:
 
 
 CONFIGS = [config(own) for own in OWN]
+TIMES = ("seconds", "train/pairs_per_second", "inference_seconds")
+"""what of the metrics is no function of the configuration; the last a pack cannot tell of one member"""
 
 
 @pytest.fixture(scope="module")
@@ -65,7 +67,7 @@ def places(root: Path, number: int = len(CONFIGS)) -> list[Path]:
 
 def history(directory: Path) -> list[dict[str, Any]]:
     lines = [json.loads(line) for line in (directory / "metrics.jsonl").read_text().splitlines()]
-    return [{k: v for k, v in line.items() if k not in ("seconds", "train/pairs_per_second")} for line in lines]
+    return [{k: v for k, v in line.items() if k not in TIMES} for line in lines]
 
 
 def assert_same(directory: Path, expected: Path, *, epochs: int = 3) -> None:

@@ -116,7 +116,7 @@ def trained(directory: Path) -> collections.Counter[tuple[str, int]]:
 
 
 def check_and_tell(search: Search, faults: list[str], capsys: pytest.CaptureFixture[str], trials: int) -> None:
-    """What must hold after it all. Prints for each fault: times, epochs trained twice, trials that came to their end."""
+    """What must hold after it all. Prints for each fault: times, epochs trained twice, trials that came to an end."""
     directory = search.directory
     summary = load_summary(directory)
     study = optuna.load_study(study_name="tiny", storage=f"sqlite:///{directory / 'study.db'}")

@@ -91,6 +91,11 @@ def test_a_pack_of_one_is_the_search_without_packs(pack_file, tmp_path):
     [
         ("packed = 4", "packed = 4\nworkers = 2", "trains in one process: workers must be 1, but is 2"),
         ("trials = 5", 'trials = 5\nscheduler = "asha_stop"', 'needs scheduler "asha", "hyperband" or "fifo"'),
+        (
+            "trials = 5",
+            'trials = 5\nscheduler = "fifo"\nobjectives = ["val/accuracy", "inference_seconds"]',
+            "measures no trial's own inference_seconds",
+        ),
         ('mode = "features"', 'mode = "images"', "packed trials need data.mode = features, but it is 'images'"),
     ],
 )
