@@ -108,7 +108,7 @@ def processes(role: str) -> list[psutil.Process]:
 def trained(directory: Path) -> collections.Counter[tuple[str, int]]:
     """How often each epoch of each trial was trained to its end, as its processes logged it to TensorBoard."""
     counts: collections.Counter[tuple[str, int]] = collections.Counter()
-    for path in sorted(directory.glob("trials/*/events.out.tfevents.*.0")):
+    for path in sorted(directory.glob("trials/*/events.out.tfevents.*")):
         for event in EventFileLoader(str(path)).Load():
             if any(value.tag == "train/loss" for value in event.summary.value):
                 counts[path.parent.name, event.step] += 1
@@ -116,7 +116,7 @@ def trained(directory: Path) -> collections.Counter[tuple[str, int]]:
 
 
 def check_and_tell(search: Search, faults: list[str], capsys: pytest.CaptureFixture[str], trials: int) -> None:
-    """What must hold after it all. Prints for each fault: times, epochs trained twice, trials that came to an end."""
+    """What must hold after it all. Prints for each fault: times, epochs trained twice, trials that ended well."""
     directory = search.directory
     summary = load_summary(directory)
     study = optuna.load_study(study_name="tiny", storage=f"sqlite:///{directory / 'study.db'}")
