@@ -28,7 +28,7 @@ from tune.prepare import ray_features, ray_shards
 
 raw, out, bad = map(Path, sys.argv[1:])
 config = with_overrides(Config(), {"data.name": "willow", "data.image_size": 64}, source="-")
-ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+ray.init("local", num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
 prepare(config, raw=raw, out=out, make=ray_shards)
 model = ModelConfig(backbone="tf_efficientnet_lite0", weights="random")
 for views in (ViewOptions(), ViewOptions(2, (0.3, 0.3, 0.3, 30.0, 0.5, 0.2))):
