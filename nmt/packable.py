@@ -38,13 +38,7 @@ def check_packable(configs: Sequence[Config]) -> None:
                     f"packed trials share {key}, but got {value!r} and {flat[key]!r}; "
                     f"they may differ in optim.*, loss.* (not loss.matching) and decode.*"
                 )
-    needed = {
-        "data.mode": "features",
-        "model.spline_backend": "matmul",
-        "model.normalized": True,
-        "train.compile": False,
-    }
     flat = to_flat(first)
-    for key, value in needed.items():
+    for key, value in NEEDED.items():
         if flat[key] != value:
             raise UserError(f"packed trials need {key} = {value}, but it is {flat[key]!r}")

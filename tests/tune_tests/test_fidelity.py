@@ -10,7 +10,7 @@ from scipy.stats import spearmanr
 
 import nmt.train
 from nmt.config import Config, from_dict, with_overrides
-from tune.fidelity import HIGH, LOW, ON_IMAGES, Measured, Measurement, rank_correlation, without_effect
+from tune.fidelity import HIGH, LOW, MEASURED, ON_IMAGES, Measured, Measurement, rank_correlation, without_effect
 
 TINY = {
     "data": {"name": "tiny", "mode": "features", "image_size": 32, "pairs_per_step": 4, "eval_pairs": 8},
@@ -107,3 +107,11 @@ def test_noise_is_the_deviation_over_seeds_without_what_a_seed_gives_to_all() ->
     # Two seeds: the deviation of one training is that of the paired differences over the square root of 2.
     crossed = measured(base=([0.30, 0.32], [0.3]), la=([0.42, 0.40], [0.5]), lb=([0.1, 0.1], [0.1]))
     assert crossed.noise(LOW) == pytest.approx(0.02 / 2**0.5) and crossed.noise(HIGH) is None
+
+
+def test_measurements_of_the_project_are_on_both_fidelities_and_come_back_as_saved(tmp_path: Path) -> None:
+    found = Measured.load()
+    rank = found.rank()
+    assert rank is not None and rank.count >= 8
+    found.save(tmp_path / "again.json")
+    assert (tmp_path / "again.json").read_text() == MEASURED.read_text()
