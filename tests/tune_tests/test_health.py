@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -84,9 +85,10 @@ def test_a_trial_that_hangs_is_killed_and_fails_with_the_reason(
     def stop() -> None:
         until(lambda: len(read_metrics(tmp_path / "tiny/trials/000")) > 1)  # it has reported one
         for process in psutil.Process().children(recursive=True):
-            if "ray::ImplicitFunc" in " ".join(process.cmdline()) and not stopped:
-                os.kill(process.pid, signal.SIGSTOP)
-                stopped.append(process.pid)
+            with contextlib.suppress(psutil.NoSuchProcess):  # one that has just ended
+                if "ray::ImplicitFunc" in " ".join(process.cmdline()) and not stopped:
+                    os.kill(process.pid, signal.SIGSTOP)
+                    stopped.append(process.pid)
 
     thread = threading.Thread(target=stop, daemon=True)
     thread.start()
