@@ -87,6 +87,11 @@ class Parameter:
         count = round((self.high - self.low) / self.step) + 1
         return tuple(self.type(round(self.low + i * self.step, 12)) for i in range(count))
 
+    @property
+    def ordered(self) -> tuple[Any, ...] | None:
+        """The `values` by size, where they are numbers; None for names, truth values and ranges."""
+        return tuple(sorted(self.values)) if self.values is not None and self.type in (int, float) else None
+
     def encode(self, value: Any) -> Any:
         """The value as the study and TensorBoard hold it: a number, a truth value or a short string."""
         return json.dumps(list(value)) if self.type is tuple else value

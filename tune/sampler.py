@@ -1,17 +1,17 @@
-"""The samplers of a search, and the study as they see it. Imports no Ray.
+"""The samplers of a search. Imports no Ray.
 
-A sampler that read the study itself would be misled by early stopping: the default configuration, always trained in
-full, would count as better than every trial that waits at a rung. So each suggestion is drawn in a fresh study in
-memory, its *view*, in which every trial is ranked by the rung where halving leaves it in hindsight.
+Each suggestion is drawn in a fresh study in memory that holds the trials as tune.view shows them. No configuration is
+drawn twice: with the same seed it would train to the same values, and a sampler that has found a good one in a space
+of few would draw nothing else.
 """
 
 from __future__ import annotations
 
 import hashlib
+import random
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from statistics import NormalDist
 from typing import Any
 
 import optuna
@@ -28,14 +28,15 @@ from optuna.samplers import (
 )
 from optuna.storages import InMemoryStorage
 from optuna.study import StudyDirection
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import FrozenTrial
 
-from tune.halving import Ladder, Standing, rung_value
+from tune.halving import Ladder
 from tune.parameter import Parameter
 from tune.space import Space
+from tune.view import distribution, seen, seen_distribution, seen_params, study_params, view_of
 
-UNTIL = "until"
-"""user attribute of a trial: the epoch its last job ends at"""
+DRAWS = 16
+"""of a sampler that draws what the study holds already, before one of the rest is taken at random"""
 
 
 @dataclass(frozen=True)
@@ -56,32 +57,46 @@ def suggest(
     *,
     warm: Sequence[FrozenTrial] = (),
     fixed: Mapping[str, Any] | None = None,
-) -> Suggestion:
+) -> Suggestion | None:
     """Draw the values of trial `number`, a function of (space, seed, number, the trials before it).
 
     Args:
         warm: complete trials of another search, for the sampler to see first.
         fixed: values that are not the sampler's to choose, as the study holds them.
+
+    Returns:
+        Values that no trial has; None where the trials have all there are with the `fixed` ones.
     """
     storage = InMemoryStorage()
     with warnings.catch_warnings():  # of two whose arguments may change in a later Optuna
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        sampler = make_sampler(space, number, warm)
+        sampler = make_sampler(space, number, [seen(space, t) for t in warm])
         if fixed:
-            sampler = PartialFixedSampler(dict(fixed), sampler)
+            sampler = PartialFixedSampler(seen_params(space, fixed), sampler)
     view = optuna.create_study(directions=directions(space), sampler=sampler, storage=storage, study_name="view")
-    view.add_trials([*warm, *view_of(trials, ladder)])
-    always = {p.key: distribution(p) for p in space.parameters if not p.when}
-    trial = view.ask(fixed_distributions=always)
+    view.add_trials([seen(space, t) for t in (*warm, *view_of(trials, ladder))])
     if space.search.sampler == "qmc":
-        trial = _qmc_point(view, storage, number, always)
-    for parameter in space.parameters:
-        values = {p.key: p.decode(trial.params[p.key]) for p in space.parameters if p.key in trial.params}
-        if parameter.when and parameter.active(values):
-            _draw(trial, parameter)
-    drawn = view.get_trials(deepcopy=False)[trial.number]
-    kept = {key: value for key, value in drawn.system_attrs.items() if ":relative_params" not in key}
-    return Suggestion(dict(drawn.params), dict(drawn.distributions), kept)
+        _forward(space, view, storage, number)
+    taken = [t.params for t in trials]
+    for _ in range(DRAWS):  # each draw stays in the view as under way, where a sampler steers clear of it
+        drawn = _draw(space, view)
+        params = study_params(space, drawn.params)
+        if params not in taken:
+            kept = {key: value for key, value in drawn.system_attrs.items() if ":relative_params" not in key}
+            return given(space, params, kept)
+    if space.size() is None:  # more than anybody tries: once in a while the same again
+        return given(space, params)
+    grid = (space.encoded(point) for point in space.grid())
+    rest = [point for point in grid if point not in taken and point.items() >= (fixed or {}).items()]
+    return given(space, random.Random(seed_of(space.search.seed, number)).choice(rest)) if rest else None
+
+
+def given(space: Space, params: Mapping[str, Any], system_attrs: Mapping[str, Any] | None = None) -> Suggestion:
+    """Values as the study holds them, with what it declares of them."""
+    searched = [p for p in space.parameters if p.key in params]
+    return Suggestion(
+        {p.key: params[p.key] for p in searched}, {p.key: distribution(p) for p in searched}, dict(system_attrs or {})
+    )
 
 
 def directions(space: Space) -> list[StudyDirection]:
@@ -123,100 +138,32 @@ def seed_of(seed: int, number: int) -> int:
     return int.from_bytes(hashlib.sha256(f"{seed}/{number}".encode()).digest()[:4])
 
 
-def _qmc_point(
-    view: optuna.Study, storage: InMemoryStorage, number: int, always: dict[str, BaseDistribution]
-) -> optuna.Trial:
-    """Point `number` of the sequence: Optuna counts its draws in the study, and the view is new."""
+def _forward(space: Space, view: optuna.Study, storage: InMemoryStorage, number: int) -> None:
+    """So that point `number` of the sequence comes next: Optuna counts its draws in the study, and the view is new."""
+    _draw(space, view)
     study_id = storage.get_study_id_from_name(view.study_name)
     for key in storage.get_study_system_attrs(study_id):
         if key.startswith("qmc:"):
             storage.set_study_system_attr(study_id, key, number - 1)
-    return view.ask(fixed_distributions=always)
 
 
-def _draw(trial: optuna.Trial, parameter: Parameter) -> None:
-    """Draw a parameter that not every trial has."""
-    declared = distribution(parameter)
+def _draw(space: Space, view: optuna.Study) -> FrozenTrial:
+    """A new trial of the view: the values that every trial has, then those that depend on them."""
+    trial = view.ask(fixed_distributions={p.key: seen_distribution(p) for p in space.parameters if not p.when})
+    for parameter in space.parameters:
+        held = study_params(space, trial.params)
+        if parameter.when and parameter.active(
+            {p.key: p.decode(held[p.key]) for p in space.parameters if p.key in held}
+        ):
+            _draw_one(trial, parameter)
+    return view.get_trials(deepcopy=False)[trial.number]
+
+
+def _draw_one(trial: optuna.Trial, parameter: Parameter) -> None:
+    declared = seen_distribution(parameter)
     if isinstance(declared, CategoricalDistribution):
         trial.suggest_categorical(parameter.key, declared.choices)
     elif isinstance(declared, IntDistribution):
         trial.suggest_int(parameter.key, declared.low, declared.high, step=declared.step, log=declared.log)
     elif isinstance(declared, FloatDistribution):
         trial.suggest_float(parameter.key, declared.low, declared.high, step=declared.step, log=declared.log)
-
-
-def distribution(parameter: Parameter) -> BaseDistribution:
-    """The parameter as the study declares it."""
-    if parameter.values is not None:
-        return CategoricalDistribution([parameter.encode(v) for v in parameter.values])
-    low, high = parameter.low, parameter.high
-    assert low is not None and high is not None
-    if parameter.type is int:
-        return IntDistribution(int(low), int(high), step=int(parameter.step or 1), log=parameter.log)
-    return FloatDistribution(low, high, step=parameter.step, log=parameter.log)
-
-
-def view_of(trials: Sequence[FrozenTrial], ladder: Ladder) -> list[FrozenTrial]:
-    """The trials as a sampler sees them: all that have a value COMPLETE, in the order of `hindsight`.
-
-    Values at different epochs do not compare, but the order does: the value in the view is the normal quantile of a
-    trial's rank, so that samplers that model values (GP), split them (TPE) or rank them (CMA-ES) all can use it. A
-    trial without a value yet stays RUNNING, so that no two workers are sent to one place. With several objectives,
-    where every trial is trained in full, the values are those of the study.
-    """
-    scores: dict[int, list[float]] = {
-        n: [s] for n, s in ranked({t.number: standing(t) for t in trials}, ladder).items()
-    }
-    if any(len(t.values or ()) > 1 for t in trials):
-        scores = {t.number: t.values for t in trials if t.values and t.state == TrialState.COMPLETE}
-    return [
-        optuna.trial.create_trial(
-            state=TrialState.COMPLETE if t.number in scores else TrialState.FAIL if t.state.is_finished() else t.state,
-            values=scores.get(t.number),
-            params=t.params,
-            distributions=t.distributions,
-            system_attrs=t.system_attrs,
-        )
-        for t in trials
-    ]
-
-
-def ranked(trials: Mapping[int, Standing], ladder: Ladder) -> dict[int, float]:
-    """Trial -> the normal quantile of its rank in the order of `hindsight`."""
-    left = hindsight(trials, ladder)
-    order = sorted(left, key=lambda n: (*left[n], -n))
-    return {n: NormalDist().inv_cdf((rank + 0.5) / len(order)) for rank, n in enumerate(order)}
-
-
-def hindsight(trials: Mapping[int, Standing], ladder: Ladder) -> dict[int, tuple[int, float]]:
-    """Trial -> (rung, value there) where halving would leave it, judged by all that is known now.
-
-    A trial passes a rung when it is among the best 1/`factor` there, and stands at the first that it does not pass,
-    or has not reached the next of. The default configuration, which no rung ever stops, is judged like any other.
-    """
-    left: dict[int, tuple[int, float]] = {}
-    rest = {n: t for n, t in trials.items() if t.values and not t.failed}
-    for n, trial in rest.items():
-        if min(ladder.rungs) > trial.epoch:
-            left[n] = (trial.epoch, trial.values[trial.epoch])
-    passing = [n for n in rest if n not in left]
-    for rung, following in zip(ladder.rungs, (*ladder.rungs[1:], None), strict=True):
-        here = sorted((n for n in passing if rung in rest[n].values), key=lambda n: (-rung_value(rest[n], rung), n))
-        passed = here[: max(1, len(here) // ladder.factor)] if following is not None else []
-        for n in here:
-            if n not in passed or following not in rest[n].values:
-                left[n] = (rung, rest[n].values[rung])
-        passing = [n for n in passing if n not in left]
-    return left
-
-
-def standing(trial: FrozenTrial, *, running: bool = False) -> Standing:
-    """The trial in the words of tune.halving; only who runs a search knows whether its job is under way."""
-    return Standing(
-        number=trial.number,
-        values=trial.intermediate_values,
-        until=trial.user_attrs.get(UNTIL, 0),
-        running=running,
-        ended=trial.state.is_finished(),
-        failed=trial.state == TrialState.FAIL,
-    )

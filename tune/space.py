@@ -11,6 +11,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import json
+import math
 import re
 import tomllib
 import typing
@@ -149,7 +150,7 @@ class Space:
         check_table(SearchSettings, changed, "--trials, --seed")
         search = dataclasses.replace(self.search, **changed)
         space = dataclasses.replace(self, search=search)
-        return _grid_search(space, True, self.name) if search.sampler == "grid" else space
+        return _within_size(space, self.name)
 
     def decode_grid(self) -> tuple[DecodeConfig, ...]:
         """Every swept decode setting, the default one first; empty if none is searched."""
@@ -159,6 +160,19 @@ class Space:
         combinations = itertools.product(*(p.values or () for p in self.sweep))
         grid = [dataclasses.replace(self.base.decode, **dict(zip(names, c, strict=True))) for c in combinations]
         return (self.base.decode, *(d for d in grid if d != self.base.decode))
+
+    def encoded(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        """Searched values as the study holds them."""
+        return {p.key: p.encode(values[p.key]) for p in self.parameters if p.key in values}
+
+    def decoded(self, params: Mapping[str, Any]) -> dict[str, Any]:
+        """What the study holds, as configuration values."""
+        return {p.key: p.decode(params[p.key]) for p in self.parameters if p.key in params}
+
+    def size(self) -> int | None:
+        """How many configurations there are; None where they are not countable, or more than MAX_GRID."""
+        choices = [p.choices() or () for p in self.parameters]
+        return len(self.grid()) if 0 < math.prod(map(len, choices)) <= MAX_GRID else None
 
     def grid(self) -> list[dict[str, Any]]:
         """Every configuration of a countable space, the default one first."""
@@ -210,7 +224,8 @@ def load_space(path_or_name: str | Path, overrides: Mapping[str, Any] | None = N
         base = with_overrides(base, {"data.mode": HIGH}, source=source)
     parameters = read_parameters(tables.get("space", {}), source)
     search = check_table(SearchSettings, table, f"{source}: [search]")
-    if not any((search.trials, search.epochs, search.hours, search.gpu_hours, search.patience)):
+    limits = (search.trials, search.epochs, search.hours, search.gpu_hours, search.patience)
+    if search.sampler != "grid" and not any(limits):
         search = dataclasses.replace(search, trials=DEFAULT_TRIALS)
     resources = check_resources(tables.get("resources", {}), f"{source}: [resources]")
     searched = tuple(p for p in parameters if trained(p, parameters, base.loss.matching))
@@ -233,9 +248,7 @@ def load_space(path_or_name: str | Path, overrides: Mapping[str, Any] | None = N
             f"{source}: [search] promote = {search.promote} is no choice among trials = {search.trials}, the default "
             f"one included; at most {search.trials - 1}"
         )
-    if search.sampler == "grid":
-        return _grid_search(space, "trials" in tables.get("search", {}), source)
-    return space
+    return _within_size(space, source)
 
 
 def trial_decode_grid(config_file: Path, config: Config) -> tuple[DecodeConfig, ...]:
@@ -305,19 +318,23 @@ def base_config(tables: Mapping[str, Any], source: str) -> Config:
     return from_dict(tables.get("base", {}), source=f"{source}: [base]")
 
 
-def _grid_search(space: Space, given: bool, source: str) -> Space:
-    """`space` with a budget of at most its grid, and of all of it where the file gives none."""
-    size = 1
-    for parameter in space.parameters:
-        choices = parameter.choices()
-        if choices is None:
-            raise UserError(f'{source}: sampler = "grid" needs values or a step for {parameter.key}')
-        size *= len(choices)
-    if size > MAX_GRID:
-        raise UserError(f"{source}: a grid of {size} configurations, more than {MAX_GRID}; give fewer values")
-    trials = len(space.grid())
-    search = dataclasses.replace(space.search, trials=min(space.search.trials, trials) if given else trials)
+def _within_size(space: Space, source: str) -> Space:
+    """`space` with a budget of at most every configuration once."""
+    size = space.size()
+    if size is None:
+        if space.search.sampler == "grid":
+            raise UserError(f"{source}: {_why_no_grid(space)}")
+        return space
+    search = dataclasses.replace(space.search, trials=min(space.search.trials or size, size))
     return dataclasses.replace(space, search=search)
+
+
+def _why_no_grid(space: Space) -> str:
+    for parameter in space.parameters:
+        if parameter.choices() is None:
+            return f'sampler = "grid" needs values or a step for {parameter.key}'
+    count = math.prod(len(p.choices() or ()) for p in space.parameters)
+    return f"a grid of {count} configurations, more than {MAX_GRID}; give fewer values"
 
 
 T = typing.TypeVar("T", bound="DataclassInstance")
@@ -365,9 +382,9 @@ def _check_together(space: Space, source: str) -> None:
                 f"{shown(value)} (trial 0); change the range, or the value in [base] or --set"
             )
     search, epochs = space.search, space.base.train.epochs
-    if search.sampler == "cmaes" and all(p.values is not None for p in space.parameters):
+    if search.sampler == "cmaes" and all(p.values and not p.ordered for p in space.parameters):
         raise UserError(
-            f'{source}: [search] sampler = "cmaes" moves in ranges, and [space] has values alone; take "tpe"'
+            f'{source}: [search] sampler = "cmaes" moves in ranges and numbers, and [space] has names alone; take "tpe"'
         )
     if search.scheduler != "fifo" and search.grace_epochs > epochs:
         raise UserError(f"{source}: [search] grace_epochs = {search.grace_epochs} is more than train.epochs = {epochs}")

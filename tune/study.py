@@ -23,8 +23,9 @@ from nmt.config import Config, to_dict
 from nmt.packable import is_shared, shape
 from tune.budget import epochs_left, may_start
 from tune.halving import Assignment, Ladder, Pause, Standing, next_job
-from tune.sampler import UNTIL, Suggestion, directions, distribution, standing, suggest
+from tune.sampler import directions, given, suggest
 from tune.space import Space
+from tune.view import UNTIL, standing
 
 ORIGIN = "origin"
 """user attribute of a trial that came from another search: which, and its trial there"""
@@ -61,6 +62,7 @@ class SearchStudy:
         )
         self._study_id = self._storage.get_study_id_from_name(space.name)
         self._running: set[int] = set()
+        self._size = space.size() or math.inf
 
     def next_job(self, *, out_of_time: bool = False) -> Job | Pause:
         """The job to run now; it counts as under way until `end_job` or `finish`. None begins when out of time."""
@@ -68,21 +70,29 @@ class SearchStudy:
             return Pause.WAIT if self._running else Pause.FINISHED
         trials = self.trials()
         decision = self._decide(trials)
-        return decision if isinstance(decision, Pause) else self._begin(decision, trials)
+        if isinstance(decision, Pause):
+            return decision
+        job = self._begin(decision, trials)
+        assert job is not None, "no trial begins in a space that is used up"
+        return job
 
     def _decide(self, trials: list[FrozenTrial]) -> Assignment | Pause:
         search, standings = self.space.search, self.standings(trials)
         return next_job(
             standings,
             self.ladder,
-            may_start=may_start(search, standings, self.ladder),
+            may_start=len(trials) < self._size and may_start(search, standings, self.ladder),
             epochs_left=epochs_left(search, standings),
         )
 
-    def _begin(self, decision: Assignment, trials: list[FrozenTrial], fixed: Mapping[str, Any] | None = None) -> Job:
+    def _begin(
+        self, decision: Assignment, trials: list[FrozenTrial], fixed: Mapping[str, Any] | None = None
+    ) -> Job | None:
+        """The job; None where no new trial has the `fixed` values."""
         number, until = decision.number, decision.until
         if number == len(trials):
-            self._add(number, until, trials, fixed or {})
+            if not self._add(number, until, trials, fixed or {}):
+                return None
         else:
             self._storage.set_trial_user_attr(self._id(number), UNTIL, until)
         self._running.add(number)
@@ -116,13 +126,8 @@ class SearchStudy:
 
     def _fixed_like(self, first: Job, number: int) -> dict[str, Any] | None:
         """The values that a new trial needs to be of the shape of `first`; None where its values are given."""
-        space, given = self.space, None
-        if number <= len(space.given):
-            given = space.given[number - 1].params
-        elif space.search.sampler == "grid":
-            given = shuffled(space.grid()[1:], space.search.seed)[number - 1]
-        if given is not None:
-            return {} if shape(space.configuration(given)) == shape(first.config) else None
+        if (values := self._known_values(number)) is not None:
+            return {} if shape(self.space.configuration(values)) == shape(first.config) else None
         params = self.trial(first.number).params
         return {key: value for key, value in params.items() if is_shared(key, first.config)}
 
@@ -140,7 +145,7 @@ class SearchStudy:
 
     def params(self, trial: FrozenTrial) -> dict[str, Any]:
         """The searched values of a trial, as configuration values."""
-        return {p.key: p.decode(trial.params[p.key]) for p in self.space.parameters if p.key in trial.params}
+        return self.space.decoded(trial.params)
 
     def report(self, number: int, epoch: int, value: float) -> None:
         """Record the value after an epoch; an epoch already known (told again after a restart) is left as it is."""
@@ -172,18 +177,18 @@ class SearchStudy:
     def _id(self, number: int) -> int:
         return self._storage.get_trial_id_from_study_id_trial_number(self._study_id, number)
 
-    def _add(self, number: int, until: int, trials: list[FrozenTrial], fixed: Mapping[str, Any]) -> None:
-        """Write a new trial to the study: its values and its first job, at once."""
+    def _add(self, number: int, until: int, trials: list[FrozenTrial], fixed: Mapping[str, Any]) -> bool:
+        """Write a new trial to the study, its values and its first job, at once; False where there is none to draw."""
         attributes: dict[str, Any] = {UNTIL: until}
-        if number == 0:
-            chosen = self._given(self.space.default_params)
-        elif number <= len(self.space.given):
-            given = self.space.given[number - 1]
-            chosen, attributes[ORIGIN] = self._given(given.params), given.origin
-        elif self.space.search.sampler == "grid":
-            chosen = self._given(shuffled(self.space.grid()[1:], self.space.search.seed)[number - 1])
-        else:
-            chosen = suggest(self.space, trials, judged(self.space), number, warm=self._warm, fixed=fixed)
+        chosen = (
+            given(self.space, self.space.encoded(values))
+            if (values := self._known_values(number)) is not None
+            else suggest(self.space, trials, judged(self.space), number, warm=self._warm, fixed=fixed)
+        )
+        if chosen is None:
+            return False
+        if 0 < number <= len(self.space.given):
+            attributes[ORIGIN] = self.space.given[number - 1].origin
         self._study.add_trial(
             optuna.trial.create_trial(
                 state=TrialState.RUNNING,
@@ -193,13 +198,18 @@ class SearchStudy:
                 system_attrs=chosen.system_attrs,
             )
         )
+        return True
 
-    def _given(self, params: Mapping[str, Any]) -> Suggestion:
-        """Values that no sampler drew."""
-        searched = [p for p in self.space.parameters if p.key in params]
-        return Suggestion(
-            {p.key: p.encode(params[p.key]) for p in searched}, {p.key: distribution(p) for p in searched}, {}
-        )
+    def _known_values(self, number: int) -> Mapping[str, Any] | None:
+        """The searched values of a trial that no sampler draws; None for any other."""
+        space = self.space
+        if number == 0:
+            return space.default_params
+        if number <= len(space.given):
+            return space.given[number - 1].params
+        if space.search.sampler == "grid":
+            return shuffled(space.grid()[1:], space.search.seed)[number - 1]
+        return None
 
 
 def ladder(space: Space) -> Ladder:
@@ -221,6 +231,6 @@ def judged(space: Space) -> Ladder:
     return Ladder(epochs=epochs, grace=grace, factor=search.reduction_factor)
 
 
-def shuffled(points: list[Any], seed: int) -> list[Any]:
+def shuffled(points: list[dict[str, Any]], seed: int) -> list[dict[str, Any]]:
     """`points` in an order that the seed alone decides."""
     return sorted(points, key=lambda p: hashlib.sha256(f"{seed}/{sorted(p.items())}".encode()).digest())

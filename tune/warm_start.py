@@ -23,8 +23,8 @@ from optuna.trial import FrozenTrial, TrialState
 from nmt.errors import UserError
 from nmt.files import write_json
 from tune.halving import Ladder, Standing
-from tune.sampler import distribution, ranked
 from tune.space import Space
+from tune.view import distribution, ranked
 
 FILE = "warm_start.json"
 

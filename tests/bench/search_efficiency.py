@@ -31,9 +31,9 @@ from optuna.samplers import BaseSampler, RandomSampler
 from optuna.trial import TrialState
 
 from tune.halving import Pause
-from tune.sampler import distribution
 from tune.space import Space, load_space
 from tune.study import SearchStudy
+from tune.view import distribution
 
 TABLE, SPACE = (Path(__file__).with_suffix(suffix) for suffix in (".csv", ".toml"))
 METRIC = "val/accuracy"

@@ -10,14 +10,14 @@ from pathlib import Path
 
 import optuna
 import pytest
-from optuna.distributions import FloatDistribution
+from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from nmt.errors import UserError
 from tune.halving import Ladder, Pause
-from tune.sampler import hindsight, standing, view_of
 from tune.space import Space, load_space
 from tune.study import SearchStudy
+from tune.view import hindsight, seen, standing, study_params, view_of
 
 Played = dict[str, list[tuple[int, int, dict[str, object]]]]
 SAMPLERS = ["tpe", "gp", "cmaes", "nsga2", "random", "qmc", "grid"]
@@ -51,7 +51,7 @@ def make_space(space_file: Path) -> Callable[..., Space]:
 
 
 def value_of(params: dict[str, object], epoch: int) -> float:
-    layers, weight = params["model.decoder_layers"], params["loss.layer"]
+    layers, weight = params.get("model.decoder_layers", 1), params.get("loss.layer", 0.0)
     assert isinstance(layers, int) and isinstance(weight, float)
     return 0.5 + 0.1 * layers - weight**2 + 0.05 * epoch + 0.01 * (params.get("loss.layer_weighting") == "linear")
 
@@ -127,8 +127,56 @@ def test_quasi_random_points_are_the_sobol_sequence(tmp_path: Path, space_file: 
 def test_cmaes_needs_a_range(space_file: Path) -> None:
     lr = '"optim.lr" = { low = 1e-5, high = 1e-1, log = true }'
     space_file.write_text(space_file.read_text().replace(lr, "").replace("trials = 5", 'sampler = "cmaes"'))
-    with pytest.raises(UserError, match="moves in ranges, and .* has values alone"):
+    with pytest.raises(UserError, match="moves in ranges and numbers, and .* has names alone"):
         load_space(space_file)
+
+
+def test_no_configuration_is_drawn_twice_and_a_space_that_is_used_up_ends_the_search(
+    tmp_path: Path, make_space: Callable[..., Space], sampler: str
+) -> None:
+    space = make_space(sampler=sampler, trials=200)
+    assert space.size() == 4 * (1 + 10 * 2)
+    fewer = dataclasses.replace(space, parameters=space.parameters[:1])
+    for part, count in ((fewer, 4), (space, 84)) if sampler in ("random", "grid") else ((fewer, 4),):
+        study = SearchStudy(tmp_path / f"{count}.db", part)
+        drawn = [tuple(sorted(t.params.items())) for t in run_dry(study)]
+        assert len(drawn) == count == len(set(drawn))
+
+
+def run_dry(study: SearchStudy) -> list[FrozenTrial]:
+    while not isinstance(job := study.next_job(), Pause):
+        params = study.params(study.trial(job.number))
+        for epoch in range(1, job.until + 1):
+            study.report(job.number, epoch, value_of(params, epoch))
+        if job.until == study.ladder.epochs:
+            study.finish(job.number, TrialState.COMPLETE, {})
+        else:
+            study.end_job(job.number)
+    return study.trials()
+
+
+def test_budget_of_a_countable_space_is_at_most_its_size(space_file: Path, make_space: Callable[..., Space]) -> None:
+    make_space()  # writes the countable space
+    assert load_space(space_file, {"loss.layer": 0.3}).with_budget(trials=1000).search.trials == 84
+    assert load_space(space_file, {"loss.layer": 0.3}).with_budget(trials=50).search.trials == 50
+
+
+def test_sampler_sees_numbers_among_values_in_their_order(tmp_path: Path, space_file: Path) -> None:
+    lr = '"optim.lr" = { low = 1e-5, high = 1e-1, log = true }'
+    space_file.write_text(space_file.read_text().replace(lr, '"optim.lr" = { values = [1e-3, 3e-2, 1e-4, 3e-3] }'))
+    space = load_space(space_file)
+    study = SearchStudy(tmp_path / "study.db", space)
+    run_dry(study)
+    stored = study.trials()
+    assert len({t.params["optim.lr"] for t in stored}) > 2
+    for found in stored:
+        # the study holds the rate itself, as Optuna's tools show it; a sampler its place among 1e-4, 1e-3, 3e-3, 3e-2
+        assert found.distributions["optim.lr"] == CategoricalDistribution((1e-3, 3e-2, 1e-4, 3e-3))
+        shown = seen(space, found)
+        assert shown.distributions["optim.lr"] == IntDistribution(0, 3)
+        assert [1e-4, 1e-3, 3e-3, 3e-2][shown.params["optim.lr"]] == found.params["optim.lr"]
+        assert shown.params["loss.layer_weighting"] == found.params["loss.layer_weighting"]
+        assert study_params(space, shown.params) == found.params
 
 
 def trial(number: int, state: TrialState, values: dict[int, float]) -> FrozenTrial:

@@ -20,7 +20,7 @@ SAMPLERS = ("tpe", "random", "grid")
 def make_space(space_file: Path) -> Callable[..., Space]:
     """make_space(sampler=.., trials=..): the tiny search over countable values, so that every sampler takes it."""
     lr = '"optim.lr" = { low = 1e-5, high = 1e-1, log = true }'
-    space_file.write_text(space_file.read_text().replace(lr, '"model.decoder_layers" = { low = 1, high = 4 }'))
+    space_file.write_text(space_file.read_text().replace(lr, '"model.decoder_layers" = { low = 1, high = 8 }'))
     space = load_space(space_file)
 
     def make(**changes: object) -> Space:
@@ -125,7 +125,7 @@ def test_study_opens_in_optuna_as_it_is(tmp_path: Path, make_space: Callable[...
     space = make_space(trials=12)
     run(SearchStudy(tmp_path / "study.db", space))
     study = optuna.load_study(study_name="tiny", storage=f"sqlite:///{tmp_path / 'study.db'}")
-    assert study.best_value == pytest.approx(4 * 0.7) and study.best_params["loss.layer_weighting"] == "linear"
+    assert study.best_value == pytest.approx(4 * 1.1) and study.best_params["loss.layer_weighting"] == "linear"
 
 
 def test_tpe_finds_a_peak_that_random_sampling_misses(tmp_path: Path, space_file: Path) -> None:

@@ -1,0 +1,137 @@
+"""The study as a sampler sees it. Imports no Ray.
+
+A sampler that read the study itself would be misled twice. By early stopping: the default configuration, always trained
+in full, would count as better than every trial that waits at a rung; so every trial is ranked by the rung where halving
+leaves it in hindsight. And by lists of numbers: a study holds `values = [3e-4, 1e-3, 3e-3]` as three names, of which
+no two are nearer than others; so a sampler sees their places in the order of size.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from statistics import NormalDist
+from typing import Any
+
+import optuna
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.trial import FrozenTrial, TrialState
+
+from tune.halving import Ladder, Standing, rung_value
+from tune.parameter import Parameter
+from tune.space import Space
+
+UNTIL = "until"
+"""user attribute of a trial: the epoch its last job ends at"""
+
+
+def distribution(parameter: Parameter) -> BaseDistribution:
+    """The parameter as the study declares it."""
+    if parameter.values is not None:
+        return CategoricalDistribution([parameter.encode(v) for v in parameter.values])
+    low, high = parameter.low, parameter.high
+    assert low is not None and high is not None
+    if parameter.type is int:
+        return IntDistribution(int(low), int(high), step=int(parameter.step or 1), log=parameter.log)
+    return FloatDistribution(low, high, step=parameter.step, log=parameter.log)
+
+
+def seen_distribution(parameter: Parameter) -> BaseDistribution:
+    """The parameter as a sampler sees it: of numbers listed as `values`, the place in their order."""
+    if parameter.ordered is not None:
+        return IntDistribution(0, len(parameter.ordered) - 1)
+    return distribution(parameter)
+
+
+def seen_params(space: Space, params: Mapping[str, Any]) -> dict[str, Any]:
+    """Searched values, given as the study holds them, as a sampler sees them."""
+    return {
+        p.key: params[p.key] if p.ordered is None else p.ordered.index(p.decode(params[p.key]))
+        for p in space.parameters
+        if p.key in params
+    }
+
+
+def study_params(space: Space, params: Mapping[str, Any]) -> dict[str, Any]:
+    """The way back: what a sampler drew, as the study holds it."""
+    return {
+        p.key: params[p.key] if p.ordered is None else p.encode(p.ordered[params[p.key]])
+        for p in space.parameters
+        if p.key in params
+    }
+
+
+def seen(space: Space, trial: FrozenTrial) -> FrozenTrial:
+    """A trial of the study, or of `view_of`, with its values as a sampler sees them."""
+    return optuna.trial.create_trial(
+        state=trial.state,
+        values=trial.values,
+        params=seen_params(space, trial.params),
+        distributions={p.key: seen_distribution(p) for p in space.parameters if p.key in trial.params},
+        system_attrs=trial.system_attrs,
+    )
+
+
+def view_of(trials: Sequence[FrozenTrial], ladder: Ladder) -> list[FrozenTrial]:
+    """The trials as a sampler sees them: all that have a value COMPLETE, in the order of `hindsight`.
+
+    Values at different epochs do not compare, but the order does: the value in the view is the normal quantile of a
+    trial's rank, so that samplers that model values (GP), split them (TPE) or rank them (CMA-ES) all can use it. A
+    trial without a value yet stays RUNNING, so that no two workers are sent to one place. With several objectives,
+    where every trial is trained in full, the values are those of the study.
+    """
+    scores: dict[int, list[float]] = {
+        n: [s] for n, s in ranked({t.number: standing(t) for t in trials}, ladder).items()
+    }
+    if any(len(t.values or ()) > 1 for t in trials):
+        scores = {t.number: t.values for t in trials if t.values and t.state == TrialState.COMPLETE}
+    return [
+        optuna.trial.create_trial(
+            state=TrialState.COMPLETE if t.number in scores else TrialState.FAIL if t.state.is_finished() else t.state,
+            values=scores.get(t.number),
+            params=t.params,
+            distributions=t.distributions,
+            system_attrs=t.system_attrs,
+        )
+        for t in trials
+    ]
+
+
+def ranked(trials: Mapping[int, Standing], ladder: Ladder) -> dict[int, float]:
+    """Trial -> the normal quantile of its rank in the order of `hindsight`."""
+    left = hindsight(trials, ladder)
+    order = sorted(left, key=lambda n: (*left[n], -n))
+    return {n: NormalDist().inv_cdf((rank + 0.5) / len(order)) for rank, n in enumerate(order)}
+
+
+def hindsight(trials: Mapping[int, Standing], ladder: Ladder) -> dict[int, tuple[int, float]]:
+    """Trial -> (rung, value there) where halving would leave it, judged by all that is known now.
+
+    A trial passes a rung when it is among the best 1/`factor` there, and stands at the first that it does not pass,
+    or has not reached the next of. The default configuration, which no rung ever stops, is judged like any other.
+    """
+    left: dict[int, tuple[int, float]] = {}
+    rest = {n: t for n, t in trials.items() if t.values and not t.failed}
+    for n, trial in rest.items():
+        if min(ladder.rungs) > trial.epoch:
+            left[n] = (trial.epoch, trial.values[trial.epoch])
+    passing = [n for n in rest if n not in left]
+    for rung, following in zip(ladder.rungs, (*ladder.rungs[1:], None), strict=True):
+        here = sorted((n for n in passing if rung in rest[n].values), key=lambda n: (-rung_value(rest[n], rung), n))
+        passed = here[: max(1, len(here) // ladder.factor)] if following is not None else []
+        for n in here:
+            if n not in passed or following not in rest[n].values:
+                left[n] = (rung, rest[n].values[rung])
+        passing = [n for n in passing if n not in left]
+    return left
+
+
+def standing(trial: FrozenTrial, *, running: bool = False) -> Standing:
+    """The trial in the words of tune.halving; only who runs a search knows whether its job is under way."""
+    return Standing(
+        number=trial.number,
+        values=trial.intermediate_values,
+        until=trial.user_attrs.get(UNTIL, 0),
+        running=running,
+        ended=trial.state.is_finished(),
+        failed=trial.state == TrialState.FAIL,
+    )
