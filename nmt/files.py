@@ -37,6 +37,12 @@ def atomic_output(path: Path) -> Iterator[Path]:
             partial.unlink(missing_ok=True)
 
 
+def remove_partials(folder: Path) -> None:
+    """What a process killed in mid-write left in a folder that nobody writes to now."""
+    for left in folder.glob(".*.partial"):
+        left.unlink(missing_ok=True)
+
+
 @contextlib.contextmanager
 def atomic_write(path: Path) -> Iterator[IO[bytes]]:
     """`atomic_output` as an open binary file."""

@@ -32,7 +32,7 @@ from nmt.data.store import ObjectStore
 from nmt.data.stream import PairStream, eval_batches
 from nmt.errors import FailedError, UserError
 from nmt.evaluate import best_setting, model_score, settings_of, similarities, sweep, timed
-from nmt.files import atomic_write, write_json
+from nmt.files import atomic_write, remove_partials, write_json
 from nmt.losses import loss_terms, total_loss
 from nmt.metrics import Counts
 from nmt.model.matcher import Head, Matcher
@@ -355,6 +355,7 @@ class Trainer:
         if resume and state.is_file():
             self.restore(state)
         if distributed.rank() == 0:
+            remove_partials(directory)
             write_json(directory / "config.json", to_dict(self.config))
             if self.progress.history:  # a crash between checkpoint and metrics left them an epoch behind
                 _write_metrics(directory, self.progress)

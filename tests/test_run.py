@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -124,6 +125,38 @@ def test_prepare_train_evaluate_and_match_from_raw_photographs(capsys, tmp_path)
     assert "b.csv:1: expected name,x,y" in refused(capsys, "--match", "willow-train", *files)
     Path("b.csv").write_text("nose,15,22\ntail,900,31\n")
     assert "'tail' lies outside the image" in refused(capsys, "--match", "willow-train", *files)
+
+
+def test_a_training_goes_on_elsewhere_from_its_storage(capsys, tmp_path, bucket):
+    """Its local folder is gone; `--resume` in another one finds it whole at the address."""
+    write_willow(tmp_path / "raw")
+    assert run.main(["--prepare", "willow", "--raw", "raw", *SMALL]) == 0
+    train = ["--train", "willow", *SMALL, "--storage", f"{bucket}/results"]
+    assert run.main(train) == 0
+    shutil.rmtree("results")
+    again = [*train, "--results", "elsewhere"]
+    capsys.readouterr()
+    assert "--resume goes on with it" in refused(capsys, *again)
+    assert run.main([*again, "--resume"]) == 0
+    assert Path("elsewhere/willow-train/best.pt").is_file()
+    assert len(Path("elsewhere/willow-train/metrics.jsonl").read_text().splitlines()) == 2
+
+
+def test_a_dry_run_prints_the_plan_and_changes_nothing(capsys, tmp_path):
+    write_willow(tmp_path / "raw")
+    features = ["--set", "data.mode=features", "--set", "model.backbone=tf_efficientnet_lite0"]
+    assert run.main(["--prepare", "willow", "--raw", "raw", *SMALL, *features]) == 0
+    Path("small.toml").write_text(
+        '[base]\ndata = { name = "willow", mode = "features" }\nmodel = { heads = 2 }\n[space]\n"optim.lr" = { low = 1e-4, high = 1e-2 }\n'
+    )
+    dry = ["--search", "small.toml", "--dry-run", "--data", "data/willow", *SMALL, *features]
+    before = {(path, path.stat().st_mtime_ns) for path in tmp_path.rglob("*")}
+    capsys.readouterr()
+    assert run.main([*dry, "--trials", "3"]) == 0
+    out = capsys.readouterr().out
+    assert "until 3 trials" in out and "2 at once" in out and "written" in out
+    assert "nowhere/objects.arrow: not there" in refused(capsys, *dry, "--data", "nowhere")
+    assert {(path, path.stat().st_mtime_ns) for path in tmp_path.rglob("*")} == before
 
 
 @pytest.mark.slow

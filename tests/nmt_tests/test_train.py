@@ -353,12 +353,14 @@ import nmt, nmt.train, nmt.evaluate, nmt.reference, nmt.match, nmt.data.prepare
     subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
 
 
-def test_metrics_that_a_crash_left_behind_the_checkpoint_are_mended(trained, toy_data, tmp_path):
+def test_what_a_crash_in_mid_write_left_is_mended(trained, toy_data, tmp_path):
     shutil.copytree(trained, tmp_path / "run")
     lines = (trained / "metrics.jsonl").read_text().splitlines(keepends=True)
-    (tmp_path / "run" / "metrics.jsonl").write_text("".join(lines[:-1]))
+    (tmp_path / "run" / "metrics.jsonl").write_text("".join(lines[:-1]))  # behind the checkpoint
+    (tmp_path / "run" / ".best.pt.0a1b2c3d.partial").write_bytes(b"half")
     train(small(), data=toy_data, directory=tmp_path / "run", resume=True)
     assert (tmp_path / "run" / "metrics.jsonl").read_text() == "".join(lines)
+    assert not list((tmp_path / "run").glob(".*"))
 
 
 def test_a_run_is_reproduced_from_the_configuration_it_left(trained, toy_data, tmp_path):

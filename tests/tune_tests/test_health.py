@@ -119,10 +119,9 @@ def test_failures_in_a_row_stop_the_search_with_the_common_reason(
     assert len(load_summary(tmp_path / "tiny").trials) == states(tmp_path / "tiny").count("FAIL")
 
 
-@pytest.mark.slow
-def test_ctrl_c_leaves_checkpoints_at_the_step_and_a_search_to_resume(
-    space_file: Path, tiny_data: Path, tmp_path: Path
-) -> None:
+@pytest.fixture
+def under_way(space_file: Path, tiny_data: Path, tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
+    """A search by the command line, some steps into its first, long epoch."""
     space_file.write_text(space_file.read_text().replace("steps_per_epoch = 4", "steps_per_epoch = 3000"))
     process = subprocess.Popen(
         [sys.executable, "run.py", "--search", str(space_file), "--data", str(tiny_data), "--results", str(tmp_path)],
@@ -131,12 +130,36 @@ def test_ctrl_c_leaves_checkpoints_at_the_step_and_a_search_to_resume(
     directory = tmp_path / "tiny"
     until(lambda: len(list(directory.glob("trials/*/events*session_start"))) >= 1)
     until(lambda: list(directory.glob("trials/*/config.json")))
-    time.sleep(2)  # some steps into the epoch
+    time.sleep(2)
+    yield process
+    process.kill()
+
+
+@pytest.mark.slow
+def test_ctrl_c_leaves_checkpoints_at_the_step_and_a_search_to_resume(
+    under_way: subprocess.Popen[str], tmp_path: Path
+) -> None:
+    directory = tmp_path / "tiny"
     assert load_summary(directory).trials == ()  # a report may be asked for at any time
-    process.send_signal(signal.SIGINT)
-    output = process.communicate(timeout=120)[0]
-    assert process.returncode == 130 and "--resume goes on" in output
+    under_way.send_signal(signal.SIGINT)
+    output = under_way.communicate(timeout=120)[0]
+    assert under_way.returncode == 130 and "--resume goes on" in output
     assert "Traceback" not in output
     assert set(states(directory)) == {"RUNNING"}
     steps = [checkpoint.load(path)["progress"]["step"] for path in directory.glob("trials/*/checkpoint.pt")]
     assert steps and all(0 < step < 3000 for step in steps)
+
+
+@pytest.mark.slow
+def test_second_ctrl_c_ends_at_once_and_leaves_no_process(under_way: subprocess.Popen[str], tmp_path: Path) -> None:
+    below = psutil.Process(under_way.pid).children(recursive=True)
+    assert any("ray::" in " ".join(p.cmdline()) for p in below)
+    for _ in range(2):
+        under_way.send_signal(signal.SIGINT)
+        time.sleep(0.3)
+    output = under_way.communicate(timeout=60)[0]
+    assert under_way.returncode == 130 and "Traceback" not in output
+    psutil.wait_procs(below, timeout=30)
+    assert not [p for p in below if p.is_running() and p.status() != psutil.STATUS_ZOMBIE]
+    assert set(states(tmp_path / "tiny")) == {"RUNNING"}
+    assert not list((tmp_path / "tiny").glob("trials/*/*.partial"))
