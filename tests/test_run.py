@@ -147,7 +147,8 @@ def test_a_dry_run_prints_the_plan_and_changes_nothing(capsys, tmp_path):
     features = ["--set", "data.mode=features", "--set", "model.backbone=tf_efficientnet_lite0"]
     assert run.main(["--prepare", "willow", "--raw", "raw", *SMALL, *features]) == 0
     Path("small.toml").write_text(
-        '[base]\ndata = { name = "willow", mode = "features" }\nmodel = { heads = 2 }\n[space]\n"optim.lr" = { low = 1e-4, high = 1e-2 }\n'
+        '[base]\ndata = { name = "willow", mode = "features" }\nmodel = { heads = 2 }\n'
+        '[space]\n"optim.lr" = { low = 1e-4, high = 1e-2 }\n'
     )
     dry = ["--search", "small.toml", "--dry-run", "--data", "data/willow", *SMALL, *features]
     before = {(path, path.stat().st_mtime_ns) for path in tmp_path.rglob("*")}
