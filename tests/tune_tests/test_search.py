@@ -367,6 +367,20 @@ def test_same_seed_one_trial_at_a_time_is_the_same_search(
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("scheduler", ["asha_stop", "ray_asha", "ray_median", "hyperband"])
+def test_every_scheduler_ends_each_trial_in_one_state_and_trains_the_default_in_full(
+    ray_running: None, space_file: Path, tiny_data: Path, tmp_path: Path, scheduler: str
+) -> None:
+    space = changed(space_file, **{"trials = 5": f'trials = 7\nscheduler = "{scheduler}"'})
+    found = run_search(space, results=tmp_path, data=tiny_data, say=silent)
+    assert {int(t.id): t.state for t in found.trials} == states(tmp_path / "tiny")
+    assert found.trials[0].state == "COMPLETE" and len(found.trials) == 7
+    assert all(t.epochs == 4 if t.state == "COMPLETE" else t.epochs < 4 for t in found.trials)
+    ended = {t.state for t in found.trials}
+    assert ended == {"COMPLETE", "PRUNED"} or (scheduler == "ray_median" and ended == {"COMPLETE"})
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("cpus", "settings"),
     [
