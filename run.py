@@ -226,8 +226,8 @@ def train(args: argparse.Namespace) -> dict[str, Any]:
         best = train_together(config, workers=args.workers, data=data, directory=directory, storage=home)
         return trained(directory, best)
     from nmt.memory import twice_within_memory
-    from nmt.train import limit_threads
     from nmt.train import train as run_training
+    from nmt.trainer import limit_threads
 
     limit_threads(config)
     place: dict[str, Any] = {"data": data_directory(args, config), "directory": directory}

@@ -217,7 +217,7 @@ def evaluate_checkpoint(path: Path, *, data: Path | None, split: str) -> Evaluat
     from nmt.data.store import ObjectStore
     from nmt.data.stream import eval_batches
     from nmt.match import load_matcher
-    from nmt.train import autocast, limit_threads, pick_device
+    from nmt.trainer import autocast, limit_threads, pick_device
 
     matcher, config, categories = load_matcher(path)
     limit_threads(config)

@@ -30,7 +30,7 @@ def load_matcher(path: Path) -> tuple[Matcher, Config, list[str]]:
 
     A checkpoint of features mode gives a matcher without backbone. Raises UserError as `checkpoint.load` does.
     """
-    from nmt.train import build_matcher
+    from nmt.trainer import build_matcher
 
     content = checkpoint.load(path)
     config = from_dict(content["config"], source=str(path))

@@ -28,17 +28,8 @@ from nmt.model.matcher import MatchOutput
 from nmt.model.packed import PackedMatcher, repeated
 from nmt.packable import check_packable
 from nmt.tb_writer import TensorBoardLog
-from nmt.train import (
-    CHECKPOINT_SECONDS,
-    SYNC_STEPS,
-    DivergedError,
-    EpochReport,
-    Trainer,
-    finish_epoch,
-    interruptions,
-    log_epoch,
-    open_log,
-)
+from nmt.train import CHECKPOINT_SECONDS, finish_epoch, interruptions, log_epoch, open_log
+from nmt.trainer import SYNC_STEPS, DivergedError, EpochReport, Trainer
 
 TERMS = ("info_nce", "hyperspherical", "layer")
 

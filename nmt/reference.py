@@ -306,7 +306,7 @@ def import_published(path: Path, out: Path) -> dict[str, Any]:
     """
     from nmt import checkpoint
     from nmt.config import to_dict
-    from nmt.train import build_matcher
+    from nmt.trainer import build_matcher
 
     published = _load_published(path)
     keys = config_of_published(published)

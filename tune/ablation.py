@@ -31,16 +31,8 @@ from tune.repeat import (
     repeated_from_dict,
 )
 from tune.report import METRIC
-from tune.space import (
-    Resources,
-    base_config,
-    check_resources,
-    check_table,
-    file_name,
-    find_space,
-    read_tables,
-    shown_path,
-)
+from tune.settings import Resources, check_resources, check_table
+from tune.space import base_config, file_name, find_space, read_tables, shown_path
 
 RESULT = "ablation.json"
 

@@ -24,7 +24,7 @@ from nmt import memory
 from nmt.checkpoint import first_line
 from nmt.config import Config
 from nmt.errors import UserError
-from tune.space import Resources
+from tune.settings import Resources
 from tune.storage import Storage
 
 STOP_SECONDS = 30.0
@@ -137,7 +137,7 @@ class Group:
         """Prepare to go on after a job that failed; raises where another would fail the same way."""
         import ray.train
 
-        from nmt.train import DivergedError
+        from nmt.trainer import DivergedError
 
         failures = list(error.worker_failures.values()) if isinstance(error, ray.train.WorkerGroupError) else [error]
         for failure in failures:
@@ -278,7 +278,7 @@ def _train_on_worker(job: dict[str, Any]) -> None:
         if first and storage is not None:
             storage.put(folder)
 
-    def on_epoch(report: nmt.train.EpochReport) -> None:
+    def on_epoch(report: nmt.trainer.EpochReport) -> None:
         put()
         decision = [ray.get(gate.report.remote(*key, report.metrics)) if first else None]
         dist.broadcast_object_list(decision)

@@ -23,7 +23,7 @@ from nmt.config import Config, DecodeConfig, from_dict, to_flat, with_overrides
 from nmt.errors import UserError
 from nmt.files import write_json
 from tune.report import FIXED_METRIC, METRIC, best_epoch, decode_setting, read_metrics
-from tune.space import Resources
+from tune.settings import Resources
 from tune.statistics import Difference, Mean, mean_of, paired_difference
 
 LINE_SECONDS = 30.0
@@ -292,7 +292,7 @@ def _train_one(
     torch.set_num_threads(cpus)
     try:
         nmt.train.train(config, data=data, directory=directory, resume=True, decode_grid=decode_grid)
-    except (nmt.train.DivergedError, UserError) as error:
+    except (nmt.trainer.DivergedError, UserError) as error:
         return error
     return None
 

@@ -14,94 +14,24 @@ import json
 import math
 import re
 import tomllib
-import typing
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from nmt.config import (
-    Config,
-    DecodeConfig,
-    Setting,
-    flatten,
-    from_dict,
-    setting,
-    to_dict,
-    to_flat,
-    with_overrides,
-)
+from nmt.config import Config, DecodeConfig, flatten, from_dict, to_dict, to_flat, with_overrides
 from nmt.errors import UserError, nearest
-from nmt.packable import check_packable
-from tune.fidelity import HIGH, STORED, Given, check_effects, read_fidelity
+from tune.checks import check_together
+from tune.fidelity import HIGH, STORED, Given, read_fidelity
 from tune.fidelity import parts as parts_of
-from tune.parameter import Parameter, check_conditions, check_keys, check_swept, read_parameters, shown, trained
-
-if typing.TYPE_CHECKING:
-    from _typeshed import DataclassInstance
+from tune.parameter import Parameter, check_keys, read_parameters, trained
+from tune.settings import DEFAULT_TRIALS, Resources, SearchSettings, check_resources, check_table
 
 SPACES = Path(__file__).resolve().parent.parent / "search_spaces"
 """the search spaces of the project"""
 
 MAX_GRID = 100_000
-DEFAULT_TRIALS = 16
-OBJECTIVES = ("val/accuracy", "decoder_parameters", "inference_seconds")
 _NAME = r"[A-Za-z0-9_-]+"
-
-
-@dataclass(frozen=True, kw_only=True)
-class SearchSettings:
-    """The `[search]` table."""
-
-    sampler: str = setting(
-        "tpe",
-        "how configurations are chosen",
-        choices=("tpe", "gp", "cmaes", "nsga2", "random", "qmc", "grid"),
-    )
-    objectives: tuple[str, ...] = setting(
-        ("val/accuracy",), "what is maximised, and what is minimised beside it", choices=OBJECTIVES
-    )
-    warm_start: str = setting("", "directory or study.db of a search over the same keys, whose trials the sampler sees")
-    scheduler: str = setting(
-        "asha",
-        "early stopping: halving by promotion, or by stopping, Hyperband's brackets, Ray's own two, or none",
-        choices=("asha", "hyperband", "asha_stop", "ray_asha", "ray_median", "fifo"),
-    )
-    trials: int = setting(0, "limit: configurations to try, the default one included (16 where no limit is set)", low=1)
-    epochs: int = setting(0, "limit: epochs trained in all", low=1)
-    hours: float = setting(0.0, "limit: hours on the clock, over all runs of the search", above=0)
-    gpu_hours: float = setting(0.0, "limit: hours of training x GPUs", above=0)
-    patience: int = setting(0, "limit: trials in a row without a better value after the first rung", low=1)
-    seed: int = setting(0, "of the sampler", low=0, high=2**31 - 1)
-    grace_epochs: int = setting(1, "epochs before a trial may be stopped", low=1)
-    reduction_factor: int = setting(3, "one trial in this many goes on at each rung", low=2)
-    promote: int = setting(8, "with fidelity: the best on features that train on images, beside the default", low=1)
-    hang_minutes: float = setting(120.0, "silence before a trial's first epoch that is taken for a hang", low=0)
-    max_failures_in_a_row: int = setting(6, "trials that fail one after the other and stop the search", low=1)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Resources:
-    """The `[resources]` table: what one worker of a trial takes."""
-
-    cpus: int = setting(1, "CPU cores a worker", low=1)
-    gpus: float = setting(0.0, "GPUs a worker; a fraction lets trials share one", low=0)
-    workers: int = setting(
-        1, "data-parallel workers a trial; [fewest, most] goes on with fewer when some are lost and grows again", low=1
-    )
-    packed: int = setting(1, "trials of equal shape that train in one process, on the same batches", low=1)
-    fewest: int = 0
-    """workers with which a trial still goes on; `workers` where the table gives one number"""
-
-    def __post_init__(self) -> None:
-        if not self.fewest:
-            object.__setattr__(self, "fewest", self.workers)
-
-    def of_workers(self, fewest: int, most: int, *, source: str) -> Resources:
-        """With another number of workers. Raises UserError where that is no range."""
-        if not 1 <= fewest <= most:
-            raise UserError(f"{source}: workers must be at least 1, fewest before most, but got {fewest} and {most}")
-        return dataclasses.replace(self, workers=most, fewest=fewest)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -242,7 +172,7 @@ def load_space(path_or_name: str | Path, overrides: Mapping[str, Any] | None = N
         features=flatten(tables.get("features", {}), source=f"{source}: [features]"),
     )
     for part in parts_of(space):
-        _check_together(part, source)
+        check_together(part, source)
     if fidelity and 0 < search.trials <= search.promote:
         raise UserError(
             f"{source}: [search] promote = {search.promote} is no choice among trials = {search.trials}, the default "
@@ -335,130 +265,6 @@ def _why_no_grid(space: Space) -> str:
             return f'sampler = "grid" needs values or a step for {parameter.key}'
     count = math.prod(len(p.choices() or ()) for p in space.parameters)
     return f"a grid of {count} configurations, more than {MAX_GRID}; give fewer values"
-
-
-T = typing.TypeVar("T", bound="DataclassInstance")
-
-
-def check_table(kind: type[T], values: Mapping[str, Any], source: str) -> T:
-    """The table `values` as a `kind`, each entry checked against its field."""
-    hints = typing.get_type_hints(kind)
-    known = {
-        f.name: Setting(
-            key=f.name, type=typing.get_origin(hints[f.name]) or hints[f.name], default=f.default, **f.metadata
-        )
-        for f in dataclasses.fields(kind)
-        if f.metadata
-    }
-    check_keys(values, known, source)
-    return kind(**{name: known[name].check(value, source=source) for name, value in values.items()})
-
-
-def check_resources(values: Mapping[str, Any], source: str) -> Resources:
-    """The `[resources]` table, whose workers are a number or [fewest, most]."""
-    workers = values.get("workers")
-    if not isinstance(workers, list):
-        return check_table(Resources, values, source)
-    if len(workers) != 2 or any(type(number) is not int for number in workers):
-        raise UserError(f"{source}: workers must be a number or [fewest, most], but got {json.dumps(workers)}")
-    others = {key: value for key, value in values.items() if key != "workers"}
-    return check_table(Resources, others, source).of_workers(*workers, source=source)
-
-
-def _check_together(space: Space, source: str) -> None:
-    """What holds between the tables."""
-    if not space.parameters:
-        rest = " (decode settings cost no training: one --train and --evaluate tell them)" if space.sweep else ""
-        raise UserError(f"{source}: no free parameter in [space]{rest}")
-    for parameter in space.sweep:
-        check_swept(parameter, source)
-    check_conditions((*space.parameters, *space.sweep), source)
-    flat = to_flat(space.base)
-    for parameter in (*space.parameters, *space.sweep):
-        value = tuple(flat[parameter.key]) if parameter.type is tuple else flat[parameter.key]
-        if not parameter.contains(value):
-            raise UserError(
-                f"{source}: [space] {parameter.key} is {parameter.describe()}, which leaves out its default "
-                f"{shown(value)} (trial 0); change the range, or the value in [base] or --set"
-            )
-    search, epochs = space.search, space.base.train.epochs
-    if search.sampler == "cmaes" and all(p.values and not p.ordered for p in space.parameters):
-        raise UserError(
-            f'{source}: [search] sampler = "cmaes" moves in ranges and numbers, and [space] has names alone; take "tpe"'
-        )
-    if search.scheduler != "fifo" and search.grace_epochs > epochs:
-        raise UserError(f"{source}: [search] grace_epochs = {search.grace_epochs} is more than train.epochs = {epochs}")
-    if 0 < search.epochs < 2 * epochs:
-        raise UserError(
-            f"{source}: [search] epochs = {search.epochs} is not enough for the default configuration and one more at "
-            f"train.epochs = {epochs}; at least {2 * epochs}"
-        )
-    if search.gpu_hours and not space.resources.gpus:
-        raise UserError(f"{source}: [search] gpu_hours limits nothing: a trial takes no GPU ([resources] gpus = 0)")
-    _check_objectives(search, source)
-    _check_packed(space, source)
-    _check_widths(space, source)
-    _check_pairs(space, source)
-    check_effects(space, source)
-    for parameter in space.parameters:
-        for value in parameter.values or (parameter.low, parameter.high):
-            if parameter.key not in ("model.d_model", "model.heads"):
-                with_overrides(space.base, {parameter.key: value}, source=f"{source}: [space]")
-
-
-def _check_packed(space: Space, source: str) -> None:
-    """What trains packed is a head on features, in one process, that no scheduler stops in mid-job."""
-    if space.resources.packed == 1:
-        return
-    where = f"{source}: [resources] packed = {space.resources.packed}"
-    if space.resources.workers > 1:
-        raise UserError(f"{where} trains in one process: workers must be 1, but is {space.resources.workers}")
-    if space.search.scheduler not in ("asha", "hyperband", "fifo"):
-        raise UserError(f'{where} needs scheduler "asha", "hyperband" or "fifo", but got "{space.search.scheduler}"')
-    if "inference_seconds" in space.search.objectives:
-        raise UserError(f"{where} measures no trial's own inference_seconds: packed must be 1 for that objective")
-    try:
-        check_packable([space.base])
-    except UserError as error:
-        raise UserError(f"{where}: {error}") from None
-
-
-def _check_pairs(space: Space, source: str) -> None:
-    """Every worker needs a pair in every step."""
-    searched = next((p for p in space.parameters if p.key == "data.pairs_per_step"), None)
-    pairs = space.base.data.pairs_per_step
-    smallest = min(searched.values or (searched.low,)) if searched else pairs
-    if smallest < space.resources.workers:
-        raise UserError(
-            f"{source}: [resources] workers = {space.resources.workers} is more than data.pairs_per_step = "
-            f"{smallest:g}: a worker would have no pair"
-        )
-
-
-def _check_objectives(search: SearchSettings, source: str) -> None:
-    """Which samplers and schedulers go with several objectives, and which samplers with a warm start."""
-    names = search.objectives
-    if not names or names[0] != OBJECTIVES[0] or len(set(names)) != len(names):
-        raise UserError(f'{source}: [search] objectives begin with "val/accuracy", each once, but got {list(names)}')
-    if len(names) > 1 and search.scheduler != "fifo":
-        raise UserError(
-            f'{source}: [search] several objectives go with scheduler = "fifo", which trains every trial in full; '
-            f'"{search.scheduler}" compares by accuracy alone'
-        )
-    if len(names) > 1 and search.sampler == "cmaes":
-        raise UserError(
-            f'{source}: [search] sampler = "cmaes" has one objective; take "nsga2", "tpe" or "gp" for several'
-        )
-    if search.warm_start and (len(names) > 1 or search.sampler not in ("tpe", "gp", "cmaes")):
-        raise UserError(f'{source}: [search] warm_start goes with one objective and sampler = "tpe", "gp" or "cmaes"')
-
-
-def _check_widths(space: Space, source: str) -> None:
-    """Every d_model must be a multiple of every number of heads that it can meet."""
-    pair = [p for p in space.parameters if p.key in ("model.d_model", "model.heads")]
-    for values in itertools.product(*(p.choices() or (p.low, p.high) for p in pair)):
-        overrides = dict(zip((p.key for p in pair), values, strict=True))
-        with_overrides(space.base, overrides, source=f"{source}: [space]")
 
 
 def shown_path(path: Path) -> str:

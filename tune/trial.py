@@ -19,7 +19,7 @@ from nmt.errors import UserError
 from nmt.memory import twice_within_memory
 from tune.report import METRIC, read_metrics
 from tune.searcher import trial_id
-from tune.space import Resources
+from tune.settings import Resources
 from tune.stop import Asked
 from tune.storage import Storage
 
@@ -95,7 +95,7 @@ def run_trial(setup: TrialSetup, trial: Mapping[str, Any]) -> None:
         if setup.storage is not None:
             setup.storage.put(trial_folder(trial))
         ray.tune.report(interrupted(directory))
-    except (nmt.train.DivergedError, UserError) as error:
+    except (nmt.trainer.DivergedError, UserError) as error:
         ray.tune.report(failure(error, directory))
 
 
@@ -112,14 +112,14 @@ def _go_on(setup: TrialSetup, trial: Mapping[str, Any], directory: Path) -> None
         if history[-1]["epoch"] >= trial["until"]:
             return
 
-    def on_epoch(report: nmt.train.EpochReport) -> None:
+    def on_epoch(report: nmt.trainer.EpochReport) -> None:
         if setup.storage is not None:
             setup.storage.put(trial_folder(trial))
         ray.tune.report(dict(report.metrics))
 
     torch.set_num_threads(setup.resources.cpus)
 
-    def train(config: Config, again: bool) -> nmt.train.EpochReport:
+    def train(config: Config, again: bool) -> nmt.trainer.EpochReport:
         return nmt.train.train(
             config,
             data=setup.data,

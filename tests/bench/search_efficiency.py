@@ -264,7 +264,7 @@ def train_table(space: Space, data: Path) -> None:
     import torch
 
     from nmt.packed import Member, Pack, shape, train_epoch
-    from nmt.train import Trainer
+    from nmt.trainer import Trainer
 
     torch.set_num_threads(1)
     points, keys = space.grid(), [p.key for p in space.parameters]

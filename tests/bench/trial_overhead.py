@@ -27,11 +27,11 @@ import torch
 
 from nmt import checkpoint
 from nmt.config import Config
-from nmt.train import EpochReport
+from nmt.trainer import EpochReport
 from tune.gate import open_gate
 from tune.group import Group
 from tune.session import ray_session
-from tune.space import Resources
+from tune.settings import Resources
 
 EPOCHS = 4
 STAGES = ("room and job to the first line of the workers", "four epochs", "to the end of the job")

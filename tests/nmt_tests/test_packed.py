@@ -15,7 +15,8 @@ from nmt.config import Config, DecodeConfig, with_overrides
 from nmt.errors import UserError
 from nmt.packable import shape
 from nmt.packed import Pack, train_packed
-from nmt.train import DivergedError, EpochReport, train
+from nmt.train import train
+from nmt.trainer import DivergedError, EpochReport
 
 BASE = {
     "data.name": "toy",

@@ -80,7 +80,7 @@ def test_a_published_checkpoint_comes_in_and_goes_out_unchanged(tmp_path):
     from nmt.config import Config, with_overrides
     from nmt.match import load_matcher
     from nmt.model.weights import published_swinv2
-    from nmt.train import build_matcher
+    from nmt.trainer import build_matcher
 
     small = {"model.d_model": 24, "model.heads": 3, "model.decoder_layers": 1, "model.weights": "random"}
     matcher = build_matcher(with_overrides(Config(), small, source="test").model, image_size=384, features=None)

@@ -26,7 +26,8 @@ from nmt.evaluate import evaluate_checkpoint
 from nmt.match import load_matcher, sample_pairs
 from nmt.memory import twice_within_memory
 from nmt.pictures import RIGHT, draw_sheet
-from nmt.train import DivergedError, EpochReport, Trainer, learning_rate_factor, train
+from nmt.train import train
+from nmt.trainer import DivergedError, EpochReport, Trainer, learning_rate_factor
 
 SMALL = {
     "data.name": "toy",

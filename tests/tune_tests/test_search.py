@@ -26,7 +26,8 @@ from tune import search, session
 from tune.report import Summary, TrialRecord, load_summary, read_metrics
 from tune.search import run_search
 from tune.session import concurrency
-from tune.space import Resources, Space, load_space
+from tune.settings import Resources
+from tune.space import Space, load_space
 
 ROOT = Path(__file__).resolve().parents[2]
 

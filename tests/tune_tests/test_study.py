@@ -10,7 +10,8 @@ import pytest
 from optuna.trial import TrialState
 
 from tune.halving import Pause
-from tune.space import SearchSettings, Space, load_space
+from tune.settings import SearchSettings
+from tune.space import Space, load_space
 from tune.study import SearchStudy
 
 SAMPLERS = ("tpe", "random", "grid")

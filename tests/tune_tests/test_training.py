@@ -23,10 +23,12 @@ import torch
 from nmt.config import from_dict, to_dict
 from nmt.errors import UserError
 from nmt.files import write_json
-from nmt.train import DivergedError, train
+from nmt.train import train
+from nmt.trainer import DivergedError
 from tune.group import LOSSES_IN_A_ROW, Group
 from tune.report import read_metrics
-from tune.space import Resources, load_space
+from tune.settings import Resources
+from tune.space import load_space
 from tune.training import parse_workers, spread
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -1,0 +1,379 @@
+"""The parts of a training and its step: head, backbone, data, optimiser, validation, checkpoint. See nmt.train."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import os
+import statistics
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from nmt import checkpoint, distributed
+from nmt.batch import PairBatch
+from nmt.config import Config, DecodeConfig, ModelConfig, comparable, from_dict, to_dict
+from nmt.data.features import open_features
+from nmt.data.loader import train_batches
+from nmt.data.store import ObjectStore
+from nmt.data.stream import PairStream, eval_batches
+from nmt.errors import FailedError, UserError
+from nmt.evaluate import best_setting, model_score, settings_of, similarities, sweep, timed
+from nmt.files import atomic_write, remove_partials, write_json
+from nmt.losses import loss_terms, total_loss
+from nmt.metrics import Counts
+from nmt.model.matcher import Head, Matcher
+
+MAX_LOADERS = 8
+"""Loader processes of one rank in images mode; fewer where there are fewer cores."""
+
+SMALL_HEAD = 256
+"""Width up to which one CPU thread trains a head on features about as fast as two."""
+
+SYNC_STEPS = 50
+"""Steps between looks at the loss on an accelerator: each look waits for it."""
+
+
+class DivergedError(FailedError):
+    """The loss is no longer finite."""
+
+
+@dataclass(frozen=True)
+class EpochReport:
+    """What an epoch reports: `epoch` completed (1 = the first) and the metrics by their contract names."""
+
+    epoch: int
+    metrics: dict[str, float | int | str]
+
+
+@dataclass
+class Progress:
+    """Where a training stands; all that a resumed one must know beside weights and optimizer."""
+
+    epoch: int = 0
+    """completed epochs"""
+    step: int = 0
+    """completed steps of the epoch under way"""
+    loss_sums: dict[str, float] = dataclasses.field(default_factory=dict)
+    """of that epoch: each term summed over its steps; while training, this rank's share of it"""
+    epoch_seconds: float = 0.0
+    """training time of that epoch"""
+    seconds: float = 0.0
+    """training and evaluation so far"""
+    best_accuracy: float = -1.0
+    history: list[dict[str, Any]] = dataclasses.field(default_factory=list)
+    """metrics of every completed epoch"""
+
+    def best(self) -> EpochReport:
+        """The epoch of highest accuracy; the first of equals."""
+        best = max(self.history, key=lambda metrics: metrics["val/accuracy"])
+        return EpochReport(best["epoch"], best)
+
+
+def learning_rate_factor(epoch: int, milestones: Sequence[int], gamma: float) -> float:
+    """Factor on the learning rate in epoch `epoch` (0 = the first): gamma for each milestone reached."""
+    return gamma ** sum(epoch >= milestone for milestone in milestones)
+
+
+def pick_device() -> torch.device:
+    """This rank's GPU when there is one, else the CPU. LOCAL_RANK is set by torchrun and Ray Train."""
+    if not torch.cuda.is_available():
+        return torch.device("cpu")
+    local_rank = int(os.environ.get("LOCAL_RANK", distributed.rank()))
+    return torch.device("cuda", local_rank % torch.cuda.device_count())
+
+
+def autocast(precision: str, device: torch.device) -> torch.autocast:
+    """bf16 where asked ("auto": on CUDA), else fp32."""
+    bf16 = precision == "bf16" or (precision == "auto" and device.type == "cuda")
+    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=bf16)
+
+
+def limit_threads(config: Config) -> None:
+    """One CPU thread for a small head on features, where a second gains a fifth at best.
+
+    Threads that meet hundreds of times a step lose far more: 30 times slower as soon as another process holds a core.
+    """
+    if config.data.mode == "features" and config.model.d_model <= SMALL_HEAD:
+        torch.set_num_threads(1)
+
+
+class FeatureWidths(Protocol):
+    """Widths of stored features; a FeatureTable has them."""
+
+    @property
+    def channels(self) -> int: ...
+    @property
+    def global_channels(self) -> int: ...
+
+
+def build_matcher(
+    model: ModelConfig, *, image_size: int, features: FeatureWidths | None, seed: int = 0, pretrained: bool = True
+) -> Matcher:
+    """A matcher with fresh head weights, on the CPU.
+
+    Args:
+        features: with a table of features (or their widths) the matcher is a head alone; without, the backbone is
+            built, with its weights if `pretrained`.
+    """
+    from nmt.model.backbone import build_backbone
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        if features is not None:
+            backbone, channels, global_channels = None, features.channels, features.global_channels
+        else:
+            built = model if pretrained else dataclasses.replace(model, weights="random")
+            backbone = build_backbone(built, image_size)
+            channels, global_channels = sum(backbone.channels), backbone.global_channels
+            torch.manual_seed(seed)
+        head = Head(model, channels=channels, global_channels=global_channels)
+    return Matcher(head, backbone, image_size=image_size)
+
+
+class Trainer:
+    """The parts of one training and its step.
+
+    Args:
+        config: the whole configuration.
+        data: directory of the Arrow data set.
+        device: by default this rank's.
+    """
+
+    def __init__(self, config: Config, *, data: Path, device: torch.device | None = None) -> None:
+        self.config = config
+        self.device = device or pick_device()
+        self.autocast = autocast(config.train.precision, self.device)
+        self.store = ObjectStore.open(data)
+        in_features = config.data.mode == "features"
+        self.features = open_features(data, config) if in_features else None
+        self._check_pairs_for_all()
+        self.stream = PairStream(self.store, config.data, split="train", seed=config.train.seed, features=self.features)
+        self.matcher = build_matcher(
+            config.model, image_size=config.data.image_size, features=self.features, seed=config.train.seed
+        ).to(self.device)
+        self.optimizer = self._build_optimizer()
+        if config.train.compile:
+            self.matcher.head.compile()
+        self.model = distributed.data_parallel(self.matcher, self.device)
+        self.progress = Progress()
+
+    def _check_pairs_for_all(self) -> None:
+        size, workers = self.config.data.pairs_per_step, distributed.world_size()
+        if size < workers:
+            raise UserError(f"data.pairs_per_step = {size} leaves some of {workers} workers without a pair")
+
+    def _build_optimizer(self) -> torch.optim.Optimizer:
+        config = self.config.optim
+        groups = [{"params": list(self.matcher.head.parameters()), "scale": 1.0}]
+        if self.matcher.backbone is not None:
+            self.matcher.backbone.requires_grad_(config.backbone_lr_scale > 0)
+            if config.backbone_lr_scale > 0:
+                groups.append({"params": list(self.matcher.backbone.parameters()), "scale": config.backbone_lr_scale})
+        # AdamW without decay is Adam; its decay, where asked for, is decoupled.
+        return torch.optim.AdamW(groups, lr=config.lr, weight_decay=config.weight_decay, fused=True)
+
+    def train_epoch(self, *, on_step: Callable[[int], None]) -> dict[str, float]:
+        """The rest of the epoch under way; returns each loss term's mean over its steps.
+
+        Every rank calls `on_step` after every step, with what it decides agreed (`distributed.largest`).
+        """
+        progress = self.progress
+        self.set_learning_rate()
+        self.model.train()
+        sums = {name: torch.as_tensor(value, device=self.device) for name, value in progress.loss_sums.items()}
+        progress.loss_sums = sums  # type: ignore[assignment]  # `save` makes it plain; a look at each step would wait for the GPU
+        started, already = time.perf_counter(), progress.epoch_seconds
+        for parts in self._batches():
+            for name, value in self.train_step([part.to(self.device) for part in parts]).items():
+                sums[name] = sums.get(name, 0.0) + value
+            progress.step += 1
+            progress.epoch_seconds = already + time.perf_counter() - started
+            if progress.step % (1 if self.device.type == "cpu" else SYNC_STEPS) == 0:
+                self._check_finite(sums)
+            on_step(progress.step)
+        self._check_finite(sums)
+        return {name: total / progress.step for name, total in self._loss_sums().items()}
+
+    def set_learning_rate(self) -> None:
+        """That of the epoch under way."""
+        optim = self.config.optim
+        factor = learning_rate_factor(self.progress.epoch, optim.milestones, optim.gamma)
+        for group in self.optimizer.param_groups:
+            group["lr"] = optim.lr * group["scale"] * factor
+
+    def _loss_sums(self) -> dict[str, float]:
+        """The epoch's sums so far over all ranks."""
+        sums = self.progress.loss_sums
+        if not sums:
+            return {}
+        totals = distributed.sum_over_ranks(torch.stack([torch.as_tensor(value).double() for value in sums.values()]))
+        return dict(zip(sums, totals.tolist(), strict=True))
+
+    def _batches(self) -> Iterator[list[PairBatch]]:
+        config, progress = self.config, self.progress
+        return train_batches(
+            self.stream,
+            epoch=progress.epoch,
+            first_step=progress.step,
+            num_steps=config.train.steps_per_epoch - progress.step,
+            pairs_per_step=config.data.pairs_per_step,
+            rank=distributed.rank(),
+            world_size=distributed.world_size(),
+            micro_batch=config.train.micro_batch,
+            workers=min(MAX_LOADERS, max(1, len(os.sched_getaffinity(0)) - 1)),
+        )
+
+    def train_step(self, parts: Sequence[PairBatch]) -> dict[str, Tensor]:
+        """Forward and backward of each part of this rank's pairs, clip, step, back onto the sphere.
+
+        The loss is the mean over the pairs of all parts and ranks; returns this rank's share of it and of its terms.
+        """
+        shares: dict[str, Tensor] = {}
+        for number, part in enumerate(parts, start=1):
+            with distributed.gradients(self.model, averaged=number == len(parts)):
+                for name, value in self._backward(part).items():
+                    shares[name] = shares[name] + value if name in shares else value
+        self.update()
+        self.matcher.head.enforce_constraints()
+        return shares
+
+    def update(self) -> None:
+        """Clip, step, and no gradient left."""
+        if self.config.optim.clip_norm:
+            torch.nn.utils.clip_grad_norm_(self.matcher.parameters(), self.config.optim.clip_norm)
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+
+    def _backward(self, part: PairBatch) -> dict[str, Tensor]:
+        """Adds the part's gradient; returns its share of the loss and of its terms, detached."""
+        config = self.config
+        with self.autocast:
+            output = self.model(part)
+        terms = loss_terms(output, part.match_BN, config.loss, config.decode)
+        loss = total_loss(terms, config.loss)
+        share = part.num_pairs / config.data.pairs_per_step
+        # The ranks' gradients are averaged, so each counts world_size times what it is of the whole.
+        (loss * (share * distributed.world_size())).backward()
+        values = {"loss": loss, **{f"loss/{name}": value.mean() for name, value in terms.items()}}
+        return {name: value.detach() * share for name, value in values.items()}
+
+    def _check_finite(self, sums: dict[str, Tensor]) -> None:
+        if not math.isfinite(float(sums["loss"])):
+            raise self.diverged()
+
+    def diverged(self) -> DivergedError:
+        """The error of a training whose loss has just become infinite or not a number."""
+        return DivergedError(
+            f"the loss is no longer finite (epoch {self.progress.epoch + 1}, step {self.progress.step}): "
+            f"lower optim.lr (now {self.config.optim.lr:g}) or set optim.clip_norm"
+        )
+
+    def evaluate(self, decode_grid: Sequence[DecodeConfig]) -> dict[str, float | int | str]:
+        """Validation accuracy at the best setting of the grid and at the configured one; the same on every rank."""
+        self.model.eval()
+        taken: list[float] = []
+        score = timed(model_score(self.matcher, autocast=self.autocast), taken)
+        stored = similarities(score, self.val_batches(), device=self.device)
+        settings = settings_of(self.config, decode_grid)
+        metrics = self.val_metrics(sweep(stored, settings, num_categories=len(self.store.info.categories)))
+        mine = [statistics.median(taken), 1.0] if taken else [0.0, 0.0]
+        seconds, ranks = distributed.sum_over_ranks(torch.tensor(mine, dtype=torch.float64)).tolist()
+        return metrics | {"inference_seconds": seconds / ranks}
+
+    def val_batches(self) -> Iterator[PairBatch]:
+        """This rank's share of the fixed validation pairs."""
+        return eval_batches(
+            self.store,
+            self.config.data,
+            split="val",
+            features=self.features,
+            batch_size=self.config.data.pairs_per_step * (4 if self.features else 1),
+            rank=distributed.rank(),
+            world_size=distributed.world_size(),
+        )
+
+    def val_metrics(self, swept: dict[DecodeConfig, Counts]) -> dict[str, float | int | str]:
+        """What a sweep over decode settings, the configured one among them, comes to."""
+        best = best_setting(swept)
+        per_category = swept[best].accuracy_per_category(self.store.info.categories)
+        return {
+            "val/accuracy": swept[best].accuracy(),
+            **{f"val/accuracy/{name}": value for name, value in per_category.items()},
+            "val/accuracy_fixed_decode": swept[self.config.decode].accuracy(),
+            **{f"decode/{name}": value for name, value in dataclasses.asdict(best).items()},
+        }
+
+    def save(self, path: Path) -> None:
+        """The whole state, for `restore`; called by every rank, rank 0 writes."""
+        progress = dataclasses.asdict(dataclasses.replace(self.progress, loss_sums=self._loss_sums()))
+        if distributed.rank() == 0:
+            checkpoint.save(
+                path,
+                {
+                    **self._weights(),
+                    "optimizer": self.optimizer.state_dict(),
+                    "progress": progress,
+                },
+            )
+
+    def save_best(self, path: Path, metrics: dict[str, Any]) -> None:
+        """The weights alone, with the configuration whose decoding is the best found."""
+        decode = {name: metrics[f"decode/{name}"] for name in dataclasses.asdict(self.config.decode)}
+        config = {**to_dict(self.config), "decode": decode}
+        checkpoint.save(path, {**self._weights(), "config": config, "epoch": metrics["epoch"], "metrics": metrics})
+
+    def _weights(self) -> dict[str, Any]:
+        frozen = self.matcher.backbone is not None and self.config.optim.backbone_lr_scale == 0
+        # Cloned, for a packed training's weights are views, and torch would save all that they are views of.
+        weights = self.matcher.state_dict()
+        model = {k: v.clone() for k, v in weights.items() if not (frozen and k.startswith("backbone."))}
+        return {"model": model, "config": to_dict(self.config), "categories": list(self.store.info.categories)}
+
+    def begin(self, directory: Path, *, resume: bool) -> None:
+        """Restores what `directory` holds, where `resume` says so, and leaves config.json there."""
+        state = directory / "checkpoint.pt"
+        if resume and state.is_file():
+            self.restore(state)
+        if distributed.rank() == 0:
+            remove_partials(directory)
+            write_json(directory / "config.json", to_dict(self.config))
+            if self.progress.history:  # a crash between checkpoint and metrics left them an epoch behind
+                write_metrics(directory, self.progress)
+
+    def restore(self, path: Path) -> None:
+        """Go on from `save`'s file, written by any number of ranks.
+
+        Raises UserError when it belongs to another configuration.
+        """
+        content = checkpoint.load(path)
+        saved = from_dict(content["config"], source=str(path))
+        if comparable(saved) != comparable(self.config):
+            raise UserError(
+                f"{path}: a checkpoint of another configuration ({differing_keys(saved, self.config)} differ); "
+                f"choose another --results or the same settings"
+            )
+        self.matcher.load_state_dict(content["model"], strict=self.config.optim.backbone_lr_scale > 0)
+        self.optimizer.load_state_dict(content["optimizer"])
+        self.progress = Progress(**content["progress"])
+        if distributed.rank() > 0:  # the file holds the sums over all ranks: rank 0's now
+            self.progress.loss_sums = dict.fromkeys(self.progress.loss_sums, 0.0)
+
+
+def differing_keys(one: Config, other: Config) -> str:
+    """The keys at which two configurations differ, for an error message."""
+    from nmt.config import to_flat
+
+    a, b = to_flat(comparable(one)), to_flat(comparable(other))
+    return ", ".join(f"{key} {a[key]!r} / {b[key]!r}" for key in a if a[key] != b[key])
+
+
+def write_metrics(directory: Path, progress: Progress) -> None:
+    with atomic_write(directory / "metrics.jsonl") as file:
+        file.write("".join(json.dumps(metrics) + "\n" for metrics in progress.history).encode())

@@ -1,0 +1,112 @@
+"""What must fit together in a search space: keys, budget, sampler, scheduler, resources."""
+
+from __future__ import annotations
+
+import itertools
+import typing
+
+from nmt.config import to_flat, with_overrides
+from nmt.errors import UserError
+from nmt.packable import check_packable
+from tune.fidelity import check_effects
+from tune.parameter import check_conditions, check_swept, shown
+from tune.settings import OBJECTIVES, SearchSettings
+
+if typing.TYPE_CHECKING:
+    from tune.space import Space
+
+
+def check_together(space: Space, source: str) -> None:
+    """What holds between the tables."""
+    if not space.parameters:
+        rest = " (decode settings cost no training: one --train and --evaluate tell them)" if space.sweep else ""
+        raise UserError(f"{source}: no free parameter in [space]{rest}")
+    for parameter in space.sweep:
+        check_swept(parameter, source)
+    check_conditions((*space.parameters, *space.sweep), source)
+    flat = to_flat(space.base)
+    for parameter in (*space.parameters, *space.sweep):
+        value = tuple(flat[parameter.key]) if parameter.type is tuple else flat[parameter.key]
+        if not parameter.contains(value):
+            raise UserError(
+                f"{source}: [space] {parameter.key} is {parameter.describe()}, which leaves out its default "
+                f"{shown(value)} (trial 0); change the range, or the value in [base] or --set"
+            )
+    search, epochs = space.search, space.base.train.epochs
+    if search.sampler == "cmaes" and all(p.values and not p.ordered for p in space.parameters):
+        raise UserError(
+            f'{source}: [search] sampler = "cmaes" moves in ranges and numbers, and [space] has names alone; take "tpe"'
+        )
+    if search.scheduler != "fifo" and search.grace_epochs > epochs:
+        raise UserError(f"{source}: [search] grace_epochs = {search.grace_epochs} is more than train.epochs = {epochs}")
+    if 0 < search.epochs < 2 * epochs:
+        raise UserError(
+            f"{source}: [search] epochs = {search.epochs} is not enough for the default configuration and one more at "
+            f"train.epochs = {epochs}; at least {2 * epochs}"
+        )
+    if search.gpu_hours and not space.resources.gpus:
+        raise UserError(f"{source}: [search] gpu_hours limits nothing: a trial takes no GPU ([resources] gpus = 0)")
+    _check_objectives(search, source)
+    _check_packed(space, source)
+    _check_widths(space, source)
+    _check_pairs(space, source)
+    check_effects(space, source)
+    for parameter in space.parameters:
+        for value in parameter.values or (parameter.low, parameter.high):
+            if parameter.key not in ("model.d_model", "model.heads"):
+                with_overrides(space.base, {parameter.key: value}, source=f"{source}: [space]")
+
+
+def _check_packed(space: Space, source: str) -> None:
+    """What trains packed is a head on features, in one process, that no scheduler stops in mid-job."""
+    if space.resources.packed == 1:
+        return
+    where = f"{source}: [resources] packed = {space.resources.packed}"
+    if space.resources.workers > 1:
+        raise UserError(f"{where} trains in one process: workers must be 1, but is {space.resources.workers}")
+    if space.search.scheduler not in ("asha", "hyperband", "fifo"):
+        raise UserError(f'{where} needs scheduler "asha", "hyperband" or "fifo", but got "{space.search.scheduler}"')
+    if "inference_seconds" in space.search.objectives:
+        raise UserError(f"{where} measures no trial's own inference_seconds: packed must be 1 for that objective")
+    try:
+        check_packable([space.base])
+    except UserError as error:
+        raise UserError(f"{where}: {error}") from None
+
+
+def _check_pairs(space: Space, source: str) -> None:
+    """Every worker needs a pair in every step."""
+    searched = next((p for p in space.parameters if p.key == "data.pairs_per_step"), None)
+    pairs = space.base.data.pairs_per_step
+    smallest = min(searched.values or (searched.low,)) if searched else pairs
+    if smallest < space.resources.workers:
+        raise UserError(
+            f"{source}: [resources] workers = {space.resources.workers} is more than data.pairs_per_step = "
+            f"{smallest:g}: a worker would have no pair"
+        )
+
+
+def _check_objectives(search: SearchSettings, source: str) -> None:
+    """Which samplers and schedulers go with several objectives, and which samplers with a warm start."""
+    names = search.objectives
+    if not names or names[0] != OBJECTIVES[0] or len(set(names)) != len(names):
+        raise UserError(f'{source}: [search] objectives begin with "val/accuracy", each once, but got {list(names)}')
+    if len(names) > 1 and search.scheduler != "fifo":
+        raise UserError(
+            f'{source}: [search] several objectives go with scheduler = "fifo", which trains every trial in full; '
+            f'"{search.scheduler}" compares by accuracy alone'
+        )
+    if len(names) > 1 and search.sampler == "cmaes":
+        raise UserError(
+            f'{source}: [search] sampler = "cmaes" has one objective; take "nsga2", "tpe" or "gp" for several'
+        )
+    if search.warm_start and (len(names) > 1 or search.sampler not in ("tpe", "gp", "cmaes")):
+        raise UserError(f'{source}: [search] warm_start goes with one objective and sampler = "tpe", "gp" or "cmaes"')
+
+
+def _check_widths(space: Space, source: str) -> None:
+    """Every d_model must be a multiple of every number of heads that it can meet."""
+    pair = [p for p in space.parameters if p.key in ("model.d_model", "model.heads")]
+    for values in itertools.product(*(p.choices() or (p.low, p.high) for p in pair)):
+        overrides = dict(zip((p.key for p in pair), values, strict=True))
+        with_overrides(space.base, overrides, source=f"{source}: [space]")
