@@ -12,8 +12,8 @@ Seen on two idle cores, in ms a training and step, and the largest difference of
             4     296 ms     340 ms       1.15       162 ms   0.55  2.3e-03  1.7e-04
            16     275 ms     269 ms       0.98       138 ms   0.50  1.5e-02  1.8e-04
 
-The work of a step is arithmetic, which a pack does not make less, so it does not pay here. After 10 steps all weights of
-9 members agree to 3e-6; after 20 a few spline weights of a member or two do not, where rounding has switched a unit.
+The work of a step is arithmetic, which a pack does not make less, so it does not pay here. After 10 steps all weights
+of 9 members agree to 3e-6; after 20 a few spline weights of one member do not: rounding has switched a unit.
 """
 
 from __future__ import annotations
