@@ -56,7 +56,7 @@ def train(
         until: stop there for now; the schedule is still that of all epochs, and `resume` goes on with it.
         decode_grid: decode settings swept on the validation similarities; `val/accuracy` is the best of them.
         progress: a progress bar on standard error.
-        device: by default this rank's, see `pick_device`.
+        device: by default this rank's, see nmt.trainer.pick_device.
         interrupted: asked after each step; when true on any rank, all save and leave. By default whether SIGINT or
             SIGTERM came.
 

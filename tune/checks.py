@@ -7,7 +7,7 @@ import typing
 
 from nmt.config import to_flat, with_overrides
 from nmt.errors import UserError
-from nmt.packable import check_packable
+from nmt.packable import check_packable, is_shared
 from tune.fidelity import check_effects
 from tune.parameter import check_conditions, check_swept, shown
 from tune.settings import OBJECTIVES, SearchSettings
@@ -68,6 +68,13 @@ def _check_packed(space: Space, source: str) -> None:
         raise UserError(f'{where} needs scheduler "asha", "hyperband" or "fifo", but got "{space.search.scheduler}"')
     if "inference_seconds" in space.search.objectives:
         raise UserError(f"{where} measures no trial's own inference_seconds: packed must be 1 for that objective")
+    for parameter in space.parameters:
+        own = [c.key for c in parameter.when if not is_shared(c.key, space.base)]
+        if is_shared(parameter.key, space.base) and own:
+            raise UserError(
+                f"{where}: packed trials share {parameter.key}, but its condition reads {own[0]}, in which they "
+                f"differ; search it without the condition, or set packed = 1"
+            )
     try:
         check_packable([space.base])
     except UserError as error:

@@ -263,6 +263,7 @@ def _train_on_worker(job: dict[str, Any]) -> None:
     import torch.distributed as dist
 
     import nmt.train
+    import nmt.trainer
 
     gate, key = job["gate"], (job["directory"].name, job["number"])
     first = dist.get_rank() == 0

@@ -85,7 +85,11 @@ class Parameter:
             return None
         assert self.low is not None and self.high is not None
         count = round((self.high - self.low) / self.step) + 1
-        return tuple(self.type(round(self.low + i * self.step, 12)) for i in range(count))
+        return tuple(self.snapped(self.low + i * self.step) for i in range(count))
+
+    def snapped(self, value: Any) -> Any:
+        """A value of a range with steps without the error of its sum: 0.3, not 0.1 + 2 * 0.1."""
+        return self.type(round(value, 12)) if self.step is not None else value
 
     @property
     def ordered(self) -> tuple[Any, ...] | None:

@@ -288,6 +288,7 @@ def _train_one(
     import torch
 
     import nmt.train
+    import nmt.trainer
 
     torch.set_num_threads(cpus)
     try:

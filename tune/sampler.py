@@ -65,7 +65,7 @@ def suggest(
         fixed: values that are not the sampler's to choose, as the study holds them.
 
     Returns:
-        Values that no trial has; None where the trials have all there are with the `fixed` ones.
+        Values that no trial has; None where none are found with the `fixed` ones.
     """
     storage = InMemoryStorage()
     with warnings.catch_warnings():  # of two whose arguments may change in a later Optuna
@@ -78,14 +78,14 @@ def suggest(
     if space.search.sampler == "qmc":
         _forward(space, view, storage, number)
     taken = [t.params for t in trials]
-    for _ in range(DRAWS):  # each draw stays in the view as under way, where a sampler steers clear of it
+    for _ in range(DRAWS):  # each draw stays in the view as under way: TPE and GP steer clear of it
         drawn = _draw(space, view)
         params = study_params(space, drawn.params)
+        kept = {key: value for key, value in drawn.system_attrs.items() if ":relative_params" not in key}
         if params not in taken:
-            kept = {key: value for key, value in drawn.system_attrs.items() if ":relative_params" not in key}
             return given(space, params, kept)
-    if space.size() is None:  # more than anybody tries: once in a while the same again
-        return given(space, params)
+    if space.size is None:  # more than anybody tries: once in a while the same again
+        return None if fixed else given(space, params, kept)
     grid = (space.encoded(point) for point in space.grid())
     rest = [point for point in grid if point not in taken and point.items() >= (fixed or {}).items()]
     return given(space, random.Random(seed_of(space.search.seed, number)).choice(rest)) if rest else None

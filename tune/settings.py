@@ -38,7 +38,9 @@ class SearchSettings:
         "early stopping: halving by promotion, or by stopping, Hyperband's brackets, Ray's own two, or none",
         choices=("asha", "hyperband", "asha_stop", "ray_asha", "ray_median", "fifo"),
     )
-    trials: int = setting(0, "limit: configurations to try, the default one included (16 where no limit is set)", low=1)
+    trials: int = setting(
+        0, "limit: configurations to try, the default one included (16 where no limit is set; of a grid, all)", low=1
+    )
     epochs: int = setting(0, "limit: epochs trained in all", low=1)
     hours: float = setting(0.0, "limit: hours on the clock, over all runs of the search", above=0)
     gpu_hours: float = setting(0.0, "limit: hours of training x GPUs", above=0)

@@ -9,6 +9,7 @@ answered at once.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import itertools
 import json
 import math
@@ -67,7 +68,8 @@ class Space:
 
     def active(self, values: Mapping[str, Any]) -> dict[str, Any]:
         """Those of `values` whose keys are searched in a trial that has them: their conditions hold."""
-        return {key: values[key] for key in values if key in self.active_keys(values)}
+        keys = self.active_keys(values)
+        return {key: value for key, value in values.items() if key in keys}
 
     def configuration(self, params: Mapping[str, Any]) -> Config:
         """The whole configuration of a trial with these searched values."""
@@ -99,13 +101,18 @@ class Space:
         """What the study holds, as configuration values."""
         return {p.key: p.decode(params[p.key]) for p in self.parameters if p.key in params}
 
+    @functools.cached_property
     def size(self) -> int | None:
         """How many configurations there are; None where they are not countable, or more than MAX_GRID."""
         choices = [p.choices() or () for p in self.parameters]
-        return len(self.grid()) if 0 < math.prod(map(len, choices)) <= MAX_GRID else None
+        return len(self._grid) if 0 < math.prod(map(len, choices)) <= MAX_GRID else None
 
     def grid(self) -> list[dict[str, Any]]:
         """Every configuration of a countable space, the default one first."""
+        return list(self._grid)
+
+    @functools.cached_property
+    def _grid(self) -> list[dict[str, Any]]:
         keys = [p.key for p in self.parameters]
         combinations = itertools.product(*(p.choices() or () for p in self.parameters))
         points = [self.active(dict(zip(keys, c, strict=True))) for c in combinations]
@@ -173,12 +180,14 @@ def load_space(path_or_name: str | Path, overrides: Mapping[str, Any] | None = N
     )
     for part in parts_of(space):
         check_together(part, source)
-    if fidelity and 0 < search.trials <= search.promote:
+    space = _within_size(space, source)
+    trials = space.search.trials or space.size or 0
+    if fidelity and 0 < trials <= search.promote:
         raise UserError(
-            f"{source}: [search] promote = {search.promote} is no choice among trials = {search.trials}, the default "
-            f"one included; at most {search.trials - 1}"
+            f"{source}: [search] promote = {search.promote} is no choice among trials = {trials}, the default one "
+            f"included; at most {trials - 1}"
         )
-    return _within_size(space, source)
+    return space
 
 
 def trial_decode_grid(config_file: Path, config: Config) -> tuple[DecodeConfig, ...]:
@@ -249,13 +258,13 @@ def base_config(tables: Mapping[str, Any], source: str) -> Config:
 
 
 def _within_size(space: Space, source: str) -> Space:
-    """`space` with a budget of at most every configuration once."""
-    size = space.size()
-    if size is None:
+    """`space` with a budget of at most every configuration once; of a grid search that sets none, all of them."""
+    if space.size is None:
         if space.search.sampler == "grid":
             raise UserError(f"{source}: {_why_no_grid(space)}")
         return space
-    search = dataclasses.replace(space.search, trials=min(space.search.trials or size, size))
+    wanted = space.search.trials or (space.size if space.search.sampler == "grid" else 0)
+    search = dataclasses.replace(space.search, trials=min(wanted, space.size))
     return dataclasses.replace(space, search=search)
 
 

@@ -62,7 +62,7 @@ class SearchStudy:
         )
         self._study_id = self._storage.get_study_id_from_name(space.name)
         self._running: set[int] = set()
-        self._size = space.size() or math.inf
+        self._size = space.size or math.inf
 
     def next_job(self, *, out_of_time: bool = False) -> Job | Pause:
         """The job to run now; it counts as under way until `end_job` or `finish`. None begins when out of time."""

@@ -85,6 +85,7 @@ def make_trainable(setup: TrialSetup) -> Callable[[dict[str, Any]], None]:
 def run_trial(setup: TrialSetup, trial: Mapping[str, Any]) -> None:
     """Train {"number", "configuration", "until"} to the end of that epoch, reporting every epoch to Ray Tune."""
     import nmt.train
+    import nmt.trainer
 
     directory = trial_directory(setup, trial)
     try:
@@ -103,6 +104,7 @@ def _go_on(setup: TrialSetup, trial: Mapping[str, Any], directory: Path) -> None
     import torch
 
     import nmt.train
+    import nmt.trainer
 
     config = from_dict(trial["configuration"], source=f"trial {directory.name}")
     history = read_metrics(directory)

@@ -54,7 +54,7 @@ def seen_params(space: Space, params: Mapping[str, Any]) -> dict[str, Any]:
 def study_params(space: Space, params: Mapping[str, Any]) -> dict[str, Any]:
     """The way back: what a sampler drew, as the study holds it."""
     return {
-        p.key: params[p.key] if p.ordered is None else p.encode(p.ordered[params[p.key]])
+        p.key: p.snapped(params[p.key]) if p.ordered is None else p.encode(p.ordered[params[p.key]])
         for p in space.parameters
         if p.key in params
     }

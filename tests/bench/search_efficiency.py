@@ -276,7 +276,8 @@ def train_table(space: Space, data: Path) -> None:
     """Trains every configuration of the grid, packs of equal shape at a time; goes on where it was stopped."""
     import torch
 
-    from nmt.packed import Member, Pack, shape, train_epoch
+    from nmt.packable import shape
+    from nmt.packed import Member, Pack, train_epoch
     from nmt.trainer import Trainer
 
     torch.set_num_threads(1)

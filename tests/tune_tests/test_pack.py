@@ -96,6 +96,11 @@ def test_a_pack_of_one_is_the_search_without_packs(pack_file, tmp_path):
             'trials = 5\nscheduler = "fifo"\nobjectives = ["val/accuracy", "inference_seconds"]',
             "measures no trial's own inference_seconds",
         ),
+        (
+            "[search]",
+            '"model.mlp_multiplier" = { values = [1, 2], when = { "loss.layer_weighting" = "linear" } }\n[search]',
+            "packed trials share model.mlp_multiplier, but its condition reads loss.layer_weighting",
+        ),
         ('mode = "features"', 'mode = "images"', "packed trials need data.mode = features, but it is 'images'"),
     ],
 )

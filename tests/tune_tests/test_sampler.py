@@ -135,12 +135,13 @@ def test_no_configuration_is_drawn_twice_and_a_space_that_is_used_up_ends_the_se
     tmp_path: Path, make_space: Callable[..., Space], sampler: str
 ) -> None:
     space = make_space(sampler=sampler, trials=200)
-    assert space.size() == 4 * (1 + 10 * 2)
+    assert space.size == 4 * (1 + 10 * 2)
     fewer = dataclasses.replace(space, parameters=space.parameters[:1])
     for part, count in ((fewer, 4), (space, 84)) if sampler in ("random", "grid") else ((fewer, 4),):
         study = SearchStudy(tmp_path / f"{count}.db", part)
         drawn = [tuple(sorted(t.params.items())) for t in run_dry(study)]
         assert len(drawn) == count == len(set(drawn))
+        assert set(drawn) == {tuple(sorted(part.encoded(point).items())) for point in part.grid()}  # 0.3, not 0.1 + 0.2
 
 
 def run_dry(study: SearchStudy) -> list[FrozenTrial]:
@@ -157,8 +158,10 @@ def run_dry(study: SearchStudy) -> list[FrozenTrial]:
 
 def test_budget_of_a_countable_space_is_at_most_its_size(space_file: Path, make_space: Callable[..., Space]) -> None:
     make_space()  # writes the countable space
-    assert load_space(space_file, {"loss.layer": 0.3}).with_budget(trials=1000).search.trials == 84
-    assert load_space(space_file, {"loss.layer": 0.3}).with_budget(trials=50).search.trials == 50
+    space = load_space(space_file, {"loss.layer": 0.3})
+    assert space.with_budget(trials=1000).search.trials == 84 and space.with_budget(trials=50).search.trials == 50
+    space_file.write_text(space_file.read_text().replace("trials = 5", "hours = 2"))
+    assert load_space(space_file, {"loss.layer": 0.3}).search.trials == 0  # the plan promises no more than two hours
 
 
 def test_sampler_sees_numbers_among_values_in_their_order(tmp_path: Path, space_file: Path) -> None:
