@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -79,16 +80,17 @@ def test_a_search_that_has_no_node_yet_makes_the_autoscaler_start_as_many_as_it_
         space_text.replace("epochs = 4", "epochs = 1").replace("trials = 5", "trials = 3") + "\n[resources]\ncpus = 2\n"
     )
     inside = f"ip link set lo up && exec {sys.executable} {ROOT / 'tests/lan/autoscaled.py'} $0 $1 $2"
-    ran = subprocess.run(
-        ["unshare", "--net", "--pid", "--mount", "--fork", "--kill-child", "--mount-proc", "bash", "-c", inside,
-         space, tiny_data, tmp_path / "results"],
-        env={
-            "PATH": f"{Path(sys.executable).parent}:/usr/sbin:/usr/bin:/sbin:/bin",
-            "HOME": str(tmp_path), "RAY_TMPDIR": "/tmp/grown", "PYTHONPATH": str(ROOT),
-        },
-        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False,
-        timeout=1500,
-    )  # fmt: skip
+    with tempfile.TemporaryDirectory(prefix="grown") as short:  # the paths of sockets in it have 107 characters
+        ran = subprocess.run(
+            ["unshare", "--net", "--pid", "--mount", "--fork", "--kill-child", "--mount-proc", "bash", "-c", inside,
+             space, tiny_data, tmp_path / "results"],
+            env={
+                "PATH": f"{Path(sys.executable).parent}:/usr/sbin:/usr/bin:/sbin:/bin",
+                "HOME": str(tmp_path), "RAY_TMPDIR": short, "PYTHONPATH": str(ROOT),
+            },
+            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False,
+            timeout=1500,
+        )  # fmt: skip
     assert ran.returncode == 0, ran.stdout[-3000:]
     assert "2 at once" in ran.stdout
     trials = json.loads((tmp_path / "results" / "grown" / "summary.json").read_text())["trials"]
