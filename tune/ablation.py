@@ -30,7 +30,7 @@ from tune.repeat import (
     points,
     repeated_from_dict,
 )
-from tune.report import METRIC
+from tune.report import METRIC, tell
 from tune.settings import Resources, check_resources, check_table
 from tune.space import base_config, file_name, find_space, read_tables, shown_path
 
@@ -179,7 +179,7 @@ def _variant(base: Config, name: str, changes: Any, source: str) -> Variant:
 
 
 def run_ablation(
-    ablation: Ablation, *, results: Path, data: Path, resume: bool = False, say: Callable[[str], None] = print
+    ablation: Ablation, *, results: Path, data: Path, resume: bool = False, say: Callable[[str], None] = tell
 ) -> Ablated:
     """Train every variant with every seed, in `results`/NAME; prints and returns the table.
 

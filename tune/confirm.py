@@ -29,7 +29,7 @@ from tune.repeat import (
     points,
     repeated_from_dict,
 )
-from tune.report import METRIC, Summary, TrialRecord, load_summary
+from tune.report import METRIC, Summary, TrialRecord, load_summary, tell
 from tune.space import Space, load_space
 from tune.statistics import Difference
 
@@ -118,7 +118,7 @@ def run_confirm(
     seeds: int,
     first_seed: int | None = None,
     overrides: Mapping[str, Any] | None = None,
-    say: Callable[[str], None] = print,
+    say: Callable[[str], None] = tell,
 ) -> Confirmed:
     """Train the `top` best trials of the search in `directory`, and its default, with `seeds` seeds; print and return.
 

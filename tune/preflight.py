@@ -180,7 +180,7 @@ def _alive() -> list[dict[str, Any]]:
 
 
 def _ask_nodes(configs: Sequence[Config], data: Path, token: Token) -> list[Answer]:
-    """Every node's answer; of a single node nothing, for the driver has looked already."""
+    """The answer of every node that lives; of a single node nothing, for the driver has looked already."""
     nodes = _alive()
     if len(nodes) == 1:
         return []
@@ -195,12 +195,16 @@ def _ask_nodes(configs: Sequence[Config], data: Path, token: Token) -> list[Answ
         raise UserError(
             f"node {asked[silent[0]]} has not answered in {NODE_SECONDS:.0f} s; is it up, and is {data} there?"
         )
-    try:
-        return ray.get(answered)
-    except ray.exceptions.RayTaskError as error:
-        if isinstance(error.cause, UserError):
-            raise UserError(str(error.cause)) from None
-        raise
+    answers = []
+    for answer in answered:
+        with contextlib.suppress(ray.exceptions.TaskUnschedulableError):  # a node that has died: it takes no trial
+            try:
+                answers.append(ray.get(answer))
+            except ray.exceptions.RayTaskError as error:
+                if isinstance(error.cause, UserError):
+                    raise UserError(str(error.cause)) from None
+                raise
+    return answers
 
 
 def _compare(here: Answer, other: Answer, *, data: Path, directory: Path, storage: str | None) -> None:

@@ -28,7 +28,7 @@ from tune.preflight import Plan, preflight
 from tune.preflight import render as render_plan
 from tune.recorder import Recorder
 from tune.repeat import check_data
-from tune.report import METRIC, Summary, load_summary, render
+from tune.report import METRIC, Summary, load_summary, render, tell
 from tune.scheduler import make_scheduler
 from tune.searcher import StudySearcher, trial_id
 from tune.session import LOCK, Interruption, only_one, ray_session, workers_gate
@@ -54,7 +54,7 @@ def run_search(
     trials: int | None = None,
     seed: int | None = None,
     resume: bool = False,
-    say: Callable[[str], None] = print,
+    say: Callable[[str], None] = tell,
 ) -> Summary:
     """Run the search, or go on with it, in `results`/NAME; prints and returns what it found.
 
@@ -106,7 +106,7 @@ def plan_search(
     storage: str | None = None,
     trials: int | None = None,
     seed: int | None = None,
-    say: Callable[[str], None] = print,
+    say: Callable[[str], None] = tell,
 ) -> Plan:
     """`--dry-run`: every check of `run_search`, and what it would do in words. Changes nothing."""
     directory, space = results / space.name, space.with_budget(trials=trials, seed=seed)

@@ -16,7 +16,7 @@ from typing import Any
 from nmt.errors import UserError
 from tune.fidelity import HIGH, LOW, Given, Measured, exploration, final, rank_correlation
 from tune.repeat import aligned, check_data
-from tune.report import Summary, load_summary, render
+from tune.report import Summary, load_summary, render, tell
 from tune.space import Space
 
 
@@ -29,7 +29,7 @@ def run_stages(
     trials: int | None = None,
     seed: int | None = None,
     resume: bool = False,
-    say: Callable[[str], None] = print,
+    say: Callable[[str], None] = tell,
 ) -> Summary:
     """Run both stages, or go on in the one that was interrupted; as tune.search.run_search.
 

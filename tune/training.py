@@ -18,7 +18,7 @@ from nmt.errors import UserError
 from tune.gate import open_gate
 from tune.group import Group
 from tune.preflight import check_nodes
-from tune.report import METRIC, best_epoch, read_metrics
+from tune.report import METRIC, best_epoch, read_metrics, tell
 from tune.session import node_resources, ray_session, room
 from tune.settings import Resources
 from tune.storage import Storage
@@ -34,7 +34,7 @@ def train_together(
     data: Path,
     directory: Path,
     storage: Storage | None = None,
-    say: Callable[[str], None] = print,
+    say: Callable[[str], None] = tell,
 ) -> dict[str, Any]:
     """Train, or go on with what is in `directory`, with as many workers as asked for; returns the best epoch's metrics.
 

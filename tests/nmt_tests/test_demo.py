@@ -131,7 +131,7 @@ def test_positions_alone_do_not_solve_it():
     assert 0.2 < right / total < 0.6
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_short_training_solves_what_positions_and_nearest_features_do_not(tmp_path):
     small_recipe = {
         "data.name": "demo",

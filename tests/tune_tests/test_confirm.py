@@ -269,7 +269,7 @@ def accuracies(found: Confirmed) -> dict[str, list[Any]]:
     return {c.name: [(r.accuracy, r.epoch, r.decode) for r in c.runs] for c in (found.default, *found.candidates)}
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_confirmation_finds_the_winner_goes_on_after_a_kill_and_reads_the_test_split_once(
     search: Path, tmp_path: Path, tiny_data: Path
 ) -> None:
@@ -314,7 +314,7 @@ def test_confirmation_finds_the_winner_goes_on_after_a_kill_and_reads_the_test_s
     assert [(p, p.stat().st_mtime_ns) for p in sorted(runs.glob("*/test.json"))] == read
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_nobody_wins_by_chance_and_the_test_split_stays_unread(search: Path, tiny_data: Path) -> None:
     lines: list[str] = []
     summary = json.loads((search / "summary.json").read_text())

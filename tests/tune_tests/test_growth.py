@@ -70,7 +70,7 @@ def test_ray_on_this_machine_grows_not(monkeypatch: pytest.MonkeyPatch, tmp_path
     assert may_start(0) == []
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root, for a network of its own")
 def test_a_search_that_has_no_node_yet_makes_the_autoscaler_start_as_many_as_it_can_use(
     tmp_path: Path, tiny_data: Path, space_text: str

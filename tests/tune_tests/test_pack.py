@@ -109,7 +109,7 @@ def test_what_cannot_be_packed_is_said_at_once(pack_file, old, new, message):
         load_space(pack_file(**{old: new}))
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_packed_search_gives_each_trial_what_it_would_be_alone(pack_file, tiny_data, tmp_path, monkeypatch):
     """With Ray; a temperature at which the loss is not finite fails its trial, and no other of its pack."""
     path = pack_file(

@@ -125,6 +125,13 @@ def test_a_search_that_cannot_run_is_refused_in_a_line(cluster, check, tmp_path)
     assert tree(tmp_path) == before
 
 
+def test_a_node_that_has_just_died_is_not_waited_for(cluster, check, monkeypatch) -> None:
+    gone = {"NodeID": "ab" * 28, "NodeManagerAddress": "192.0.2.77", "Alive": True}
+    alive = preflight._alive()
+    monkeypatch.setattr(preflight, "_alive", lambda: [*alive, gone])
+    assert check().trials == 5
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(not IS_ROOT, reason="another host's files are mounted by root")
 def test_several_nodes_must_agree(cluster, check, tiny_data, tmp_path) -> None:

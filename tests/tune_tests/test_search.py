@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import builtins
 import contextlib
 import dataclasses
+import inspect
 import json
 import os
 import shutil
@@ -29,6 +31,7 @@ from tune.search import run_search
 from tune.session import concurrency
 from tune.settings import Resources
 from tune.space import Space, load_space
+from tune.stages import run_stages
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -318,6 +321,13 @@ def outcome(summary: Summary) -> dict[str, tuple[Any, ...]]:
     return {t.id: (t.state, t.epochs, t.searched, t.accuracy) for t in summary.trials}
 
 
+def test_what_a_search_says_pickles_also_after_ray_has_replaced_print(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As it does in a driver where a worker has logged; Ray Tune pickles its callbacks."""
+    monkeypatch.setattr(builtins, "print", lambda *lines: None)
+    for job in (run_search, run_stages):
+        ray.cloudpickle.dumps(inspect.signature(job).parameters["say"].default)
+
+
 def test_finished_study_opens_in_optunas_own_tools(finished: tuple[Path, list[str]]) -> None:
     study = optuna.load_study(study_name=None, storage=f"sqlite:///{finished[0] / 'study.db'}")
     table = study.trials_dataframe()
@@ -348,7 +358,7 @@ def test_trial_is_reproduced_from_its_configuration_alone(
     assert len(again) == 4 and again == measured(trial)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_same_seed_one_trial_at_a_time_is_the_same_search(
     ray_running: None, space_file: Path, tiny_data: Path, tmp_path: Path
 ) -> None:
@@ -368,7 +378,7 @@ def test_same_seed_one_trial_at_a_time_is_the_same_search(
         assert measured(folders[0]) == measured(folders[1]) != []
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("scheduler", ["asha_stop", "ray_asha", "ray_median", "hyperband"])
 def test_every_scheduler_ends_each_trial_in_one_state_and_trains_the_default_in_full(
     ray_running: None, space_file: Path, tiny_data: Path, tmp_path: Path, scheduler: str
@@ -382,15 +392,13 @@ def test_every_scheduler_ends_each_trial_in_one_state_and_trains_the_default_in_
     assert ended == {"COMPLETE", "PRUNED"} or (scheduler == "ray_median" and ended == {"COMPLETE"})
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("cpus", "settings"),
     [
         # Two at once finish in any order, so only what no decision rests on is the same in every run.
-        (1, 'trials = 6\nsampler = "random"\nscheduler = "fifo"'),
-        (None, 'trials = 8\nsampler = "tpe"\nscheduler = "asha"'),
+        pytest.param(1, 'trials = 6\nsampler = "random"\nscheduler = "fifo"', id="two at once", marks=pytest.mark.long),
+        pytest.param(None, 'trials = 8\nsampler = "tpe"\nscheduler = "asha"', id="one, asha", marks=pytest.mark.slow),
     ],
-    ids=["two at once", "tpe and asha"],
 )
 def test_search_killed_and_interrupted_ends_as_if_it_never_was(
     ray_running: None, space_file: Path, tiny_data: Path, tmp_path: Path, cpus: int | None, settings: str
@@ -431,7 +439,7 @@ def two_workers(space_file: Path) -> Space:
     return changed(space_file, **{"[search]": "[resources]\nworkers = 2\n[search]"})
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_trials_of_two_workers_train_as_alone_and_are_stopped_as_alone(
     ray_running: None, finished: tuple[Path, list[str]], two_workers: Space, tiny_data: Path, tmp_path: Path
 ) -> None:
@@ -451,7 +459,7 @@ def loss(directory: Path, trial: TrialRecord, epoch: int) -> float:
     return float(read_metrics(directory / "trials" / trial.id)[epoch]["train/loss"])
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("role", ["RayTrainWorker", "ResourceTrainable"])
 def test_trial_of_two_workers_survives_the_loss_of_a_process(
     ray_running: None, two_workers: Space, tiny_data: Path, tmp_path: Path, role: str
@@ -464,7 +472,7 @@ def test_trial_of_two_workers_survives_the_loss_of_a_process(
     assert [(t.state, t.epochs) for t in summary.trials] == [("COMPLETE", 4)]
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_diverging_trial_of_two_workers_fails_without_a_retry(
     ray_running: None, two_workers: Space, tiny_data: Path, tmp_path: Path
 ) -> None:

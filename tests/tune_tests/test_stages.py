@@ -129,7 +129,7 @@ class Stop:
             raise KeyboardInterrupt
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_best_on_features_train_on_images_and_a_search_interrupted_between_the_stages_goes_on_elsewhere(
     file: Path, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -208,7 +208,7 @@ def test_a_full_disk_at_the_storage_leaves_the_last_good_checkpoint(here: Path, 
         subprocess.run(["umount", str(disk)], check=True)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_search_goes_on_from_the_storage_where_its_own_disk_is_gone(
     bucket, proxy, space_file: Path, tiny_data: Path, tmp_path: Path
 ) -> None:

@@ -197,7 +197,7 @@ def test_group_shrinks_when_a_node_goes_grows_when_one_comes_and_trains_as_one(
     }  # fmt: skip
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_group_interrupted_in_mid_epoch_is_resumed_by_one_worker(recipe: Path, tiny_data: Path, tmp_path: Path) -> None:
     config = from_dict(json.loads(recipe.read_text()), source="test")
     train(config, data=tiny_data, directory=tmp_path / "alone")
