@@ -13,7 +13,8 @@ Seen on two idle cores, in ms a training and step, and the largest difference of
            16     275 ms     269 ms       0.98       138 ms   0.50  1.5e-02  1.8e-04
 
 The work of a step is arithmetic, which a pack does not make less, so it does not pay here. After 10 steps all weights
-of 9 members agree to 3e-6; after 20 a few spline weights of one member do not: rounding has switched a unit.
+of 9 members agree to 3e-6; after 20 spline weights of one member of 4 do not, to be expected where rounding switches a
+unit (not traced).
 """
 
 from __future__ import annotations
