@@ -85,11 +85,16 @@ class Recorder(ray.tune.Callback):
     def catch_up(self) -> None:
         """Tell the study what the trials' directories know and it does not: a run may have died in between."""
         for number in [t.number for t in self._study.trials() if not t.state.is_finished()]:
-            history = read_metrics(self._trial_directory(number))
-            for metrics in history:
-                self._study.report(number, metrics["epoch"], metrics[METRIC])
+            history = self._report_history(number)
             if history and history[-1]["epoch"] >= self._study.ladder.epochs:
                 self._finish(number, TrialState.COMPLETE)
+
+    def _report_history(self, number: int) -> list[dict[str, Any]]:
+        """Epochs of the trial's directory; those go to the study whose report died with its process."""
+        history = read_metrics(self._trial_directory(number))
+        for metrics in history:
+            self._study.report(number, metrics["epoch"], metrics[METRIC])
+        return history
 
     def end_waiting(self) -> None:
         """The search is over: who still waits at a rung will not be promoted."""
@@ -191,6 +196,7 @@ class Recorder(ray.tune.Callback):
     def _finish(self, number: int, state: TrialState, reason: str | None = None, *, quiet: bool = False) -> None:
         """The trial's end, in all places."""
         self._fetch(number)
+        self._report_history(number)
         with self._noted():
             best = self._write_end(number, state, reason)
         self._put_home(f"trials/{trial_id(number)}", f"{tensorboard.LAST}*")
