@@ -92,8 +92,10 @@ class Recorder(ray.tune.Callback):
     def _report_history(self, number: int) -> list[dict[str, Any]]:
         """Epochs of the trial's directory; those go to the study whose report died with its process."""
         history = read_metrics(self._trial_directory(number))
+        known = self._study.trial(number).intermediate_values
         for metrics in history:
-            self._study.report(number, metrics["epoch"], metrics[METRIC])
+            if metrics["epoch"] not in known:
+                self._study.report(number, metrics["epoch"], metrics[METRIC])
         return history
 
     def end_waiting(self) -> None:

@@ -104,8 +104,10 @@ class Space:
     @functools.cached_property
     def size(self) -> int | None:
         """How many configurations there are; None where they are not countable, or more than MAX_GRID."""
-        choices = [p.choices() or () for p in self.parameters]
-        return len(self._grid) if 0 < math.prod(map(len, choices)) <= MAX_GRID else None
+        count = math.prod(len(p.choices() or ()) for p in self.parameters)
+        if not 0 < count <= MAX_GRID:
+            return None
+        return len(self._grid) if any(p.when for p in self.parameters) else count
 
     def grid(self) -> list[dict[str, Any]]:
         """Every configuration of a countable space, the default one first."""

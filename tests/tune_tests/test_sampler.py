@@ -139,21 +139,10 @@ def test_no_configuration_is_drawn_twice_and_a_space_that_is_used_up_ends_the_se
     fewer = dataclasses.replace(space, parameters=space.parameters[:1])
     for part, count in ((fewer, 4), (space, 84)) if sampler in ("random", "grid") else ((fewer, 4),):
         study = SearchStudy(tmp_path / f"{count}.db", part)
-        drawn = [tuple(sorted(t.params.items())) for t in run_dry(study)]
+        play(study)
+        drawn = [tuple(sorted(t.params.items())) for t in study.trials()]
         assert len(drawn) == count == len(set(drawn))
         assert set(drawn) == {tuple(sorted(part.encoded(point).items())) for point in part.grid()}  # 0.3, not 0.1 + 0.2
-
-
-def run_dry(study: SearchStudy) -> list[FrozenTrial]:
-    while not isinstance(job := study.next_job(), Pause):
-        params = study.params(study.trial(job.number))
-        for epoch in range(1, job.until + 1):
-            study.report(job.number, epoch, value_of(params, epoch))
-        if job.until == study.ladder.epochs:
-            study.finish(job.number, TrialState.COMPLETE, {})
-        else:
-            study.end_job(job.number)
-    return study.trials()
 
 
 def test_budget_of_a_countable_space_is_at_most_its_size(space_file: Path, make_space: Callable[..., Space]) -> None:
@@ -169,7 +158,7 @@ def test_sampler_sees_numbers_among_values_in_their_order(tmp_path: Path, space_
     space_file.write_text(space_file.read_text().replace(lr, '"optim.lr" = { values = [1e-3, 3e-2, 1e-4, 3e-3] }'))
     space = load_space(space_file)
     study = SearchStudy(tmp_path / "study.db", space)
-    run_dry(study)
+    play(study)
     stored = study.trials()
     assert len({t.params["optim.lr"] for t in stored}) > 2
     for found in stored:
