@@ -402,7 +402,7 @@ def evaluate(args: argparse.Namespace) -> dict[str, Any]:
 def write_picture(path: Path, image_HW3: Any) -> None:
     from PIL import Image
 
-    from nmt.files import atomic_write
+    from nmt.io.files import atomic_write
 
     with atomic_write(path) as file:
         Image.fromarray(image_HW3).save(file, "PNG")

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from nmt.errors import UserError
-from nmt.files import atomic_write
+from nmt.io.files import atomic_write
 
 VERSION = 1
 

@@ -24,7 +24,7 @@ from nmt.checkpoint import first_line
 from nmt.config import Config, with_overrides
 from nmt.data.graph import delaunay_edges, edge_attributes
 from nmt.errors import UserError
-from nmt.files import atomic_write
+from nmt.io.files import atomic_write
 from nmt.losses import info_nce, inverse_match, loss_terms, total_loss
 from nmt.model.matcher import Head
 from nmt.model.sampling import sample_features

@@ -20,7 +20,7 @@ import torch
 
 from nmt import distributed
 from nmt.config import Config, DecodeConfig
-from nmt.files import write_json
+from nmt.io.files import write_json
 from nmt.trainer import EpochReport, Progress, Trainer, write_metrics
 
 if TYPE_CHECKING:

@@ -25,7 +25,7 @@ from nmt.data.store import ObjectStore
 from nmt.data.stream import PairStream, eval_batches
 from nmt.errors import FailedError, UserError
 from nmt.evaluate import best_setting, model_score, settings_of, similarities, sweep, timed
-from nmt.files import atomic_write, remove_partials, write_json
+from nmt.io.files import atomic_write, remove_partials, write_json
 from nmt.losses import loss_terms, total_loss
 from nmt.metrics import Counts
 from nmt.model.matcher import Head, Matcher

@@ -104,7 +104,7 @@ def s3_server() -> Iterator[int]:
 @pytest.fixture
 def proxy(s3_server, tmp_path, monkeypatch) -> Iterator[Proxy]:
     """The way to the server, for this process and those it starts."""
-    from nmt import place
+    from nmt.io import location as place
 
     passing = Proxy(s3_server)
     for name, value in {

@@ -16,7 +16,7 @@ from typing import Any
 
 from nmt.config import Config, flatten, setting, to_dict, with_overrides
 from nmt.errors import UserError
-from nmt.files import atomic_write, write_json
+from nmt.io.files import atomic_write, write_json
 from tune.parameter import NOT_SEARCHABLE
 from tune.repeat import (
     RUNS,

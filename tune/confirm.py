@@ -16,7 +16,7 @@ from typing import Any
 
 from nmt.config import from_dict, to_flat, with_overrides
 from nmt.errors import UserError
-from nmt.files import write_json
+from nmt.io.files import write_json
 from tune.repeat import (
     RUNS,
     Repeated,

@@ -20,7 +20,7 @@ from typing import Any
 
 from nmt.config import Config, flatten, with_overrides
 from nmt.errors import UserError
-from nmt.files import write_json
+from nmt.io.files import write_json
 from tune.parameter import NOT_SEARCHABLE
 
 if typing.TYPE_CHECKING:

@@ -25,7 +25,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from nmt.config import Config, from_dict
 from nmt.errors import UserError
-from nmt.place import Place
+from nmt.io.location import Place
 from tune import budget
 from tune.budget import most_epochs
 from tune.repeat import check_data

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from nmt.errors import UserError
-from nmt.files import write_json
+from nmt.io.files import write_json
 from tune.budget import in_words
 
 METRIC = "val/accuracy"

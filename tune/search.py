@@ -20,7 +20,7 @@ from ray.tune.stopper import CombinedStopper, FunctionStopper
 
 from nmt.config import comparable, from_dict, to_flat
 from nmt.errors import FailedError, UserError
-from nmt.files import atomic_write, write_json
+from nmt.io.files import atomic_write, write_json
 from tune import tensorboard
 from tune.budget import plan
 from tune.health import Health

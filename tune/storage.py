@@ -17,10 +17,10 @@ from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path, PurePosixPath
 
-from nmt.data.manifest import FileRecord, record
 from nmt.errors import UserError
-from nmt.files import file_lock, write_json
-from nmt.place import Place
+from nmt.io.file_record import FileRecord, record
+from nmt.io.files import file_lock, write_json
+from nmt.io.location import Place
 
 STATE_FILE = "state.json"
 DATABASE = "study.db"

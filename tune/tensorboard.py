@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nmt.config import SETTINGS
-from nmt.files import atomic_write
+from nmt.io.files import atomic_write
 from tune.parameter import Parameter
 from tune.report import METRIC
 from tune.space import Space

@@ -21,7 +21,7 @@ from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 from nmt.errors import UserError
-from nmt.files import write_json
+from nmt.io.files import write_json
 from tune.halving import Ladder, Standing
 from tune.space import Space
 from tune.view import distribution, ranked

@@ -11,11 +11,12 @@ from pathlib import Path
 import numpy as np
 
 from nmt.data.features import FeatureTable
-from nmt.data.manifest import MANIFEST_FILE, data_files, parse_manifest, record
 from nmt.data.pairs import PairTable, open_pairs
 from nmt.data.remote import local_directory
 from nmt.data.store import MIN_KEYPOINTS, OBJECTS_FILE, SPLITS, ArrowTable, ObjectStore, RowIndex, StoreInfo
+from nmt.data.store_manifest import MANIFEST_FILE, data_files, parse_manifest
 from nmt.errors import UserError
+from nmt.io.file_record import record
 
 _SHOWN = 5
 """faults named in the error"""

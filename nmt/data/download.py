@@ -26,7 +26,7 @@ from pathlib import Path, PurePosixPath
 from typing import IO, TYPE_CHECKING
 
 from nmt.errors import UserError, nearest
-from nmt.files import atomic_write
+from nmt.io.files import atomic_write
 
 if TYPE_CHECKING:
     from tqdm import tqdm

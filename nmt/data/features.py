@@ -23,7 +23,6 @@ import pyarrow as pa
 import torch
 
 from nmt.config import Config, ModelConfig
-from nmt.data.manifest import write_manifest
 from nmt.data.remote import local_directory, workplace
 from nmt.data.store import (
     LOCK_FILE,
@@ -33,9 +32,10 @@ from nmt.data.store import (
     ObjectStore,
     prepare_command,
 )
+from nmt.data.store_manifest import write_manifest
 from nmt.data.views import ViewMaker, ViewOptions
 from nmt.errors import UserError
-from nmt.files import atomic_output, file_lock, output_folder
+from nmt.io.files import atomic_output, file_lock, output_folder
 
 _SCHEMA = pa.schema(
     [

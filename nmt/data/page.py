@@ -23,7 +23,7 @@ from nmt.config import DataConfig
 from nmt.data.seeding import TRAIN, generator
 from nmt.data.store import SPLITS, ObjectStore
 from nmt.data.stream import PairStream, pair_sampler
-from nmt.files import atomic_write
+from nmt.io.files import atomic_write
 
 NUM_PAIRS, NUM_AUGMENTED = 12, 6
 SAMPLED_PAIRS = 2000

@@ -19,7 +19,6 @@ import pyarrow as pa
 
 from nmt.config import Config
 from nmt.data import spair
-from nmt.data.manifest import write_manifest
 from nmt.data.pairs import PAIRS_FILE, open_pairs, write_pairs
 from nmt.data.raw import GivenPair
 from nmt.data.remote import workplace
@@ -37,8 +36,9 @@ from nmt.data.store import (
     StoreInfo,
     write_index,
 )
+from nmt.data.store_manifest import write_manifest
 from nmt.errors import UserError
-from nmt.files import atomic_output, file_lock, output_folder
+from nmt.io.files import atomic_output, file_lock, output_folder
 
 _READER_VERSION = 1
 """raised when a reader gives something else for the same files, so that data sets are made anew"""

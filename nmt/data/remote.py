@@ -16,10 +16,11 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from pathlib import Path, PosixPath
 
-from nmt.data.manifest import MANIFEST_FILE, FileRecord, parse_manifest
+from nmt.data.store_manifest import MANIFEST_FILE, parse_manifest
 from nmt.errors import UserError
-from nmt.files import file_lock, write_json
-from nmt.place import Place
+from nmt.io.file_record import FileRecord
+from nmt.io.files import file_lock, write_json
+from nmt.io.location import Place
 
 CACHE_VARIABLE = "NMT_CACHE"
 LOCK_FILE = ".copy.lock"

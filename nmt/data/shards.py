@@ -23,7 +23,7 @@ import pyarrow as pa
 
 from nmt.data.sources import Loaded
 from nmt.data.store import METADATA_KEY, RawObject, encode_objects
-from nmt.files import atomic_output
+from nmt.io.files import atomic_output
 
 SHARD_TASKS = 32
 _FEW_SHARDS = 2

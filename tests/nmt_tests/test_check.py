@@ -6,9 +6,9 @@ import pytest
 
 from nmt.config import Config, with_overrides
 from nmt.data.check import check, row_faults
-from nmt.data.manifest import parse_manifest
 from nmt.data.prepare import prepare
 from nmt.data.store import METADATA_KEY, OBJECTS_FILE, ObjectStore
+from nmt.data.store_manifest import parse_manifest
 from nmt.errors import UserError
 
 

@@ -6,8 +6,9 @@ import sys
 import pytest
 import torch
 
-from nmt import checkpoint, files
+from nmt import checkpoint
 from nmt.errors import UserError
+from nmt.io import files
 
 
 def test_what_is_saved_is_loaded(tmp_path):

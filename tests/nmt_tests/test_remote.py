@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 
 import run
-from nmt import place as place_module
 from nmt.config import Config, ModelConfig, with_overrides
 from nmt.data.check import check
 from nmt.data.features import FeatureTable, add_features
@@ -18,6 +17,7 @@ from nmt.data.prepare import prepare
 from nmt.data.remote import Address, data_place, is_address
 from nmt.data.store import OBJECTS_FILE, ObjectStore
 from nmt.errors import UserError
+from nmt.io import location as place_module
 
 MODEL = ModelConfig(backbone="tf_efficientnet_lite0", weights="random")
 CONFIG = with_overrides(Config(), {"data.name": "willow", "data.image_size": 64}, source="test")

@@ -7,7 +7,7 @@ import pytest
 from nmt.data.graph import delaunay_edges
 from nmt.data.store import INDEX_FILE, OBJECTS_FILE, SPLITS, ObjectStore, RawObject, StoreInfo, write_index
 from nmt.errors import UserError
-from nmt.files import atomic_output
+from nmt.io.files import atomic_output
 
 
 def test_every_object_comes_back_exactly(make_store, toy_objects):

@@ -11,7 +11,7 @@ import pytest
 import run
 from nmt.config import load_config, to_flat
 from nmt.errors import UserError
-from nmt.files import write_json
+from nmt.io.files import write_json
 from tune.ablation import Ablated, is_ablation, load_ablated, load_ablation, render
 from tune.repeat import Repeated, Run
 from tune.report import read_metrics

@@ -19,7 +19,7 @@ import pytest
 import run
 from nmt.config import load_config, to_dict, with_overrides
 from nmt.errors import UserError
-from nmt.files import write_json
+from nmt.io.files import write_json
 from tune.confirm import Confirmed, best_trials, load_confirmed, render, run_confirm, unseen_seeds
 from tune.repeat import Repeated, Run
 from tune.report import Summary, TrialRecord, read_metrics

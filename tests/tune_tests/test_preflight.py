@@ -96,7 +96,7 @@ def test_a_plan_says_what_will_run_and_leaves_nothing(cluster, check, space_file
 
 def test_hours_come_from_earlier_epochs_of_the_same_model(cluster, check, space_file, tmp_path) -> None:
     from nmt.config import to_dict, with_overrides
-    from nmt.files import write_json
+    from nmt.io.files import write_json
 
     base = load_space(space_file).base
     for name, config, seconds in (

@@ -18,8 +18,8 @@ import torch
 
 import run
 from nmt import checkpoint
-from nmt import place as place_module
 from nmt.errors import UserError
+from nmt.io import location as place_module
 from tune import storage as storage_module
 from tune.report import load_summary
 from tune.storage import Storage

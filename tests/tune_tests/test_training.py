@@ -22,7 +22,7 @@ import torch
 
 from nmt.config import from_dict, to_dict
 from nmt.errors import UserError
-from nmt.files import write_json
+from nmt.io.files import write_json
 from nmt.train import train
 from nmt.trainer import DivergedError
 from tune.group import LOSSES_IN_A_ROW, Group

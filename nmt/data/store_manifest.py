@@ -2,34 +2,21 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 
 from nmt.errors import UserError
-from nmt.files import write_json
+from nmt.io.file_record import FileRecord, record
+from nmt.io.files import write_json
 
 MANIFEST_FILE = "manifest.json"
-
-
-@dataclass(frozen=True)
-class FileRecord:
-    bytes: int
-    sha256: str
 
 
 def data_files(directory: Path) -> list[Path]:
     """The files of a data set, relative to it."""
     found = [*directory.glob("*.arrow"), *directory.glob("features/*.arrow")]
     return sorted(path.relative_to(directory) for path in found if not path.name.startswith("."))
-
-
-def record(path: Path) -> FileRecord:
-    """Size and content hash of a file."""
-    with path.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-    return FileRecord(path.stat().st_size, digest)
 
 
 def write_manifest(directory: Path) -> None:

@@ -16,9 +16,9 @@ from typing import TypeVar
 import pyarrow as pa
 import pyarrow.fs
 
-from nmt.data.manifest import FileRecord, record
 from nmt.errors import UserError
-from nmt.files import atomic_output, atomic_write
+from nmt.io.file_record import FileRecord, record
+from nmt.io.files import atomic_output, atomic_write
 
 ATTEMPTS, FIRST_PAUSE = 4, 0.5
 """of reading and writing; each pause is twice the one before, seconds"""
