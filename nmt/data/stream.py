@@ -14,13 +14,13 @@ import numpy as np
 
 from nmt.batch import PairBatch
 from nmt.config import DataConfig
-from nmt.data import geometry
-from nmt.data.augment import augment_pair
+from nmt.data.augment import geometry
+from nmt.data.augment.geometry import Similarity
+from nmt.data.augment.pair import augment_pair
+from nmt.data.augment.seeding import EVAL, TRAIN, generator
 from nmt.data.collate import PairIds, Seen, collate, positions
 from nmt.data.features import FeatureTable
-from nmt.data.geometry import Similarity
 from nmt.data.pairs import PairTable, open_pairs
-from nmt.data.seeding import EVAL, TRAIN, generator
 from nmt.data.store import MIN_KEYPOINTS, ObjectStore, prepare_command
 from nmt.errors import UserError
 

@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 
 from nmt.config import DataConfig
-from nmt.data import geometry
-from nmt.data.augment import augment_pair
-from nmt.data.seeding import VIEWS, generator
+from nmt.data.augment import geometry
+from nmt.data.augment.pair import augment_pair
+from nmt.data.augment.seeding import VIEWS, generator
 from nmt.data.store import MIN_KEYPOINTS, SPLITS, ObjectStore
 
 AUGMENTATIONS = ("erasing", "cutmix", "mixup", "rotation", "mirror", "scale")

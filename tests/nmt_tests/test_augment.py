@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings, strategies
 
 from nmt.config import DataConfig
-from nmt.data.augment import augment_pair, covered, cutmix_box, erase, erasing_boxes, mix, mixup_weight, paste
+from nmt.data.augment.pair import augment_pair, covered, cutmix_box, erase, erasing_boxes, mix, mixup_weight, paste
 
 OFF = DataConfig(erasing=0.0, cutmix=0.0, mixup=0.0)
 SIZE = 384

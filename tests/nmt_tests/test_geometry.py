@@ -6,8 +6,8 @@ import torch
 from hypothesis import given, settings, strategies
 
 from nmt.config import DataConfig
+from nmt.data.augment.geometry import inside, similarity
 from nmt.data.collate import PairIds
-from nmt.data.geometry import inside, similarity
 from nmt.data.store import MIN_KEYPOINTS, RawObject
 from nmt.data.stream import PairStream, swap_names
 from nmt.errors import UserError

@@ -5,9 +5,9 @@ import pytest
 import torch
 
 from nmt.config import DataConfig, ModelConfig
+from nmt.data.augment.seeding import TRAIN, generator
 from nmt.data.check import check
 from nmt.data.features import FeatureTable, add_features
-from nmt.data.seeding import TRAIN, generator
 from nmt.data.store import MIN_KEYPOINTS, ObjectStore
 from nmt.data.stream import PairStream, eval_batches
 from nmt.data.views import ViewMaker, ViewOptions
