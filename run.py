@@ -108,7 +108,7 @@ def data_place(text: str) -> Path:
     """A folder, or the address of a data set, which takes pyarrow."""
     if "://" not in text:
         return Path(text)
-    from nmt.data.remote import data_place as place_of
+    from nmt.data.store.node_copy import data_place as place_of
 
     return place_of(text)
 
@@ -136,7 +136,7 @@ def prepare(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def check(directory: Path) -> dict[str, Any]:
-    from nmt.data.check import check as check_data
+    from nmt.data.store.verify import check as check_data
 
     verified = check_data(directory, progress=sys.stderr.isatty())
     print(verified)
@@ -158,7 +158,7 @@ def prepare_data(args: argparse.Namespace, config: Config, out: Path) -> dict[st
     from nmt.data.features import add_features
     from nmt.data.prepare import prepare as prepare_objects
     from nmt.data.spair import parse_difficulty
-    from nmt.data.views import ViewOptions
+    from nmt.data.store.features import ViewOptions
 
     models = [config.model] if config.data.mode == "features" else []
     if args.features and args.features != config.model.backbone:

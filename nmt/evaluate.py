@@ -213,8 +213,8 @@ def evaluate_checkpoint(path: Path, *, data: Path | None, split: str) -> Evaluat
     Raises:
         UserError: no such checkpoint or data set, or the data set has other categories.
     """
-    from nmt.data.features import FeatureTable
-    from nmt.data.store import ObjectStore
+    from nmt.data.store.features import FeatureTable
+    from nmt.data.store.objects import ObjectStore
     from nmt.data.stream import eval_batches
     from nmt.match import load_matcher
     from nmt.trainer import autocast, limit_threads, pick_device

@@ -156,7 +156,7 @@ def written_token(address: str) -> Iterator[Token]:
 
 def look(configs: Sequence[Config], data: Path, token: Token, node: str = "the driver") -> Answer:
     """Run on a node: what it has. Raises UserError where the data set or its features are not there."""
-    from nmt.data.store import ObjectStore
+    from nmt.data.store.objects import ObjectStore
 
     try:
         check_data(configs, data)

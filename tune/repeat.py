@@ -250,8 +250,8 @@ def with_seed(config: Config, seed: int) -> Config:
 
 def check_data(configs: Sequence[Config], data: Path) -> None:
     """That the data set, and the features of every backbone, are there. Raises UserError."""
-    from nmt.data.features import open_features
-    from nmt.data.store import ObjectStore
+    from nmt.data.store.features import open_features
+    from nmt.data.store.objects import ObjectStore
 
     store = ObjectStore.open(data)
     for config in {(c.data, c.model.backbone, c.model.weights): c for c in configs}.values():

@@ -10,9 +10,9 @@ import numpy as np
 import torch
 
 from nmt.batch import PairBatch, View
-from nmt.data.features import FeatureTable
 from nmt.data.graph import edge_attributes, remembered_edges
-from nmt.data.store import ObjectStore
+from nmt.data.store.features import FeatureTable
+from nmt.data.store.objects import ObjectStore
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from PIL import Image, ImageDraw, ImageFilter
 
 from nmt.data.demo_mesh import Array, Camera, Solid, looking, paint, rotation, silhouette, unit, vector
 from nmt.data.demo_objects import KINDS, Palette
-from nmt.data.store import RawObject
+from nmt.data.store.writer import RawObject
 
 CATEGORIES: Mapping[str, tuple[str, ...]] = {name: kind.keypoints() for name, kind in KINDS.items()}
 """Category -> names of its keypoints."""

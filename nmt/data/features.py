@@ -22,36 +22,16 @@ import numpy as np
 import pyarrow as pa
 import torch
 
-from nmt.config import Config, ModelConfig
-from nmt.data.remote import local_directory, workplace
-from nmt.data.store import (
-    LOCK_FILE,
-    METADATA_KEY,
-    SCHEMA_VERSION,
-    ArrowTable,
-    ObjectStore,
-    prepare_command,
-)
-from nmt.data.store_manifest import write_manifest
-from nmt.data.views import ViewMaker, ViewOptions
+from nmt.config import ModelConfig
+from nmt.data.store.arrow import METADATA_KEY, SCHEMA_VERSION
+from nmt.data.store.features import _SCHEMA, _VIEWS_SCHEMA, PLAIN, FeatureTable, ViewOptions, features_path
+from nmt.data.store.manifest import write_manifest
+from nmt.data.store.node_copy import workplace
+from nmt.data.store.objects import LOCK_FILE, ObjectStore
+from nmt.data.views import ViewMaker
 from nmt.errors import UserError
 from nmt.io.files import atomic_output, file_lock, output_folder
 
-_SCHEMA = pa.schema(
-    [
-        pa.field("nodes", pa.list_(pa.float16()), nullable=False),
-        pa.field("global", pa.list_(pa.float32()), nullable=False),
-    ]
-)
-_VIEWS_SCHEMA = pa.schema(
-    [
-        *_SCHEMA,
-        pa.field("points", pa.list_(pa.float32()), nullable=False),
-        pa.field("visible", pa.list_(pa.uint8()), nullable=False),
-        pa.field("mirrored", pa.uint8(), nullable=False),
-    ]
-)
-PLAIN = ViewOptions()
 BATCH_IMAGES = 16
 _BATCH_ROWS = 512
 _MAX_BATCHES_AT_ONCE = 8
@@ -68,91 +48,6 @@ class FeatureJob:
 
 FeatureRows = Callable[[FeatureJob, Sequence[range]], Iterator[pa.RecordBatch]]
 """makes ranges of a table's rows, and gives them in order"""
-
-
-def features_path(directory: Path, model: ModelConfig, image_size: int, views: ViewOptions = PLAIN) -> Path:
-    """Where the table for this backbone, with these weights and views, at this size lies."""
-    from nmt.model.weights import weights_fingerprint
-
-    name = model.backbone.replace("/", "_").replace(":", "_")
-    return directory / "features" / f"{name}-{image_size}-{weights_fingerprint(model)}{views.suffix}.arrow"
-
-
-class FeatureTable:
-    """Backbone features of every object of a data set, open for reading; rows as in the ObjectStore."""
-
-    def __init__(self, path: Path, *, remedy: str) -> None:
-        self.path, self._remedy = path, remedy
-        table = ArrowTable(path, remedy=remedy)
-        self.info = table.metadata
-        self.channels: int = table.metadata["channels"]
-        """C, both maps together"""
-        self.global_channels: int = table.metadata["global_channels"]
-        """G"""
-        self.views: int = table.metadata.get("views", 1)
-        """of each object, one after the other; the first is the plain one"""
-        self._nodes, self._global = table.ragged("nodes"), table.ragged("global")
-        if self.views > 1:
-            self._points, self._visible = table.ragged("points"), table.ragged("visible")
-            self._mirrored = table.fixed("mirrored")
-
-    @classmethod
-    def open(
-        cls, directory: Path, model: ModelConfig, image_size: int, views: ViewOptions | None = None
-    ) -> FeatureTable:
-        """The table for this backbone.
-
-        Args:
-            views: those it must have; None: any, for who reads the plain ones.
-
-        Raises:
-            UserError: there is none, or it was made from another state of the data set; with the command that makes it.
-        """
-        info = ObjectStore.open(directory).info
-        remedy = prepare_command(info.name, features=model.backbone)
-        name = features_path(Path(), model, image_size, views or PLAIN).name
-        wanted = f"features/{name}" if views else f"features/{Path(name).stem}*.arrow"
-        path = local_directory(directory, features=wanted) / "features" / name
-        if views is None and not path.is_file():
-            path = next(iter(sorted(path.parent.glob(f"{path.stem}-*.arrow"))), path)
-        if views is not None and views.num > 1:
-            remedy += f" --set data.views={views.num}, and the same augmentation"
-        table = cls(path, remedy=remedy)
-        if table.info["data_set"] != info.identity:
-            raise UserError(f"{table.path}: made from another version of {directory}; make it anew with: {remedy}")
-        return table
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return _open_table, (self.path, self._remedy)
-
-    def nodes(self, row: int, view: int = 0) -> np.ndarray:
-        """(N, C) float16, keypoints as in ObjectStore.keypoints."""
-        return self._nodes[row * self.views + view].reshape(-1, self.channels)
-
-    def global_feature(self, row: int, view: int = 0) -> np.ndarray:
-        """(G,) float32."""
-        return self._global[row * self.views + view]
-
-    def points(self, row: int, view: int) -> np.ndarray:
-        """(N, 2) float32: where the keypoints are in a view; of a table with several."""
-        return self._points[row * self.views + view].reshape(-1, 2)
-
-    def visible(self, row: int, view: int) -> np.ndarray:
-        """(N,) bool: the keypoints that can be seen in a view; of a table with several."""
-        return self._visible[row * self.views + view].view(bool)
-
-    def mirrored(self, row: int, view: int) -> bool:
-        """Whether a view is mirrored; of a table with several."""
-        return bool(self._mirrored[row * self.views + view])
-
-
-def _open_table(path: Path, remedy: str) -> FeatureTable:
-    return FeatureTable(path, remedy=remedy)
-
-
-def open_features(directory: Path, config: Config) -> FeatureTable:
-    """The table a training reads."""
-    return FeatureTable.open(directory, config.model, config.data.image_size, ViewOptions.of(config.data))
 
 
 def add_features(

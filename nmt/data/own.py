@@ -45,7 +45,7 @@ from nmt.data.raw import (
     read_json,
     shown,
 )
-from nmt.data.store import MIN_KEYPOINTS, SPLITS
+from nmt.data.store.objects import MIN_KEYPOINTS, SPLITS
 from nmt.errors import UserError, nearest
 
 SHARES = {"train": 80, "val": 10, "test": 10}

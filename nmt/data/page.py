@@ -21,7 +21,7 @@ from PIL import Image
 from nmt.batch import PairBatch, View
 from nmt.config import DataConfig
 from nmt.data.augment.seeding import TRAIN, generator
-from nmt.data.store import SPLITS, ObjectStore
+from nmt.data.store.objects import SPLITS, ObjectStore
 from nmt.data.stream import PairStream, pair_sampler
 from nmt.io.files import atomic_write
 

@@ -19,12 +19,12 @@ import pyarrow as pa
 
 from nmt.config import Config
 from nmt.data import spair
-from nmt.data.pairs import PAIRS_FILE, open_pairs, write_pairs
-from nmt.data.raw import GivenPair
-from nmt.data.remote import workplace
 from nmt.data.shards import RowMaker, ShardMaker, Shards, in_shards, make_shards, read_shard, shard_path
 from nmt.data.sources import Source, find_source
-from nmt.data.store import (
+from nmt.data.store.given_pairs import PAIRS_FILE, GivenPair, open_pairs, write_pairs
+from nmt.data.store.manifest import write_manifest
+from nmt.data.store.node_copy import workplace
+from nmt.data.store.objects import (
     IMAGE_CODINGS,
     INDEX_FILE,
     LOCK_FILE,
@@ -32,11 +32,10 @@ from nmt.data.store import (
     OBJECTS_FILE,
     SPLITS,
     ObjectStore,
-    ObjectWriter,
     StoreInfo,
     write_index,
 )
-from nmt.data.store_manifest import write_manifest
+from nmt.data.store.writer import ObjectWriter
 from nmt.errors import UserError
 from nmt.io.files import atomic_output, file_lock, output_folder
 

@@ -23,13 +23,13 @@ from xml.parsers import expat
 import numpy as np
 from PIL import Image, ImageOps
 
-from nmt.data.store import MIN_KEYPOINTS, SPLITS, RawObject, stable_hash
+from nmt.data.store.given_pairs import GivenPair
+from nmt.data.store.objects import MIN_KEYPOINTS, SPLITS, stable_hash
+from nmt.data.store.writer import RawObject
 from nmt.errors import UserError
 
 Box = tuple[float, float, float, float]
 """x0, y0, x1, y1 in pixels of the photograph"""
-DIFFICULTIES = ("mirror", "viewpoint_variation", "scale_variation", "truncation", "occlusion")
-"""what a given pair is graded by, 0 = none"""
 FEW_KEYPOINTS = f"fewer than {MIN_KEYPOINTS} keypoints"
 EMPTY_BOX = "an empty box"
 NO_PARTNER = f"no other photograph with {MIN_KEYPOINTS} common keypoints"
@@ -57,19 +57,6 @@ class Entry:
     """what is cut out of the photograph; None: all of it"""
     size: tuple[int, int] | None = None
     """width and height the annotation was made at, where it is to be trusted"""
-
-
-@dataclass(frozen=True)
-class GivenPair:
-    """Two entries a data set wants matched, by id."""
-
-    split: str
-    id0: str
-    id1: str
-    keypoints: tuple[str, ...]
-    """what is to be matched, by name; fewer than the two have in common, perhaps"""
-    difficulty: tuple[int, ...]
-    """as DIFFICULTIES"""
 
 
 @dataclass

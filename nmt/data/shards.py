@@ -22,7 +22,8 @@ from typing import Any
 import pyarrow as pa
 
 from nmt.data.sources import Loaded
-from nmt.data.store import METADATA_KEY, RawObject, encode_objects
+from nmt.data.store.arrow import METADATA_KEY
+from nmt.data.store.writer import RawObject, encode_objects
 from nmt.io.files import atomic_output
 
 SHARD_TASKS = 32

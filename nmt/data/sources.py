@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from nmt.data import own, spair, voc, willow
-from nmt.data.pairs import GIVEN_PAIRS
-from nmt.data.raw import FEW_KEYPOINTS, Entry, GivenPair, Listing, counting, load
-from nmt.data.store import MIN_KEYPOINTS, RawObject
+from nmt.data.raw import FEW_KEYPOINTS, Entry, Listing, counting, load
+from nmt.data.store.given_pairs import GIVEN_PAIRS, GivenPair
+from nmt.data.store.objects import MIN_KEYPOINTS
+from nmt.data.store.writer import RawObject
 from nmt.errors import UserError, nearest
 
 Loaded = tuple[list[RawObject], Counter[str]]

@@ -13,10 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from nmt.data.raw import (
-    DIFFICULTIES,
     Entry,
     Excluded,
-    GivenPair,
     Listing,
     as_dict,
     as_list,
@@ -27,7 +25,8 @@ from nmt.data.raw import (
     read_json,
     shown,
 )
-from nmt.data.store import MIN_KEYPOINTS
+from nmt.data.store.given_pairs import DIFFICULTIES, GivenPair
+from nmt.data.store.objects import MIN_KEYPOINTS
 from nmt.errors import UserError, nearest
 
 LAYOUTS = ("large", "small")

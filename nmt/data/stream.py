@@ -19,9 +19,9 @@ from nmt.data.augment.geometry import Similarity
 from nmt.data.augment.pair import augment_pair
 from nmt.data.augment.seeding import EVAL, TRAIN, generator
 from nmt.data.collate import PairIds, Seen, collate, positions
-from nmt.data.features import FeatureTable
-from nmt.data.pairs import PairTable, open_pairs
-from nmt.data.store import MIN_KEYPOINTS, ObjectStore, prepare_command
+from nmt.data.store.features import FeatureTable
+from nmt.data.store.given_pairs import PairTable, open_pairs
+from nmt.data.store.objects import MIN_KEYPOINTS, ObjectStore, prepare_command
 from nmt.errors import UserError
 
 _MAX_DRAWS = 10_000

@@ -7,10 +7,7 @@ images are (nmt/data/augment.py, nmt/data/geometry.py), each a pure function of 
 from __future__ import annotations
 
 import dataclasses
-import hashlib
-import json
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
@@ -18,36 +15,8 @@ from nmt.config import DataConfig
 from nmt.data.augment import geometry
 from nmt.data.augment.pair import augment_pair
 from nmt.data.augment.seeding import VIEWS, generator
-from nmt.data.store import MIN_KEYPOINTS, SPLITS, ObjectStore
-
-AUGMENTATIONS = ("erasing", "cutmix", "mixup", "rotation", "mirror", "scale")
-"""the configuration keys of data.* that a view depends on"""
-
-
-@dataclass(frozen=True)
-class ViewOptions:
-    """Which views a table of features holds."""
-
-    num: int = 1
-    """views an object; 1: the plain one alone"""
-    augmentation: tuple[float, ...] = ()
-    """values of AUGMENTATIONS; none for the plain view alone"""
-
-    @classmethod
-    def of(cls, config: DataConfig) -> ViewOptions:
-        if config.views == 1:
-            return cls()
-        return cls(config.views, tuple(float(getattr(config, name)) for name in AUGMENTATIONS))
-
-    @property
-    def suffix(self) -> str:
-        """What tells the file from those of other views."""
-        if self.num == 1:
-            return ""
-        return f"-{self.num}views-{hashlib.sha256(json.dumps(self.augmentation).encode()).hexdigest()[:6]}"
-
-    def to_dict(self) -> dict[str, Any]:
-        return {"views": self.num, "augmentation": dict(zip(AUGMENTATIONS, self.augmentation, strict=False))}
+from nmt.data.store.features import AUGMENTATIONS, ViewOptions
+from nmt.data.store.objects import MIN_KEYPOINTS, SPLITS, ObjectStore
 
 
 @dataclass(frozen=True)

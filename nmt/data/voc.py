@@ -33,7 +33,7 @@ from nmt.data.raw import (
     points_within,
     read_xml,
 )
-from nmt.data.store import MIN_KEYPOINTS
+from nmt.data.store.objects import MIN_KEYPOINTS
 from nmt.errors import UserError
 
 SPLIT_FILE = "voc2011_pairs.npz"

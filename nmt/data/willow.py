@@ -16,7 +16,8 @@ import numpy as np
 import scipy.io
 from PIL import Image
 
-from nmt.data.store import MIN_KEYPOINTS, SPLITS, RawObject, stable_hash
+from nmt.data.store.objects import MIN_KEYPOINTS, SPLITS, stable_hash
+from nmt.data.store.writer import RawObject
 from nmt.errors import UserError
 
 NUM_KEYPOINTS = 10

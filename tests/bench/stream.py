@@ -43,23 +43,13 @@ import torch
 from PIL import Image, ImageFilter
 
 from nmt.config import DataConfig
-from nmt.data.features import _SCHEMA as FEATURES_SCHEMA
-from nmt.data.features import FeatureTable
 from nmt.data.graph import delaunay_edges
 from nmt.data.loader import train_batches
-from nmt.data.store import (
-    _SCHEMA,
-    INDEX_FILE,
-    METADATA_KEY,
-    OBJECTS_FILE,
-    SCHEMA_VERSION,
-    SPLITS,
-    ObjectStore,
-    ObjectWriter,
-    RawObject,
-    StoreInfo,
-    write_index,
-)
+from nmt.data.store.arrow import METADATA_KEY, SCHEMA_VERSION
+from nmt.data.store.features import _SCHEMA as FEATURES_SCHEMA
+from nmt.data.store.features import FeatureTable
+from nmt.data.store.objects import _SCHEMA, INDEX_FILE, OBJECTS_FILE, SPLITS, ObjectStore, StoreInfo, write_index
+from nmt.data.store.writer import ObjectWriter, RawObject
 from nmt.data.stream import PairStream
 
 SIZE, PAIRS_PER_STEP = 384, 8

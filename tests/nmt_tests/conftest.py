@@ -11,18 +11,11 @@ import pyarrow as pa
 import pytest
 
 from nmt.config import ModelConfig
-from nmt.data.features import _SCHEMA as FEATURES_SCHEMA
-from nmt.data.features import FeatureTable, features_path
-from nmt.data.store import (
-    METADATA_KEY,
-    OBJECTS_FILE,
-    SCHEMA_VERSION,
-    SPLITS,
-    ObjectStore,
-    ObjectWriter,
-    RawObject,
-    StoreInfo,
-)
+from nmt.data.store.arrow import METADATA_KEY, SCHEMA_VERSION
+from nmt.data.store.features import _SCHEMA as FEATURES_SCHEMA
+from nmt.data.store.features import FeatureTable, features_path
+from nmt.data.store.objects import OBJECTS_FILE, SPLITS, ObjectStore, StoreInfo
+from nmt.data.store.writer import ObjectWriter, RawObject
 
 TOY_NAMES = {"chair": [f"c{k}" for k in range(10)], "plane": [f"p{k}" for k in range(8)]}
 TOY_SIZE = 64

@@ -5,10 +5,11 @@ import pyarrow as pa
 import pytest
 
 from nmt.config import Config, with_overrides
-from nmt.data.check import check, row_faults
 from nmt.data.prepare import prepare
-from nmt.data.store import METADATA_KEY, OBJECTS_FILE, ObjectStore
-from nmt.data.store_manifest import parse_manifest
+from nmt.data.store.arrow import METADATA_KEY
+from nmt.data.store.manifest import parse_manifest
+from nmt.data.store.objects import OBJECTS_FILE, ObjectStore
+from nmt.data.store.verify import check, row_faults
 from nmt.errors import UserError
 
 

@@ -8,7 +8,8 @@ from hypothesis import given, settings, strategies
 from nmt.config import DataConfig
 from nmt.data.augment.geometry import inside, similarity
 from nmt.data.collate import PairIds
-from nmt.data.store import MIN_KEYPOINTS, RawObject
+from nmt.data.store.objects import MIN_KEYPOINTS
+from nmt.data.store.writer import RawObject
 from nmt.data.stream import PairStream, swap_names
 from nmt.errors import UserError
 

@@ -13,7 +13,7 @@ from nmt.config import Config, with_overrides
 from nmt.data import own
 from nmt.data.prepare import prepare
 from nmt.data.raw import Listing, load
-from nmt.data.store import ObjectStore
+from nmt.data.store.objects import ObjectStore
 from nmt.data.stream import PairSampler
 from nmt.errors import UserError
 

@@ -10,11 +10,11 @@ from PIL import Image
 
 from nmt.config import Config, with_overrides
 from nmt.data import demo
-from nmt.data.check import check
 from nmt.data.prepare import prepare
 from nmt.data.shards import make_shards, write_shard
 from nmt.data.sources import SOURCES
-from nmt.data.store import OBJECTS_FILE, ObjectStore
+from nmt.data.store.objects import OBJECTS_FILE, ObjectStore
+from nmt.data.store.verify import check
 from nmt.errors import UserError
 
 

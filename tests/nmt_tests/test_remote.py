@@ -11,11 +11,12 @@ import pytest
 
 import run
 from nmt.config import Config, ModelConfig, with_overrides
-from nmt.data.check import check
-from nmt.data.features import FeatureTable, add_features
+from nmt.data.features import add_features
 from nmt.data.prepare import prepare
-from nmt.data.remote import Address, data_place, is_address
-from nmt.data.store import OBJECTS_FILE, ObjectStore
+from nmt.data.store.features import FeatureTable
+from nmt.data.store.node_copy import Address, data_place, is_address
+from nmt.data.store.objects import OBJECTS_FILE, ObjectStore
+from nmt.data.store.verify import check
 from nmt.errors import UserError
 from nmt.io import location as place_module
 

@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 
 from nmt.config import Config, DataConfig, with_overrides
 from nmt.data import spair
-from nmt.data.pairs import PAIRS_FILE
 from nmt.data.prepare import prepare
-from nmt.data.store import OBJECTS_FILE, SPLITS, ObjectStore
+from nmt.data.store.given_pairs import PAIRS_FILE
+from nmt.data.store.objects import OBJECTS_FILE, SPLITS, ObjectStore
 from nmt.data.stream import PairStream, eval_pairs, generator, pair_sampler
 from nmt.errors import UserError
 

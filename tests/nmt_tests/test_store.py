@@ -5,7 +5,8 @@ import pyarrow as pa
 import pytest
 
 from nmt.data.graph import delaunay_edges
-from nmt.data.store import INDEX_FILE, OBJECTS_FILE, SPLITS, ObjectStore, RawObject, StoreInfo, write_index
+from nmt.data.store.objects import INDEX_FILE, OBJECTS_FILE, SPLITS, ObjectStore, StoreInfo, write_index
+from nmt.data.store.writer import RawObject
 from nmt.errors import UserError
 from nmt.io.files import atomic_output
 

@@ -10,7 +10,7 @@ from nmt.batch import PairBatch
 from nmt.config import DataConfig
 from nmt.data.collate import graph, positions
 from nmt.data.graph import delaunay_edges, edge_attributes
-from nmt.data.store import ObjectStore
+from nmt.data.store.objects import ObjectStore
 from nmt.data.stream import PairSampler, PairStream, eval_batches, eval_pairs, generator
 from nmt.errors import UserError
 

@@ -20,7 +20,7 @@ import torch
 import torch.multiprocessing
 
 from nmt.config import Config, DecodeConfig, load_config, with_overrides
-from nmt.data.store import ObjectStore
+from nmt.data.store.objects import ObjectStore
 from nmt.errors import UserError
 from nmt.evaluate import evaluate_checkpoint
 from nmt.match import load_matcher, sample_pairs
@@ -202,7 +202,7 @@ def test_pictures_show_right_matches_green(trained, toy_data):
 
 
 def _table(data: Path):
-    from nmt.data.features import FeatureTable
+    from nmt.data.store.features import FeatureTable
 
     return FeatureTable.open(data, small().model, 64)
 

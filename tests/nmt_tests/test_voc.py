@@ -15,7 +15,7 @@ from nmt.data import voc
 from nmt.data.features import add_features
 from nmt.data.prepare import prepare
 from nmt.data.raw import load
-from nmt.data.store import ObjectStore
+from nmt.data.store.objects import ObjectStore
 from nmt.errors import UserError
 from nmt.train import train
 

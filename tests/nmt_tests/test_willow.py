@@ -8,7 +8,7 @@ from hypothesis import given, settings, strategies
 from PIL import Image
 
 from nmt.data import willow
-from nmt.data.store import RawObject
+from nmt.data.store.writer import RawObject
 from nmt.errors import UserError
 
 

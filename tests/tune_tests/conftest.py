@@ -10,8 +10,10 @@ import pyarrow as pa
 import pytest
 
 from nmt.config import ModelConfig
-from nmt.data.features import features_path
-from nmt.data.store import METADATA_KEY, SCHEMA_VERSION, ObjectStore, ObjectWriter, RawObject, StoreInfo
+from nmt.data.store.arrow import METADATA_KEY, SCHEMA_VERSION
+from nmt.data.store.features import features_path
+from nmt.data.store.objects import ObjectStore, StoreInfo
+from nmt.data.store.writer import ObjectWriter, RawObject
 
 SIZE, CHANNELS, GLOBAL = 32, 16, 8
 NAMES = {category: [f"{category}{k}" for k in range(6)] for category in ("cup", "fish")}

@@ -11,7 +11,7 @@ import pytest
 from nmt.config import Config, ModelConfig, with_overrides
 from nmt.data.features import add_features
 from nmt.data.prepare import prepare
-from nmt.data.views import ViewOptions
+from nmt.data.store.features import ViewOptions
 
 MODEL = ModelConfig(backbone="tf_efficientnet_lite0", weights="random")
 VIEWS = ViewOptions(2, (0.3, 0.3, 0.3, 30.0, 0.5, 0.2))

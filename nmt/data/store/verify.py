@@ -10,11 +10,12 @@ from pathlib import Path
 
 import numpy as np
 
-from nmt.data.features import FeatureTable
-from nmt.data.pairs import PairTable, open_pairs
-from nmt.data.remote import local_directory
-from nmt.data.store import MIN_KEYPOINTS, OBJECTS_FILE, SPLITS, ArrowTable, ObjectStore, RowIndex, StoreInfo
-from nmt.data.store_manifest import MANIFEST_FILE, data_files, parse_manifest
+from nmt.data.store.arrow import ArrowTable
+from nmt.data.store.features import FeatureTable
+from nmt.data.store.given_pairs import PairTable, open_pairs
+from nmt.data.store.manifest import MANIFEST_FILE, data_files, parse_manifest
+from nmt.data.store.node_copy import local_directory
+from nmt.data.store.objects import MIN_KEYPOINTS, OBJECTS_FILE, SPLITS, ObjectStore, RowIndex, StoreInfo
 from nmt.errors import UserError
 from nmt.io.file_record import record
 

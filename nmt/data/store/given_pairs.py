@@ -9,14 +9,32 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 
-from nmt.data.raw import DIFFICULTIES, GivenPair
-from nmt.data.store import METADATA_KEY, SCHEMA_VERSION, SPLITS, ArrowTable, ObjectStore, StoreInfo, prepare_command
+from nmt.data.store.arrow import METADATA_KEY, SCHEMA_VERSION, ArrowTable
+from nmt.data.store.objects import SPLITS, ObjectStore, StoreInfo, prepare_command
 from nmt.errors import UserError
+
+DIFFICULTIES = ("mirror", "viewpoint_variation", "scale_variation", "truncation", "occlusion")
+"""what a given pair is graded by, 0 = none"""
+
+
+@dataclass(frozen=True)
+class GivenPair:
+    """Two entries a data set wants matched, by id."""
+
+    split: str
+    id0: str
+    id1: str
+    keypoints: tuple[str, ...]
+    """what is to be matched, by name; fewer than the two have in common, perhaps"""
+    difficulty: tuple[int, ...]
+    """as DIFFICULTIES"""
+
 
 PAIRS_FILE = "pairs.arrow"
 GIVEN_PAIRS = "given_pairs"

@@ -21,11 +21,8 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import io
-import itertools
 import json
-from bisect import bisect_right
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -35,12 +32,10 @@ import numpy as np
 import pyarrow as pa
 from PIL import Image
 
-from nmt.data.graph import delaunay_edges
-from nmt.data.remote import local_directory
+from nmt.data.store.arrow import METADATA_KEY, SCHEMA_VERSION, ArrowTable
+from nmt.data.store.node_copy import local_directory
 from nmt.errors import UserError
 
-SCHEMA_VERSION = 1
-METADATA_KEY = b"nmt"
 OBJECTS_FILE, INDEX_FILE = "objects.arrow", "index.arrow"
 LOCK_FILE = ".lock"
 """held by whoever writes into the folder of a data set"""
@@ -49,8 +44,6 @@ IMAGE_CODINGS = ("raw", "jpeg")
 """the first is the default"""
 MIN_KEYPOINTS = 2
 """of a pair, and so of an object"""
-
-_BATCH_ROWS, _BATCH_BYTES = 4096, 64 << 20
 
 _SCHEMA = pa.schema(
     [
@@ -66,22 +59,6 @@ _SCHEMA = pa.schema(
 )
 ROWS_SCHEMA = _SCHEMA.set(3, pa.field("photo", pa.string(), nullable=False))
 """of rows on their way into the file"""
-
-
-@dataclass(frozen=True)
-class RawObject:
-    """One object as a reader gives it."""
-
-    id: str
-    category: str
-    split: str
-    """train, val or test"""
-    photo: str
-    """names the photograph; views of one photograph share it"""
-    image: np.ndarray
-    """uint8 (size, size, 3): cropped and resized to the square input"""
-    points: Mapping[str, tuple[float, float]]
-    """keypoint name -> (x, y) pixels of the square, inside it"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -141,197 +118,6 @@ def prepare_command(name: str, *, features: str | None = None) -> str:
 def stable_hash(text: str) -> int:
     """A number from a text, the same on every machine and in every run; for splits and seeds."""
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8])
-
-
-def encode_objects(
-    objects: Sequence[RawObject], keypoint_names: Mapping[str, list[str]], *, image_size: int, image_coding: str
-) -> pa.RecordBatch:
-    """Objects, each with at least MIN_KEYPOINTS keypoints, as rows; their photographs are named, not yet numbered.
-
-    Args:
-        keypoint_names: category -> keypoint names, in the order of the columns.
-    """
-    assert image_coding in IMAGE_CODINGS, image_coding
-    categories = {category: k for k, category in enumerate(keypoint_names)}
-    rows = []
-    for raw in objects:
-        numbers = {name: k for k, name in enumerate(keypoint_names[raw.category])}
-        known = sorted((numbers[name], xy) for name, xy in raw.points.items())
-        points_N2 = np.array([xy for _, xy in known], np.float32)
-        inside = np.isfinite(points_N2).all() and (points_N2 >= 0).all() and (points_N2 <= image_size).all()
-        assert len(known) >= MIN_KEYPOINTS and inside, f"{raw.id}: points {raw.points}"
-        assert raw.image.shape == (image_size, image_size, 3) and raw.image.dtype == np.uint8, raw.id
-        rows.append(
-            {
-                "id": raw.id,
-                "category": categories[raw.category],
-                "split": SPLITS.index(raw.split),
-                "photo": raw.photo,
-                "image": encode_jpeg(raw.image) if image_coding == "jpeg" else raw.image.tobytes(),
-                "keypoints": np.array([k for k, _ in known], np.int16),
-                "points": points_N2.ravel(),
-                "edges": delaunay_edges(points_N2).ravel(),
-            }
-        )
-    return pa.RecordBatch.from_pylist(rows, schema=ROWS_SCHEMA)
-
-
-class ObjectWriter:
-    """Writes objects in bounded memory.
-
-    Args:
-        path: file to write; see nmt/files.py.
-        keypoint_names: category -> keypoint names, in the order of the columns.
-    """
-
-    def __init__(self, path: Path, keypoint_names: Mapping[str, list[str]], *, image_size: int, image_coding: str):
-        self._path, self._rows_path = path, path.with_name(path.name + ".rows")
-        self._names, self._size, self._coding = keypoint_names, image_size, image_coding
-        self._photos: dict[str, int] = {}
-        self._objects: list[RawObject] = []
-        self._waiting: list[pa.RecordBatch] = []
-        self.counts = {split: dict.fromkeys(keypoint_names, 0) for split in SPLITS}
-        self.photos: Counter[tuple[str, str]] = Counter()
-        """(split, category) -> photographs"""
-        self._file = pa.ipc.new_file(str(self._rows_path), _SCHEMA)
-
-    def add(self, raw: RawObject) -> None:
-        """Appends one object."""
-        self._objects.append(raw)
-        if len(self._objects) >= _BATCH_ROWS or len(self._objects) * raw.image.nbytes >= _BATCH_BYTES:
-            self._encode()
-
-    def _encode(self) -> None:
-        objects, self._objects = self._objects, []
-        if objects:
-            rows = encode_objects(objects, self._names, image_size=self._size, image_coding=self._coding)
-            self.add_rows(rows)
-
-    def add_rows(self, rows: pa.RecordBatch) -> None:
-        """Appends what `encode_objects` gave."""
-        categories, numbers = list(self._names), []
-        columns = (rows.column(name).to_pylist() for name in ("split", "category", "photo"))
-        for split_number, category_number, photo in zip(*columns, strict=True):
-            split, category = SPLITS[split_number], categories[category_number]
-            self.counts[split][category] += 1
-            if photo not in self._photos:
-                self._photos[photo] = len(self._photos)
-                self.photos[split, category] += 1
-            numbers.append(self._photos[photo])
-        column = _SCHEMA.get_field_index("photo")
-        self._waiting.append(rows.set_column(column, _SCHEMA.field(column), pa.array(numbers, pa.int32())))
-        if self._waiting_rows >= _BATCH_ROWS or sum(batch.nbytes for batch in self._waiting) >= _BATCH_BYTES:
-            self._flush()
-
-    @property
-    def _waiting_rows(self) -> int:
-        return sum(batch.num_rows for batch in self._waiting)
-
-    def _flush(self) -> None:
-        if self._waiting_rows:
-            self._file.write_batch(pa.concat_batches(self._waiting))
-        self._waiting = []
-
-    def finish(self, info: StoreInfo) -> None:
-        """Ends the file. The counts are known only now but lead the file, so the rows are copied behind them."""
-        self._encode()
-        self._flush()
-        self._file.close()
-        schema = _SCHEMA.with_metadata({METADATA_KEY: info.to_json()})
-        with pa.memory_map(str(self._rows_path)) as rows, pa.ipc.new_file(str(self._path), schema) as file:
-            reader = pa.ipc.open_file(rows)
-            for k in range(reader.num_record_batches):
-                file.write_batch(reader.get_batch(k).replace_schema_metadata(schema.metadata))
-
-    def close(self) -> None:
-        """Removes what lies beside the finished file; to be called in any case."""
-        self._file.close()
-        self._rows_path.unlink(missing_ok=True)
-
-
-def encode_jpeg(image_HW3: np.ndarray) -> bytes:
-    """JPEG at quality 95 without colour subsampling."""
-    buffer = io.BytesIO()
-    Image.fromarray(image_HW3).save(buffer, "JPEG", quality=95, subsampling=0)
-    return buffer.getvalue()
-
-
-class ArrowTable:
-    """The record batches of a memory-mapped Arrow IPC file and their metadata.
-
-    Args:
-        path: the file.
-        remedy: the command that makes the file, for the error messages.
-    """
-
-    def __init__(self, path: Path, *, remedy: str) -> None:
-        if not path.is_file():
-            raise UserError(f"{path}: not there; make it with: {remedy}")
-        try:
-            self._reader = pa.ipc.open_file(pa.memory_map(str(path)))
-            self.metadata: dict[str, Any] = json.loads((self._reader.schema.metadata or {})[METADATA_KEY])
-        except (pa.ArrowInvalid, OSError, KeyError, ValueError) as error:
-            raise UserError(f"{path}: not an Arrow file of this project; make it anew with: {remedy}") from error
-        if self.metadata.get("version") != SCHEMA_VERSION:
-            raise UserError(
-                f"{path}: schema version {self.metadata.get('version')}, this program reads {SCHEMA_VERSION}; "
-                f"make it anew with: {remedy}"
-            )
-
-    @property
-    def num_batches(self) -> int:
-        return self._reader.num_record_batches
-
-    @cached_property
-    def starts(self) -> list[int]:
-        """Number of the first row of each record batch, and of all rows; looks at every batch."""
-        return [0, *itertools.accumulate(self.batch(k).num_rows for k in range(self.num_batches))]
-
-    def batch(self, k: int) -> pa.RecordBatch:
-        """Record batch `k`; nothing of it is read yet."""
-        return self._reader.get_batch(k)
-
-    def fixed(self, name: str) -> np.ndarray:
-        """A column of numbers, all rows; a view where there is one record batch, a copy of them otherwise."""
-        columns = [_numbers(self.batch(k).column(name)) for k in range(self.num_batches)]
-        return columns[0] if len(columns) == 1 else np.concatenate(columns)
-
-    def ragged(self, name: str, starts: Sequence[int] | None = None) -> RaggedColumn:
-        """A column of lists, strings or bytes, read row by row.
-
-        Args:
-            starts: `self.starts`, where known from elsewhere.
-        """
-        return RaggedColumn(self, name, self.starts if starts is None else starts)
-
-
-def _numbers(array: pa.Array) -> np.ndarray:
-    """An array of numbers without nulls; `to_numpy` would import pandas where it is installed, which takes a second."""
-    return np.frombuffer(array.buffers()[1] or b"", array.type.to_pandas_dtype())[array.offset :][: len(array)]
-
-
-class RaggedColumn:
-    """Row -> view of its values in the mapped file; nothing is copied."""
-
-    def __init__(self, table: ArrowTable, name: str, starts: Sequence[int]) -> None:
-        self._table, self._name, self._starts = table, name, starts
-        self._views: list[tuple[np.ndarray, np.ndarray] | None] = [None] * (len(starts) - 1)
-
-    def __getitem__(self, row: int) -> np.ndarray:
-        chunk = bisect_right(self._starts, row) - 1
-        offsets, values = self._views[chunk] or self._view(chunk)
-        local = row - self._starts[chunk]
-        return values[offsets[local] : offsets[local + 1]]
-
-    def _view(self, chunk: int) -> tuple[np.ndarray, np.ndarray]:
-        array = self._table.batch(chunk).column(self._name)
-        offsets = np.frombuffer(array.buffers()[1], np.int32)[array.offset : array.offset + len(array) + 1]
-        if pa.types.is_list(array.type):
-            values = _numbers(array.values)
-        else:
-            values = np.frombuffer(array.buffers()[2] or b"", np.uint8)
-        self._views[chunk] = offsets, values
-        return offsets, values
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from pathlib import Path, PosixPath
 
-from nmt.data.store_manifest import MANIFEST_FILE, parse_manifest
+from nmt.data.store.manifest import MANIFEST_FILE, parse_manifest
 from nmt.errors import UserError
 from nmt.io.file_record import FileRecord
 from nmt.io.files import file_lock, write_json

@@ -1,0 +1,148 @@
+"""TODO docstring of nmt.data.store.writer."""
+
+from __future__ import annotations
+
+import io
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+from PIL import Image
+
+from nmt.data.graph import delaunay_edges
+from nmt.data.store.arrow import METADATA_KEY
+from nmt.data.store.objects import _SCHEMA, IMAGE_CODINGS, MIN_KEYPOINTS, ROWS_SCHEMA, SPLITS, StoreInfo
+
+_BATCH_ROWS, _BATCH_BYTES = 4096, 64 << 20
+
+
+@dataclass(frozen=True)
+class RawObject:
+    """One object as a reader gives it."""
+
+    id: str
+    category: str
+    split: str
+    """train, val or test"""
+    photo: str
+    """names the photograph; views of one photograph share it"""
+    image: np.ndarray
+    """uint8 (size, size, 3): cropped and resized to the square input"""
+    points: Mapping[str, tuple[float, float]]
+    """keypoint name -> (x, y) pixels of the square, inside it"""
+
+
+def encode_objects(
+    objects: Sequence[RawObject], keypoint_names: Mapping[str, list[str]], *, image_size: int, image_coding: str
+) -> pa.RecordBatch:
+    """Objects, each with at least MIN_KEYPOINTS keypoints, as rows; their photographs are named, not yet numbered.
+
+    Args:
+        keypoint_names: category -> keypoint names, in the order of the columns.
+    """
+    assert image_coding in IMAGE_CODINGS, image_coding
+    categories = {category: k for k, category in enumerate(keypoint_names)}
+    rows = []
+    for raw in objects:
+        numbers = {name: k for k, name in enumerate(keypoint_names[raw.category])}
+        known = sorted((numbers[name], xy) for name, xy in raw.points.items())
+        points_N2 = np.array([xy for _, xy in known], np.float32)
+        inside = np.isfinite(points_N2).all() and (points_N2 >= 0).all() and (points_N2 <= image_size).all()
+        assert len(known) >= MIN_KEYPOINTS and inside, f"{raw.id}: points {raw.points}"
+        assert raw.image.shape == (image_size, image_size, 3) and raw.image.dtype == np.uint8, raw.id
+        rows.append(
+            {
+                "id": raw.id,
+                "category": categories[raw.category],
+                "split": SPLITS.index(raw.split),
+                "photo": raw.photo,
+                "image": encode_jpeg(raw.image) if image_coding == "jpeg" else raw.image.tobytes(),
+                "keypoints": np.array([k for k, _ in known], np.int16),
+                "points": points_N2.ravel(),
+                "edges": delaunay_edges(points_N2).ravel(),
+            }
+        )
+    return pa.RecordBatch.from_pylist(rows, schema=ROWS_SCHEMA)
+
+
+class ObjectWriter:
+    """Writes objects in bounded memory.
+
+    Args:
+        path: file to write; see nmt/files.py.
+        keypoint_names: category -> keypoint names, in the order of the columns.
+    """
+
+    def __init__(self, path: Path, keypoint_names: Mapping[str, list[str]], *, image_size: int, image_coding: str):
+        self._path, self._rows_path = path, path.with_name(path.name + ".rows")
+        self._names, self._size, self._coding = keypoint_names, image_size, image_coding
+        self._photos: dict[str, int] = {}
+        self._objects: list[RawObject] = []
+        self._waiting: list[pa.RecordBatch] = []
+        self.counts = {split: dict.fromkeys(keypoint_names, 0) for split in SPLITS}
+        self.photos: Counter[tuple[str, str]] = Counter()
+        """(split, category) -> photographs"""
+        self._file = pa.ipc.new_file(str(self._rows_path), _SCHEMA)
+
+    def add(self, raw: RawObject) -> None:
+        """Appends one object."""
+        self._objects.append(raw)
+        if len(self._objects) >= _BATCH_ROWS or len(self._objects) * raw.image.nbytes >= _BATCH_BYTES:
+            self._encode()
+
+    def _encode(self) -> None:
+        objects, self._objects = self._objects, []
+        if objects:
+            rows = encode_objects(objects, self._names, image_size=self._size, image_coding=self._coding)
+            self.add_rows(rows)
+
+    def add_rows(self, rows: pa.RecordBatch) -> None:
+        """Appends what `encode_objects` gave."""
+        categories, numbers = list(self._names), []
+        columns = (rows.column(name).to_pylist() for name in ("split", "category", "photo"))
+        for split_number, category_number, photo in zip(*columns, strict=True):
+            split, category = SPLITS[split_number], categories[category_number]
+            self.counts[split][category] += 1
+            if photo not in self._photos:
+                self._photos[photo] = len(self._photos)
+                self.photos[split, category] += 1
+            numbers.append(self._photos[photo])
+        column = _SCHEMA.get_field_index("photo")
+        self._waiting.append(rows.set_column(column, _SCHEMA.field(column), pa.array(numbers, pa.int32())))
+        if self._waiting_rows >= _BATCH_ROWS or sum(batch.nbytes for batch in self._waiting) >= _BATCH_BYTES:
+            self._flush()
+
+    @property
+    def _waiting_rows(self) -> int:
+        return sum(batch.num_rows for batch in self._waiting)
+
+    def _flush(self) -> None:
+        if self._waiting_rows:
+            self._file.write_batch(pa.concat_batches(self._waiting))
+        self._waiting = []
+
+    def finish(self, info: StoreInfo) -> None:
+        """Ends the file. The counts are known only now but lead the file, so the rows are copied behind them."""
+        self._encode()
+        self._flush()
+        self._file.close()
+        schema = _SCHEMA.with_metadata({METADATA_KEY: info.to_json()})
+        with pa.memory_map(str(self._rows_path)) as rows, pa.ipc.new_file(str(self._path), schema) as file:
+            reader = pa.ipc.open_file(rows)
+            for k in range(reader.num_record_batches):
+                file.write_batch(reader.get_batch(k).replace_schema_metadata(schema.metadata))
+
+    def close(self) -> None:
+        """Removes what lies beside the finished file; to be called in any case."""
+        self._file.close()
+        self._rows_path.unlink(missing_ok=True)
+
+
+def encode_jpeg(image_HW3: np.ndarray) -> bytes:
+    """JPEG at quality 95 without colour subsampling."""
+    buffer = io.BytesIO()
+    Image.fromarray(image_HW3).save(buffer, "JPEG", quality=95, subsampling=0)
+    return buffer.getvalue()
