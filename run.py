@@ -118,7 +118,7 @@ def data_directory(args: argparse.Namespace, config: Config) -> Path:
 
 
 def download(args: argparse.Namespace) -> dict[str, Any]:
-    from nmt.data.download import download as fetch
+    from nmt.data.readers.download import download as fetch
 
     raw = args.raw or Path("data") / "raw" / args.download
     fetch(args.download, raw, progress=sys.stderr.isatty())
@@ -157,7 +157,7 @@ def prepare_data(args: argparse.Namespace, config: Config, out: Path) -> dict[st
     """The objects, and the features where the recipe trains on them or --features names a backbone."""
     from nmt.data.features import add_features
     from nmt.data.prepare import prepare as prepare_objects
-    from nmt.data.spair import parse_difficulty
+    from nmt.data.readers.spair import parse_difficulty
     from nmt.data.store.features import ViewOptions
 
     models = [config.model] if config.data.mode == "features" else []

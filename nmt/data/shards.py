@@ -21,7 +21,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from nmt.data.sources import Loaded
+from nmt.data.readers.registry import Loaded
 from nmt.data.store.arrow import METADATA_KEY
 from nmt.data.store.writer import RawObject, encode_objects
 from nmt.io.files import atomic_output

@@ -17,11 +17,12 @@ from PIL import Image, ImageDraw
 from scipy.optimize import linear_sum_assignment
 
 from nmt.config import Config, with_overrides
-from nmt.data import demo
-from nmt.data.demo_mesh import Camera, Solid, looking, paint, rotation, unit, vector
-from nmt.data.demo_objects import KINDS, Palette
 from nmt.data.features import add_features
 from nmt.data.prepare import prepare
+from nmt.data.readers.demo import render as demo
+from nmt.data.readers.demo.kinds import KINDS
+from nmt.data.readers.demo.mesh import Camera, Solid, looking, paint, rotation, unit, vector
+from nmt.data.readers.demo.palette import Palette
 from nmt.evaluate import evaluate_checkpoint
 from nmt.train import train
 

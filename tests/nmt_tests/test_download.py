@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from nmt.data import download as downloads
-from nmt.data.download import Archive, download, fetch, unpack
+from nmt.data.readers import download as downloads
+from nmt.data.readers.download import Archive, download, fetch, unpack
 from nmt.errors import UserError
 
 CONTENT = bytes(range(256)) * 4000
@@ -227,7 +227,7 @@ def test_a_damaged_archive_is_named(tmp_path, content):
 
 
 def test_every_data_set_has_a_reader_for_what_it_downloads():
-    from nmt.data.sources import GIVEN, SOURCES
+    from nmt.data.readers.registry import GIVEN, SOURCES
 
     assert set(downloads.ARCHIVES) <= {*SOURCES, *GIVEN}
     assert all(archive.url.startswith(("http://", "https://")) for of in downloads.ARCHIVES.values() for archive in of)

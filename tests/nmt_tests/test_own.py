@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 
 import run
 from nmt.config import Config, with_overrides
-from nmt.data import own
 from nmt.data.prepare import prepare
-from nmt.data.raw import Listing, load
+from nmt.data.readers import user_data as own
+from nmt.data.readers.base import Listing, load
 from nmt.data.store.objects import ObjectStore
 from nmt.data.stream import PairSampler
 from nmt.errors import UserError

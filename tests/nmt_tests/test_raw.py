@@ -7,7 +7,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from nmt.data.raw import (
+from nmt.data.readers.base import (
     Entry,
     Excluded,
     Listing,

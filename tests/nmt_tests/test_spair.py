@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nmt.config import Config, DataConfig, with_overrides
-from nmt.data import spair
 from nmt.data.prepare import prepare
+from nmt.data.readers import spair
 from nmt.data.store.given_pairs import PAIRS_FILE
 from nmt.data.store.objects import OBJECTS_FILE, SPLITS, ObjectStore
 from nmt.data.stream import PairStream, eval_pairs, generator, pair_sampler

@@ -7,7 +7,7 @@ import scipy.io
 from hypothesis import given, settings, strategies
 from PIL import Image
 
-from nmt.data import willow
+from nmt.data.readers import willow
 from nmt.data.store.writer import RawObject
 from nmt.errors import UserError
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from nmt.data.raw import (
+from nmt.data.readers.base import (
     Entry,
     Excluded,
     Listing,

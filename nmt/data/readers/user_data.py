@@ -26,7 +26,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from nmt.data.raw import (
+from nmt.data.readers.base import (
     FEW_KEYPOINTS,
     Box,
     Entry,

@@ -14,8 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFilter
 
-from nmt.data.demo_mesh import Array, Camera, Solid, looking, paint, rotation, silhouette, unit, vector
-from nmt.data.demo_objects import KINDS, Palette
+from nmt.data.readers.demo.kinds import KINDS
+from nmt.data.readers.demo.mesh import Array, Camera, Solid, looking, paint, rotation, silhouette, unit, vector
+from nmt.data.readers.demo.palette import Palette
 from nmt.data.store.writer import RawObject
 
 CATEGORIES: Mapping[str, tuple[str, ...]] = {name: kind.keypoints() for name, kind in KINDS.items()}

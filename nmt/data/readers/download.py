@@ -31,6 +31,7 @@ from nmt.io.files import atomic_write
 if TYPE_CHECKING:
     from tqdm import tqdm
 
+
 TIMEOUT, ATTEMPTS, WAIT = 30.0, 5, 2.0
 """seconds without a byte that end a connection; connections in a row that bring nothing before we give up; seconds
 before the next one, doubled each time"""

@@ -20,7 +20,7 @@ from typing import Any, ClassVar, NoReturn
 
 import numpy as np
 
-from nmt.data.raw import (
+from nmt.data.readers.base import (
     FEW_KEYPOINTS,
     Box,
     Entry,

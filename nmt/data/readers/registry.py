@@ -11,8 +11,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from nmt.data import own, spair, voc, willow
-from nmt.data.raw import FEW_KEYPOINTS, Entry, Listing, counting, load
+from nmt.data.readers import spair, voc, willow
+from nmt.data.readers import user_data as own
+from nmt.data.readers.base import FEW_KEYPOINTS, Entry, Listing, counting, load
 from nmt.data.store.given_pairs import GIVEN_PAIRS, GivenPair
 from nmt.data.store.objects import MIN_KEYPOINTS
 from nmt.data.store.writer import RawObject
@@ -102,11 +103,11 @@ def _willow(raw: Path | None, *, size: int, skip_bad: bool, seed: int, rotated: 
 
 
 def _demo(raw: Path | None, *, size: int, skip_bad: bool, seed: int) -> Source:
-    from nmt.data import demo
+    from nmt.data.readers.demo import render as demo
 
     if raw is not None:
         raise UserError("--prepare demo: takes no --raw, the project renders the demo itself")
-    code = sorted(Path(__file__).parent.glob("demo*.py"))
+    code = sorted((Path(__file__).parent / "demo").glob("*.py"))
     return Source(
         fingerprint=lambda: files_fingerprint(code),
         keypoint_names=lambda: {category: list(names) for category, names in demo.CATEGORIES.items()},
@@ -116,7 +117,7 @@ def _demo(raw: Path | None, *, size: int, skip_bad: bool, seed: int) -> Source:
 
 
 def _render(task: tuple[str, int], *, size: int, seed: int) -> Loaded:
-    from nmt.data import demo
+    from nmt.data.readers.demo import render as demo
 
     rendered = demo.render_object(*task, size=size, seed=seed)
     return ([rendered], Counter()) if len(rendered.points) >= MIN_KEYPOINTS else ([], Counter({FEW_KEYPOINTS: 1}))
