@@ -155,8 +155,8 @@ def inspect(args: argparse.Namespace) -> dict[str, Any]:
 
 def prepare_data(args: argparse.Namespace, config: Config, out: Path) -> dict[str, Any]:
     """The objects, and the features where the recipe trains on them or --features names a backbone."""
-    from nmt.data.features import add_features
-    from nmt.data.prepare import prepare as prepare_objects
+    from nmt.data.prepare.features import add_features
+    from nmt.data.prepare.objects import prepare as prepare_objects
     from nmt.data.readers.spair import parse_difficulty
     from nmt.data.store.features import ViewOptions
 
@@ -192,8 +192,8 @@ def prepare_data(args: argparse.Namespace, config: Config, out: Path) -> dict[st
 def makers(args: argparse.Namespace) -> Iterator[tuple[Any, Any]]:
     """What makes objects and features: this machine, or with --ray the nodes of a cluster."""
     if not args.ray:
-        from nmt.data.features import feature_rows
-        from nmt.data.shards import make_shards
+        from nmt.data.prepare.features import feature_rows
+        from nmt.data.prepare.shards import make_shards
 
         yield make_shards, feature_rows
         return

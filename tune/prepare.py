@@ -18,8 +18,8 @@ import pyarrow as pa
 import ray
 import ray.data
 
-from nmt.data.features import FeatureJob, FeatureMaker
-from nmt.data.shards import RowMaker, Shards, write_shard
+from nmt.data.prepare.features import FeatureJob, FeatureMaker
+from nmt.data.prepare.shards import RowMaker, Shards, write_shard
 from nmt.errors import UserError
 
 ACTOR_CPUS = 2

@@ -5,7 +5,7 @@ import pyarrow as pa
 import pytest
 
 from nmt.config import Config, with_overrides
-from nmt.data.prepare import prepare
+from nmt.data.prepare.objects import prepare
 from nmt.data.store.arrow import METADATA_KEY
 from nmt.data.store.manifest import parse_manifest
 from nmt.data.store.objects import OBJECTS_FILE, ObjectStore

@@ -17,8 +17,8 @@ from PIL import Image, ImageDraw
 from scipy.optimize import linear_sum_assignment
 
 from nmt.config import Config, with_overrides
-from nmt.data.features import add_features
-from nmt.data.prepare import prepare
+from nmt.data.prepare.features import add_features
+from nmt.data.prepare.objects import prepare
 from nmt.data.readers.demo import render as demo
 from nmt.data.readers.demo.kinds import KINDS
 from nmt.data.readers.demo.mesh import Camera, Solid, looking, paint, rotation, unit, vector

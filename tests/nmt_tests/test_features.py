@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from nmt.config import ModelConfig
-from nmt.data.features import add_features
+from nmt.data.prepare.features import add_features
 from nmt.data.store.features import FeatureTable, features_path
 from nmt.errors import UserError
 from nmt.model.backbone import build_backbone

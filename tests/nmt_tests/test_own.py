@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 import run
 from nmt.config import Config, with_overrides
-from nmt.data.prepare import prepare
+from nmt.data.prepare.objects import prepare
 from nmt.data.readers import user_data as own
 from nmt.data.readers.base import Listing, load
 from nmt.data.store.objects import ObjectStore

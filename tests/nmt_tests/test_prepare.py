@@ -9,10 +9,10 @@ import scipy.io
 from PIL import Image
 
 from nmt.config import Config, with_overrides
-from nmt.data.prepare import prepare
+from nmt.data.prepare.objects import prepare
+from nmt.data.prepare.shards import make_shards, write_shard
 from nmt.data.readers.demo import render as demo
 from nmt.data.readers.registry import SOURCES
-from nmt.data.shards import make_shards, write_shard
 from nmt.data.store.objects import OBJECTS_FILE, ObjectStore
 from nmt.data.store.verify import check
 from nmt.errors import UserError

@@ -11,8 +11,8 @@ import pytest
 
 import run
 from nmt.config import Config, ModelConfig, with_overrides
-from nmt.data.features import add_features
-from nmt.data.prepare import prepare
+from nmt.data.prepare.features import add_features
+from nmt.data.prepare.objects import prepare
 from nmt.data.store.features import FeatureTable
 from nmt.data.store.node_copy import Address, data_place, is_address
 from nmt.data.store.objects import OBJECTS_FILE, ObjectStore

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nmt.config import Config, DataConfig, with_overrides
-from nmt.data.prepare import prepare
+from nmt.data.prepare.objects import prepare
 from nmt.data.readers import spair
 from nmt.data.store.given_pairs import PAIRS_FILE
 from nmt.data.store.objects import OBJECTS_FILE, SPLITS, ObjectStore

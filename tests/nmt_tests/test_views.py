@@ -6,12 +6,12 @@ import torch
 
 from nmt.config import DataConfig, ModelConfig
 from nmt.data.augment.seeding import TRAIN, generator
-from nmt.data.features import add_features
+from nmt.data.prepare.features import add_features
+from nmt.data.prepare.views import ViewMaker
 from nmt.data.store.features import FeatureTable, ViewOptions
 from nmt.data.store.objects import MIN_KEYPOINTS, ObjectStore
 from nmt.data.store.verify import check
 from nmt.data.stream import PairStream, eval_batches
-from nmt.data.views import ViewMaker
 from nmt.errors import UserError
 
 MODEL = ModelConfig(backbone="tf_efficientnet_lite0", weights="random")

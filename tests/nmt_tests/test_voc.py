@@ -11,8 +11,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from nmt.config import Config, with_overrides
-from nmt.data.features import add_features
-from nmt.data.prepare import prepare
+from nmt.data.prepare.features import add_features
+from nmt.data.prepare.objects import prepare
 from nmt.data.readers import voc
 from nmt.data.readers.base import load
 from nmt.data.store.objects import ObjectStore

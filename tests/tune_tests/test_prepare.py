@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from nmt.config import Config, ModelConfig, with_overrides
-from nmt.data.features import add_features
-from nmt.data.prepare import prepare
+from nmt.data.prepare.features import add_features
+from nmt.data.prepare.objects import prepare
 from nmt.data.store.features import ViewOptions
 
 MODEL = ModelConfig(backbone="tf_efficientnet_lite0", weights="random")

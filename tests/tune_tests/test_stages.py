@@ -11,7 +11,7 @@ import pytest
 
 import run
 from nmt.config import load_config, to_flat
-from nmt.data.features import add_features
+from nmt.data.prepare.features import add_features
 from nmt.errors import UserError
 from tune.fidelity import exploration, final
 from tune.report import load_summary

@@ -23,12 +23,12 @@ import pyarrow as pa
 import torch
 
 from nmt.config import ModelConfig
+from nmt.data.prepare.views import ViewMaker
 from nmt.data.store.arrow import METADATA_KEY, SCHEMA_VERSION
 from nmt.data.store.features import _SCHEMA, _VIEWS_SCHEMA, PLAIN, FeatureTable, ViewOptions, features_path
 from nmt.data.store.manifest import write_manifest
 from nmt.data.store.node_copy import workplace
 from nmt.data.store.objects import LOCK_FILE, ObjectStore
-from nmt.data.views import ViewMaker
 from nmt.errors import UserError
 from nmt.io.files import atomic_output, file_lock, output_folder
 

@@ -18,9 +18,9 @@ from typing import Any
 import pyarrow as pa
 
 from nmt.config import Config
+from nmt.data.prepare.shards import RowMaker, ShardMaker, Shards, in_shards, make_shards, read_shard, shard_path
 from nmt.data.readers import spair
 from nmt.data.readers.registry import Source, find_source
-from nmt.data.shards import RowMaker, ShardMaker, Shards, in_shards, make_shards, read_shard, shard_path
 from nmt.data.store.given_pairs import PAIRS_FILE, GivenPair, open_pairs, write_pairs
 from nmt.data.store.manifest import write_manifest
 from nmt.data.store.node_copy import workplace
