@@ -145,7 +145,7 @@ def check(directory: Path) -> dict[str, Any]:
 
 def inspect(args: argparse.Namespace) -> dict[str, Any]:
     config = recipe(args, args.inspect)
-    from nmt.data.page import write_page
+    from nmt.data.inspect_page import write_page
 
     page = args.results / f"{config.data.name}-inspect.html"
     write_page(data_directory(args, config), config.data, page, seed=args.seed or 0)

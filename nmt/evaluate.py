@@ -215,7 +215,7 @@ def evaluate_checkpoint(path: Path, *, data: Path | None, split: str) -> Evaluat
     """
     from nmt.data.store.features import FeatureTable
     from nmt.data.store.objects import ObjectStore
-    from nmt.data.stream import eval_batches
+    from nmt.data.stream.pairs import eval_batches
     from nmt.match import load_matcher
     from nmt.trainer import autocast, limit_threads, pick_device
 

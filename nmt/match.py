@@ -13,11 +13,11 @@ import torch
 from nmt import checkpoint
 from nmt.batch import PairBatch, View
 from nmt.config import Config, DecodeConfig, from_dict
-from nmt.data.collate import PairIds, positions
 from nmt.data.graph import delaunay_edges, edge_attributes
 from nmt.data.store.features import FeatureTable
 from nmt.data.store.objects import ObjectStore
-from nmt.data.stream import eval_pairs, plain_batch
+from nmt.data.stream.collate import PairIds, positions
+from nmt.data.stream.pairs import eval_pairs, plain_batch
 from nmt.errors import UserError
 from nmt.model.matcher import Matcher
 from nmt.model.sampling import sample_features

@@ -19,10 +19,10 @@ from torch import Tensor
 from nmt import checkpoint, distributed
 from nmt.batch import PairBatch
 from nmt.config import Config, DecodeConfig, ModelConfig, comparable, from_dict, to_dict
-from nmt.data.loader import train_batches
 from nmt.data.store.features import open_features
 from nmt.data.store.objects import ObjectStore
-from nmt.data.stream import PairStream, eval_batches
+from nmt.data.stream.loader import train_batches
+from nmt.data.stream.pairs import PairStream, eval_batches
 from nmt.errors import FailedError, UserError
 from nmt.evaluate import best_setting, model_score, settings_of, similarities, sweep, timed
 from nmt.io.files import atomic_write, remove_partials, write_json

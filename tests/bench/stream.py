@@ -44,13 +44,13 @@ from PIL import Image, ImageFilter
 
 from nmt.config import DataConfig
 from nmt.data.graph import delaunay_edges
-from nmt.data.loader import train_batches
 from nmt.data.store.arrow import METADATA_KEY, SCHEMA_VERSION
 from nmt.data.store.features import _SCHEMA as FEATURES_SCHEMA
 from nmt.data.store.features import FeatureTable
 from nmt.data.store.objects import _SCHEMA, INDEX_FILE, OBJECTS_FILE, SPLITS, ObjectStore, StoreInfo, write_index
 from nmt.data.store.writer import ObjectWriter, RawObject
-from nmt.data.stream import PairStream
+from nmt.data.stream.loader import train_batches
+from nmt.data.stream.pairs import PairStream
 
 SIZE, PAIRS_PER_STEP = 384, 8
 CATEGORIES = {f"category{c}": [f"k{k}" for k in range(10)] for c in range(4)}

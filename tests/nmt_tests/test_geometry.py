@@ -7,10 +7,10 @@ from hypothesis import given, settings, strategies
 
 from nmt.config import DataConfig
 from nmt.data.augment.geometry import inside, similarity
-from nmt.data.collate import PairIds
 from nmt.data.store.objects import MIN_KEYPOINTS
 from nmt.data.store.writer import RawObject
-from nmt.data.stream import PairStream, swap_names
+from nmt.data.stream.collate import PairIds
+from nmt.data.stream.pairs import PairStream, swap_names
 from nmt.errors import UserError
 
 PLAIN = DataConfig(name="toy", mode="images", image_size=64, erasing=0.0, cutmix=0.0, mixup=0.0)

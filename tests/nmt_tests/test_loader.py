@@ -5,8 +5,8 @@ import torch
 
 from nmt.batch import PairBatch
 from nmt.config import DataConfig
-from nmt.data.loader import train_batches
-from nmt.data.stream import PairStream
+from nmt.data.stream.loader import train_batches
+from nmt.data.stream.pairs import PairStream
 
 IMAGES = DataConfig(name="toy", mode="images", image_size=64, rotation=30.0, mirror=0.5, scale=0.2)
 FEATURES = DataConfig(name="toy", mode="features", image_size=64)

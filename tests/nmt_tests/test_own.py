@@ -14,7 +14,7 @@ from nmt.data.prepare.objects import prepare
 from nmt.data.readers import user_data as own
 from nmt.data.readers.base import Listing, load
 from nmt.data.store.objects import ObjectStore
-from nmt.data.stream import PairSampler
+from nmt.data.stream.sampler import PairSampler
 from nmt.errors import UserError
 
 from .raw_sets import SQUARE, coco, csv_rows, or_one_line, write_csv, write_image

@@ -6,7 +6,7 @@ import pytest
 
 import run
 from nmt.config import DataConfig
-from nmt.data.page import write_page
+from nmt.data.inspect_page import write_page
 
 CONFIG = DataConfig(name="toy", mode="images", image_size=64, rotation=20.0, mirror=0.5)
 

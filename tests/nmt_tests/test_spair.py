@@ -13,7 +13,8 @@ from nmt.data.prepare.objects import prepare
 from nmt.data.readers import spair
 from nmt.data.store.given_pairs import PAIRS_FILE
 from nmt.data.store.objects import OBJECTS_FILE, SPLITS, ObjectStore
-from nmt.data.stream import PairStream, eval_pairs, generator, pair_sampler
+from nmt.data.stream.pairs import PairStream, eval_pairs, generator
+from nmt.data.stream.sampler import pair_sampler
 from nmt.errors import UserError
 
 from .raw_sets import make_spair, or_one_line, spair_pair

@@ -8,10 +8,11 @@ from hypothesis import HealthCheck, given, settings, strategies
 
 from nmt.batch import PairBatch
 from nmt.config import DataConfig
-from nmt.data.collate import graph, positions
 from nmt.data.graph import delaunay_edges, edge_attributes
 from nmt.data.store.objects import ObjectStore
-from nmt.data.stream import PairSampler, PairStream, eval_batches, eval_pairs, generator
+from nmt.data.stream.collate import graph, positions
+from nmt.data.stream.pairs import PairStream, eval_batches, eval_pairs, generator
+from nmt.data.stream.sampler import PairSampler
 from nmt.errors import UserError
 
 FEATURES = DataConfig(name="toy", mode="features", image_size=64)

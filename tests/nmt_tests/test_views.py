@@ -11,7 +11,7 @@ from nmt.data.prepare.views import ViewMaker
 from nmt.data.store.features import FeatureTable, ViewOptions
 from nmt.data.store.objects import MIN_KEYPOINTS, ObjectStore
 from nmt.data.store.verify import check
-from nmt.data.stream import PairStream, eval_batches
+from nmt.data.stream.pairs import PairStream, eval_batches
 from nmt.errors import UserError
 
 MODEL = ModelConfig(backbone="tf_efficientnet_lite0", weights="random")

@@ -22,7 +22,8 @@ from nmt.batch import PairBatch, View
 from nmt.config import DataConfig
 from nmt.data.augment.seeding import TRAIN, generator
 from nmt.data.store.objects import SPLITS, ObjectStore
-from nmt.data.stream import PairStream, pair_sampler
+from nmt.data.stream.pairs import PairStream
+from nmt.data.stream.sampler import pair_sampler
 from nmt.io.files import atomic_write
 
 NUM_PAIRS, NUM_AUGMENTED = 12, 6

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch.utils.data
 
 from nmt.batch import PairBatch
-from nmt.data.stream import PairStream
+from nmt.data.stream.pairs import PairStream
 
 
 @dataclass(frozen=True)

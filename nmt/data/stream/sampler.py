@@ -1,0 +1,142 @@
+"""TODO docstring of nmt.data.stream.sampler."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from nmt.data.augment.seeding import EVAL, generator
+from nmt.data.store.given_pairs import PairTable, open_pairs
+from nmt.data.store.objects import MIN_KEYPOINTS, ObjectStore
+from nmt.data.stream.collate import PairIds
+from nmt.errors import UserError
+
+_MAX_DRAWS = 10_000
+_ENUMERATE_BELOW = 200_000
+"""categories with fewer ordered pairs than this are listed whole to choose the evaluation pairs"""
+
+
+class PairSampler:
+    """Draws pairs as published: a category, two of its objects of different photographs, all uniformly.
+
+    Categories without objects in the split are passed over.
+
+    Raises:
+        UserError: a category has objects of one photograph only, or the split is empty.
+    """
+
+    def __init__(self, store: ObjectStore, split: str) -> None:
+        self.store, self.split = store, split
+        rows = store.rows(split)
+        self.categories = [c for c in range(len(rows)) if len(rows[c])]
+        self.rows = {c: rows[c] for c in self.categories}
+        if not self.categories:
+            raise UserError(f"{store.directory}: no objects in split {split}")
+        for category in self.categories:
+            photos = store.photo[self.rows[category]]
+            if (photos == photos[0]).all():
+                name = store.info.categories[category]
+                raise UserError(f"{store.directory}: category {name} has one photograph in {split}; a pair needs two")
+
+    def fixed(self, seed: int, num: int) -> list[PairIds]:
+        """The evaluation pairs: `num` different ordered pairs a category, all of them if there are fewer."""
+        return [
+            pair
+            for category in self.categories
+            for pair in self.draw_distinct(generator(seed, EVAL, category), category, num)
+        ]
+
+    def draw(self, rng: np.random.Generator) -> PairIds:
+        """One random pair."""
+        return self.draw_of(rng, self.categories[rng.integers(len(self.categories))])
+
+    def draw_of(self, rng: np.random.Generator, category: int) -> PairIds:
+        """One random pair of a category."""
+        rows = self.rows[category]
+        for _ in range(_MAX_DRAWS):
+            row0, row1 = (int(rows[k]) for k in rng.integers(len(rows), size=2))
+            common = self.common(row0, row1)
+            if common is not None:
+                return PairIds(category, row0, row1, rng.permutation(common), rng.permutation(common))
+        name = self.store.info.categories[category]
+        raise UserError(
+            f"{self.store.directory}: no two {self.split} objects of {name} share {MIN_KEYPOINTS} keypoints"
+        )
+
+    def draw_row(self, rng: np.random.Generator) -> int:
+        """One random object of the split."""
+        rows = self.rows[self.categories[rng.integers(len(self.categories))]]
+        return int(rows[rng.integers(len(rows))])
+
+    def common(self, row0: int, row1: int) -> np.ndarray | None:
+        """The ids both objects have, increasing; None when the two are no pair."""
+        if self.store.photo[row0] == self.store.photo[row1]:
+            return None
+        ids0, ids1 = self.store.keypoints(row0), self.store.keypoints(row1)
+        if ids0.tobytes() == ids1.tobytes():
+            return ids0
+        in_1 = np.zeros(max(int(ids0[-1]), int(ids1[-1])) + 1, bool)
+        in_1[ids1] = True
+        common = ids0[in_1[ids0]]
+        return common if len(common) >= MIN_KEYPOINTS else None
+
+    def draw_distinct(self, rng: np.random.Generator, category: int, num: int) -> list[PairIds]:
+        """`num` different ordered pairs of a category, or all of them in random order if there are fewer."""
+        rows = self.rows[category]
+        if len(rows) ** 2 > max(_ENUMERATE_BELOW, 4 * num):
+            found: dict[tuple[int, int], PairIds] = {}
+            for _ in range(_MAX_DRAWS * num):
+                pair = self.draw_of(rng, category)
+                found.setdefault((pair.row0, pair.row1), pair)
+                if len(found) == num:
+                    break
+            return list(found.values())
+        chosen: list[PairIds] = []
+        for k in rng.permutation(len(rows) ** 2):
+            row0, row1 = int(rows[k // len(rows)]), int(rows[k % len(rows)])
+            common = self.common(row0, row1)
+            if common is not None:
+                chosen.append(PairIds(category, row0, row1, rng.permutation(common), rng.permutation(common)))
+            if len(chosen) == num:
+                break
+        return chosen
+
+
+class GivenPairSampler(PairSampler):
+    """Draws from the given pairs, as published: a category, one of its pairs, both uniformly.
+
+    Evaluation takes all of them. Categories without pairs in the split are passed over.
+    """
+
+    def __init__(self, store: ObjectStore, table: PairTable, split: str) -> None:
+        self.store, self.split, self.table = store, split, table
+        numbers = table.of(split)
+        category_P = store.category[table.row0[numbers]]
+        self.categories = [int(c) for c in np.unique(category_P)]
+        self.pairs = {c: numbers[category_P == c] for c in self.categories}
+        self.rows = {c: np.union1d(table.row0[pairs], table.row1[pairs]) for c, pairs in self.pairs.items()}
+        if not self.categories:
+            raise UserError(f"{store.directory}: no given pairs in split {split}")
+
+    def draw_of(self, rng: np.random.Generator, category: int) -> PairIds:
+        """One random given pair of a category."""
+        pairs = self.pairs[category]
+        return self._pair(rng, category, int(pairs[rng.integers(len(pairs))]))
+
+    def fixed(self, seed: int, num: int) -> list[PairIds]:
+        """All given pairs, whatever `num`."""
+        chosen = []
+        for category in self.categories:
+            rng = generator(seed, EVAL, category)
+            chosen += [self._pair(rng, category, number) for number in self.pairs[category].tolist()]
+        return chosen
+
+    def _pair(self, rng: np.random.Generator, category: int, number: int) -> PairIds:
+        row0, row1 = int(self.table.row0[number]), int(self.table.row1[number])
+        ids = self.table.keypoints(number)
+        return PairIds(category, row0, row1, rng.permutation(ids), rng.permutation(ids))
+
+
+def pair_sampler(store: ObjectStore, split: str) -> PairSampler:
+    """The sampler of a data set: of its given pairs if it has them."""
+    table = open_pairs(store)
+    return PairSampler(store, split) if table is None else GivenPairSampler(store, table, split)
