@@ -225,9 +225,9 @@ def train(args: argparse.Namespace) -> dict[str, Any]:
         data = data_directory(args, config)
         best = train_together(config, workers=args.workers, data=data, directory=directory, storage=home)
         return trained(directory, best)
-    from nmt.memory import twice_within_memory
-    from nmt.train import train as run_training
-    from nmt.trainer import limit_threads
+    from nmt.device import limit_threads
+    from nmt.training.loop import train as run_training
+    from nmt.training.out_of_memory import twice_within_memory
 
     limit_threads(config)
     place: dict[str, Any] = {"data": data_directory(args, config), "directory": directory}
@@ -385,8 +385,8 @@ def find_checkpoint(args: argparse.Namespace, name: str) -> Path:
 
 def evaluate(args: argparse.Namespace) -> dict[str, Any]:
     checkpoint = find_checkpoint(args, args.evaluate)
-    from nmt.evaluate import evaluate_checkpoint
-    from nmt.match import draw_split
+    from nmt.inference.evaluate import evaluate_checkpoint
+    from nmt.inference.sample import draw_split
 
     result = evaluate_checkpoint(checkpoint, data=args.data, split=args.split)
     if args.split == "test":
@@ -413,8 +413,8 @@ def match(args: argparse.Namespace) -> dict[str, Any]:
     if not args.images or not args.keypoints:
         raise UserError("--match needs --images A B and --keypoints A.csv B.csv (lines name,x,y in pixels)")
     checkpoint = find_checkpoint(args, args.match)
-    from nmt.match import match_images
-    from nmt.pictures import draw_pair
+    from nmt.inference.match import match_images
+    from nmt.inference.pictures import draw_pair
 
     pair, matches = match_images(checkpoint, args.images, args.keypoints)
     for source, target in matches:

@@ -306,7 +306,7 @@ def import_published(path: Path, out: Path) -> dict[str, Any]:
     """
     from nmt import checkpoint
     from nmt.config import to_dict
-    from nmt.trainer import build_matcher
+    from nmt.model.build import build_matcher
 
     published = _load_published(path)
     keys = config_of_published(published)
@@ -321,7 +321,7 @@ def import_published(path: Path, out: Path) -> dict[str, Any]:
 
 def export_published(path: Path, out: Path) -> None:
     """A checkpoint of ours under the published names, a SwinV2 backbone under Microsoft's."""
-    from nmt.match import load_matcher
+    from nmt.inference.load import load_matcher
     from nmt.model.weights import published_swinv2
 
     matcher, config, _ = load_matcher(path)

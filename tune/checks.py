@@ -7,7 +7,7 @@ import typing
 
 from nmt.config import to_flat, with_overrides
 from nmt.errors import UserError
-from nmt.packable import check_packable, is_shared
+from nmt.training.packable import check_packable, is_shared
 from tune.fidelity import check_effects
 from tune.parameter import check_conditions, check_swept, shown
 from tune.settings import OBJECTIVES, SearchSettings

@@ -20,10 +20,10 @@ import ray.exceptions
 import ray.util
 from ray.util.placement_group import PlacementGroup
 
-from nmt import memory
 from nmt.checkpoint import first_line
 from nmt.config import Config
 from nmt.errors import UserError
+from nmt.training import out_of_memory as memory
 from tune.settings import Resources
 from tune.storage import Storage
 
@@ -44,12 +44,12 @@ class Group:
 
     Args:
         directory: of the training; its name is the training's at the gate.
-        arguments: of nmt.train.train, beside the configuration and the directory.
+        arguments: of nmt.training.loop.train, beside the configuration and the directory.
         gate: see tune.gate.
         storage: where the run lives that the training belongs to, when that is not here, and the training's folder.
         scratch: directory for Ray Train's own files, which hold nothing that is read again.
         say: takes a line when the group changes.
-        training: what each worker runs, with the arguments of nmt.train.train, which it is by default.
+        training: what each worker runs, with the arguments of nmt.training.loop.train, which it is by default.
     """
 
     def __init__(
@@ -137,7 +137,7 @@ class Group:
         """Prepare to go on after a job that failed; raises where another would fail the same way."""
         import ray.train
 
-        from nmt.trainer import DivergedError
+        from nmt.training.trainer import DivergedError
 
         failures = list(error.worker_failures.values()) if isinstance(error, ray.train.WorkerGroupError) else [error]
         for failure in failures:
@@ -262,8 +262,8 @@ def _train_on_worker(job: dict[str, Any]) -> None:
     import torch
     import torch.distributed as dist
 
-    import nmt.train
-    import nmt.trainer
+    import nmt.training.history
+    import nmt.training.loop
 
     gate, key = job["gate"], (job["directory"].name, job["number"])
     first = dist.get_rank() == 0
@@ -279,7 +279,7 @@ def _train_on_worker(job: dict[str, Any]) -> None:
         if first and storage is not None:
             storage.put(folder)
 
-    def on_epoch(report: nmt.trainer.EpochReport) -> None:
+    def on_epoch(report: nmt.training.history.EpochReport) -> None:
         put()
         decision = [ray.get(gate.report.remote(*key, report.metrics)) if first else None]
         dist.broadcast_object_list(decision)
@@ -287,7 +287,7 @@ def _train_on_worker(job: dict[str, Any]) -> None:
             raise _StoppedError
 
     torch.set_num_threads(job["resources"].cpus)
-    training = job["training"] or nmt.train.train
+    training = job["training"] or nmt.training.loop.train
     try:
         training(
             job["config"],

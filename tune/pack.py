@@ -22,7 +22,7 @@ def run_pack(setup: TrialSetup, jobs: Sequence[Mapping[str, Any]]) -> None:
     """Train every job to the end of its epoch `until`, the same for all, reporting each to Ray Tune."""
     import torch
 
-    from nmt.packed import train_packed
+    from nmt.training.packed import train_packed
 
     directories = [trial_directory(setup, job) for job in jobs]
     try:

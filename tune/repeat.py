@@ -287,13 +287,13 @@ def _train_one(
     """One training to its end, in a process of Ray's; returns the error that would only repeat."""
     import torch
 
-    import nmt.train
-    import nmt.trainer
+    import nmt.training.loop
+    import nmt.training.trainer
 
     torch.set_num_threads(cpus)
     try:
-        nmt.train.train(config, data=data, directory=directory, resume=True, decode_grid=decode_grid)
-    except (nmt.trainer.DivergedError, UserError) as error:
+        nmt.training.loop.train(config, data=data, directory=directory, resume=True, decode_grid=decode_grid)
+    except (nmt.training.trainer.DivergedError, UserError) as error:
         return error
     return None
 
@@ -302,7 +302,7 @@ def _test_one(checkpoint: Path, data: Path, cpus: int) -> dict[str, Any] | UserE
     """Accuracy of the checkpoint on the test split, in a process of Ray's."""
     import torch
 
-    from nmt.evaluate import MODEL, evaluate_checkpoint
+    from nmt.inference.evaluate import MODEL, evaluate_checkpoint
 
     torch.set_num_threads(cpus)
     try:

@@ -20,7 +20,7 @@ from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial, TrialState
 
 from nmt.config import Config, to_dict
-from nmt.packable import is_shared, shape
+from nmt.training.packable import is_shared, shape
 from tune.budget import epochs_left, may_start
 from tune.halving import Assignment, Ladder, Pause, Standing, next_job
 from tune.sampler import directions, given, suggest

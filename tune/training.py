@@ -47,7 +47,7 @@ def train_together(
 
     Raises:
         UserError: a wrong number of workers, or more than there is room for; nodes that do not see the same; else as
-            nmt.train.train.
+            nmt.training.loop.train.
         KeyboardInterrupt: SIGINT or SIGTERM, after a checkpoint at the exact step.
     """
     asked = parse_workers(workers)

@@ -16,7 +16,7 @@ import ray.tune
 
 from nmt.config import Config, DecodeConfig, from_dict
 from nmt.errors import UserError
-from nmt.memory import twice_within_memory
+from nmt.training.out_of_memory import twice_within_memory
 from tune.report import METRIC, read_metrics
 from tune.searcher import trial_id
 from tune.settings import Resources
@@ -84,8 +84,9 @@ def make_trainable(setup: TrialSetup) -> Callable[[dict[str, Any]], None]:
 
 def run_trial(setup: TrialSetup, trial: Mapping[str, Any]) -> None:
     """Train {"number", "configuration", "until"} to the end of that epoch, reporting every epoch to Ray Tune."""
-    import nmt.train
-    import nmt.trainer
+    import nmt.training.history
+    import nmt.training.loop
+    import nmt.training.trainer
 
     directory = trial_directory(setup, trial)
     try:
@@ -96,15 +97,16 @@ def run_trial(setup: TrialSetup, trial: Mapping[str, Any]) -> None:
         if setup.storage is not None:
             setup.storage.put(trial_folder(trial))
         ray.tune.report(interrupted(directory))
-    except (nmt.trainer.DivergedError, UserError) as error:
+    except (nmt.training.trainer.DivergedError, UserError) as error:
         ray.tune.report(failure(error, directory))
 
 
 def _go_on(setup: TrialSetup, trial: Mapping[str, Any], directory: Path) -> None:
     import torch
 
-    import nmt.train
-    import nmt.trainer
+    import nmt.training.history
+    import nmt.training.loop
+    import nmt.training.trainer
 
     config = from_dict(trial["configuration"], source=f"trial {directory.name}")
     history = read_metrics(directory)
@@ -114,15 +116,15 @@ def _go_on(setup: TrialSetup, trial: Mapping[str, Any], directory: Path) -> None
         if history[-1]["epoch"] >= trial["until"]:
             return
 
-    def on_epoch(report: nmt.trainer.EpochReport) -> None:
+    def on_epoch(report: nmt.training.history.EpochReport) -> None:
         if setup.storage is not None:
             setup.storage.put(trial_folder(trial))
         ray.tune.report(dict(report.metrics))
 
     torch.set_num_threads(setup.resources.cpus)
 
-    def train(config: Config, again: bool) -> nmt.trainer.EpochReport:
-        return nmt.train.train(
+    def train(config: Config, again: bool) -> nmt.training.history.EpochReport:
+        return nmt.training.loop.train(
             config,
             data=setup.data,
             directory=directory,

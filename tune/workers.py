@@ -69,7 +69,7 @@ class WorkersTrial(ray.tune.Trainable):
 
     def step(self) -> dict[str, Any]:
         """The metrics of the next epoch."""
-        from nmt.trainer import DivergedError
+        from nmt.training.trainer import DivergedError
 
         try:
             metrics = self._next_epoch()

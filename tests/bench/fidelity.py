@@ -49,7 +49,7 @@ def configuration(fidelity: str, changes: Mapping[str, Any], seed: int) -> Confi
 def measure(fidelity: str, changes: dict[str, Any], seed: int, data: Path) -> Measurement:
     import torch
 
-    from nmt.train import train
+    from nmt.training.loop import train
 
     torch.set_num_threads(1)
     started = time.perf_counter()

@@ -28,8 +28,8 @@ from pathlib import Path
 import torch
 
 from nmt.config import Config, with_overrides
-from nmt.packed import train_packed
-from nmt.train import train
+from nmt.training.loop import train
+from nmt.training.packed import train_packed
 from tune.report import read_metrics
 from tune.space import load_space
 

@@ -276,9 +276,9 @@ def train_table(space: Space, data: Path) -> None:
     """Trains every configuration of the grid, packs of equal shape at a time; goes on where it was stopped."""
     import torch
 
-    from nmt.packable import shape
-    from nmt.packed import Member, Pack, train_epoch
-    from nmt.trainer import Trainer
+    from nmt.training.packable import shape
+    from nmt.training.packed import Member, Pack, train_epoch
+    from nmt.training.trainer import Trainer
 
     torch.set_num_threads(1)
     points, keys = space.grid(), [p.key for p in space.parameters]

@@ -27,7 +27,7 @@ import torch
 
 from nmt import checkpoint
 from nmt.config import Config
-from nmt.trainer import EpochReport
+from nmt.training.history import EpochReport
 from tune.gate import open_gate
 from tune.group import Group
 from tune.session import ray_session
@@ -83,7 +83,7 @@ def cpu_seconds() -> float:
 def nothing(
     config: Config, *, directory: Path, on_epoch: Callable[[EpochReport], None], times: Path, **others: Any
 ) -> None:
-    """In place of nmt.train.train."""
+    """In place of nmt.training.loop.train."""
     first = torch.distributed.get_rank() == 0
     if first:
         times.write_text(str(time.time()))

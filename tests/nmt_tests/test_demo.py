@@ -23,8 +23,8 @@ from nmt.data.readers.demo import render as demo
 from nmt.data.readers.demo.kinds import KINDS
 from nmt.data.readers.demo.mesh import Camera, Solid, looking, paint, rotation, unit, vector
 from nmt.data.readers.demo.palette import Palette
-from nmt.evaluate import evaluate_checkpoint
-from nmt.train import train
+from nmt.inference.evaluate import evaluate_checkpoint
+from nmt.training.loop import train
 
 few = settings(max_examples=25, deadline=None)
 category_names = st.sampled_from(list(demo.CATEGORIES))

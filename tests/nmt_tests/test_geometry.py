@@ -137,7 +137,7 @@ def test_padded_batches_have_one_shape(toy_store, toy_features):
 
 def test_padding_does_not_change_what_the_model_says(toy_store, toy_features):
     from nmt.config import ModelConfig
-    from nmt.trainer import build_matcher
+    from nmt.model.build import build_matcher
 
     model = ModelConfig(d_model=24, heads=2, decoder_layers=2)
     matcher = build_matcher(model, image_size=64, features=toy_features).eval()

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from nmt.config import Config, with_overrides
-from nmt.memory import halved, is_out_of_memory, pairs_at_once
+from nmt.training.out_of_memory import halved, is_out_of_memory, pairs_at_once
 
 
 def test_a_failed_allocation_is_told_from_other_errors():

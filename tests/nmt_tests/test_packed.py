@@ -13,10 +13,11 @@ import torch
 
 from nmt.config import Config, DecodeConfig, with_overrides
 from nmt.errors import UserError
-from nmt.packable import shape
-from nmt.packed import Pack, train_packed
-from nmt.train import train
-from nmt.trainer import DivergedError, EpochReport
+from nmt.training.history import EpochReport
+from nmt.training.loop import train
+from nmt.training.packable import shape
+from nmt.training.packed import Pack, train_packed
+from nmt.training.trainer import DivergedError
 
 BASE = {
     "data.name": "toy",

@@ -78,9 +78,9 @@ def test_exported_head_has_every_name_and_shape_of_the_published_one(fixture):
 @pytest.mark.slow
 def test_a_published_checkpoint_comes_in_and_goes_out_unchanged(tmp_path):
     from nmt.config import Config, with_overrides
-    from nmt.match import load_matcher
+    from nmt.inference.load import load_matcher
+    from nmt.model.build import build_matcher
     from nmt.model.weights import published_swinv2
-    from nmt.trainer import build_matcher
 
     small = {"model.d_model": 24, "model.heads": 3, "model.decoder_layers": 1, "model.weights": "random"}
     matcher = build_matcher(with_overrides(Config(), small, source="test").model, image_size=384, features=None)

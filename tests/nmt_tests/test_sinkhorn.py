@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from scipy.optimize import linear_sum_assignment
 
 from nmt.config import DecodeConfig
-from nmt.evaluate import Similarities, sweep
+from nmt.decoding import Similarities, sweep
 from nmt.sinkhorn import assign, decode, sinkhorn
 
 

@@ -22,12 +22,14 @@ import torch.multiprocessing
 from nmt.config import Config, DecodeConfig, load_config, with_overrides
 from nmt.data.store.objects import ObjectStore
 from nmt.errors import UserError
-from nmt.evaluate import evaluate_checkpoint
-from nmt.match import load_matcher, sample_pairs
-from nmt.memory import twice_within_memory
-from nmt.pictures import RIGHT, draw_sheet
-from nmt.train import train
-from nmt.trainer import DivergedError, EpochReport, Trainer, learning_rate_factor
+from nmt.inference.evaluate import evaluate_checkpoint
+from nmt.inference.load import load_matcher
+from nmt.inference.pictures import RIGHT, draw_sheet
+from nmt.inference.sample import sample_pairs
+from nmt.training.history import EpochReport
+from nmt.training.loop import train
+from nmt.training.out_of_memory import twice_within_memory
+from nmt.training.trainer import DivergedError, Trainer, learning_rate_factor
 
 SMALL = {
     "data.name": "toy",

@@ -17,7 +17,7 @@ from nmt.data.readers import voc
 from nmt.data.readers.base import load
 from nmt.data.store.objects import ObjectStore
 from nmt.errors import UserError
-from nmt.train import train
+from nmt.training.loop import train
 
 from .raw_sets import SQUARE, Voc, keypoints_xml, or_one_line, write_split_file
 

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from scipy.stats import spearmanr
 
-import nmt.train
-import nmt.trainer
+import nmt.training.loop
+import nmt.training.trainer
 from nmt.config import Config, from_dict, with_overrides
 from tune.fidelity import HIGH, LOW, MEASURED, ON_IMAGES, Measured, Measurement, rank_correlation, without_effect
 
@@ -37,7 +37,7 @@ READ: dict[str, Any] = {
 
 def last_loss(config: Config, data: Path) -> float:
     """Of the second of two short epochs."""
-    trainer = nmt.trainer.Trainer(config, data=data)
+    trainer = nmt.training.trainer.Trainer(config, data=data)
     for trainer.progress.epoch in range(2):
         trainer.progress.step, trainer.progress.loss_sums = 0, {}
         losses = trainer.train_epoch(on_step=lambda step: None)

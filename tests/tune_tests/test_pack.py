@@ -11,8 +11,8 @@ from optuna.trial import TrialState
 
 from nmt.config import from_dict
 from nmt.errors import UserError
-from nmt.packable import shape
-from nmt.train import train
+from nmt.training.loop import train
+from nmt.training.packable import shape
 from tune import session
 from tune.halving import Pause
 from tune.report import read_metrics

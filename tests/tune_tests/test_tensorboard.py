@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from nmt.tb_writer import TensorBoardLog
+from nmt.training.tensorboard import TensorBoardLog
 from tune import tensorboard
 from tune.space import load_space
 

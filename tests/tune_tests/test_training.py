@@ -23,8 +23,8 @@ import torch
 from nmt.config import from_dict, to_dict
 from nmt.errors import UserError
 from nmt.io.files import write_json
-from nmt.train import train
-from nmt.trainer import DivergedError
+from nmt.training.loop import train
+from nmt.training.trainer import DivergedError
 from tune.group import LOSSES_IN_A_ROW, Group
 from tune.report import read_metrics
 from tune.settings import Resources

@@ -4,109 +4,18 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from nmt import checkpoint
 from nmt.batch import PairBatch, View
-from nmt.config import Config, DecodeConfig, from_dict
 from nmt.data.graph import delaunay_edges, edge_attributes
-from nmt.data.store.features import FeatureTable
-from nmt.data.store.objects import ObjectStore
-from nmt.data.stream.collate import PairIds, positions
-from nmt.data.stream.pairs import eval_pairs, plain_batch
 from nmt.errors import UserError
-from nmt.model.matcher import Matcher
+from nmt.inference.load import load_matcher
+from nmt.inference.pictures import MatchedPair
+from nmt.inference.sample import match_batch
 from nmt.model.sampling import sample_features
-from nmt.pictures import MatchedPair, draw_sheet
-from nmt.sinkhorn import decode
-
-
-def load_matcher(path: Path) -> tuple[Matcher, Config, list[str]]:
-    """The matcher of a checkpoint (best.pt or checkpoint.pt), its configuration and the categories it was trained on.
-
-    A checkpoint of features mode gives a matcher without backbone. Raises UserError as `checkpoint.load` does.
-    """
-    from nmt.trainer import build_matcher
-
-    content = checkpoint.load(path)
-    config = from_dict(content["config"], source=str(path))
-    weights = content["model"]
-    if config.data.mode == "features":
-        features = _Widths(weights["head.node_linear.weight"].shape[1], weights["head.global_linear.weight"].shape[1])
-    else:
-        features = None
-    frozen = config.data.mode == "images" and config.optim.backbone_lr_scale == 0
-    matcher = build_matcher(config.model, image_size=config.data.image_size, features=features, pretrained=frozen)
-    matcher.load_state_dict(weights, strict=not frozen)
-    return matcher.eval(), config, content["categories"]
-
-
-@dataclass(frozen=True)
-class _Widths:
-    channels: int
-    global_channels: int
-
-
-@torch.inference_mode()
-def match_batch(matcher: Matcher, batch: PairBatch, setting: DecodeConfig) -> np.ndarray:
-    """(B, N) int64: for each source keypoint the matched target keypoint, -1 = none."""
-    device = next(matcher.parameters()).device
-    output = matcher(batch.to(device))
-    predicted_BN = decode(
-        output.similarity_BNM,
-        output.mask0_BN,
-        output.mask1_BM,
-        epsilon=setting.epsilon,
-        iterations=setting.sinkhorn_iterations,
-        assignment=setting.assignment,
-    )
-    return predicted_BN.cpu().numpy()
-
-
-def sample_pairs(
-    matcher: Matcher, store: ObjectStore, features: FeatureTable | None, config: Config, *, split: str, count: int
-) -> list[MatchedPair]:
-    """`count` evaluation pairs of as many categories as there are, matched: always the same ones."""
-    by_category: dict[int, list[PairIds]] = {}
-    for pair in eval_pairs(store, config.data, split=split):
-        by_category.setdefault(pair.category, []).append(pair)
-    turns = [pairs[turn] for turn in range(count) for pairs in by_category.values() if turn < len(pairs)]
-    chosen = turns[:count]
-    was_training = matcher.training
-    matcher.eval()
-    predicted_BN = match_batch(matcher, plain_batch(store, chosen, features=features), config.decode)
-    matcher.train(was_training)
-    return [_matched(store, pair, row) for pair, row in zip(chosen, predicted_BN, strict=True)]
-
-
-def draw_split(path: Path, *, data: Path | None, split: str, count: int = 8) -> np.ndarray:
-    """A sheet of evaluation pairs of a split as the checkpoint at `path` matches them, uint8.
-
-    Args:
-        data: the Arrow data set; by default data/NAME of the checkpoint's configuration.
-    """
-    matcher, config, _ = load_matcher(path)
-    place = data or Path("data") / config.data.name
-    store = ObjectStore.open(place)
-    in_features = config.data.mode == "features"
-    features = FeatureTable.open(place, config.model, config.data.image_size) if in_features else None
-    return draw_sheet(sample_pairs(matcher, store, features, config, split=split, count=count))
-
-
-def _matched(store: ObjectStore, pair: PairIds, predicted_N: np.ndarray) -> MatchedPair:
-    return MatchedPair(
-        image0_HW3=store.image(pair.row0),
-        image1_HW3=store.image(pair.row1),
-        points0_N2=store.points(pair.row0)[positions(store, pair.row0, pair.keypoints0)],
-        points1_M2=store.points(pair.row1)[positions(store, pair.row1, pair.keypoints1)],
-        predicted_N=predicted_N[: len(pair.keypoints0)],
-        match_N=pair.match_N,
-        label=store.info.categories[pair.category],
-    )
 
 
 def match_images(

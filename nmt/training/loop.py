@@ -1,6 +1,6 @@
 """Training: the published recipe on images or on stored features, resumable at the exact step.
 
-`train` decides when to evaluate, checkpoint and report; `nmt.trainer.Trainer` holds the parts and the step. The only
+`train` decides when to evaluate, checkpoint and report; `trainer.Trainer` holds the parts and the step. The only
 way out is the hook `on_epoch`, called by every rank when the epoch's checkpoint is on disk: raising in it stops without
 loss.
 """
@@ -9,10 +9,8 @@ from __future__ import annotations
 
 import contextlib
 import json
-import signal
-import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,10 +19,13 @@ import torch
 from nmt import distributed
 from nmt.config import Config, DecodeConfig
 from nmt.io.files import write_json
-from nmt.trainer import EpochReport, Progress, Trainer, write_metrics
+from nmt.training.history import EpochReport, Progress, write_metrics
+from nmt.training.trainer import Trainer
 
 if TYPE_CHECKING:
-    from nmt.tb_writer import TensorBoardLog
+    from nmt.training.tensorboard import TensorBoardLog
+
+from nmt.training.signals import interruptions
 
 CHECKPOINT_SECONDS = 600
 """A long epoch is checkpointed at least this often; a crash loses no more."""
@@ -56,7 +57,7 @@ def train(
         until: stop there for now; the schedule is still that of all epochs, and `resume` goes on with it.
         decode_grid: decode settings swept on the validation similarities; `val/accuracy` is the best of them.
         progress: a progress bar on standard error.
-        device: by default this rank's, see nmt.trainer.pick_device.
+        device: by default this rank's, see nmt.device.pick_device.
         interrupted: asked after each step; when true on any rank, all save and leave. By default whether SIGINT or
             SIGTERM came.
 
@@ -147,7 +148,7 @@ def _note_trainers(directory: Path, progress: Progress, trainers: list[dict[str,
 
 def open_log(trainer: Trainer, directory: Path, stack: contextlib.ExitStack) -> TensorBoardLog:
     """The TensorBoard events of a training, closed with `stack`."""
-    from nmt.tb_writer import TensorBoardLog
+    from nmt.training.tensorboard import TensorBoardLog
 
     log = TensorBoardLog(directory, first_epoch=trainer.progress.epoch + 1)
     stack.callback(log.close)
@@ -175,34 +176,8 @@ def _progress_bar(trainer: Trainer, *, shown: bool) -> Any:
 
 
 def _log_picture(trainer: Trainer, log: TensorBoardLog, epoch: int) -> None:
-    from nmt.match import sample_pairs
-    from nmt.pictures import draw_sheet
+    from nmt.inference.pictures import draw_sheet
+    from nmt.inference.sample import sample_pairs
 
     pairs = sample_pairs(trainer.matcher, trainer.store, trainer.features, trainer.config, split="val", count=6)
     log.picture("val/matches", draw_sheet(pairs, side=160), epoch)
-
-
-@contextlib.contextmanager
-def interruptions() -> Iterator[Callable[[], bool]]:
-    """A function that says whether SIGINT or SIGTERM came; the second signal acts at once.
-
-    Outside the main thread (a Tune actor) signals are not ours: the function is always False.
-    """
-    if threading.current_thread() is not threading.main_thread():
-        yield lambda: False
-        return
-    came = threading.Event()
-    before = {}
-
-    def note(number: int, frame: Any) -> None:
-        if came.is_set():
-            raise KeyboardInterrupt
-        came.set()
-
-    for number in (signal.SIGINT, signal.SIGTERM):
-        before[number] = signal.signal(number, note)
-    try:
-        yield came.is_set
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

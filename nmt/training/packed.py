@@ -20,16 +20,18 @@ from torch import Tensor
 from nmt import distributed
 from nmt.batch import PairBatch
 from nmt.config import Config, DecodeConfig
+from nmt.decoding import settings_of, similarities, sweep
 from nmt.errors import UserError
-from nmt.evaluate import settings_of, similarities, sweep
 from nmt.losses import layer_term, layer_weights, matching_loss, output_term
 from nmt.metrics import Counts
 from nmt.model.matcher import MatchOutput
 from nmt.model.packed import PackedMatcher, repeated
-from nmt.packable import check_packable
-from nmt.tb_writer import TensorBoardLog
-from nmt.train import CHECKPOINT_SECONDS, finish_epoch, interruptions, log_epoch, open_log
-from nmt.trainer import SYNC_STEPS, DivergedError, EpochReport, Trainer
+from nmt.training.history import EpochReport
+from nmt.training.loop import CHECKPOINT_SECONDS, finish_epoch, log_epoch, open_log
+from nmt.training.packable import check_packable
+from nmt.training.signals import interruptions
+from nmt.training.tensorboard import TensorBoardLog
+from nmt.training.trainer import SYNC_STEPS, DivergedError, Trainer
 
 TERMS = ("info_nce", "hyperspherical", "layer")
 
@@ -45,7 +47,7 @@ def train_packed(
     decode_grid: Sequence[DecodeConfig] = (),
     interrupted: Callable[[], bool] | None = None,
 ) -> list[EpochReport | DivergedError]:
-    """`nmt.train.train` for several configurations at once; returns each one's best epoch, or why it failed.
+    """`nmt.training.loop.train` for several configurations at once; returns each one's best epoch, or why it failed.
 
     Every directory holds what the training alone would leave there, and either may go on from the other's. Members
     resumed at different epochs wait for each other: those behind train first. "seconds" is a member's share.

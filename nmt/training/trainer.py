@@ -3,38 +3,35 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import math
 import os
 import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from nmt import checkpoint, distributed
 from nmt.batch import PairBatch
-from nmt.config import Config, DecodeConfig, ModelConfig, comparable, from_dict, to_dict
+from nmt.config import Config, DecodeConfig, comparable, from_dict, to_dict
 from nmt.data.store.features import open_features
 from nmt.data.store.objects import ObjectStore
 from nmt.data.stream.loader import train_batches
 from nmt.data.stream.pairs import PairStream, eval_batches
+from nmt.decoding import best_setting, model_score, settings_of, similarities, sweep, timed
+from nmt.device import autocast, pick_device
 from nmt.errors import FailedError, UserError
-from nmt.evaluate import best_setting, model_score, settings_of, similarities, sweep, timed
-from nmt.io.files import atomic_write, remove_partials, write_json
+from nmt.io.files import remove_partials, write_json
 from nmt.losses import loss_terms, total_loss
 from nmt.metrics import Counts
-from nmt.model.matcher import Head, Matcher
+from nmt.model.build import build_matcher
+from nmt.training.history import Progress, write_metrics
 
 MAX_LOADERS = 8
 """Loader processes of one rank in images mode; fewer where there are fewer cores."""
-
-SMALL_HEAD = 256
-"""Width up to which one CPU thread trains a head on features about as fast as two."""
 
 SYNC_STEPS = 50
 """Steps between looks at the loss on an accelerator: each look waits for it."""
@@ -44,97 +41,9 @@ class DivergedError(FailedError):
     """The loss is no longer finite."""
 
 
-@dataclass(frozen=True)
-class EpochReport:
-    """What an epoch reports: `epoch` completed (1 = the first) and the metrics by their contract names."""
-
-    epoch: int
-    metrics: dict[str, float | int | str]
-
-
-@dataclass
-class Progress:
-    """Where a training stands; all that a resumed one must know beside weights and optimizer."""
-
-    epoch: int = 0
-    """completed epochs"""
-    step: int = 0
-    """completed steps of the epoch under way"""
-    loss_sums: dict[str, float] = dataclasses.field(default_factory=dict)
-    """of that epoch: each term summed over its steps; while training, this rank's share of it"""
-    epoch_seconds: float = 0.0
-    """training time of that epoch"""
-    seconds: float = 0.0
-    """training and evaluation so far"""
-    best_accuracy: float = -1.0
-    history: list[dict[str, Any]] = dataclasses.field(default_factory=list)
-    """metrics of every completed epoch"""
-
-    def best(self) -> EpochReport:
-        """The epoch of highest accuracy; the first of equals."""
-        best = max(self.history, key=lambda metrics: metrics["val/accuracy"])
-        return EpochReport(best["epoch"], best)
-
-
 def learning_rate_factor(epoch: int, milestones: Sequence[int], gamma: float) -> float:
     """Factor on the learning rate in epoch `epoch` (0 = the first): gamma for each milestone reached."""
     return gamma ** sum(epoch >= milestone for milestone in milestones)
-
-
-def pick_device() -> torch.device:
-    """This rank's GPU when there is one, else the CPU. LOCAL_RANK is set by torchrun and Ray Train."""
-    if not torch.cuda.is_available():
-        return torch.device("cpu")
-    local_rank = int(os.environ.get("LOCAL_RANK", distributed.rank()))
-    return torch.device("cuda", local_rank % torch.cuda.device_count())
-
-
-def autocast(precision: str, device: torch.device) -> torch.autocast:
-    """bf16 where asked ("auto": on CUDA), else fp32."""
-    bf16 = precision == "bf16" or (precision == "auto" and device.type == "cuda")
-    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=bf16)
-
-
-def limit_threads(config: Config) -> None:
-    """One CPU thread for a small head on features, where a second gains a fifth at best.
-
-    Threads that meet hundreds of times a step lose far more: 30 times slower as soon as another process holds a core.
-    """
-    if config.data.mode == "features" and config.model.d_model <= SMALL_HEAD:
-        torch.set_num_threads(1)
-
-
-class FeatureWidths(Protocol):
-    """Widths of stored features; a FeatureTable has them."""
-
-    @property
-    def channels(self) -> int: ...
-    @property
-    def global_channels(self) -> int: ...
-
-
-def build_matcher(
-    model: ModelConfig, *, image_size: int, features: FeatureWidths | None, seed: int = 0, pretrained: bool = True
-) -> Matcher:
-    """A matcher with fresh head weights, on the CPU.
-
-    Args:
-        features: with a table of features (or their widths) the matcher is a head alone; without, the backbone is
-            built, with its weights if `pretrained`.
-    """
-    from nmt.model.backbone import build_backbone
-
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        if features is not None:
-            backbone, channels, global_channels = None, features.channels, features.global_channels
-        else:
-            built = model if pretrained else dataclasses.replace(model, weights="random")
-            backbone = build_backbone(built, image_size)
-            channels, global_channels = sum(backbone.channels), backbone.global_channels
-            torch.manual_seed(seed)
-        head = Head(model, channels=channels, global_channels=global_channels)
-    return Matcher(head, backbone, image_size=image_size)
 
 
 class Trainer:
@@ -372,8 +281,3 @@ def differing_keys(one: Config, other: Config) -> str:
 
     a, b = to_flat(comparable(one)), to_flat(comparable(other))
     return ", ".join(f"{key} {a[key]!r} / {b[key]!r}" for key in a if a[key] != b[key])
-
-
-def write_metrics(directory: Path, progress: Progress) -> None:
-    with atomic_write(directory / "metrics.jsonl") as file:
-        file.write("".join(json.dumps(metrics) + "\n" for metrics in progress.history).encode())
