@@ -92,7 +92,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 def recipe(args: argparse.Namespace, name: str) -> Config:
     """The configuration of a job: a recipe by name or a JSON file, then --seed and --set."""
-    from tune.space import recipe as base_of
+    from tune.spaces.read import recipe as base_of
 
     place = args.data or Path("data") / name
     own = args.raw is not None or place.is_dir() or "://" in str(place)
@@ -232,7 +232,7 @@ def train(args: argparse.Namespace) -> dict[str, Any]:
     limit_threads(config)
     place: dict[str, Any] = {"data": data_directory(args, config), "directory": directory}
     if args.train.endswith(".json"):
-        from tune.space import trial_decode_grid
+        from tune.spaces.read import trial_decode_grid
 
         place["decode_grid"] = trial_decode_grid(Path(args.train), config)
 
@@ -283,7 +283,7 @@ def training_name(name: str) -> str:
 
 def search(args: argparse.Namespace) -> dict[str, Any]:
     from tune.ablation import is_ablation
-    from tune.space import load_space
+    from tune.spaces.read import load_space
 
     if is_ablation(args.search):
         return ablate(args)

@@ -17,7 +17,6 @@ from typing import Any
 from nmt.config import Config, flatten, setting, to_dict, with_overrides
 from nmt.errors import UserError
 from nmt.io.files import atomic_write, write_json
-from tune.parameter import NOT_SEARCHABLE
 from tune.repeat import (
     RUNS,
     Repeated,
@@ -31,8 +30,9 @@ from tune.repeat import (
     repeated_from_dict,
 )
 from tune.report import METRIC, tell
-from tune.settings import Resources, check_resources, check_table
-from tune.space import base_config, file_name, find_space, read_tables, shown_path
+from tune.spaces.parameter import NOT_SEARCHABLE
+from tune.spaces.read import base_config, file_name, find_space, read_tables, shown_path
+from tune.spaces.settings import Resources, check_resources, check_table
 
 RESULT = "ablation.json"
 

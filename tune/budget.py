@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tune.halving import Ladder, Standing
-from tune.settings import SearchSettings
+from tune.spaces.settings import SearchSettings
 
 
 def may_start(search: SearchSettings, trials: Sequence[Standing], ladder: Ladder) -> bool:

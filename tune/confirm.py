@@ -30,7 +30,8 @@ from tune.repeat import (
     repeated_from_dict,
 )
 from tune.report import METRIC, Summary, TrialRecord, load_summary, tell
-from tune.space import Space, load_space
+from tune.spaces.read import load_space
+from tune.spaces.space import Space
 from tune.statistics import Difference
 
 FOLDER, RESULT = "confirm", "confirm.json"

@@ -24,7 +24,7 @@ from nmt.checkpoint import first_line
 from nmt.config import Config
 from nmt.errors import UserError
 from nmt.training import out_of_memory as memory
-from tune.settings import Resources
+from tune.spaces.settings import Resources
 from tune.storage import Storage
 
 STOP_SECONDS = 30.0

@@ -17,7 +17,7 @@ import ray.tune
 from ray.tune.experiment.trial import Trial
 
 from tune.searcher import members
-from tune.settings import SearchSettings
+from tune.spaces.settings import SearchSettings
 
 RUNNING = Trial.RUNNING
 FACTOR, LEAST_SECONDS = 10.0, 300.0

@@ -31,7 +31,7 @@ from tune.budget import most_epochs
 from tune.repeat import check_data
 from tune.report import read_metrics
 from tune.session import concurrency, node_resources
-from tune.space import Space
+from tune.spaces.space import Space
 from tune.study import ladder
 
 NODE_SECONDS = 300.0

@@ -23,7 +23,7 @@ from nmt.config import Config, DecodeConfig, from_dict, to_flat, with_overrides
 from nmt.errors import UserError
 from nmt.io.files import write_json
 from tune.report import FIXED_METRIC, METRIC, best_epoch, decode_setting, read_metrics
-from tune.settings import Resources
+from tune.spaces.settings import Resources
 from tune.statistics import Difference, Mean, mean_of, paired_difference
 
 LINE_SECONDS = 30.0

@@ -31,8 +31,8 @@ from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial
 
 from tune.halving import Ladder
-from tune.parameter import Parameter
-from tune.space import Space
+from tune.spaces.parameter import Parameter
+from tune.spaces.space import Space
 from tune.view import distribution, seen, seen_distribution, seen_params, study_params, view_of
 
 DRAWS = 16

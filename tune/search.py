@@ -32,8 +32,8 @@ from tune.report import METRIC, Summary, load_summary, render, tell
 from tune.scheduler import make_scheduler
 from tune.searcher import StudySearcher, trial_id
 from tune.session import LOCK, Interruption, only_one, ray_session, workers_gate
-from tune.settings import SearchSettings
-from tune.space import Space
+from tune.spaces.settings import SearchSettings
+from tune.spaces.space import Space
 from tune.stop import stop_flag
 from tune.storage import Storage, no_weights
 from tune.study import SearchStudy, ladder

@@ -18,7 +18,7 @@ import ray.tune
 from nmt.errors import UserError
 from tune.cluster.growth import may_start
 from tune.gate import open_gate
-from tune.settings import Resources
+from tune.spaces.settings import Resources
 
 ENVIRONMENT = {
     # Our directory holds the state; Ray's snapshots of it are never read again.

@@ -14,10 +14,12 @@ from pathlib import Path
 from typing import Any
 
 from nmt.errors import UserError
-from tune.fidelity import HIGH, LOW, Given, Measured, exploration, final, rank_correlation
 from tune.repeat import aligned, check_data
 from tune.report import Summary, load_summary, render, tell
-from tune.space import Space
+from tune.spaces.fidelity import HIGH, LOW, Given
+from tune.spaces.measured import Measured, rank_correlation
+from tune.spaces.space import Space
+from tune.spaces.stages import exploration, final
 
 
 def run_stages(

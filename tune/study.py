@@ -24,7 +24,7 @@ from nmt.training.packable import is_shared, shape
 from tune.budget import epochs_left, may_start
 from tune.halving import Assignment, Ladder, Pause, Standing, next_job
 from tune.sampler import directions, given, suggest
-from tune.space import Space
+from tune.spaces.space import Space
 from tune.view import UNTIL, standing
 
 ORIGIN = "origin"

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 from nmt.config import SETTINGS
 from nmt.io.files import atomic_write
-from tune.parameter import Parameter
 from tune.report import METRIC
-from tune.space import Space
+from tune.spaces.parameter import Parameter
+from tune.spaces.space import Space
 
 if TYPE_CHECKING:
     from tensorboard.compat.proto.summary_pb2 import Summary

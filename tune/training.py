@@ -20,7 +20,7 @@ from tune.group import Group
 from tune.preflight import check_nodes
 from tune.report import METRIC, best_epoch, read_metrics, tell
 from tune.session import node_resources, ray_session, room
-from tune.settings import Resources
+from tune.spaces.settings import Resources
 from tune.storage import Storage
 
 SCRATCH = "ray"

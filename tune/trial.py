@@ -19,7 +19,7 @@ from nmt.errors import UserError
 from nmt.training.out_of_memory import twice_within_memory
 from tune.report import METRIC, read_metrics
 from tune.searcher import trial_id
-from tune.settings import Resources
+from tune.spaces.settings import Resources
 from tune.stop import Asked
 from tune.storage import Storage
 

@@ -17,8 +17,8 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 from optuna.trial import FrozenTrial, TrialState
 
 from tune.halving import Ladder, Standing, rung_value
-from tune.parameter import Parameter
-from tune.space import Space
+from tune.spaces.parameter import Parameter
+from tune.spaces.space import Space
 
 UNTIL = "until"
 """user attribute of a trial: the epoch its last job ends at"""

@@ -22,8 +22,9 @@ from pathlib import Path
 from typing import Any
 
 from nmt.config import Config, with_overrides
-from tune.fidelity import HIGH, LOW, MEASURED, Measured, Measurement
-from tune.space import recipe
+from tune.spaces.fidelity import HIGH, LOW
+from tune.spaces.measured import MEASURED, Measured, Measurement
+from tune.spaces.read import recipe
 
 BASE: dict[str, Any] = {"data.image_size": 128, "data.eval_pairs": 250, "optim.lr": 2e-3, "optim.milestones": []}
 STAGES: dict[str, dict[str, Any]] = {

@@ -31,7 +31,7 @@ from nmt.config import Config, with_overrides
 from nmt.training.loop import train
 from nmt.training.packed import train_packed
 from tune.report import read_metrics
-from tune.space import load_space
+from tune.spaces.read import load_space
 
 
 def configurations(base: Config, number: int) -> list[Config]:

@@ -44,7 +44,8 @@ from optuna.samplers import BaseSampler, RandomSampler
 from optuna.trial import TrialState
 
 from tune.halving import Pause
-from tune.space import Space, load_space
+from tune.spaces.read import load_space
+from tune.spaces.space import Space
 from tune.study import SearchStudy
 from tune.view import distribution
 

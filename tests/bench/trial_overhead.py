@@ -31,7 +31,7 @@ from nmt.training.history import EpochReport
 from tune.gate import open_gate
 from tune.group import Group
 from tune.session import ray_session
-from tune.settings import Resources
+from tune.spaces.settings import Resources
 
 EPOCHS = 4
 STAGES = ("room and job to the first line of the workers", "four epochs", "to the end of the job")

@@ -15,7 +15,7 @@ from nmt.io.files import write_json
 from tune.ablation import Ablated, is_ablation, load_ablated, load_ablation, render
 from tune.repeat import Repeated, Run
 from tune.report import read_metrics
-from tune.space import SPACES, load_space
+from tune.spaces.read import SPACES, load_space
 
 VARIANTS = """
 [variants]

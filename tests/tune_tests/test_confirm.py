@@ -23,7 +23,7 @@ from nmt.io.files import write_json
 from tune.confirm import Confirmed, best_trials, load_confirmed, render, run_confirm, unseen_seeds
 from tune.repeat import Repeated, Run
 from tune.report import Summary, TrialRecord, read_metrics
-from tune.space import load_space
+from tune.spaces.read import load_space
 
 ROOT = Path(__file__).resolve().parents[2]
 

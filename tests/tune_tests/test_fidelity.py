@@ -11,7 +11,8 @@ from scipy.stats import spearmanr
 import nmt.training.loop
 import nmt.training.trainer
 from nmt.config import Config, from_dict, with_overrides
-from tune.fidelity import HIGH, LOW, MEASURED, ON_IMAGES, Measured, Measurement, rank_correlation, without_effect
+from tune.spaces.fidelity import HIGH, LOW, ON_IMAGES, without_effect
+from tune.spaces.measured import MEASURED, Measured, Measurement, rank_correlation
 
 TINY = {
     "data": {"name": "tiny", "mode": "features", "image_size": 32, "pairs_per_step": 4, "eval_pairs": 8},

@@ -16,7 +16,7 @@ import yaml
 from nmt.errors import UserError
 from tune.cluster.growth import may_start
 from tune.session import concurrency
-from tune.settings import Resources
+from tune.spaces.settings import Resources
 
 ROOT = Path(__file__).resolve().parents[2]
 

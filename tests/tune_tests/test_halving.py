@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from tune.budget import epochs_left, may_start, plan, stale, usual_epochs
 from tune.halving import Assignment, Ladder, Pause, Standing, next_job, promotions
-from tune.settings import SearchSettings
+from tune.spaces.settings import SearchSettings
 
 LADDER = Ladder(epochs=9, grace=1, factor=3)
 

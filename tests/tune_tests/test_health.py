@@ -22,7 +22,7 @@ from tune import health, session
 from tune.health import Silence
 from tune.report import load_summary, read_metrics, render
 from tune.search import run_search
-from tune.space import load_space
+from tune.spaces.read import load_space
 
 ROOT = Path(__file__).resolve().parents[2]
 

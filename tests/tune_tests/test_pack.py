@@ -17,7 +17,7 @@ from tune import session
 from tune.halving import Pause
 from tune.report import read_metrics
 from tune.search import run_search
-from tune.space import load_space
+from tune.spaces.read import load_space
 from tune.study import Job, SearchStudy
 
 SEARCHED = """[space]

@@ -19,8 +19,8 @@ from ray.cluster_utils import Cluster
 from nmt.errors import UserError
 from tune import preflight
 from tune.preflight import Answer, Plan, render
-from tune.settings import Resources
-from tune.space import load_space
+from tune.spaces.read import load_space
+from tune.spaces.settings import Resources
 
 ROOT = Path(__file__).resolve().parents[2]
 IS_ROOT = os.geteuid() == 0

@@ -8,7 +8,7 @@ from optuna.trial import TrialState
 
 from tune.health import Health
 from tune.recorder import Recorder
-from tune.space import load_space
+from tune.spaces.read import load_space
 from tune.study import Job, SearchStudy
 
 

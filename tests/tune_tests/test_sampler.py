@@ -15,7 +15,8 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from nmt.errors import UserError
 from tune.halving import Ladder, Pause
-from tune.space import Space, load_space
+from tune.spaces.read import load_space
+from tune.spaces.space import Space
 from tune.study import SearchStudy
 from tune.view import hindsight, seen, standing, study_params, view_of
 

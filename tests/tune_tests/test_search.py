@@ -29,8 +29,9 @@ from tune import search, session
 from tune.report import Summary, TrialRecord, load_summary, read_metrics
 from tune.search import run_search
 from tune.session import concurrency
-from tune.settings import Resources
-from tune.space import Space, load_space
+from tune.spaces.read import load_space
+from tune.spaces.settings import Resources
+from tune.spaces.space import Space
 from tune.stages import run_stages
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from nmt.config import Config, flatten, to_flat
 from nmt.errors import UserError
-from tune.space import SPACES, load_space, recipe
+from tune.spaces.read import SPACES, load_space, recipe
 
 
 def edited(space_file: Path, old: str, new: str) -> Path:
@@ -159,7 +159,7 @@ def test_lists_are_searched_as_values(space_file: Path) -> None:
 @settings(deadline=None)
 @given(low=st.integers(1, 50), steps=st.integers(1, 20), step=st.integers(1, 7))
 def test_every_choice_of_a_stepped_range_is_within_it(low: int, steps: int, step: int) -> None:
-    from tune.space import Parameter
+    from tune.spaces.read import Parameter
 
     parameter = Parameter(key="model.heads", type=int, low=low, high=low + steps * step, step=step)
     choices = parameter.choices()

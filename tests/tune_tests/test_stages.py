@@ -13,10 +13,10 @@ import run
 from nmt.config import load_config, to_flat
 from nmt.data.prepare.features import add_features
 from nmt.errors import UserError
-from tune.fidelity import exploration, final
 from tune.report import load_summary
 from tune.session import ray_session
-from tune.space import load_space
+from tune.spaces.read import load_space
+from tune.spaces.stages import exploration, final
 from tune.stages import promote, run_stages
 
 TWO_STAGES = """

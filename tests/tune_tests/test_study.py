@@ -10,8 +10,9 @@ import pytest
 from optuna.trial import TrialState
 
 from tune.halving import Pause
-from tune.settings import SearchSettings
-from tune.space import Space, load_space
+from tune.spaces.read import load_space
+from tune.spaces.settings import SearchSettings
+from tune.spaces.space import Space
 from tune.study import SearchStudy
 
 SAMPLERS = ("tpe", "random", "grid")

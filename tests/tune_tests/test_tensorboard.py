@@ -18,7 +18,7 @@ import pytest
 
 from nmt.training.tensorboard import TensorBoardLog
 from tune import tensorboard
-from tune.space import load_space
+from tune.spaces.read import load_space
 
 TRIALS = ("000", "001", "002")
 STATUSES = ["STATUS_UNKNOWN", "STATUS_SUCCESS", "STATUS_FAILURE", "STATUS_RUNNING"]

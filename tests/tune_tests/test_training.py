@@ -27,8 +27,8 @@ from nmt.training.loop import train
 from nmt.training.trainer import DivergedError
 from tune.group import LOSSES_IN_A_ROW, Group
 from tune.report import read_metrics
-from tune.settings import Resources
-from tune.space import load_space
+from tune.spaces.read import load_space
+from tune.spaces.settings import Resources
 from tune.training import parse_workers, spread
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -10,7 +10,8 @@ from optuna.trial import TrialState
 
 from nmt.errors import UserError
 from tune.halving import Pause
-from tune.space import Space, load_space
+from tune.spaces.read import load_space
+from tune.spaces.space import Space
 from tune.study import SearchStudy
 from tune.warm_start import keep, warm_trials
 

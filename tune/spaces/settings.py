@@ -11,10 +11,11 @@ from typing import Any
 
 from nmt.config import Setting, setting
 from nmt.errors import UserError
-from tune.parameter import check_keys
+from tune.spaces.parameter import check_keys
 
 if typing.TYPE_CHECKING:
     from _typeshed import DataclassInstance
+
 
 DEFAULT_TRIALS = 16
 OBJECTIVES = ("val/accuracy", "decoder_parameters", "inference_seconds")

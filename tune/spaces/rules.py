@@ -8,12 +8,19 @@ import typing
 from nmt.config import to_flat, with_overrides
 from nmt.errors import UserError
 from nmt.training.packable import check_packable, is_shared
-from tune.fidelity import check_effects
-from tune.parameter import check_conditions, check_swept, shown
-from tune.settings import OBJECTIVES, SearchSettings
+from tune.spaces.parameter import check_conditions, check_swept, shown
+from tune.spaces.settings import OBJECTIVES, SearchSettings
 
 if typing.TYPE_CHECKING:
-    from tune.space import Space
+    from tune.spaces.space import Space
+
+
+import typing
+
+if typing.TYPE_CHECKING:
+    from tune.spaces.space import Space
+
+from tune.spaces.fidelity import HIGH, LOW, ON_IMAGES, without_effect
 
 
 def check_together(space: Space, source: str) -> None:
@@ -117,3 +124,21 @@ def _check_widths(space: Space, source: str) -> None:
     for values in itertools.product(*(p.choices() or (p.low, p.high) for p in pair)):
         overrides = dict(zip((p.key for p in pair), values, strict=True))
         with_overrides(space.base, overrides, source=f"{source}: [space]")
+
+
+def check_effects(space: Space, source: str) -> None:
+    """That every trial reads what is searched. Raises UserError."""
+    mode = space.base.data.mode
+    other = LOW if mode == HIGH else HIGH
+    for parameter in space.parameters:
+        why = without_effect(space.base, parameter.key)
+        if why is not None:
+            raise UserError(
+                f"{source}: [space] {parameter.key} has no effect on {mode} ({why}); set it in [base], or search it "
+                f'with data.mode = "{other}" alone'
+            )
+        if mode == LOW and parameter.key in ON_IMAGES and parameter.values is None:
+            raise UserError(
+                f"{source}: [space] {parameter.key} on {LOW} needs stored views for each of its values: give "
+                f"values = [..], and prepare each with --set {parameter.key}=VALUE --views {space.base.data.views}"
+            )

@@ -1,14 +1,7 @@
-"""Two fidelities of one training: the head on stored features (cheap), and end to end on images (what counts).
-
-A search with `fidelity = ["features", "images"]` explores on the first and trains its best on the second: two ordinary
-searches, `exploration` and `final`, which tune.stages runs. What features cannot tell, because they never read it
-(`without_effect`), and what they tell of the rest: measured on real photographs by tests/bench/fidelity.py, whose
-results lie beside this file. Imports neither Ray nor torch.
-"""
+"""TODO docstring of tune.spaces.measured."""
 
 from __future__ import annotations
 
-import dataclasses
 import itertools
 import json
 import statistics
@@ -18,109 +11,16 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from nmt.config import Config, flatten, with_overrides
-from nmt.errors import UserError
 from nmt.io.files import write_json
-from tune.parameter import NOT_SEARCHABLE
 
 if typing.TYPE_CHECKING:
-    from tune.space import Space
+    pass
 
-LOW, HIGH = FIDELITIES = "features", "images"
+from tune.spaces.fidelity import FIDELITIES, HIGH, LOW
+
 NOISE_ONE_SEED, NOISE_PAIRED = 0.02, 0.01
 """smaller differences of accuracy are noise: at one seed, and paired over several"""
 MEASURED = Path(__file__).with_name("fidelity.json")
-
-ON_IMAGES = {
-    "optim.backbone_lr_scale": "the backbone is frozen there",
-    **{
-        f"data.{name}": "the images were seen once, unchanged"
-        for name in ("erasing", "cutmix", "mixup", "rotation", "mirror", "scale")
-    },
-}
-"""keys that training on features does not read, and why"""
-
-STORED = ("model.backbone", "model.weights", "data.views", *(key for key in ON_IMAGES if key.startswith("data.")))
-"""keys that decide which stored features a training reads"""
-
-
-def without_effect(config: Config, key: str) -> str | None:
-    """Why a training of this configuration does not read `key`; None where it does."""
-    if config.data.mode == HIGH:
-        return "images are drawn anew for each pair" if key == "data.views" else None
-    if key.startswith("data.") and config.data.views > 1:
-        return None  # the stored views were augmented
-    return ON_IMAGES.get(key)
-
-
-def check_effects(space: Space, source: str) -> None:
-    """That every trial reads what is searched. Raises UserError."""
-    mode = space.base.data.mode
-    other = LOW if mode == HIGH else HIGH
-    for parameter in space.parameters:
-        why = without_effect(space.base, parameter.key)
-        if why is not None:
-            raise UserError(
-                f"{source}: [space] {parameter.key} has no effect on {mode} ({why}); set it in [base], or search it "
-                f'with data.mode = "{other}" alone'
-            )
-        if mode == LOW and parameter.key in ON_IMAGES and parameter.values is None:
-            raise UserError(
-                f"{source}: [space] {parameter.key} on {LOW} needs stored views for each of its values: give "
-                f"values = [..], and prepare each with --set {parameter.key}=VALUE --views {space.base.data.views}"
-            )
-
-
-@dataclass(frozen=True, kw_only=True)
-class Given:
-    """A configuration that is not drawn: it comes from another search."""
-
-    origin: str
-    """that search and its trial, "features/007" """
-    params: dict[str, Any]
-    """its searched values"""
-
-
-def read_fidelity(value: Any, tables: Mapping[str, Any], source: str) -> tuple[str, ...]:
-    """The `fidelity` of [search], and that [features] fits to it."""
-    if value and (not isinstance(value, list) or tuple(value) != FIDELITIES):
-        raise UserError(
-            f"{source}: [search] fidelity must be {json.dumps(FIDELITIES)} or left out, but got {json.dumps(value)}"
-        )
-    if "features" in tables and not value:
-        raise UserError(
-            f"{source}: [features] says what differs on features: it needs fidelity = {json.dumps(FIDELITIES)}"
-        )
-    allowed = ("train.epochs",)
-    for key in flatten(tables.get("features", {}), source=f"{source}: [features]"):
-        if key in NOT_SEARCHABLE and key not in allowed:
-            raise UserError(f"{source}: [features] {key} must be the same at both fidelities; set it in [base]")
-    return FIDELITIES if value else ()
-
-
-def exploration(space: Space) -> Space:
-    """The first stage: the whole budget, on features, with what the file's [features] changes."""
-    base = with_overrides(space.base, {"data.mode": LOW, **space.features}, source="[features]")
-    return dataclasses.replace(space, name=LOW, base=base, fidelity=(), features={})
-
-
-def final(space: Space, chosen: Sequence[Given]) -> Space:
-    """The second stage: the default configuration and the chosen ones, on images, stopped early as any.
-
-    The limits of [search] are the exploration's; this stage costs at most the epochs of these trials.
-    """
-    search = dataclasses.replace(
-        space.search, trials=len(chosen) + 1, epochs=0, hours=0.0, gpu_hours=0.0, patience=0, warm_start=""
-    )
-    base = with_overrides(space.base, {"data.mode": HIGH}, source="fidelity")
-    return dataclasses.replace(
-        space, name=HIGH, base=base, fidelity=(), features={}, given=tuple(chosen), search=search
-    )
-
-
-def parts(space: Space) -> tuple[Space, ...]:
-    """The searches it consists of."""
-    return (exploration(space), final(space, ())) if space.fidelity else (space,)
 
 
 @dataclass(frozen=True, kw_only=True)

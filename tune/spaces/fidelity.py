@@ -1,0 +1,73 @@
+"""Two fidelities of one training: the head on stored features (cheap), and end to end on images (what counts).
+
+A search with `fidelity = ["features", "images"]` explores on the first and trains its best on the second: two ordinary
+searches, `exploration` and `final`, which tune.stages runs. What features cannot tell, because they never read it
+(`without_effect`), and what they tell of the rest: measured on real photographs by tests/bench/fidelity.py, whose
+results lie beside this file. Imports neither Ray nor torch.
+"""
+
+from __future__ import annotations
+
+import json
+import typing
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from nmt.config import Config, flatten
+from nmt.errors import UserError
+from tune.spaces.parameter import NOT_SEARCHABLE
+
+if typing.TYPE_CHECKING:
+    pass
+
+
+LOW, HIGH = FIDELITIES = "features", "images"
+
+ON_IMAGES = {
+    "optim.backbone_lr_scale": "the backbone is frozen there",
+    **{
+        f"data.{name}": "the images were seen once, unchanged"
+        for name in ("erasing", "cutmix", "mixup", "rotation", "mirror", "scale")
+    },
+}
+"""keys that training on features does not read, and why"""
+
+STORED = ("model.backbone", "model.weights", "data.views", *(key for key in ON_IMAGES if key.startswith("data.")))
+"""keys that decide which stored features a training reads"""
+
+
+def without_effect(config: Config, key: str) -> str | None:
+    """Why a training of this configuration does not read `key`; None where it does."""
+    if config.data.mode == HIGH:
+        return "images are drawn anew for each pair" if key == "data.views" else None
+    if key.startswith("data.") and config.data.views > 1:
+        return None  # the stored views were augmented
+    return ON_IMAGES.get(key)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Given:
+    """A configuration that is not drawn: it comes from another search."""
+
+    origin: str
+    """that search and its trial, "features/007" """
+    params: dict[str, Any]
+    """its searched values"""
+
+
+def read_fidelity(value: Any, tables: Mapping[str, Any], source: str) -> tuple[str, ...]:
+    """The `fidelity` of [search], and that [features] fits to it."""
+    if value and (not isinstance(value, list) or tuple(value) != FIDELITIES):
+        raise UserError(
+            f"{source}: [search] fidelity must be {json.dumps(FIDELITIES)} or left out, but got {json.dumps(value)}"
+        )
+    if "features" in tables and not value:
+        raise UserError(
+            f"{source}: [features] says what differs on features: it needs fidelity = {json.dumps(FIDELITIES)}"
+        )
+    allowed = ("train.epochs",)
+    for key in flatten(tables.get("features", {}), source=f"{source}: [features]"):
+        if key in NOT_SEARCHABLE and key not in allowed:
+            raise UserError(f"{source}: [features] {key} must be the same at both fidelities; set it in [base]")
+    return FIDELITIES if value else ()
