@@ -265,7 +265,7 @@ def stored(args: argparse.Namespace, directory: Path) -> Any:
     """The storage of what is in the directory; None without --storage."""
     if args.storage is None:
         return None
-    from tune.storage import Storage
+    from tune.results.storage import Storage
 
     return Storage(f"{args.storage.rstrip('/')}/{directory.name}", directory.resolve())
 
@@ -319,7 +319,8 @@ def ablate(args: argparse.Namespace) -> dict[str, Any]:
 
 def report(args: argparse.Namespace) -> dict[str, Any]:
     from tune import ablation, confirm, stages
-    from tune.report import load_summary, render
+    from tune.results.report import render
+    from tune.results.summary import load_summary
 
     directory = find_run(args, args.report)
     if (directory / ablation.RESULT).is_file():
@@ -354,7 +355,7 @@ def find_run(args: argparse.Namespace, name: str) -> Path:
     directory = args.results / name
     home = stored(args, directory)
     if home is not None:
-        from tune.storage import fetch_results
+        from tune.results.storage import fetch_results
 
         fetch_results(home)
     if not directory.is_dir():
@@ -373,7 +374,7 @@ def find_checkpoint(args: argparse.Namespace, name: str) -> Path:
         home.fetch()
     if (directory / "best.pt").is_file():
         return directory / "best.pt"
-    from tune.report import load_summary
+    from tune.results.summary import load_summary
 
     best = load_summary(directory).best
     if best is None or best.checkpoint is None:

@@ -17,6 +17,7 @@ from typing import Any
 from nmt.config import Config, flatten, setting, to_dict, with_overrides
 from nmt.errors import UserError
 from nmt.io.files import atomic_write, write_json
+from nmt.training.history import METRIC
 from tune.repeat import (
     RUNS,
     Repeated,
@@ -29,7 +30,7 @@ from tune.repeat import (
     points,
     repeated_from_dict,
 )
-from tune.report import METRIC, tell
+from tune.results.report import tell
 from tune.spaces.parameter import NOT_SEARCHABLE
 from tune.spaces.read import base_config, file_name, find_space, read_tables, shown_path
 from tune.spaces.settings import Resources, check_resources, check_table

@@ -17,6 +17,7 @@ from typing import Any
 from nmt.config import from_dict, to_flat, with_overrides
 from nmt.errors import UserError
 from nmt.io.files import write_json
+from nmt.training.history import METRIC
 from tune.repeat import (
     RUNS,
     Repeated,
@@ -29,10 +30,11 @@ from tune.repeat import (
     points,
     repeated_from_dict,
 )
-from tune.report import METRIC, Summary, TrialRecord, load_summary, tell
+from tune.results.report import tell
+from tune.results.statistics import Difference
+from tune.results.summary import Summary, TrialRecord, load_summary
 from tune.spaces.read import load_space
 from tune.spaces.space import Space
-from tune.statistics import Difference
 
 FOLDER, RESULT = "confirm", "confirm.json"
 """within the directory of the search"""

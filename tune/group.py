@@ -24,8 +24,8 @@ from nmt.checkpoint import first_line
 from nmt.config import Config
 from nmt.errors import UserError
 from nmt.training import out_of_memory as memory
+from tune.results.storage import Storage
 from tune.spaces.settings import Resources
-from tune.storage import Storage
 
 STOP_SECONDS = 30.0
 """how long a job that is to end may take for it"""

@@ -13,7 +13,7 @@ import ray.tune
 
 from nmt.config import from_dict
 from nmt.errors import UserError
-from tune.report import read_metrics
+from nmt.training.history import read_metrics
 from tune.stop import Asked
 from tune.trial import TrialSetup, failure, interrupted, trial_directory, trial_folder
 

@@ -26,10 +26,10 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from nmt.config import Config, from_dict
 from nmt.errors import UserError
 from nmt.io.location import Place
+from nmt.training.history import read_metrics
 from tune import budget
 from tune.budget import most_epochs
 from tune.repeat import check_data
-from tune.report import read_metrics
 from tune.session import concurrency, node_resources
 from tune.spaces.space import Space
 from tune.study import ladder

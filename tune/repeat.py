@@ -22,9 +22,9 @@ from typing import Any
 from nmt.config import Config, DecodeConfig, from_dict, to_flat, with_overrides
 from nmt.errors import UserError
 from nmt.io.files import write_json
-from tune.report import FIXED_METRIC, METRIC, best_epoch, decode_setting, read_metrics
+from nmt.training.history import FIXED_METRIC, METRIC, best_epoch, decode_setting, read_metrics
+from tune.results.statistics import Difference, Mean, mean_of, paired_difference
 from tune.spaces.settings import Resources
-from tune.statistics import Difference, Mean, mean_of, paired_difference
 
 LINE_SECONDS = 30.0
 """A line about how far the trainings are, when none has ended for so long."""

@@ -21,21 +21,23 @@ from ray.tune.stopper import CombinedStopper, FunctionStopper
 from nmt.config import comparable, from_dict, to_flat
 from nmt.errors import FailedError, UserError
 from nmt.io.files import atomic_write, write_json
-from tune import tensorboard
+from nmt.training.history import METRIC
 from tune.budget import plan
 from tune.health import Health
 from tune.preflight import Plan, preflight
 from tune.preflight import render as render_plan
 from tune.recorder import Recorder
 from tune.repeat import check_data
-from tune.report import METRIC, Summary, load_summary, render, tell
+from tune.results import tensorboard
+from tune.results.report import render, tell
+from tune.results.storage import Storage, no_weights
+from tune.results.summary import Summary, load_summary
 from tune.scheduler import make_scheduler
 from tune.searcher import StudySearcher, trial_id
 from tune.session import LOCK, Interruption, only_one, ray_session, workers_gate
 from tune.spaces.settings import SearchSettings
 from tune.spaces.space import Space
 from tune.stop import stop_flag
-from tune.storage import Storage, no_weights
 from tune.study import SearchStudy, ladder
 from tune.trial import TrialSetup, make_trainable
 from tune.warm_start import keep, warm_trials

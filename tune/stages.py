@@ -15,7 +15,8 @@ from typing import Any
 
 from nmt.errors import UserError
 from tune.repeat import aligned, check_data
-from tune.report import Summary, load_summary, render, tell
+from tune.results.report import render, tell
+from tune.results.summary import Summary, load_summary
 from tune.spaces.fidelity import HIGH, LOW, Given
 from tune.spaces.measured import Measured, rank_correlation
 from tune.spaces.space import Space
@@ -38,9 +39,9 @@ def run_stages(
     Args:
         trials: budget of the exploration; it cannot change any more when the second stage has begun.
     """
+    from tune.results.storage import Storage
     from tune.search import check_results, complete, find_home, write_definition
     from tune.session import ray_session
-    from tune.storage import Storage
 
     directory = results / space.name
     home = find_home(storage, directory, resume=resume)

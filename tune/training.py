@@ -15,13 +15,14 @@ from typing import Any
 
 from nmt.config import Config
 from nmt.errors import UserError
+from nmt.training.history import METRIC, best_epoch, read_metrics
 from tune.gate import open_gate
 from tune.group import Group
 from tune.preflight import check_nodes
-from tune.report import METRIC, best_epoch, read_metrics, tell
+from tune.results.report import tell
+from tune.results.storage import Storage
 from tune.session import node_resources, ray_session, room
 from tune.spaces.settings import Resources
-from tune.storage import Storage
 
 SCRATCH = "ray"
 """Ray Train's own files, below the training's directory while it runs"""

@@ -16,12 +16,12 @@ import ray.tune
 
 from nmt.config import Config, DecodeConfig, from_dict
 from nmt.errors import UserError
+from nmt.training.history import METRIC, read_metrics
 from nmt.training.out_of_memory import twice_within_memory
-from tune.report import METRIC, read_metrics
+from tune.results.storage import Storage
 from tune.searcher import trial_id
 from tune.spaces.settings import Resources
 from tune.stop import Asked
-from tune.storage import Storage
 
 FAILURE = "failure"
 """key of a result that ends its trial as failed, and why"""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -46,3 +48,27 @@ class Progress:
 def write_metrics(directory: Path, progress: Progress) -> None:
     with atomic_write(directory / "metrics.jsonl") as file:
         file.write("".join(json.dumps(metrics) + "\n" for metrics in progress.history).encode())
+
+
+METRIC = "val/accuracy"
+FIXED_METRIC = "val/accuracy_fixed_decode"
+
+
+def decode_setting(metrics: Mapping[str, Any]) -> dict[str, Any]:
+    """The decode setting that val/accuracy was read at, {"epsilon": ..}."""
+    return {key.removeprefix("decode/"): value for key, value in metrics.items() if key.startswith("decode/")}
+
+
+def read_metrics(directory: Path) -> list[dict[str, Any]]:
+    """The metrics of a training, one dictionary an epoch; a last line cut short by a crash is left out."""
+    try:
+        lines = (directory / "metrics.jsonl").read_text().splitlines(keepends=True)
+    except FileNotFoundError:
+        return []
+    return [json.loads(line) for line in lines if line.endswith("\n")]
+
+
+def best_epoch(history: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """The metrics of the epoch with the highest val/accuracy, the earliest of equals; {} of no epochs."""
+    finite = [m for m in history if math.isfinite(m[METRIC])]
+    return dict(max(finite, key=lambda m: (m[METRIC], -m["epoch"]), default={}))

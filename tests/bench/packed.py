@@ -28,9 +28,9 @@ from pathlib import Path
 import torch
 
 from nmt.config import Config, with_overrides
+from nmt.training.history import read_metrics
 from nmt.training.loop import train
 from nmt.training.packed import train_packed
-from tune.report import read_metrics
 from tune.spaces.read import load_space
 
 

@@ -18,7 +18,8 @@ import pytest
 from ray.cluster_utils import Cluster
 from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
 
-from tune.report import load_summary, read_metrics
+from nmt.training.history import read_metrics
+from tune.results.summary import load_summary
 
 ROOT = Path(__file__).resolve().parents[2]
 EPOCHS, TRIALS = 5, 4

@@ -20,9 +20,10 @@ import run
 from nmt.config import load_config, to_dict, with_overrides
 from nmt.errors import UserError
 from nmt.io.files import write_json
+from nmt.training.history import read_metrics
 from tune.confirm import Confirmed, best_trials, load_confirmed, render, run_confirm, unseen_seeds
 from tune.repeat import Repeated, Run
-from tune.report import Summary, TrialRecord, read_metrics
+from tune.results.summary import Summary, TrialRecord
 from tune.spaces.read import load_space
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -187,7 +188,7 @@ def silent(_: str) -> None:
 
 
 def test_candidates_are_the_best_different_trials_stopped_ones_included(search: Path) -> None:
-    from tune.report import load_summary
+    from tune.results.summary import load_summary
 
     summary = load_summary(search)
     assert [t.id for t in best_trials(summary, search, 5)] == ["001", "004"]

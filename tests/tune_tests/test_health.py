@@ -18,9 +18,11 @@ import pytest
 
 from nmt import checkpoint
 from nmt.errors import FailedError
+from nmt.training.history import read_metrics
 from tune import health, session
 from tune.health import Silence
-from tune.report import load_summary, read_metrics, render
+from tune.results.report import render
+from tune.results.summary import load_summary
 from tune.search import run_search
 from tune.spaces.read import load_space
 

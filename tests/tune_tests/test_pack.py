@@ -11,11 +11,11 @@ from optuna.trial import TrialState
 
 from nmt.config import from_dict
 from nmt.errors import UserError
+from nmt.training.history import read_metrics
 from nmt.training.loop import train
 from nmt.training.packable import shape
 from tune import session
 from tune.halving import Pause
-from tune.report import read_metrics
 from tune.search import run_search
 from tune.spaces.read import load_space
 from tune.study import Job, SearchStudy

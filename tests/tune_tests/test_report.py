@@ -9,7 +9,9 @@ import pytest
 
 from nmt.config import Config, load_config, to_dict, with_overrides
 from nmt.errors import UserError
-from tune.report import Summary, TrialRecord, best_epoch, load_summary, read_metrics, render
+from nmt.training.history import best_epoch, read_metrics
+from tune.results.report import render
+from tune.results.summary import Summary, TrialRecord, load_summary
 
 
 def record(

@@ -25,8 +25,9 @@ import ray
 
 from nmt.config import load_config, with_overrides
 from nmt.errors import UserError
+from nmt.training.history import read_metrics
 from tune import search, session
-from tune.report import Summary, TrialRecord, load_summary, read_metrics
+from tune.results.summary import Summary, TrialRecord, load_summary
 from tune.search import run_search
 from tune.session import concurrency
 from tune.spaces.read import load_space

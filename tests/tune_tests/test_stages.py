@@ -13,7 +13,7 @@ import run
 from nmt.config import load_config, to_flat
 from nmt.data.prepare.features import add_features
 from nmt.errors import UserError
-from tune.report import load_summary
+from tune.results.summary import load_summary
 from tune.session import ray_session
 from tune.spaces.read import load_space
 from tune.spaces.stages import exploration, final

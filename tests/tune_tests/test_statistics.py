@@ -7,7 +7,7 @@ import scipy.stats
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tune.statistics import mean_of, paired_difference
+from tune.results.statistics import mean_of, paired_difference
 
 accuracies = st.floats(0, 1, allow_subnormal=False)
 

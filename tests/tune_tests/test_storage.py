@@ -20,9 +20,9 @@ import run
 from nmt import checkpoint
 from nmt.errors import UserError
 from nmt.io import location as place_module
-from tune import storage as storage_module
-from tune.report import load_summary
-from tune.storage import Storage
+from tune.results import storage as storage_module
+from tune.results.storage import Storage
+from tune.results.summary import load_summary
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 from nmt.training.tensorboard import TensorBoardLog
-from tune import tensorboard
+from tune.results import tensorboard
 from tune.spaces.read import load_space
 
 TRIALS = ("000", "001", "002")

@@ -23,10 +23,10 @@ import torch
 from nmt.config import from_dict, to_dict
 from nmt.errors import UserError
 from nmt.io.files import write_json
+from nmt.training.history import read_metrics
 from nmt.training.loop import train
 from nmt.training.trainer import DivergedError
 from tune.group import LOSSES_IN_A_ROW, Group
-from tune.report import read_metrics
 from tune.spaces.read import load_space
 from tune.spaces.settings import Resources
 from tune.training import parse_workers, spread

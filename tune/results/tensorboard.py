@@ -13,12 +13,13 @@ from typing import TYPE_CHECKING, Any
 
 from nmt.config import SETTINGS
 from nmt.io.files import atomic_write
-from tune.report import METRIC
+from nmt.training.history import METRIC
 from tune.spaces.parameter import Parameter
 from tune.spaces.space import Space
 
 if TYPE_CHECKING:
     from tensorboard.compat.proto.summary_pb2 import Summary
+
 
 BEST_METRIC = "val/accuracy_best"
 FIRST, LAST = "events.out.tfevents.0000000000", "events.out.tfevents.9999999999"

@@ -1,0 +1,164 @@
+"""TODO docstring of tune.results.summary."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from nmt.errors import UserError
+from nmt.io.files import write_json
+from nmt.training.history import METRIC, decode_setting
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrialRecord:
+    """One finished trial."""
+
+    id: str
+    state: str
+    """COMPLETE (full budget), PRUNED (stopped early) or FAIL"""
+    searched: dict[str, Any]
+    """the searched keys that cost a training, and their values"""
+    configuration: dict[str, dict[str, Any]]
+    """all of it, nested, as trained"""
+    best: dict[str, Any]
+    """metrics of the epoch with the highest val/accuracy; empty if no epoch was completed"""
+    last: dict[str, Any]
+    accuracy_fixed_decode: float | None
+    """highest val/accuracy of an epoch at the configuration's own decode setting"""
+    epochs: int
+    seconds: float
+    seed: int
+    checkpoint: str | None
+    """weights of the best epoch, relative to the search directory"""
+    reason: str | None
+    """why it failed"""
+    objectives: dict[str, float] = dataclasses.field(default_factory=dict)
+    """value of each objective at the best epoch"""
+    origin: str | None = None
+    """the search and trial its configuration comes from, where it was not drawn"""
+
+    @property
+    def accuracy(self) -> float | None:
+        return self.best.get(METRIC)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Summary:
+    """A search so far, or at its end: the content of summary.json."""
+
+    name: str
+    description: str
+    data: str
+    """directory of the data set"""
+    space: dict[str, str]
+    """searched key -> its range in words"""
+    search: dict[str, Any]
+    resources: dict[str, Any]
+    epochs: int
+    """the full budget of a trial"""
+    seconds: float
+    """wall-clock time, over all runs of this search"""
+    trials: tuple[TrialRecord, ...]
+    finished: bool = False
+    """whether the budget is spent; else --resume goes on"""
+
+    @property
+    def gpu_hours(self) -> float:
+        """Hours of training x GPUs."""
+        gpus = self.resources["gpus"] * self.resources["workers"]
+        return float(gpus * sum(t.seconds for t in self.trials) / 3600)
+
+    @property
+    def default(self) -> TrialRecord | None:
+        """Trial 0, if it has ended."""
+        return next((t for t in self.trials if int(t.id) == 0), None)
+
+    @property
+    def best(self) -> TrialRecord | None:
+        """The complete trial with the highest validation accuracy, the earliest of equals."""
+        complete = [t for t in self.trials if t.state == "COMPLETE" and t.accuracy is not None]
+        return max(complete, key=lambda t: (t.accuracy, -int(t.id)), default=None)
+
+    @property
+    def pareto(self) -> list[TrialRecord]:
+        """Of several objectives: the complete trials that none beats in one without losing in another, best first."""
+        names = self.search.get("objectives", [METRIC])
+
+        def values(trial: TrialRecord) -> tuple[float, ...]:
+            first, *others = (trial.objectives[name] for name in names)
+            return (first, *(-value for value in others))
+
+        complete = [t for t in self.trials if t.state == "COMPLETE" and t.objectives]
+        front = [
+            t
+            for t in complete
+            if not any(
+                values(o) != values(t) and all(a >= b for a, b in zip(values(o), values(t), strict=True))
+                for o in complete
+            )
+        ]
+        return sorted(front, key=lambda t: (*(-v for v in values(t)), t.id))
+
+    @property
+    def rivals(self) -> list[TrialRecord]:
+        """Those with a result that differ from the default configuration and from each other, best first.
+
+        Stopped ones count with their best epoch.
+        """
+        ended = [t for t in self.trials if t.state in ("COMPLETE", "PRUNED") and t.accuracy is not None and int(t.id)]
+        seen = [self.default.searched] if self.default else []
+        found: list[TrialRecord] = []
+        for trial in sorted(ended, key=lambda t: (-(t.accuracy or 0.0), t.id)):
+            if trial.searched not in seen:
+                seen.append(trial.searched)
+                found.append(trial)
+        return found
+
+    @property
+    def default_accuracy(self) -> float | None:
+        """Of the default configuration, at the default decode setting: what a user gets who does not search."""
+        return self.default.accuracy_fixed_decode if self.default else None
+
+    @property
+    def gain_points(self) -> float | None:
+        """How much the best trial is above the default configuration, in percentage points."""
+        if self.best is None or self.best.accuracy is None or self.default_accuracy is None:
+            return None
+        return 100 * (self.best.accuracy - self.default_accuracy)
+
+    def best_configuration(self) -> dict[str, dict[str, Any]] | None:
+        """The winner's configuration with its best decode setting: the content of best.json."""
+        if self.best is None:
+            return None
+        return self.best.configuration | {"decode": self.best.configuration["decode"] | decode_setting(self.best.best)}
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values: the content of summary.json."""
+        derived = {"best": self.best.id if self.best else None, "gain_points": self.gain_points}
+        return dataclasses.asdict(self) | derived
+
+    def save(self, directory: Path) -> None:
+        """Write summary.json, and best.json once there is a winner; each whole or not at all."""
+        write_json(directory / "summary.json", self.to_dict())
+        configuration = self.best_configuration()
+        if configuration is not None:
+            write_json(directory / "best.json", configuration)
+
+
+def load_summary(directory: Path) -> Summary:
+    """The summary of the search in `directory`; UserError if there is none."""
+    path = directory / "summary.json"
+    try:
+        content = json.loads(path.read_text())
+        trials = tuple(TrialRecord(**t) for t in content.pop("trials"))
+        del content["best"], content["gain_points"]
+        return Summary(trials=trials, **content)
+    except FileNotFoundError:
+        remedy = f"python run.py --search {directory.name}"
+        raise UserError(f"{path} does not exist: no search has run there; run one with: {remedy}") from None
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{path}: not the summary of a search ({error})") from error
