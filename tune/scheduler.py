@@ -12,7 +12,7 @@ from typing import Any
 
 from ray.tune.schedulers import AsyncHyperBandScheduler, FIFOScheduler, MedianStoppingRule, TrialScheduler
 
-from tune.study import SearchStudy
+from tune.study.study import SearchStudy
 
 CONTINUE = TrialScheduler.CONTINUE
 STOP = TrialScheduler.STOP

@@ -22,7 +22,6 @@ from nmt.config import comparable, from_dict, to_flat
 from nmt.errors import FailedError, UserError
 from nmt.io.files import atomic_write, write_json
 from nmt.training.history import METRIC
-from tune.budget import plan
 from tune.health import Health
 from tune.preflight import Plan, preflight
 from tune.preflight import render as render_plan
@@ -38,9 +37,10 @@ from tune.session import LOCK, Interruption, only_one, ray_session, workers_gate
 from tune.spaces.settings import SearchSettings
 from tune.spaces.space import Space
 from tune.stop import stop_flag
-from tune.study import SearchStudy, ladder
+from tune.study.budget import plan
+from tune.study.study import SearchStudy, ladder
+from tune.study.warm_start import keep, warm_trials
 from tune.trial import TrialSetup, make_trainable
-from tune.warm_start import keep, warm_trials
 from tune.workers import WorkersTrial
 
 DRIVER_RESOURCE = "node:__internal_head__"

@@ -13,8 +13,8 @@ from typing import Any
 
 import ray.tune.search
 
-from tune.halving import Pause
-from tune.study import SearchStudy
+from tune.study.halving import Pause
+from tune.study.study import SearchStudy
 
 
 def trial_id(number: int) -> str:

@@ -43,11 +43,11 @@ import optuna
 from optuna.samplers import BaseSampler, RandomSampler
 from optuna.trial import TrialState
 
-from tune.halving import Pause
 from tune.spaces.read import load_space
 from tune.spaces.space import Space
-from tune.study import SearchStudy
-from tune.view import distribution
+from tune.study.halving import Pause
+from tune.study.sampler_view import distribution
+from tune.study.study import SearchStudy
 
 TABLE, SPACE = (Path(__file__).with_suffix(suffix) for suffix in (".csv", ".toml"))
 METRIC = "val/accuracy"

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tune.budget import epochs_left, may_start, plan, stale, usual_epochs
-from tune.halving import Assignment, Ladder, Pause, Standing, next_job, promotions
 from tune.spaces.settings import SearchSettings
+from tune.study.budget import epochs_left, may_start, plan, stale, usual_epochs
+from tune.study.halving import Assignment, Ladder, Pause, Standing, next_job, promotions
 
 LADDER = Ladder(epochs=9, grace=1, factor=3)
 

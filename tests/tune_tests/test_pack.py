@@ -15,10 +15,10 @@ from nmt.training.history import read_metrics
 from nmt.training.loop import train
 from nmt.training.packable import shape
 from tune import session
-from tune.halving import Pause
 from tune.search import run_search
 from tune.spaces.read import load_space
-from tune.study import Job, SearchStudy
+from tune.study.halving import Pause
+from tune.study.study import Job, SearchStudy
 
 SEARCHED = """[space]
 "model.decoder_layers" = { low = 1, high = 3 }

@@ -9,7 +9,7 @@ from optuna.trial import TrialState
 from tune.health import Health
 from tune.recorder import Recorder
 from tune.spaces.read import load_space
-from tune.study import Job, SearchStudy
+from tune.study.study import Job, SearchStudy
 
 
 def write_metrics(directory: Path, values: list[float]) -> None:

@@ -14,11 +14,11 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution, Int
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from nmt.errors import UserError
-from tune.halving import Ladder, Pause
 from tune.spaces.read import load_space
 from tune.spaces.space import Space
-from tune.study import SearchStudy
-from tune.view import hindsight, seen, standing, study_params, view_of
+from tune.study.halving import Ladder, Pause
+from tune.study.sampler_view import hindsight, seen, standing, study_params, view_of
+from tune.study.study import SearchStudy
 
 Played = dict[str, list[tuple[int, int, dict[str, object]]]]
 SAMPLERS = ["tpe", "gp", "cmaes", "nsga2", "random", "qmc", "grid"]

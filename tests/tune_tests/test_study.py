@@ -9,11 +9,11 @@ import optuna
 import pytest
 from optuna.trial import TrialState
 
-from tune.halving import Pause
 from tune.spaces.read import load_space
 from tune.spaces.settings import SearchSettings
 from tune.spaces.space import Space
-from tune.study import SearchStudy
+from tune.study.halving import Pause
+from tune.study.study import SearchStudy
 
 SAMPLERS = ("tpe", "random", "grid")
 

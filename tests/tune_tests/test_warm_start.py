@@ -9,11 +9,11 @@ import pytest
 from optuna.trial import TrialState
 
 from nmt.errors import UserError
-from tune.halving import Pause
 from tune.spaces.read import load_space
 from tune.spaces.space import Space
-from tune.study import SearchStudy
-from tune.warm_start import keep, warm_trials
+from tune.study.halving import Pause
+from tune.study.study import SearchStudy
+from tune.study.warm_start import keep, warm_trials
 
 
 def value_of(study: SearchStudy, number: int) -> float:

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from nmt.training.history import METRIC, decode_setting
-from tune.budget import in_words
 from tune.results.summary import Summary, TrialRecord
+from tune.study.budget import in_words
 
 NOISE_POINTS = 2.0
 """Two trainings that differ in the seed alone differ by up to this many points; less is not a gain."""

@@ -21,11 +21,11 @@ from optuna.trial import FrozenTrial, TrialState
 
 from nmt.config import Config, to_dict
 from nmt.training.packable import is_shared, shape
-from tune.budget import epochs_left, may_start
-from tune.halving import Assignment, Ladder, Pause, Standing, next_job
-from tune.sampler import directions, given, suggest
 from tune.spaces.space import Space
-from tune.view import UNTIL, standing
+from tune.study.budget import epochs_left, may_start
+from tune.study.halving import Assignment, Ladder, Pause, Standing, next_job
+from tune.study.sampler import directions, given, suggest
+from tune.study.sampler_view import UNTIL, standing
 
 ORIGIN = "origin"
 """user attribute of a trial that came from another search: which, and its trial there"""

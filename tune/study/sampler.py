@@ -30,10 +30,10 @@ from optuna.storages import InMemoryStorage
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial
 
-from tune.halving import Ladder
 from tune.spaces.parameter import Parameter
 from tune.spaces.space import Space
-from tune.view import distribution, seen, seen_distribution, seen_params, study_params, view_of
+from tune.study.halving import Ladder
+from tune.study.sampler_view import distribution, seen, seen_distribution, seen_params, study_params, view_of
 
 DRAWS = 16
 """of a sampler that draws what the study holds already, before one of the rest is taken at random"""

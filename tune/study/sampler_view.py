@@ -16,9 +16,9 @@ import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.trial import FrozenTrial, TrialState
 
-from tune.halving import Ladder, Standing, rung_value
 from tune.spaces.parameter import Parameter
 from tune.spaces.space import Space
+from tune.study.halving import Ladder, Standing, rung_value
 
 UNTIL = "until"
 """user attribute of a trial: the epoch its last job ends at"""

@@ -6,8 +6,8 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from tune.halving import Ladder, Standing
 from tune.spaces.settings import SearchSettings
+from tune.study.halving import Ladder, Standing
 
 
 def may_start(search: SearchSettings, trials: Sequence[Standing], ladder: Ladder) -> bool:

@@ -22,9 +22,9 @@ from optuna.trial import FrozenTrial, TrialState
 
 from nmt.errors import UserError
 from nmt.io.files import write_json
-from tune.halving import Ladder, Standing
 from tune.spaces.space import Space
-from tune.view import distribution, ranked
+from tune.study.halving import Ladder, Standing
+from tune.study.sampler_view import distribution, ranked
 
 FILE = "warm_start.json"
 
