@@ -16,7 +16,7 @@ import ray
 import ray.tune
 from ray.tune.experiment.trial import Trial
 
-from tune.searcher import members
+from tune.jobs.protocol import members
 from tune.spaces.settings import SearchSettings
 
 RUNNING = Trial.RUNNING

@@ -23,13 +23,13 @@ from nmt.config import to_dict
 from nmt.errors import UserError
 from nmt.training.history import FIXED_METRIC, METRIC, best_epoch, decode_setting, read_metrics
 from tune.health import Health
+from tune.jobs.protocol import FAILURE, INTERRUPTED, NOTE, members
 from tune.results import tensorboard
+from tune.results.layout import trial_id
 from tune.results.storage import DATABASE, Storage, no_weights
 from tune.results.summary import Summary, TrialRecord
-from tune.searcher import members, trial_id
 from tune.study.budget import out_of_time
 from tune.study.study import ORIGIN, SearchStudy
-from tune.trial import FAILURE, INTERRUPTED, NOTE
 
 MAX_REASON = 200
 LINE_SECONDS = 20.0

@@ -22,26 +22,28 @@ from nmt.config import comparable, from_dict, to_flat
 from nmt.errors import FailedError, UserError
 from nmt.io.files import atomic_write, write_json
 from nmt.training.history import METRIC
+from tune.driver.ray_searcher import StudySearcher
 from tune.health import Health
+from tune.jobs.distributed import WorkersTrial
+from tune.jobs.protocol import TrialSetup
+from tune.jobs.stop import stop_flag
+from tune.jobs.trainable import make_trainable
 from tune.preflight import Plan, preflight
 from tune.preflight import render as render_plan
 from tune.recorder import Recorder
 from tune.repeat import check_data
 from tune.results import tensorboard
+from tune.results.layout import trial_id
 from tune.results.report import render, tell
 from tune.results.storage import Storage, no_weights
 from tune.results.summary import Summary, load_summary
 from tune.scheduler import make_scheduler
-from tune.searcher import StudySearcher, trial_id
 from tune.session import LOCK, Interruption, only_one, ray_session, workers_gate
 from tune.spaces.settings import SearchSettings
 from tune.spaces.space import Space
-from tune.stop import stop_flag
 from tune.study.budget import plan
 from tune.study.study import SearchStudy, ladder
 from tune.study.warm_start import keep, warm_trials
-from tune.trial import TrialSetup, make_trainable
-from tune.workers import WorkersTrial
 
 DRIVER_RESOURCE = "node:__internal_head__"
 """the head node's own resource: the process that watches over a trial's workers needs no core"""

@@ -17,7 +17,7 @@ import ray.tune
 
 from nmt.errors import UserError
 from tune.cluster.growth import may_start
-from tune.gate import open_gate
+from tune.jobs.epoch_gate import open_gate
 from tune.spaces.settings import Resources
 
 ENVIRONMENT = {

@@ -16,8 +16,8 @@ from typing import Any
 from nmt.config import Config
 from nmt.errors import UserError
 from nmt.training.history import METRIC, best_epoch, read_metrics
-from tune.gate import open_gate
-from tune.group import Group
+from tune.jobs.epoch_gate import open_gate
+from tune.jobs.worker_group import Group
 from tune.preflight import check_nodes
 from tune.results.report import tell
 from tune.results.storage import Storage

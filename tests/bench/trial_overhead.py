@@ -28,8 +28,8 @@ import torch
 from nmt import checkpoint
 from nmt.config import Config
 from nmt.training.history import EpochReport
-from tune.gate import open_gate
-from tune.group import Group
+from tune.jobs.epoch_gate import open_gate
+from tune.jobs.worker_group import Group
 from tune.session import ray_session
 from tune.spaces.settings import Resources
 

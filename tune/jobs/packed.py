@@ -14,8 +14,8 @@ import ray.tune
 from nmt.config import from_dict
 from nmt.errors import UserError
 from nmt.training.history import read_metrics
-from tune.stop import Asked
-from tune.trial import TrialSetup, failure, interrupted, trial_directory, trial_folder
+from tune.jobs.protocol import TrialSetup, failure, interrupted, trial_directory, trial_folder
+from tune.jobs.stop import Asked
 
 
 def run_pack(setup: TrialSetup, jobs: Sequence[Mapping[str, Any]]) -> None:

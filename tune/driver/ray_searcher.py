@@ -8,29 +8,14 @@ What Ray Tune calls a trial is a *job* here; a trial of the study may take sever
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import ray.tune.search
 
+from tune.jobs.protocol import packed_config
 from tune.study.halving import Pause
 from tune.study.study import SearchStudy
-
-
-def trial_id(number: int) -> str:
-    """The short name of a trial, stable over restarts: that of its directory and its row in the table."""
-    return f"{number:03d}"
-
-
-def packed_config(jobs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Several jobs as one of Ray Tune's: the first, with all under "pack". A single one stays as it is."""
-    return dict(jobs[0]) if len(jobs) == 1 else {**jobs[0], "pack": [dict(job) for job in jobs]}
-
-
-def members(config: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    """The jobs of what `packed_config` made."""
-    pack: list[Mapping[str, Any]] = config.get("pack", [config])
-    return pack
 
 
 class StudySearcher(ray.tune.search.Searcher):

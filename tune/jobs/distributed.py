@@ -16,10 +16,10 @@ import ray.tune
 from nmt.config import from_dict
 from nmt.errors import UserError
 from nmt.training.history import read_metrics
-from tune.group import Group
+from tune.jobs.protocol import NOTE, TrialSetup, failure, interrupted, trial_directory, trial_folder
+from tune.jobs.stop import POLL_SECONDS, Asked
+from tune.jobs.worker_group import Group
 from tune.results.storage import no_weights
-from tune.stop import POLL_SECONDS, Asked
-from tune.trial import NOTE, TrialSetup, failure, interrupted, trial_directory, trial_folder
 
 
 class WorkersTrial(ray.tune.Trainable):

@@ -7,79 +7,18 @@ loss, a wrong request) is the trial's result instead.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import ray.tune
 
-from nmt.config import Config, DecodeConfig, from_dict
+from nmt.config import Config, from_dict
 from nmt.errors import UserError
-from nmt.training.history import METRIC, read_metrics
+from nmt.training.history import read_metrics
 from nmt.training.out_of_memory import twice_within_memory
-from tune.results.storage import Storage
-from tune.searcher import trial_id
-from tune.spaces.settings import Resources
-from tune.stop import Asked
-
-FAILURE = "failure"
-"""key of a result that ends its trial as failed, and why"""
-
-NOTE = "note"
-"""key of a result with a line for the user"""
-
-INTERRUPTED = "interrupted"
-"""key of a result that ends a job because the search was asked to stop; its trial goes on another day"""
-
-
-@dataclass(frozen=True, kw_only=True)
-class TrialSetup:
-    """What all trials of a search share."""
-
-    data: Path
-    """the Arrow data set"""
-    directory: Path
-    """of the search"""
-    decode_grid: tuple[DecodeConfig, ...]
-    resources: Resources
-    storage: Storage | None
-    """where the search lives, when that is not `directory`"""
-    flag: Any
-    """up when the search was asked to stop (tune.stop)"""
-
-
-def trial_folder(trial: Mapping[str, Any]) -> str:
-    """Of a trial, in the directory of the search."""
-    return f"trials/{trial_id(trial['number'])}"
-
-
-def trial_directory(setup: TrialSetup, trial: Mapping[str, Any]) -> Path:
-    return setup.directory / trial_folder(trial)
-
-
-def failure(error: Exception, directory: Path) -> dict[str, Any]:
-    """The result of a trial that failed and would fail again."""
-    return {FAILURE: str(error), METRIC: float("nan"), "epoch": len(read_metrics(directory))}
-
-
-def interrupted(directory: Path) -> dict[str, Any]:
-    """The result of a job that ended because the search was asked to stop."""
-    return {INTERRUPTED: True, METRIC: float("nan"), "epoch": len(read_metrics(directory))}
-
-
-def make_trainable(setup: TrialSetup) -> Callable[[dict[str, Any]], None]:
-    """The function that Ray Tune runs for each trial of one worker."""
-
-    def nmt_trial(trial: dict[str, Any]) -> None:
-        if "pack" in trial:
-            from tune.pack import run_pack
-
-            run_pack(setup, trial["pack"])
-        else:
-            run_trial(setup, trial)
-
-    return nmt_trial
+from tune.jobs.protocol import TrialSetup, failure, interrupted, trial_directory, trial_folder
+from tune.jobs.stop import Asked
 
 
 def run_trial(setup: TrialSetup, trial: Mapping[str, Any]) -> None:
