@@ -197,8 +197,8 @@ def makers(args: argparse.Namespace) -> Iterator[tuple[Any, Any]]:
 
         yield make_shards, feature_rows
         return
-    from tune.prepare import ray_features, ray_shards
-    from tune.session import ray_session
+    from tune.driver.ray_session import ray_session
+    from tune.prepare_data import ray_features, ray_shards
 
     args.raw = args.raw and args.raw.resolve()  # other processes work elsewhere
     with ray_session():
@@ -220,7 +220,7 @@ def train(args: argparse.Namespace) -> dict[str, Any]:
             f"{directory}: a training is there already; --resume goes on with it, --results DIR starts anew"
         )
     if args.workers is not None:
-        from tune.training import train_together
+        from tune.driver.train_workers import train_together
 
         data = data_directory(args, config)
         best = train_together(config, workers=args.workers, data=data, directory=directory, storage=home)
@@ -293,12 +293,12 @@ def search(args: argparse.Namespace) -> dict[str, Any]:
         prepare_data(args, space.base, data)
     given = {"results": args.results, "data": data, "storage": args.storage, "trials": args.trials, "seed": args.seed}
     if space.fidelity:
-        from tune.stages import plan_stages, run_stages
+        from tune.driver.two_stage import plan_stages, run_stages
 
         if args.dry_run:
             return plan_stages(space, **given)
         return run_stages(space, **given, resume=args.resume).to_dict()
-    from tune.search import plan_search, run_search
+    from tune.driver.search import plan_search, run_search
 
     if args.dry_run:
         return plan_search(space, **given).to_dict()
@@ -318,7 +318,8 @@ def ablate(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def report(args: argparse.Namespace) -> dict[str, Any]:
-    from tune import ablation, confirm, stages
+    from tune import ablation, confirm
+    from tune.driver import two_stage as stages
     from tune.results.report import render
     from tune.results.summary import load_summary
 

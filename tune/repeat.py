@@ -175,7 +175,7 @@ class Repetition:
 
     def _train(self, jobs: Mapping[Path, tuple[Any, ...]], labels: Mapping[Path, str]) -> dict[Path, str]:
         """Run the jobs; returns why those failed that did."""
-        from tune.session import concurrency, node_resources
+        from tune.driver.room import concurrency, node_resources
 
         at_once = min(len(jobs), concurrency(self.resources, node_resources()))
         total = sum(config.train.epochs for config, *_ in jobs.values())
@@ -358,7 +358,8 @@ def outcomes(
 @contextlib.contextmanager
 def in_ray(directory: Path) -> Iterator[None]:
     """Ray, and `directory` for this process alone; SIGTERM ends what runs within as Ctrl-C does."""
-    from tune.session import only_one, ray_session
+    from tune.driver.ray_session import ray_session
+    from tune.results.lock import only_one
 
     with only_one(directory), ray_session(), _terminable():
         yield

@@ -28,9 +28,9 @@ import torch
 from nmt import checkpoint
 from nmt.config import Config
 from nmt.training.history import EpochReport
+from tune.driver.ray_session import ray_session
 from tune.jobs.epoch_gate import open_gate
 from tune.jobs.worker_group import Group
-from tune.session import ray_session
 from tune.spaces.settings import Resources
 
 EPOCHS = 4

@@ -15,7 +15,7 @@ import yaml
 
 from nmt.errors import UserError
 from tune.cluster.growth import may_start
-from tune.session import concurrency
+from tune.driver.room import concurrency
 from tune.spaces.settings import Resources
 
 ROOT = Path(__file__).resolve().parents[2]

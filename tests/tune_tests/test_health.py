@@ -19,11 +19,12 @@ import pytest
 from nmt import checkpoint
 from nmt.errors import FailedError
 from nmt.training.history import read_metrics
-from tune import health, session
-from tune.health import Silence
+from tune.driver import ray_session as session
+from tune.driver import watchdog as health
+from tune.driver.search import run_search
+from tune.driver.watchdog import Silence
 from tune.results.report import render
 from tune.results.summary import load_summary
-from tune.search import run_search
 from tune.spaces.read import load_space
 
 ROOT = Path(__file__).resolve().parents[2]

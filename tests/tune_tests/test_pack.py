@@ -14,8 +14,8 @@ from nmt.errors import UserError
 from nmt.training.history import read_metrics
 from nmt.training.loop import train
 from nmt.training.packable import shape
-from tune import session
-from tune.search import run_search
+from tune.driver import ray_session as session
+from tune.driver.search import run_search
 from tune.spaces.read import load_space
 from tune.study.halving import Pause
 from tune.study.study import Job, SearchStudy

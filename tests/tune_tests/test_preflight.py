@@ -17,8 +17,8 @@ import ray
 from ray.cluster_utils import Cluster
 
 from nmt.errors import UserError
-from tune import preflight
-from tune.preflight import Answer, Plan, render
+from tune.driver import preflight
+from tune.driver.preflight import Answer, Plan, render
 from tune.spaces.read import load_space
 from tune.spaces.settings import Resources
 

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 from optuna.trial import TrialState
 
-from tune.health import Health
-from tune.recorder import Recorder
+from tune.driver.recorder import Recorder
+from tune.driver.watchdog import Health
 from tune.spaces.read import load_space
 from tune.study.study import Job, SearchStudy
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tune.scheduler import CONTINUE, STOP, Rungs, SuccessiveHalving
+from tune.driver.early_stopping import CONTINUE, STOP, Rungs, SuccessiveHalving
 
 
 def replay(rungs: Rungs, curves: dict[int, list[float]]) -> dict[int, int]:

@@ -26,14 +26,16 @@ import ray
 from nmt.config import load_config, with_overrides
 from nmt.errors import UserError
 from nmt.training.history import read_metrics
-from tune import search, session
+from tune.driver import identity as search
+from tune.driver import ray_session as session
+from tune.driver.room import concurrency
+from tune.driver.search import run_search
+from tune.driver.two_stage import run_stages
+from tune.results import lock as session
 from tune.results.summary import Summary, TrialRecord, load_summary
-from tune.search import run_search
-from tune.session import concurrency
 from tune.spaces.read import load_space
 from tune.spaces.settings import Resources
 from tune.spaces.space import Space
-from tune.stages import run_stages
 
 ROOT = Path(__file__).resolve().parents[2]
 

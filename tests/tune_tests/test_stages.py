@@ -13,11 +13,11 @@ import run
 from nmt.config import load_config, to_flat
 from nmt.data.prepare.features import add_features
 from nmt.errors import UserError
+from tune.driver.ray_session import ray_session
+from tune.driver.two_stage import promote, run_stages
 from tune.results.summary import load_summary
-from tune.session import ray_session
 from tune.spaces.read import load_space
 from tune.spaces.stages import exploration, final
-from tune.stages import promote, run_stages
 
 TWO_STAGES = """
 description = "explored on features"

@@ -26,10 +26,10 @@ from nmt.io.files import write_json
 from nmt.training.history import read_metrics
 from nmt.training.loop import train
 from nmt.training.trainer import DivergedError
+from tune.driver.train_workers import parse_workers, spread
 from tune.jobs.worker_group import LOSSES_IN_A_ROW, Group
 from tune.spaces.read import load_space
 from tune.spaces.settings import Resources
-from tune.training import parse_workers, spread
 
 ROOT = Path(__file__).resolve().parents[2]
 

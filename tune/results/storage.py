@@ -124,7 +124,7 @@ class Storage:
 
 def fetch_results(home: Storage) -> None:
     """What a report needs of a run. Left alone while a search goes on in this very directory, which is newer."""
-    from tune.session import LockedError, only_one
+    from tune.results.lock import LockedError, only_one
 
     if not home.holds("config.json") and not home.holds("search.json"):
         raise UserError(f"{home.address}: no search or training there")

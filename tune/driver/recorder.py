@@ -22,7 +22,7 @@ from optuna.trial import FrozenTrial, TrialState
 from nmt.config import to_dict
 from nmt.errors import UserError
 from nmt.training.history import FIXED_METRIC, METRIC, best_epoch, decode_setting, read_metrics
-from tune.health import Health
+from tune.driver.watchdog import Health
 from tune.jobs.protocol import FAILURE, INTERRUPTED, NOTE, members
 from tune.results import tensorboard
 from tune.results.layout import trial_id

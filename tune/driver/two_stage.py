@@ -34,14 +34,15 @@ def run_stages(
     resume: bool = False,
     say: Callable[[str], None] = tell,
 ) -> Summary:
-    """Run both stages, or go on in the one that was interrupted; as tune.search.run_search.
+    """Run both stages, or go on in the one that was interrupted; as tune.driver.search.run_search.
 
     Args:
         trials: budget of the exploration; it cannot change any more when the second stage has begun.
     """
+    from tune.driver.identity import check_results, write_definition
+    from tune.driver.ray_session import ray_session
+    from tune.driver.search import complete, find_home
     from tune.results.storage import Storage
-    from tune.search import check_results, complete, find_home, write_definition
-    from tune.session import ray_session
 
     directory = results / space.name
     home = find_home(storage, directory, resume=resume)
@@ -80,8 +81,8 @@ def run_stages(
 def plan_stages(
     space: Space, *, results: Path, storage: str | None = None, trials: int | None = None, **options: Any
 ) -> dict[str, Any]:
-    """`--dry-run` of both stages: stage -> its plan; arguments as of tune.search.plan_search."""
-    from tune.search import plan_search
+    """`--dry-run` of both stages: stage -> its plan; arguments as of tune.driver.search.plan_search."""
+    from tune.driver.search import plan_search
 
     place, home = results / space.name, storage and f"{storage.rstrip('/')}/{space.name}"
     budgets = ((exploration(space), trials), (final(space, []), space.search.promote + 1))

@@ -27,8 +27,8 @@ from nmt.config import Config, from_dict
 from nmt.errors import UserError
 from nmt.io.location import Place
 from nmt.training.history import read_metrics
+from tune.driver.room import concurrency, node_resources
 from tune.repeat import check_data
-from tune.session import concurrency, node_resources
 from tune.spaces.space import Space
 from tune.study import budget
 from tune.study.budget import most_epochs
@@ -37,7 +37,7 @@ from tune.study.study import ladder
 NODE_SECONDS = 300.0
 """A node that has not answered by then is named: it may be copying the data set."""
 PACKAGES = ("torch", "ray", "optuna", "pyarrow")
-SOURCES = Path(__file__).resolve().parent.parent
+SOURCES = Path(__file__).resolve().parents[2]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,10 +6,8 @@ run over it that hands out the unfinished trials first; Ray's own bookkeeping is
 
 from __future__ import annotations
 
-import dataclasses
-import json
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,28 +16,27 @@ import ray.tune
 from optuna.trial import FrozenTrial
 from ray.tune.stopper import CombinedStopper, FunctionStopper
 
-from nmt.config import comparable, from_dict, to_flat
 from nmt.errors import FailedError, UserError
-from nmt.io.files import atomic_write, write_json
 from nmt.training.history import METRIC
+from tune.driver.early_stopping import make_scheduler
+from tune.driver.identity import check_results, write_definition
+from tune.driver.interruption import Interruption
+from tune.driver.preflight import Plan, preflight
+from tune.driver.preflight import render as render_plan
 from tune.driver.ray_searcher import StudySearcher
-from tune.health import Health
+from tune.driver.ray_session import ray_session, workers_gate
+from tune.driver.recorder import Recorder
+from tune.driver.watchdog import Health
 from tune.jobs.distributed import WorkersTrial
 from tune.jobs.protocol import TrialSetup
 from tune.jobs.stop import stop_flag
 from tune.jobs.trainable import make_trainable
-from tune.preflight import Plan, preflight
-from tune.preflight import render as render_plan
-from tune.recorder import Recorder
 from tune.repeat import check_data
-from tune.results import tensorboard
 from tune.results.layout import trial_id
+from tune.results.lock import only_one
 from tune.results.report import render, tell
 from tune.results.storage import Storage, no_weights
 from tune.results.summary import Summary, load_summary
-from tune.scheduler import make_scheduler
-from tune.session import LOCK, Interruption, only_one, ray_session, workers_gate
-from tune.spaces.settings import SearchSettings
 from tune.spaces.space import Space
 from tune.study.budget import plan
 from tune.study.study import SearchStudy, ladder
@@ -188,58 +185,6 @@ def _search(
     return summary
 
 
-def check_results(
-    space: Space, directory: Path, *, resume: bool, trials: int | None = None, seed: int | None = None
-) -> Space:
-    """The space with its budget: as given, else of the search in `directory` that is resumed, else its own.
-
-    Raises UserError where `directory` is not free, or with `resume` holds another search.
-    """
-    definition = directory / "search.json"
-    if not definition.is_file():
-        if directory.exists() and any(path.name != LOCK for path in directory.iterdir()):
-            raise UserError(f"{directory} exists and holds no search; choose another --results")
-        return space.with_budget(trials=trials, seed=seed)
-    if not resume:
-        raise UserError(f"{directory} already holds a search; go on with --resume, or choose another --results")
-    try:
-        saved = json.loads(definition.read_text())
-        remembered = {"trials": saved["search"]["trials"] or None, "seed": saved["search"]["seed"]}
-        given = {name: value for name, value in (("trials", trials), ("seed", seed)) if value is not None}
-        space = space.with_budget(**remembered | given)
-        differences = _differences(_comparable(saved), _comparable(json.loads(json.dumps(space.to_dict()))))
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise UserError(f"{definition}: not the definition of a search ({error})") from error
-    if differences:
-        more = f" (and {len(differences) - 1} more differences)" if len(differences) > 1 else ""
-        raise UserError(f"{directory} holds another search: {differences[0]}{more}; choose another --results")
-    return space
-
-
-def _comparable(definition: Mapping[str, Any]) -> dict[str, Any]:
-    """What makes the trials of a search comparable; the budget and the resources may change on resume."""
-    kept = ("sampler", "objectives", "warm_start", "scheduler", "seed", "grace_epochs", "reduction_factor")
-    # Keys newer than the file stand at their default.
-    base = from_dict(definition["base"], source="search.json")
-    search = json.loads(json.dumps(dataclasses.asdict(SearchSettings()))) | definition["search"]
-    return (
-        {f"[base] {key}": value for key, value in to_flat(comparable(base)).items()}
-        | {f"[space] {k}": v for k, v in definition["space"].items()}
-        | {f"[search] {k}": search[k] for k in kept}
-        | {k: definition[k] for k in ("fidelity", "features", "given") if k in definition}
-    )
-
-
-def _differences(there: Mapping[str, Any], here: Mapping[str, Any]) -> list[str]:
-    """In words, for an error message."""
-    keys = sorted(k for k in there.keys() | here.keys() if (k in there, there.get(k)) != (k in here, here.get(k)))
-
-    def shown(entries: Mapping[str, Any], key: str) -> str:
-        return json.dumps(entries[key]) if key in entries else "not there"
-
-    return [f"{key} is {shown(there, key)} in it and {shown(here, key)} now" for key in keys]
-
-
 def _run_jobs(study: SearchStudy, recorder: Recorder, trainable: Any, at_once: int, interruption: Interruption) -> bool:
     """Run the search's jobs; returns whether all were run, or it was interrupted."""
     space, ray_directory = study.space, recorder.directory.resolve() / "ray"
@@ -284,10 +229,3 @@ def _run_jobs(study: SearchStudy, recorder: Recorder, trainable: Any, at_once: i
 
 def _job_name(job: Any) -> str:
     return f"{trial_id(job.config['number'])}-{job.config['until']}"
-
-
-def write_definition(space: Space, directory: Path) -> None:
-    with atomic_write(directory / "search.toml") as file:
-        file.write(space.text.encode())
-    write_json(directory / "search.json", space.to_dict())
-    tensorboard.write_experiment(directory, space)

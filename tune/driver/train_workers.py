@@ -16,12 +16,13 @@ from typing import Any
 from nmt.config import Config
 from nmt.errors import UserError
 from nmt.training.history import METRIC, best_epoch, read_metrics
+from tune.driver.preflight import check_nodes
+from tune.driver.ray_session import ray_session
+from tune.driver.room import node_resources, room
 from tune.jobs.epoch_gate import open_gate
 from tune.jobs.worker_group import Group
-from tune.preflight import check_nodes
 from tune.results.report import tell
 from tune.results.storage import Storage
-from tune.session import node_resources, ray_session, room
 from tune.spaces.settings import Resources
 
 SCRATCH = "ray"
