@@ -282,7 +282,7 @@ def training_name(name: str) -> str:
 
 
 def search(args: argparse.Namespace) -> dict[str, Any]:
-    from tune.ablation import is_ablation
+    from tune.evidence.ablation import is_ablation
     from tune.spaces.read import load_space
 
     if is_ablation(args.search):
@@ -306,7 +306,7 @@ def search(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def ablate(args: argparse.Namespace) -> dict[str, Any]:
-    from tune.ablation import load_ablation, run_ablation
+    from tune.evidence.ablation import load_ablation, run_ablation
 
     if args.trials is not None:
         raise UserError(f"--trials: {args.search} is an ablation, which has variants and --seeds")
@@ -318,8 +318,8 @@ def ablate(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def report(args: argparse.Namespace) -> dict[str, Any]:
-    from tune import ablation, confirm
     from tune.driver import two_stage as stages
+    from tune.evidence import ablation, confirm
     from tune.results.report import render
     from tune.results.summary import load_summary
 
@@ -342,7 +342,7 @@ def report(args: argparse.Namespace) -> dict[str, Any]:
 
 def confirm(args: argparse.Namespace) -> dict[str, Any]:
     directory = find_run(args, args.confirm)
-    from tune.confirm import run_confirm
+    from tune.evidence.confirm import run_confirm
 
     seeds = 3 if args.seeds is None else args.seeds
     confirmed = run_confirm(

@@ -13,8 +13,8 @@ from nmt.config import load_config, to_flat
 from nmt.errors import UserError
 from nmt.io.files import write_json
 from nmt.training.history import read_metrics
-from tune.ablation import Ablated, is_ablation, load_ablated, load_ablation, render
-from tune.repeat import Repeated, Run
+from tune.evidence.ablation import Ablated, is_ablation, load_ablated, load_ablation, render
+from tune.evidence.repeated import Repeated, Run
 from tune.spaces.read import SPACES, load_space
 
 VARIANTS = """

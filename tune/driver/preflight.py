@@ -24,11 +24,11 @@ import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from nmt.config import Config, from_dict
+from nmt.data.store.ready import check_data
 from nmt.errors import UserError
 from nmt.io.location import Place
 from nmt.training.history import read_metrics
 from tune.driver.room import concurrency, node_resources
-from tune.repeat import check_data
 from tune.spaces.space import Space
 from tune.study import budget
 from tune.study.budget import most_epochs

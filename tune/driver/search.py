@@ -16,6 +16,7 @@ import ray.tune
 from optuna.trial import FrozenTrial
 from ray.tune.stopper import CombinedStopper, FunctionStopper
 
+from nmt.data.store.ready import check_data
 from nmt.errors import FailedError, UserError
 from nmt.training.history import METRIC
 from tune.driver.early_stopping import make_scheduler
@@ -31,7 +32,6 @@ from tune.jobs.distributed import WorkersTrial
 from tune.jobs.protocol import TrialSetup
 from tune.jobs.stop import stop_flag
 from tune.jobs.trainable import make_trainable
-from tune.repeat import check_data
 from tune.results.layout import trial_id
 from tune.results.lock import only_one
 from tune.results.report import render, tell

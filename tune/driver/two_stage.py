@@ -13,10 +13,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from nmt.data.store.ready import check_data
 from nmt.errors import UserError
-from tune.repeat import aligned, check_data
 from tune.results.report import render, tell
 from tune.results.summary import Summary, load_summary
+from tune.results.table import aligned
 from tune.spaces.fidelity import HIGH, LOW, Given
 from tune.spaces.measured import Measured, rank_correlation
 from tune.spaces.space import Space

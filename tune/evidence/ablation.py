@@ -18,19 +18,9 @@ from nmt.config import Config, flatten, setting, to_dict, with_overrides
 from nmt.errors import UserError
 from nmt.io.files import atomic_write, write_json
 from nmt.training.history import METRIC
-from tune.repeat import (
-    RUNS,
-    Repeated,
-    Repetition,
-    Variant,
-    aligned,
-    check_one_worker,
-    in_ray,
-    percent,
-    points,
-    repeated_from_dict,
-)
+from tune.evidence.repeated import RUNS, Repeated, Repetition, Variant, check_one_worker, in_ray, repeated_from_dict
 from tune.results.report import tell
+from tune.results.table import aligned, percent, points
 from tune.spaces.parameter import NOT_SEARCHABLE
 from tune.spaces.read import base_config, file_name, find_space, read_tables, shown_path
 from tune.spaces.settings import Resources, check_resources, check_table

@@ -18,21 +18,11 @@ from nmt.config import from_dict, to_flat, with_overrides
 from nmt.errors import UserError
 from nmt.io.files import write_json
 from nmt.training.history import METRIC
-from tune.repeat import (
-    RUNS,
-    Repeated,
-    Repetition,
-    Variant,
-    aligned,
-    check_one_worker,
-    in_ray,
-    percent,
-    points,
-    repeated_from_dict,
-)
+from tune.evidence.repeated import RUNS, Repeated, Repetition, Variant, check_one_worker, in_ray, repeated_from_dict
 from tune.results.report import tell
 from tune.results.statistics import Difference
 from tune.results.summary import Summary, TrialRecord, load_summary
+from tune.results.table import aligned, percent, points
 from tune.spaces.read import load_space
 from tune.spaces.space import Space
 

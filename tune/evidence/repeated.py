@@ -20,16 +20,14 @@ from pathlib import Path
 from typing import Any
 
 from nmt.config import Config, DecodeConfig, from_dict, to_flat, with_overrides
+from nmt.data.store.ready import check_data
 from nmt.errors import UserError
 from nmt.io.files import write_json
 from nmt.training.history import FIXED_METRIC, METRIC, best_epoch, decode_setting, read_metrics
+from tune.jobs.tasks import _test_one, _train_one, outcomes
 from tune.results.statistics import Difference, Mean, mean_of, paired_difference
 from tune.spaces.settings import Resources
 
-LINE_SECONDS = 30.0
-"""A line about how far the trainings are, when none has ended for so long."""
-CHECKPOINT_SECONDS = 60.0
-"""how long interrupted trainings may take to write their checkpoints"""
 RUNS = "runs"
 TEST_FILE = "test.json"
 
@@ -248,23 +246,6 @@ def with_seed(config: Config, seed: int) -> Config:
     return with_overrides(config, {"train.seed": seed}, source="seed")
 
 
-def check_data(configs: Sequence[Config], data: Path) -> None:
-    """That the data set, and the features of every backbone, are there. Raises UserError."""
-    from nmt.data.store.features import open_features
-    from nmt.data.store.objects import ObjectStore
-
-    store = ObjectStore.open(data)
-    for config in {(c.data, c.model.backbone, c.model.weights): c for c in configs}.values():
-        size = config.data.image_size
-        if store.info.image_size != size:
-            raise UserError(
-                f"{data}: made at {store.info.image_size} pixels, but data.image_size is {size}; "
-                f"prepare it again or set data.image_size={store.info.image_size}"
-            )
-        if config.data.mode == "features":
-            open_features(data, config)
-
-
 def _check_earlier(directory: Path, config: Config) -> None:
     """That what is in `directory` is a training of `config`. Raises UserError."""
     path = directory / "config.json"
@@ -279,80 +260,6 @@ def _check_earlier(directory: Path, config: Config) -> None:
             f"{directory} holds another training ({key} is {there[key]!r} in it and {here[key]!r} now{more}); "
             f"choose another --results, or remove it"
         )
-
-
-def _train_one(
-    config: Config, data: Path, directory: Path, decode_grid: tuple[DecodeConfig, ...], cpus: int
-) -> Exception | None:
-    """One training to its end, in a process of Ray's; returns the error that would only repeat."""
-    import torch
-
-    import nmt.training.loop
-    import nmt.training.trainer
-
-    torch.set_num_threads(cpus)
-    try:
-        nmt.training.loop.train(config, data=data, directory=directory, resume=True, decode_grid=decode_grid)
-    except (nmt.training.trainer.DivergedError, UserError) as error:
-        return error
-    return None
-
-
-def _test_one(checkpoint: Path, data: Path, cpus: int) -> dict[str, Any] | UserError:
-    """Accuracy of the checkpoint on the test split, in a process of Ray's."""
-    import torch
-
-    from nmt.inference.evaluate import MODEL, evaluate_checkpoint
-
-    torch.set_num_threads(cpus)
-    try:
-        found = evaluate_checkpoint(checkpoint, data=data, split="test")
-    except UserError as error:
-        return error
-    return {
-        "accuracy": found.mean[MODEL],
-        "per_category": found.per_category[MODEL],
-        "pairs": found.pairs,
-        "decode": dataclasses.asdict(found.decode),
-    }
-
-
-class ProcessDiedError(Exception):
-    """A training's process died, twice."""
-
-
-def outcomes(
-    work: Callable[..., Any],
-    jobs: Mapping[Path, tuple[Any, ...]],
-    resources: Resources,
-    waiting: Callable[[], None],
-) -> Iterator[tuple[Path, Any]]:
-    """`work(*job, cpus)` of every job in Ray's processes: (key, result) as they end; `waiting` is called in between.
-
-    A process that dies is started again, once; the result of a job whose process died twice is a ProcessDiedError.
-    """
-    import ray
-    import ray.exceptions
-
-    task = ray.remote(num_cpus=resources.cpus, num_gpus=resources.gpus, max_retries=1)(work)
-    keys = {task.remote(*job, resources.cpus): key for key, job in jobs.items()}
-    try:
-        while keys:
-            ended, _ = ray.wait(list(keys), timeout=LINE_SECONDS)
-            if not ended:
-                waiting()
-            for reference in ended:
-                key = keys.pop(reference)
-                try:
-                    yield key, ray.get(reference)
-                except (ray.exceptions.WorkerCrashedError, ray.exceptions.OutOfMemoryError):
-                    yield key, ProcessDiedError("its process died twice (killed, out of memory, or crashed)")
-    finally:
-        for reference in keys:
-            # In the process a KeyboardInterrupt, at which a training writes its checkpoint.
-            ray.cancel(reference)
-        if keys:
-            ray.wait(list(keys), num_returns=len(keys), timeout=CHECKPOINT_SECONDS)
 
 
 @contextlib.contextmanager
@@ -375,28 +282,3 @@ def _terminable() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, before)
-
-
-def percent(value: Mean | None) -> str:
-    """61.2 ± 0.4 %, for a table."""
-    if value is None:
-        return "-"
-    error = f" ± {100 * value.standard_error:.1f}" if value.standard_error is not None else ""
-    return f"{100 * value.mean:.1f}{error} %"
-
-
-def points(value: Difference | None) -> str:
-    """+2.8 [+1.9, +3.7]: percentage points and their interval."""
-    if value is None:
-        return "-"
-    return f"{100 * value.mean:+.1f} [{100 * value.low:+.1f}, {100 * value.high:+.1f}]"
-
-
-def aligned(rows: Sequence[Sequence[str]], *, left: int) -> str:
-    """The rows as a table, the first `left` columns to the left and the rest to the right."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = [
-        [c.ljust(w) if i < left else c.rjust(w) for i, (c, w) in enumerate(zip(row, widths, strict=True))]
-        for row in rows
-    ]
-    return "\n".join("  ".join(line).rstrip() for line in lines)

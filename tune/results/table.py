@@ -1,0 +1,32 @@
+"""TODO docstring of tune.results.table."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from tune.results.statistics import Difference, Mean
+
+
+def percent(value: Mean | None) -> str:
+    """61.2 ± 0.4 %, for a table."""
+    if value is None:
+        return "-"
+    error = f" ± {100 * value.standard_error:.1f}" if value.standard_error is not None else ""
+    return f"{100 * value.mean:.1f}{error} %"
+
+
+def points(value: Difference | None) -> str:
+    """+2.8 [+1.9, +3.7]: percentage points and their interval."""
+    if value is None:
+        return "-"
+    return f"{100 * value.mean:+.1f} [{100 * value.low:+.1f}, {100 * value.high:+.1f}]"
+
+
+def aligned(rows: Sequence[Sequence[str]], *, left: int) -> str:
+    """The rows as a table, the first `left` columns to the left and the rest to the right."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = [
+        [c.ljust(w) if i < left else c.rjust(w) for i, (c, w) in enumerate(zip(row, widths, strict=True))]
+        for row in rows
+    ]
+    return "\n".join("  ".join(line).rstrip() for line in lines)
