@@ -1,4 +1,4 @@
-"""Preparing a data set over a Ray cluster with Ray Data: the makers of nmt.data.prepare and nmt.data.features.
+"""Preparing a data set over a Ray cluster with Ray Data: the makers of nmt.data.prepare and nmt.data.prepare.features.
 
 The tasks of a shard (read, decode, cut out, resize, graph) go to any node and its rows come back to this process, which
 writes the data set; so do the features, made by an actor a GPU, or by one for every few CPUs where there are none.

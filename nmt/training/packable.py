@@ -1,4 +1,4 @@
-"""Which configurations can train packed together (nmt.packed). Imports no torch."""
+"""Which configurations can train packed together (nmt.training.packed). Imports no torch."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""The parts of a training and its step: head, backbone, data, optimiser, validation, checkpoint. See nmt.train."""
+"""The parts of a training and its step: head, backbone, data, optimiser, validation, checkpoint. See
+nmt.training.loop."""
 
 from __future__ import annotations
 

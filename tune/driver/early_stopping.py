@@ -1,6 +1,7 @@
 """Early stopping in the middle of a job: what Ray Tune asks after every epoch.
 
-The project's own early stopping, promotion, needs none of it: its jobs end at their rungs by themselves (tune.halving).
+The project's own early stopping, promotion, needs none of it: its jobs end at their rungs by themselves
+(tune.study.halving).
 Here are the alternatives that stop a trial for good. `Rungs` decides for "asha_stop", from numbers alone;
 `SuccessiveHalving` is its thin coat for Ray. "ray_asha" and "ray_median" are Ray's, to compare with.
 """

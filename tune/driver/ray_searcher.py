@@ -1,9 +1,10 @@
 """Ray's view of the study: which job comes next.
 
 Our own instead of Ray's OptunaSearch, which tells stopped trials as complete at a low epoch and leaves a trial whose
-value is not finite running for ever. What becomes of a job is told by `tune.recorder`, which also sees its error.
+value is not finite running for ever. What becomes of a job is told by `tune.driver.recorder`, which also sees its
+error.
 
-What Ray Tune calls a trial is a *job* here; a trial of the study may take several (see tune.halving).
+What Ray Tune calls a trial is a *job* here; a trial of the study may take several (see tune.study.halving).
 """
 
 from __future__ import annotations

@@ -27,7 +27,7 @@ ENVIRONMENT = {
     "TUNE_DISABLE_SIGINT_HANDLER": "1",
     # Ray Train's own waits: a third of the 33 s a trial with several workers takes to come and go.
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.1",
-    # That there is room has been seen before (tune.group); a node that has gone since is not waited for.
+    # That there is room has been seen before (tune.jobs.worker_group); a node that has gone since is not waited for.
     "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "20",
     "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",
     "RAY_TRAIN_METRICS_ENABLED": "0",

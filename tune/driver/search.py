@@ -59,7 +59,8 @@ def run_search(
 ) -> Summary:
     """Run the search, or go on with it, in `results`/NAME; prints and returns what it found.
 
-    One with `fidelity` is run by tune.stages. Connects to the cluster at RAY_ADDRESS if that is set, else starts Ray on
+    One with `fidelity` is run by tune.driver.two_stage. Connects to the cluster at RAY_ADDRESS if that is set, else
+    starts Ray on
     this machine for the time of the search.
 
     Args:

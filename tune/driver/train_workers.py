@@ -1,6 +1,6 @@
-"""`--train NAME --workers N`: one training by a group of workers (tune.group), without a search.
+"""`--train NAME --workers N`: one training by a group of workers (tune.jobs.worker_group), without a search.
 
-Leaves in its directory what nmt.train leaves, and goes on from what either of the two left.
+Leaves in its directory what nmt.training.loop leaves, and goes on from what either of the two left.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A trial of several data-parallel workers: a group (tune.group) inside the trial.
+"""A trial of several data-parallel workers: a group (tune.jobs.worker_group) inside the trial.
 
 The group sees to its workers; what is left to Ray Tune to try again is the death of the trial's own process.
 """

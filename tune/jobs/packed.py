@@ -1,4 +1,4 @@
-"""Several jobs of a search in one process, as one packed training (nmt.packed): `[resources] packed`.
+"""Several jobs of a search in one process, as one packed training (nmt.training.packed): `[resources] packed`.
 
 A pack is one job to Ray Tune. Its configuration is that of its first member with all members under "pack"; each result
 is of one member and carries its "number".

@@ -36,7 +36,7 @@ class TrialSetup:
     storage: Storage | None
     """where the search lives, when that is not `directory`"""
     flag: Any
-    """up when the search was asked to stop (tune.stop)"""
+    """up when the search was asked to stop (tune.jobs.stop)"""
 
 
 def trial_folder(trial: Mapping[str, Any]) -> str:

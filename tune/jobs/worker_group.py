@@ -2,7 +2,8 @@
 
 A job has a fixed number of workers. It ends with the training, when a worker is lost, when memory runs out, or after an
 epoch when there is room for more workers; the next goes on from the checkpoint, with as many workers as fit then. The
-result does not depend on it (nmt.train). Ray Train's own elastic policy is not used: when a node joins it restarts the
+result does not depend on it (nmt.training.loop). Ray Train's own elastic policy is not used: when a node joins it
+restarts the
 group in the middle of an epoch, and after a loss it counts nodes that are gone, and waits a minute for them.
 """
 
@@ -45,7 +46,7 @@ class Group:
     Args:
         directory: of the training; its name is the training's at the gate.
         arguments: of nmt.training.loop.train, beside the configuration and the directory.
-        gate: see tune.gate.
+        gate: see tune.jobs.epoch_gate.
         storage: where the run lives that the training belongs to, when that is not here, and the training's folder.
         scratch: directory for Ray Train's own files, which hold nothing that is read again.
         say: takes a line when the group changes.

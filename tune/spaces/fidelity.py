@@ -1,7 +1,8 @@
 """Two fidelities of one training: the head on stored features (cheap), and end to end on images (what counts).
 
 A search with `fidelity = ["features", "images"]` explores on the first and trains its best on the second: two ordinary
-searches, `exploration` and `final`, which tune.stages runs. What features cannot tell, because they never read it
+searches, `exploration` and `final`, which tune.driver.two_stage runs. What features cannot tell, because they never
+read it
 (`without_effect`), and what they tell of the rest: measured on real photographs by tests/bench/fidelity.py, whose
 results lie beside this file. Imports neither Ray nor torch.
 """

@@ -34,7 +34,8 @@ class Space:
     text: str
     """the TOML file as given"""
     fidelity: tuple[str, ...] = ()
-    """FIDELITIES: explored on features, the best then on images (see tune.fidelity); (): in the mode of the base"""
+    """FIDELITIES: explored on features, the best then on images (see tune.spaces.fidelity); (): in the mode of the
+    base"""
     features: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     """keys that differ from the base while exploring on features"""
     given: tuple[Given, ...] = ()

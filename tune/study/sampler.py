@@ -1,6 +1,7 @@
 """The samplers of a search. Imports no Ray.
 
-Each suggestion is drawn in a fresh study in memory that holds the trials as tune.view shows them. No configuration is
+Each suggestion is drawn in a fresh study in memory that holds the trials as tune.study.sampler_view shows them. No
+configuration is
 drawn twice: with the same seed it would train to the same values, and a sampler that has found a good one in a space
 of few would draw nothing else.
 """

@@ -126,7 +126,7 @@ def hindsight(trials: Mapping[int, Standing], ladder: Ladder) -> dict[int, tuple
 
 
 def standing(trial: FrozenTrial, *, running: bool = False) -> Standing:
-    """The trial in the words of tune.halving; only who runs a search knows whether its job is under way."""
+    """The trial in the words of tune.study.halving; only who runs a search knows whether its job is under way."""
     return Standing(
         number=trial.number,
         values=trial.intermediate_values,

@@ -3,7 +3,7 @@
 Its trials never become trials of this search: they are kept beside the study, in warm_start.json, so that the study
 holds each trial of this search exactly once and --resume needs the other search no more. Values of another search need
 not compare with ours (another data set, other epochs), but its order does: a trial counts with the normal quantile of
-its rank, as in tune.view.
+its rank, as in tune.study.sampler_view.
 """
 
 from __future__ import annotations

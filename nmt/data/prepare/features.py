@@ -1,8 +1,10 @@
 """Tables of frozen backbone features at the keypoints: `data/NAME/features/BACKBONE-SIZE-WEIGHTS.arrow`.
 
-Rows in the order of objects.arrow (nmt/data/store.py); columns `nodes` list<float16> (N * C: both channel-normalised
+Rows in the order of objects.arrow (nmt/data/store/objects.py); columns `nodes` list<float16> (N * C: both
+channel-normalised
 maps read at the N keypoints) and `global` list<float32> (G). The metadata, JSON under the key `nmt`, names the
-backbone, its weights and the data set the features were made from. A table of several views (nmt/data/views.py) has the
+backbone, its weights and the data set the features were made from. A table of several views
+(nmt/data/prepare/views.py) has the
 views of an object one after the other, and of each also `points` list<float32> and `visible` list<uint8> of all its
 keypoints and `mirrored` uint8.
 """

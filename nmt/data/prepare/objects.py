@@ -1,4 +1,4 @@
-"""Raw data set -> Arrow data set (nmt/data/store.py)."""
+"""Raw data set -> Arrow data set (nmt/data/store/objects.py)."""
 
 from __future__ import annotations
 
@@ -94,10 +94,10 @@ def prepare(
     Args:
         raw: folder of the raw data set; None for those that are rendered. A name without a reader of its own is one
             of the user's own data sets.
-        out: folder of the Arrow data set, data/NAME, or an address (nmt/data/remote.py).
+        out: folder of the Arrow data set, data/NAME, or an address (nmt/data/store/node_copy.py).
         skip_bad: leave unreadable images and annotations out and count them.
         seed: of what is random in making it (rendering, rotated views).
-        difficulty: the levels of given pairs to keep (nmt/data/spair.py).
+        difficulty: the levels of given pairs to keep (nmt/data/readers/spair.py).
         image_coding: how images are stored, of IMAGE_CODINGS.
         make: makes the shards; the bytes of the data set do not depend on it.
 

@@ -1,7 +1,8 @@
 """A raw data set in shards: the rows of a few dozen tasks each, made in any order by any process.
 
 What an interrupted `prepare` has made lies in a hidden folder beside the data set, `.partial-KEY`, and the same command
-goes on from there. A shard is an Arrow IPC file of `ROWS_SCHEMA` (nmt/data/store.py); its metadata, JSON under the key
+goes on from there. A shard is an Arrow IPC file of `ROWS_SCHEMA` (nmt/data/store/objects.py); its metadata, JSON
+under the key
 `nmt`, counts what was left out.
 """
 

@@ -1,7 +1,8 @@
 """Augmented views of single objects, for stored features: features mode trains on images seen once by the backbone.
 
 View 0 of an object is the object as stored, and what evaluation uses. The others are augmented as a training pair's
-images are (nmt/data/augment.py, nmt/data/geometry.py), each a pure function of (data set, configuration, row, view).
+images are (nmt/data/augment/pair.py, nmt/data/augment/geometry.py), each a pure function of (data set,
+configuration, row, view).
 """
 
 from __future__ import annotations

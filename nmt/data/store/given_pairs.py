@@ -2,7 +2,7 @@
 
 An Arrow IPC file, one row a pair: split int8 (as in the objects), row0 and row1 int64 (rows of objects.arrow),
 keypoints list<int16> (what is matched, increasing indices into the category's keypoint names), and int8 gradings, named
-as in `nmt.data.raw.DIFFICULTIES`. The metadata, JSON under the key `nmt`, names the data set it belongs to.
+as in `nmt.data.readers.base.DIFFICULTIES`. The metadata, JSON under the key `nmt`, names the data set it belongs to.
 """
 
 from __future__ import annotations

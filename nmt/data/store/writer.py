@@ -72,7 +72,7 @@ class ObjectWriter:
     """Writes objects in bounded memory.
 
     Args:
-        path: file to write; see nmt/files.py.
+        path: file to write; see nmt/io/files.py.
         keypoint_names: category -> keypoint names, in the order of the columns.
     """
 
