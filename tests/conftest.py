@@ -11,10 +11,11 @@ from pathlib import Path
 
 import pytest
 
+from tests.paths import SHARED
+
 # Small computations, often in several processes: more threads would only wait for each other. Before torch is loaded.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-SHARED = Path(__file__).resolve().parents[2] / "shared"
 ALLOWED_SKIPS = Path(__file__).parent / "allowed_skips.txt"
 
 

@@ -19,7 +19,8 @@ Seen, epochs in the median over 30 seeds (quartiles), seeds 0 to 29 and 30 to 59
     stock: OptunaSearch + ASHA (factor 4)   1500 (157 to 1500)
 
 Two of 192 configurations are good enough, so the medians of the baselines move much with the seeds. What made ours fast
-was to draw no configuration twice and to see the order of listed numbers (tune/view.py): without, TPE draws its first
+was to draw no configuration twice and to see the order of listed numbers (tune/study/sampler_view.py): without, TPE
+draws its first
 favourite for ever, as stock does, and gives up at 1500 in more than half of the seeds.
 """
 

@@ -3,7 +3,8 @@
     python tests/bench/trial_overhead.py [--trials 20] [--groups 3]
 
 One worker: a function in Ray Tune's own process, which the next trial reuses, with the settings of a search. Two
-workers: the group of a trial (tune.group), so a Ray Train job, one after another in one process, with where the time
+workers: the group of a trial (tune.jobs.worker_group), so a Ray Train job, one after another in one process, with
+where the time
 goes.
 
 Seen on two idle cores: one worker 0.25 s on average (the first 4.6, then 0.03); two workers 17.9 s: 16.9 until the

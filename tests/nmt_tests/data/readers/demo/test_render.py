@@ -98,7 +98,8 @@ def test_a_picture_depends_on_seed_category_and_index_alone():
 
 def test_another_process_renders_the_same_bytes():
     code = (
-        "import hashlib; from nmt.data import demo; raw = demo.render_object('lamp', 9, size=64, seed=1); "
+        "import hashlib; from nmt.data.readers.demo import render as demo\n"
+        "raw = demo.render_object('lamp', 9, size=64, seed=1); "
         "print(hashlib.sha256(raw.image.tobytes() + repr(sorted(raw.points.items())).encode()).hexdigest())"
     )
     environment = os.environ | {"PYTHONHASHSEED": "123", "PYTHONPATH": os.pathsep.join(sys.path)}

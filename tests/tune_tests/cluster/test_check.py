@@ -14,11 +14,11 @@ import pytest
 import yaml
 
 from nmt.errors import UserError
+from tests.paths import ROOT
 from tune.cluster import machines
 from tune.cluster.__main__ import main
 from tune.cluster.check import check_file, check_ray
 
-ROOT = Path(__file__).resolve().parents[2]
 CLUSTER = ROOT / "cluster"
 BIN = Path(sys.executable).parent
 

@@ -18,8 +18,7 @@ from nmt.data.readers.base import load
 from nmt.data.store.objects import ObjectStore
 from nmt.errors import UserError
 from nmt.training.loop import train
-
-from .raw_sets import SQUARE, Voc, keypoints_xml, or_one_line, write_split_file
+from tests.nmt_tests.data.readers.raw_sets import SQUARE, Voc, keypoints_xml, or_one_line, write_split_file
 
 
 @pytest.fixture

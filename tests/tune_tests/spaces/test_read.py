@@ -159,7 +159,7 @@ def test_lists_are_searched_as_values(space_file: Path) -> None:
 @settings(deadline=None)
 @given(low=st.integers(1, 50), steps=st.integers(1, 20), step=st.integers(1, 7))
 def test_every_choice_of_a_stepped_range_is_within_it(low: int, steps: int, step: int) -> None:
-    from tune.spaces.read import Parameter
+    from tune.spaces.parameter import Parameter
 
     parameter = Parameter(key="model.heads", type=int, low=low, high=low + steps * step, step=step)
     choices = parameter.choices()
@@ -192,7 +192,7 @@ def test_published_recipe_is_the_base_and_written_out(name: str) -> None:
 
 
 def test_reading_a_space_imports_neither_ray_nor_torch() -> None:
-    script = "import sys, tune.space; print(sorted({'ray', 'torch', 'optuna', 'numpy'} & sys.modules.keys()))"
+    script = "import sys, tune.spaces.read; print(sorted({'ray', 'torch', 'optuna', 'numpy'} & sys.modules.keys()))"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, cwd=SPACES.parent)
     assert done.stdout.strip() == "[]"
 

@@ -16,8 +16,7 @@ from nmt.data.store.objects import OBJECTS_FILE, SPLITS, ObjectStore
 from nmt.data.stream.pairs import PairStream, eval_pairs, generator
 from nmt.data.stream.sampler import pair_sampler
 from nmt.errors import UserError
-
-from .raw_sets import make_spair, or_one_line, spair_pair
+from tests.nmt_tests.data.readers.raw_sets import make_spair, or_one_line, spair_pair
 
 
 def read(raw: Path, *, layout="large", difficulty=None, skip_bad=False):

@@ -157,7 +157,7 @@ def run_prepare(raw: Path, out: Path, *, size: int = 32) -> subprocess.Popen:
     """`prepare` of willow_rotated in a process of its own."""
     code = (
         "import sys; from pathlib import Path; from nmt.config import Config, with_overrides\n"
-        "from nmt.data.prepare import prepare\n"
+        "from nmt.data.prepare.objects import prepare\n"
         f"config = with_overrides(Config(), {{'data.name': 'willow_rotated', 'data.image_size': {size}}}, source='-')\n"
         "print(prepare(config, raw=Path(sys.argv[1]), out=Path(sys.argv[2])).made)"
     )
@@ -166,7 +166,7 @@ def run_prepare(raw: Path, out: Path, *, size: int = 32) -> subprocess.Popen:
 
 @pytest.fixture
 def one_task_shards(monkeypatch):
-    monkeypatch.setattr("nmt.data.shards.SHARD_TASKS", 1)
+    monkeypatch.setattr("nmt.data.prepare.shards.SHARD_TASKS", 1)
 
 
 def made_now(shards: list[int], *, then_die_after: int = 10**9):

@@ -26,24 +26,23 @@ import ray
 from nmt.config import load_config, with_overrides
 from nmt.errors import UserError
 from nmt.training.history import read_metrics
+from tests.paths import ROOT
 from tune.driver import identity as search
-from tune.driver import ray_session as session
+from tune.driver import ray_session
 from tune.driver.room import concurrency
 from tune.driver.search import run_search
 from tune.driver.two_stage import run_stages
-from tune.results import lock as session
+from tune.results import lock
 from tune.results.summary import Summary, TrialRecord, load_summary
 from tune.spaces.read import load_space
 from tune.spaces.settings import Resources
 from tune.spaces.space import Space
 
-ROOT = Path(__file__).resolve().parents[2]
-
 
 @pytest.fixture(scope="module")
 def ray_running() -> Iterator[None]:
     """One Ray for the searches of this module; each would start its own."""
-    with session.ray_session():
+    with ray_session.ray_session():
         yield
 
 
@@ -246,9 +245,9 @@ def test_concurrency_counts_whole_workers_on_each_node() -> None:
 
 def test_one_process_at_a_time_may_search_in_a_directory(space_file: Path, tiny_data: Path, tmp_path: Path) -> None:
     with (
-        session.only_one(tmp_path / "tiny"),
+        lock.only_one(tmp_path / "tiny"),
         pytest.raises(UserError, match="another process runs a search here"),
-        session.only_one(tmp_path / "tiny"),
+        lock.only_one(tmp_path / "tiny"),
     ):
         pass
 
@@ -306,7 +305,8 @@ def test_trial_whose_process_is_killed_goes_on_from_its_checkpoint(
 def start(space_file: Path, data: Path, results: Path, *, resume: bool) -> subprocess.Popen[str]:
     """The search as a process of its own."""
     script = (
-        "import sys; from pathlib import Path; from tune.space import load_space; from tune.search import run_search\n"
+        "import sys; from pathlib import Path; from tune.spaces.read import load_space\n"
+        "from tune.driver.search import run_search\n"
         "space, data, results, resume = sys.argv[1:]\n"
         "run_search(load_space(space), data=Path(data), results=Path(results), resume=resume == 'True')"
     )

@@ -20,8 +20,7 @@ from nmt.data.readers.base import (
     read_xml,
 )
 from nmt.errors import UserError
-
-from .raw_sets import or_one_line
+from tests.nmt_tests.data.readers.raw_sets import or_one_line
 
 
 def dots(points: list[tuple[float, float]], size: tuple[int, int] = (60, 40)) -> Image.Image:

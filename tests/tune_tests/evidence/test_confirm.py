@@ -21,12 +21,11 @@ from nmt.config import load_config, to_dict, with_overrides
 from nmt.errors import UserError
 from nmt.io.files import write_json
 from nmt.training.history import read_metrics
+from tests.paths import ROOT
 from tune.evidence.confirm import Confirmed, best_trials, load_confirmed, render, run_confirm, unseen_seeds
 from tune.evidence.repeated import Repeated, Run
 from tune.results.summary import Summary, TrialRecord
 from tune.spaces.read import load_space
-
-ROOT = Path(__file__).resolve().parents[2]
 
 
 def repeated(name: str, accuracies: Sequence[float | None], test: Sequence[float] | None = None) -> Repeated:

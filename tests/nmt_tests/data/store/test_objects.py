@@ -36,7 +36,7 @@ def test_jpeg_coding_keeps_a_smooth_image_within_three_grey_levels(make_store):
 
 
 def test_rows_of_many_record_batches_are_found(make_store, monkeypatch, toy_objects):
-    monkeypatch.setattr("nmt.data.store._BATCH_ROWS", 7)
+    monkeypatch.setattr("nmt.data.store.writer._BATCH_ROWS", 7)
     store = make_store(toy_objects())
     with pa.memory_map(str(store.directory / OBJECTS_FILE)) as file:
         assert pa.ipc.open_file(file).num_record_batches == 9
@@ -57,7 +57,7 @@ def test_rows_are_grouped_by_split_and_category(toy_store):
 
 
 def test_the_stored_index_says_what_is_computed_without_it(make_store, monkeypatch, toy_objects):
-    monkeypatch.setattr("nmt.data.store._BATCH_ROWS", 7)
+    monkeypatch.setattr("nmt.data.store.writer._BATCH_ROWS", 7)
     computed = make_store(toy_objects())
     write_index(computed.directory / OBJECTS_FILE, computed.directory / INDEX_FILE)
     stored = ObjectStore.open(computed.directory)

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[2]
+from tests.paths import ROOT
+
 LAN = ROOT / "tests" / "lan"
 LIMIT_SECONDS = 1800
 

@@ -14,11 +14,10 @@ import pytest
 import yaml
 
 from nmt.errors import UserError
+from tests.paths import ROOT
 from tune.cluster.growth import may_start
 from tune.driver.room import concurrency
 from tune.spaces.settings import Resources
-
-ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture(autouse=True)

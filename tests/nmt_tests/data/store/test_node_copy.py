@@ -114,7 +114,8 @@ def test_processes_that_open_at_once_share_one_copy(place, tmp_path, monkeypatch
     prepare(CONFIG, raw=shared_data / "willow", out=place)
     monkeypatch.setenv("NMT_CACHE", str(tmp_path / "elsewhere"))
     code = (
-        "import sys; from nmt.data.remote import data_place; from nmt.data.store import ObjectStore\n"
+        "import sys; from nmt.data.store.node_copy import data_place\n"
+        "from nmt.data.store.objects import ObjectStore\n"
         "print((ObjectStore.open(data_place(sys.argv[1])).directory / 'objects.arrow').stat().st_ino)"
     )
     command = [sys.executable, "-c", code, str(place)]

@@ -19,6 +19,7 @@ import pytest
 from nmt import checkpoint
 from nmt.errors import FailedError
 from nmt.training.history import read_metrics
+from tests.paths import ROOT
 from tune.driver import ray_session as session
 from tune.driver import watchdog as health
 from tune.driver.search import run_search
@@ -26,8 +27,6 @@ from tune.driver.watchdog import Silence
 from tune.results.report import render
 from tune.results.summary import load_summary
 from tune.spaces.read import load_space
-
-ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture(scope="module")

@@ -26,12 +26,11 @@ from nmt.io.files import write_json
 from nmt.training.history import read_metrics
 from nmt.training.loop import train
 from nmt.training.trainer import DivergedError
+from tests.paths import ROOT
 from tune.driver.train_workers import parse_workers, spread
 from tune.jobs.worker_group import LOSSES_IN_A_ROW, Group
 from tune.spaces.read import load_space
 from tune.spaces.settings import Resources
-
-ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.mark.parametrize(("text", "fewest", "most"), [("4", 4, 4), ("1", 1, 1), ("2:8", 2, 8)])

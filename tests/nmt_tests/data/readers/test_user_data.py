@@ -16,8 +16,7 @@ from nmt.data.readers.base import Listing, load
 from nmt.data.store.objects import ObjectStore
 from nmt.data.stream.sampler import PairSampler
 from nmt.errors import UserError
-
-from .raw_sets import SQUARE, coco, csv_rows, or_one_line, write_csv, write_image
+from tests.nmt_tests.data.readers.raw_sets import SQUARE, coco, csv_rows, or_one_line, write_csv, write_image
 
 
 def read(raw: Path, *, skip_bad: bool = False) -> Listing:

@@ -1,12 +1,11 @@
-from pathlib import Path
-
 import numpy as np
 import pytest
 from hypothesis import given, strategies
 
 from nmt.data.graph import delaunay_edges, edge_attributes, remembered_edges
+from tests.paths import SHARED
 
-FIXTURE = Path(__file__).parents[3] / "shared" / "fixtures" / "reference_small.npz"
+FIXTURE = SHARED / "fixtures" / "reference_small.npz"
 
 
 def as_set(edges_2E: np.ndarray) -> set[tuple[int, int]]:

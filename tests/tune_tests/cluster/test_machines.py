@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import collections
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import boto3
@@ -22,11 +21,12 @@ from ray.autoscaler._private.node_provider_availability_tracker import NodeProvi
 from ray.autoscaler._private.resource_demand_scheduler import ResourceDemandScheduler
 from ray.autoscaler._private.util import ConcurrentCounter
 
+from tests.paths import ROOT
 from tune.cluster.check import check_ray
 
 pytestmark = pytest.mark.slow
 
-CLUSTER = Path(__file__).resolve().parents[2] / "cluster"
+CLUSTER = ROOT / "cluster"
 REGION = "us-west-2"
 
 

@@ -240,9 +240,9 @@ def train_together(world: int, config: Config, data: Path, directory: Path, *, s
     return directory / "run"
 
 
-# At the published learning rate: Adam divides by the gradient's size, so a larger one magnifies the last bits of
-# gradients that are almost zero.
-SAME = {"optim__lr": 5e-4, "data__pairs_per_step": 5}
+# Adam divides by the gradient's size, so a rate magnifies the last bits of gradients that are almost zero. At the
+# published rate they differ by 1e-5 to 3e-5 between processors; a pair left out changes parameters by the rate itself.
+SAME = {"optim__lr": 5e-5, "data__pairs_per_step": 5}
 
 
 @pytest.fixture(scope="module")
@@ -351,7 +351,7 @@ def test_nmt_trains_where_ray_optuna_and_pydantic_are_absent():
 import sys
 for name in ("ray", "optuna", "pydantic"):
     sys.modules[name] = None
-import nmt, nmt.train, nmt.evaluate, nmt.reference, nmt.match, nmt.data.prepare
+import nmt, nmt.training.loop, nmt.inference.evaluate, nmt.reference, nmt.inference.match, nmt.data.prepare.objects
 """
     subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
 
@@ -377,7 +377,7 @@ from pathlib import Path
 from nmt import checkpoint
 from nmt.config import load_config
 from nmt.errors import UserError
-from nmt.train import train
+from nmt.training.loop import train
 
 config, data, directory = (Path(argument) for argument in sys.argv[1:])
 

@@ -19,9 +19,9 @@ from ray.cluster_utils import Cluster
 from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
 
 from nmt.training.history import read_metrics
+from tests.paths import ROOT
 from tune.results.summary import load_summary
 
-ROOT = Path(__file__).resolve().parents[2]
 EPOCHS, TRIALS = 5, 4
 
 

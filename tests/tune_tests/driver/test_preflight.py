@@ -17,12 +17,12 @@ import ray
 from ray.cluster_utils import Cluster
 
 from nmt.errors import UserError
+from tests.paths import ROOT
 from tune.driver import preflight
 from tune.driver.preflight import Answer, Plan, render
 from tune.spaces.read import load_space
 from tune.spaces.settings import Resources
 
-ROOT = Path(__file__).resolve().parents[2]
 IS_ROOT = os.geteuid() == 0
 
 

@@ -20,11 +20,10 @@ import run
 from nmt import checkpoint
 from nmt.errors import UserError
 from nmt.io import location as place_module
+from tests.paths import ROOT
 from tune.results import storage as storage_module
 from tune.results.storage import Storage
 from tune.results.summary import load_summary
-
-ROOT = Path(__file__).resolve().parents[2]
 
 WEIGHTS = 3_000_000
 """bytes of a checkpoint here: more than a connection's buffers hold"""
@@ -123,7 +122,8 @@ def test_a_process_killed_in_mid_upload_leaves_the_last_good_checkpoint(address,
     storage.put("trials/007")
     epoch(storage, 2)
     code = (
-        "import os, sys; from pathlib import Path; from nmt.place import Place; from tune.storage import Storage\n"
+        "import os, sys; from pathlib import Path\n"
+        "from nmt.io.location import Place; from tune.results.storage import Storage\n"
         "upload = Place.upload\n"
         "def die(self, source, name):\n"
         "    if name.endswith('state.json'): os.kill(os.getpid(), 9)\n"
@@ -165,6 +165,8 @@ def test_a_study_is_put_as_one_consistent_copy_while_it_is_written(address, here
     writer = threading.Thread(target=ask_and_tell)
     writer.start()
     try:
+        while len(study.trials) < 2:
+            time.sleep(0.01)
         for _ in range(5):
             storage.put()
     finally:

@@ -20,11 +20,11 @@ import sys
 from pathlib import Path
 import ray
 from nmt.config import Config, ModelConfig, with_overrides
-from nmt.data.features import add_features
+from nmt.data.prepare.features import add_features
 from nmt.data.prepare import prepare
-from nmt.data.views import ViewOptions
+from nmt.data.prepare.views import ViewOptions
 from nmt.errors import UserError
-from tune.prepare import ray_features, ray_shards
+from tune.prepare_data import ray_features, ray_shards
 
 raw, out, bad = map(Path, sys.argv[1:])
 config = with_overrides(Config(), {"data.name": "willow", "data.image_size": 64}, source="-")
