@@ -92,7 +92,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 def recipe(args: argparse.Namespace, name: str) -> Config:
     """The configuration of a job: a recipe by name or a JSON file, then --seed and --set."""
-    from tune.spaces.read import recipe as base_of
+    from nmt.recipes import recipe as base_of
 
     place = args.data or Path("data") / name
     own = args.raw is not None or place.is_dir() or "://" in str(place)
@@ -282,12 +282,13 @@ def training_name(name: str) -> str:
 
 
 def search(args: argparse.Namespace) -> dict[str, Any]:
-    from tune.evidence.ablation import is_ablation
+    from nmt.recipes import read_recipe
     from tune.spaces.read import load_space
 
-    if is_ablation(args.search):
-        return ablate(args)
-    space = load_space(args.search, overrides(args))
+    file = read_recipe(args.search)
+    if file.is_ablation:
+        return ablate(args, file)
+    space = load_space(file, overrides(args))
     data = data_directory(args, space.base)
     if space.base.data.name == "demo" and not args.dry_run:
         prepare_data(args, space.base, data)
@@ -305,14 +306,14 @@ def search(args: argparse.Namespace) -> dict[str, Any]:
     return run_search(space, **given, resume=args.resume).to_dict()
 
 
-def ablate(args: argparse.Namespace) -> dict[str, Any]:
+def ablate(args: argparse.Namespace, file: Any) -> dict[str, Any]:
     from tune.evidence.ablation import load_ablation, run_ablation
 
     if args.trials is not None:
         raise UserError(f"--trials: {args.search} is an ablation, which has variants and --seeds")
     if args.storage is not None or args.dry_run:
         raise UserError(f"--storage, --dry-run: {args.search} is an ablation, which works in --results, for now")
-    ablation = load_ablation(args.search, overrides(args), seeds=args.seeds, first_seed=args.seed)
+    ablation = load_ablation(file, overrides(args), seeds=args.seeds, first_seed=args.seed)
     data = data_directory(args, ablation.base)
     return run_ablation(ablation, results=args.results, data=data, resume=args.resume).to_dict()
 

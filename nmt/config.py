@@ -11,7 +11,7 @@ import json
 import math
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -263,6 +263,14 @@ def _check_together(config: Config, *, source: str) -> None:
         raise UserError(f"{source}: loss.info_nce, loss.hyperspherical and loss.layer are all 0: nothing to train on")
     if list(config.optim.milestones) != sorted(set(config.optim.milestones)):
         raise UserError(f"{source}: optim.milestones must increase, but got {list(config.optim.milestones)}")
+
+
+def check_names(given: Iterable[str], known: Iterable[str], *, source: str) -> None:
+    """Raise UserError with the nearest known name if one of the given names is not known."""
+    names = list(known)
+    for name in given:
+        if name not in names:
+            raise UserError(f"{source}: unknown key {name!r}; {nearest(name, names)}")
 
 
 def comparable(config: Config) -> Config:

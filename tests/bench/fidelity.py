@@ -3,7 +3,7 @@
     python tests/bench/fidelity.py                 # the table of what has been measured
     python tests/bench/fidelity.py --raw DIR       # measures what is missing on a VOC data set, an hour on two cores
 
-Each training's accuracy is written to tune/fidelity.json as it ends, which the reports of searches read too. A head on
+Each training's accuracy is written to fidelity_table.json beside this file as it ends. A head on
 efficientnet_lite0 at 128 pixels; category `person` of Leeds Sports photographs where measured.
 """
 
@@ -21,10 +21,11 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
 from typing import Any
 
+from fidelity_table import MEASURED, Measured, Measurement
+
 from nmt.config import Config, with_overrides
+from nmt.recipes import recipe
 from tune.spaces.fidelity import HIGH, LOW
-from tune.spaces.measured import MEASURED, Measured, Measurement
-from tune.spaces.read import recipe
 
 BASE: dict[str, Any] = {"data.image_size": 128, "data.eval_pairs": 250, "optim.lr": 2e-3, "optim.milestones": []}
 STAGES: dict[str, dict[str, Any]] = {

@@ -16,10 +16,10 @@ from typing import Any
 from nmt.data.store.ready import check_data
 from nmt.errors import UserError
 from tune.results.report import render, tell
+from tune.results.statistics import rank_correlation
 from tune.results.summary import Summary, load_summary
 from tune.results.table import aligned
 from tune.spaces.fidelity import HIGH, LOW, Given
-from tune.spaces.measured import Measured, rank_correlation
 from tune.spaces.space import Space
 from tune.spaces.stages import exploration, final
 
@@ -133,7 +133,6 @@ def render_stages(explored: Summary, whole: Summary, directory: Path) -> str:
         render(explored, directory / LOW, advice=False),
         f"From {LOW} to {HIGH}",
         _comparison(explored, whole),
-        _trust(whole),
         f"Stage 2 of 2, on {HIGH}",
         render(whole, directory),
     ]
@@ -156,17 +155,3 @@ def _comparison(explored: Summary, whole: Summary) -> str:
         else "Too few configurations have a result at both fidelities for a rank correlation."
     )
     return aligned(rows, left=1) + "\n\n" + told
-
-
-def _trust(whole: Summary) -> str:
-    """Which of the searched parameters the exploration may have misjudged."""
-    measured = Measured.load()
-    rank = measured.rank()
-    words: dict[str, list[str]] = {}
-    for key in (key for key in whole.space if not key.startswith("decode.")):
-        order = measured.order(key)
-        words.setdefault(order.words if order is not None else "not measured", []).append(key)
-    lines = [f"  {verdict}: {', '.join(keys)}" for verdict, keys in sorted(words.items())]
-    known = f" (Spearman {rank.correlation:.2f} over {rank.count} configurations)" if rank is not None else ""
-    head = f"How {LOW} ordered the values of what was searched, beside {HIGH}, where that was measured{known}:"
-    return "\n".join([head, *lines])

@@ -17,12 +17,12 @@ from typing import Any
 from nmt.config import Config, flatten, setting, to_dict, with_overrides
 from nmt.errors import UserError
 from nmt.io.files import atomic_write, write_json
+from nmt.recipes import RecipeFile, read_recipe
 from nmt.training.history import METRIC
 from tune.evidence.repeated import RUNS, Repeated, Repetition, Variant, check_one_worker, in_ray, repeated_from_dict
 from tune.results.report import tell
 from tune.results.table import aligned, percent, points
 from tune.spaces.parameter import NOT_SEARCHABLE
-from tune.spaces.read import base_config, file_name, find_space, read_tables, shown_path
 from tune.spaces.settings import Resources, check_resources, check_table
 
 RESULT = "ablation.json"
@@ -95,13 +95,8 @@ def load_ablated(path: Path) -> Ablated:
         raise UserError(f"{path}: not the table of an ablation ({error})") from error
 
 
-def is_ablation(path_or_name: str) -> bool:
-    """Whether the TOML file, or that of the project by name, holds variants. Raises UserError where there is none."""
-    return "variants" in read_tables(find_space(path_or_name))[1]
-
-
 def load_ablation(
-    path_or_name: str,
+    given: str | Path | RecipeFile,
     overrides: Mapping[str, Any] | None = None,
     *,
     seeds: int | None = None,
@@ -116,12 +111,11 @@ def load_ablation(
 
     Raises UserError for anything wrong in the file: what, where, and what would be right.
     """
-    path = find_space(path_or_name)
-    source = shown_path(path)
-    text, tables = read_tables(path)
+    file = given if isinstance(given, RecipeFile) else read_recipe(given)
+    source, tables = file.source, file.tables
     if "space" in tables:
         raise UserError(f"{source}: [space] and [variants] in one file: a search and an ablation are two")
-    base = with_overrides(base_config(tables, source), overrides or {}, source="--set")
+    base = with_overrides(file.base(), overrides or {}, source="--set")
     search = check_table(SeedSettings, tables.get("search", {}), f"{source}: [search]")
     if seeds is not None:
         search = check_table(SeedSettings, {"seeds": seeds}, "--seeds")
@@ -129,13 +123,13 @@ def load_ablation(
     check_one_worker(resources, source)
     first = base.train.seed if first_seed is None else first_seed
     return Ablation(
-        name=file_name(tables, path),
-        description=str(tables.get("description", "")),
+        name=file.name,
+        description=file.description,
         base=base,
         variants=_variants(base, tables["variants"], f"{source}: [variants]"),
         seeds=tuple(range(first, first + search.seeds)),
         resources=resources,
-        text=text,
+        text=file.text,
     )
 
 

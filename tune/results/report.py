@@ -12,7 +12,7 @@ from typing import Any
 
 from nmt.training.history import METRIC, decode_setting
 from tune.results.summary import Summary, TrialRecord
-from tune.study.budget import in_words
+from tune.spaces.settings import limits_in_words
 
 NOISE_POINTS = 2.0
 """Two trainings that differ in the seed alone differ by up to this many points; less is not a gain."""
@@ -58,7 +58,7 @@ def _spent(summary: Summary) -> str:
     hours = f"{summary.seconds / 3600:.2f} hours" if summary.seconds >= 3600 else f"{summary.seconds:.0f} s"
     gpu = f", {summary.gpu_hours:.2f} GPU-hours" if summary.gpu_hours else ""
     end = "" if summary.finished else "; not over yet"
-    return f"spent {epochs} epochs{share}, {hours}{gpu}; limit {in_words(summary.search)}{end}"
+    return f"spent {epochs} epochs{share}, {hours}{gpu}; limit {limits_in_words(summary.search)}{end}"
 
 
 def _free(key: str, summary: Summary) -> bool:

@@ -50,10 +50,30 @@ def mean_of(values: Sequence[float]) -> Mean | None:
 
 def paired_difference(values: Sequence[float], reference: Sequence[float]) -> Difference | None:
     """The mean of values[i] - reference[i]; None of fewer than two pairs, which have no interval."""
-    found = mean_of([value - other for value, other in zip(values, reference, strict=True)])
-    if found is None or found.standard_error is None:
+    if len(values) < 2:
         return None
-    from scipy.stats import t
+    from scipy.stats import ttest_rel
 
-    half = float(t.ppf((1 + CONFIDENCE) / 2, found.count - 1)) * found.standard_error
-    return Difference(mean=found.mean, low=found.mean - half, high=found.mean + half, count=found.count)
+    interval = ttest_rel(values, reference).confidence_interval(CONFIDENCE)
+    mean = statistics.fmean(value - other for value, other in zip(values, reference, strict=True))
+    return Difference(mean=mean, low=float(interval.low), high=float(interval.high), count=len(values))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rank:
+    """How alike two fidelities order configurations."""
+
+    correlation: float
+    """Spearman's; NaN where one of them does not order at all"""
+    p_value: float
+    count: int
+
+
+def rank_correlation(low: Sequence[float], high: Sequence[float]) -> Rank | None:
+    """Of accuracies of the same configurations; None of fewer than three."""
+    if len(low) < 3:
+        return None
+    from scipy.stats import spearmanr
+
+    found = spearmanr(low, high)
+    return Rank(correlation=float(found.statistic), p_value=float(found.pvalue), count=len(low))

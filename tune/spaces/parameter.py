@@ -10,12 +10,12 @@ import dataclasses
 import json
 import operator
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from nmt.config import Config, Setting, find_setting, flatten
-from nmt.errors import UserError, nearest
+from nmt.config import Config, Setting, check_names, find_setting, flatten
+from nmt.errors import UserError
 
 NOT_SEARCHABLE = {
     "data.name": "trials on different data cannot be compared",
@@ -144,9 +144,9 @@ def _parameter(key: str, spec: Any, source: str) -> Parameter:
     where = f"{source} {key}"
     when = _conditions(spec.get("when", {}), where)
     if "values" in spec:
-        check_keys(spec, ("values", "when"), where)
+        check_names(spec, ("values", "when"), source=where)
         return dataclasses.replace(_choice(known, spec["values"], where), when=when)
-    check_keys(spec, ("low", "high", "step", "log", "values", "when"), where)
+    check_names(spec, ("low", "high", "step", "log", "values", "when"), source=where)
     if known.type not in (int, float) or known.choices:
         raise UserError(f"{where} is {known.allowed}: give values = [..]")
     return dataclasses.replace(_range(known, spec, where), when=when)
@@ -256,13 +256,6 @@ def _step(known: Setting, spec: Mapping[str, Any], low: float, high: float, log:
         below = low + int(steps) * step
         raise UserError(f"{where}: steps of {step!r} from {low!r} do not meet high = {high!r}; nearest: {below:g}")
     return step
-
-
-def check_keys(given: Iterable[str], known: Iterable[str], source: str) -> None:
-    names = list(known)
-    for key in given:
-        if key not in names:
-            raise UserError(f"{source}: unknown key {key!r}; {nearest(key, names)}")
 
 
 def shown(value: Any) -> str:

@@ -9,9 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from nmt.config import Setting, setting
+from nmt.config import Setting, check_names, setting
 from nmt.errors import UserError
-from tune.spaces.parameter import check_keys
 
 if typing.TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -91,7 +90,7 @@ def check_table(kind: type[T], values: Mapping[str, Any], source: str) -> T:
         for f in dataclasses.fields(kind)
         if f.metadata
     }
-    check_keys(values, known, source)
+    check_names(values, known, source=source)
     return kind(**{name: known[name].check(value, source=source) for name, value in values.items()})
 
 
@@ -104,3 +103,16 @@ def check_resources(values: Mapping[str, Any], source: str) -> Resources:
         raise UserError(f"{source}: workers must be a number or [fewest, most], but got {json.dumps(workers)}")
     others = {key: value for key, value in values.items() if key != "workers"}
     return check_table(Resources, others, source).of_workers(*workers, source=source)
+
+
+def limits_in_words(search: Mapping[str, Any]) -> str:
+    """The limits: "16 trials or 2 hours"."""
+    words = {
+        "trials": "{:g} trials",
+        "epochs": "{:g} epochs",
+        "hours": "{:g} hours",
+        "gpu_hours": "{:g} GPU-hours",
+        "patience": "{:g} trials without improvement",
+    }
+    limits = [text.format(search[name]) for name, text in words.items() if search.get(name)]
+    return " or ".join(limits)

@@ -68,7 +68,7 @@ class Space:
         check_table(SearchSettings, changed, "--trials, --seed")
         search = dataclasses.replace(self.search, **changed)
         space = dataclasses.replace(self, search=search)
-        return _within_size(space, self.name)
+        return within_size(space, self.name)
 
     def decode_grid(self) -> tuple[DecodeConfig, ...]:
         """Every swept decode setting, the default one first; empty if none is searched."""
@@ -132,7 +132,7 @@ class Space:
         }
 
 
-def _within_size(space: Space, source: str) -> Space:
+def within_size(space: Space, source: str) -> Space:
     """`space` with a budget of at most every configuration once; of a grid search that sets none, all of them."""
     if space.size is None:
         if space.search.sampler == "grid":

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
-from tune.spaces.settings import SearchSettings
+from tune.spaces.settings import SearchSettings, limits_in_words
 from tune.study.halving import Ladder, Standing
 
 
@@ -55,19 +54,6 @@ def usual_epochs(trials: int, ladder: Ladder) -> int:
     return total
 
 
-def in_words(search: Mapping[str, Any]) -> str:
-    """The limits: "16 trials or 2 hours"."""
-    words = {
-        "trials": "{:g} trials",
-        "epochs": "{:g} epochs",
-        "hours": "{:g} hours",
-        "gpu_hours": "{:g} GPU-hours",
-        "patience": "{:g} trials without improvement",
-    }
-    limits = [text.format(search[name]) for name, text in words.items() if search.get(name)]
-    return " or ".join(limits)
-
-
 def plan(search: SearchSettings, ladder: Ladder) -> str:
     """What is about to be trained, in a line."""
     most = most_epochs(search, ladder.epochs)
@@ -75,4 +61,4 @@ def plan(search: SearchSettings, ladder: Ladder) -> str:
     compared = f"compared after {rungs} of {ladder.epochs} epochs" if rungs else f"{ladder.epochs} epochs each"
     usual = f"about {usual_epochs(search.trials, ladder)} epochs, " if search.trials and rungs else ""
     at_most = f"at most {most:g} epochs" if math.isfinite(most) else "as many epochs as fit"
-    return f"until {in_words(vars(search))}; {compared}; {usual}{at_most}"
+    return f"until {limits_in_words(vars(search))}; {compared}; {usual}{at_most}"

@@ -12,10 +12,11 @@ import run
 from nmt.config import load_config, to_flat
 from nmt.errors import UserError
 from nmt.io.files import write_json
+from nmt.recipes import RECIPES, read_recipe
 from nmt.training.history import read_metrics
-from tune.evidence.ablation import Ablated, is_ablation, load_ablated, load_ablation, render
+from tune.evidence.ablation import Ablated, load_ablated, load_ablation, render
 from tune.evidence.repeated import Repeated, Run
-from tune.spaces.read import SPACES, load_space
+from tune.spaces.read import load_space
 
 VARIANTS = """
 [variants]
@@ -57,9 +58,9 @@ def test_seeds_of_the_file_count_from_the_base_seed(file: Path) -> None:
     assert load_ablation(str(file), {"train.seed": 5}).seeds == (5, 6)
 
 
-@pytest.mark.parametrize("name", sorted(p.stem for p in SPACES.glob("*_ablation.toml")))
+@pytest.mark.parametrize("name", sorted(p.stem for p in RECIPES.glob("*_ablation.toml")))
 def test_ablation_of_the_project_is_sound_and_starts_from_its_recipe(name: str) -> None:
-    assert is_ablation(name)
+    assert read_recipe(name).is_ablation
     ablation = load_ablation(name)
     recipe = load_space({"willow_ablation": "willow_rotated"}.get(name, name.removesuffix("_ablation")))
     assert ablation.name == name and ablation.variants[0].config == ablation.base == recipe.base
@@ -68,7 +69,7 @@ def test_ablation_of_the_project_is_sound_and_starts_from_its_recipe(name: str) 
 
 
 def test_search_is_no_ablation_and_the_other_way_round(file: Path, space_file: Path) -> None:
-    assert is_ablation(str(file)) and not is_ablation(str(space_file))
+    assert read_recipe(file).is_ablation and not read_recipe(space_file).is_ablation
     with pytest.raises(UserError, match="an ablation"):
         load_space(file)
 

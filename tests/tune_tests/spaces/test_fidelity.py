@@ -11,8 +11,9 @@ from scipy.stats import spearmanr
 import nmt.training.loop
 import nmt.training.trainer
 from nmt.config import Config, from_dict, with_overrides
+from tests.bench.fidelity_table import MEASURED, Measured, Measurement
+from tune.results.statistics import rank_correlation
 from tune.spaces.fidelity import HIGH, LOW, ON_IMAGES, without_effect
-from tune.spaces.measured import MEASURED, Measured, Measurement, rank_correlation
 
 TINY = {
     "data": {"name": "tiny", "mode": "features", "image_size": 32, "pairs_per_step": 4, "eval_pairs": 8},

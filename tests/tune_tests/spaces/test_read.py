@@ -3,7 +3,6 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-import tomllib
 from pathlib import Path
 
 import pytest
@@ -12,7 +11,8 @@ from hypothesis import strategies as st
 
 from nmt.config import Config, flatten, to_flat
 from nmt.errors import UserError
-from tune.spaces.read import SPACES, load_space, recipe
+from nmt.recipes import RECIPES, read_recipe, recipe
+from tune.spaces.read import load_space
 
 
 def edited(space_file: Path, old: str, new: str) -> Path:
@@ -167,7 +167,7 @@ def test_every_choice_of_a_stepped_range_is_within_it(low: int, steps: int, step
     assert all(parameter.contains(c) for c in choices) and not parameter.contains(low - 1)
 
 
-@pytest.mark.parametrize("name", sorted(p.stem for p in SPACES.glob("*.toml") if not p.stem.endswith("_ablation")))
+@pytest.mark.parametrize("name", sorted(p.stem for p in RECIPES.glob("*.toml") if read_recipe(p).tables.get("space")))
 def test_search_space_of_the_project_is_sound(name: str) -> None:
     space = load_space(name)
     assert space.name == name and space.description
@@ -181,7 +181,7 @@ def test_published_recipe_is_the_base_and_written_out(name: str) -> None:
     flat, published = to_flat(recipe(name)), to_flat(Config())
     differing = {key for key in flat if flat[key] != published[key]}
     assert differing <= {"data.name", "data.pairs_per_step"}
-    written = flatten(tomllib.loads((SPACES / f"{name}.toml").read_text())["base"], source=name)
+    written = flatten(read_recipe("voc").tables["base"], source=name)
     in_force = {key for key, value in published.items() if value not in (0, False)}
     assert in_force <= written.keys()
     searched = {p.key for p in (*load_space(name).parameters, *load_space(name).sweep)}
@@ -193,7 +193,9 @@ def test_published_recipe_is_the_base_and_written_out(name: str) -> None:
 
 def test_reading_a_space_imports_neither_ray_nor_torch() -> None:
     script = "import sys, tune.spaces.read; print(sorted({'ray', 'torch', 'optuna', 'numpy'} & sys.modules.keys()))"
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, cwd=SPACES.parent)
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True, cwd=RECIPES.parent
+    )
     assert done.stdout.strip() == "[]"
 
 

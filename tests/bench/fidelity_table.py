@@ -1,26 +1,22 @@
-"""TODO docstring of tune.spaces.measured."""
+"""Accuracies of the same configurations trained on features and on images, and how alike the two order them."""
 
 from __future__ import annotations
 
 import itertools
 import json
 import statistics
-import typing
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from nmt.io.files import write_json
-
-if typing.TYPE_CHECKING:
-    pass
-
+from tune.results.statistics import Rank, rank_correlation
 from tune.spaces.fidelity import FIDELITIES, HIGH, LOW
 
 NOISE_ONE_SEED, NOISE_PAIRED = 0.02, 0.01
 """smaller differences of accuracy are noise: at one seed, and paired over several"""
-MEASURED = Path(__file__).with_name("fidelity.json")
+MEASURED = Path(__file__).with_name("fidelity_table.json")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,26 +30,6 @@ class Measurement:
     accuracy: float
     """of the best epoch on validation"""
     seconds: float
-
-
-@dataclass(frozen=True, kw_only=True)
-class Rank:
-    """How alike two fidelities order configurations."""
-
-    correlation: float
-    """Spearman's; NaN where one of them does not order at all"""
-    p_value: float
-    count: int
-
-
-def rank_correlation(low: Sequence[float], high: Sequence[float]) -> Rank | None:
-    """Of accuracies of the same configurations; None of fewer than three."""
-    if len(low) < 3:
-        return None
-    from scipy.stats import spearmanr
-
-    found = spearmanr(low, high)
-    return Rank(correlation=float(found.statistic), p_value=float(found.pvalue), count=len(low))
 
 
 @dataclass(frozen=True, kw_only=True)

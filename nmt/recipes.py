@@ -1,0 +1,133 @@
+"""Recipes: the configuration that a data set is trained with, by name.
+
+A recipe is the `[base]` table of a TOML file: one of the project's in search_spaces/, or a file of the user's. It says
+what differs from the published PascalVOC recipe, or, with `from = "NAME"` at the top of the file, from another recipe
+of the project. The other tables of such a file describe a search or an ablation over the recipe; `tune` reads them.
+Imports neither torch nor Ray, so that a mistake in a file is answered at once.
+"""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from nmt.config import Config, check_names, flatten, from_dict, with_overrides
+from nmt.errors import UserError, nearest
+
+RECIPES = Path(__file__).resolve().parents[1] / "search_spaces"
+"""The TOML files of the project."""
+
+_NAME = r"[A-Za-z0-9_-]+"
+_TABLES = ("base", "features", "space", "variants", "search", "resources")
+
+
+@dataclass(frozen=True)
+class RecipeFile:
+    """A TOML file with a recipe, its table names checked."""
+
+    path: Path
+    text: str
+    """the file as given"""
+    tables: dict[str, Any]
+
+    @property
+    def source(self) -> str:
+        """The path as error messages show it: relative where it lies below the working directory."""
+        return shown_path(self.path)
+
+    @property
+    def name(self) -> str:
+        """The name that the file gives itself, by default its file name. Raises UserError."""
+        name = self.tables.get("name", self.path.stem)
+        if not isinstance(name, str) or not re.fullmatch(_NAME, name):
+            raise UserError(f"{self.source}: name must be letters, digits, _ or -, but got {name!r}")
+        return name
+
+    @property
+    def description(self) -> str:
+        return str(self.tables.get("description", ""))
+
+    @property
+    def is_ablation(self) -> bool:
+        """True if the file lists `[variants]` to compare instead of a `[space]` to search."""
+        return "variants" in self.tables
+
+    def base(self, *, above: tuple[Path, ...] = ()) -> Config:
+        """The default configuration: `[base]` over the recipe that `from` names, or over the published one.
+
+        Args:
+            above: files whose `from` led here, to refuse a circle.
+
+        Raises:
+            UserError: an unknown key or recipe, a value out of range, recipes that start from each other.
+        """
+        config, start = Config(), self.tables.get("from")
+        if start is not None:
+            if not isinstance(start, str) or not re.fullmatch(_NAME, start):
+                raise UserError(f"{self.source}: from must name a recipe of {shown_path(RECIPES)}, but got {start!r}")
+            path = find_recipe(start, source=f"{self.source}: from")
+            if path.resolve() in (p.resolve() for p in (*above, self.path)):
+                raise UserError(f"{self.source}: from = {start!r} leads back to this file")
+            config = read_recipe(path).base(above=(*above, self.path))
+        table = self.tables.get("base", {})
+        source = f"{self.source}: [base]"
+        return with_overrides(config, flatten(table, source=source), source=source)
+
+
+def recipe(path_or_name: str | Path, *, own: bool = False) -> Config:
+    """The configuration of a recipe, by name or by file.
+
+    Args:
+        own: a name that no file has is a data set of the user's, trained by the published recipe.
+
+    Raises:
+        UserError: no such recipe, or a mistake in its file.
+    """
+    name = str(path_or_name)
+    if own and re.fullmatch(_NAME, name) and not (RECIPES / f"{name}.toml").is_file():
+        return from_dict({"data.name": name}, source=name)
+    return read_recipe(path_or_name).base()
+
+
+def find_recipe(path_or_name: str | Path, *, source: str = "") -> Path:
+    """The TOML file of a recipe: a path as it is, a name in search_spaces/. Raises UserError with the nearest name."""
+    given = Path(path_or_name)
+    if given.suffix == ".toml" or len(given.parts) != 1:
+        if given.is_file():
+            return given
+        raise UserError(f"{given}: no such search space file")
+    path = RECIPES / f"{path_or_name}.toml"
+    if path.is_file():
+        return path
+    hint = nearest(given.name, (p.stem for p in RECIPES.glob("*.toml")))
+    at = f"{source}: " if source else ""
+    raise UserError(f"{at}no search named {given.name!r} in {shown_path(RECIPES)}; {hint}")
+
+
+def read_recipe(path_or_name: str | Path) -> RecipeFile:
+    """Read a TOML file and check the names of its tables. Raises UserError."""
+    path = find_recipe(path_or_name)
+    source = shown_path(path)
+    try:
+        text = path.read_text(encoding="utf-8")
+        tables = tomllib.loads(text)
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{source}: cannot be read ({error})") from error
+    except tomllib.TOMLDecodeError as error:
+        raise UserError(f"{source}: not valid TOML: {error}") from error
+    check_names(tables, ("name", "description", "from", *_TABLES), source=source)
+    for table in _TABLES:
+        if not isinstance(tables.get(table, {}), dict):
+            raise UserError(f"{source}: {table} must be a table, [{table}]")
+    return RecipeFile(path, text, tables)
+
+
+def shown_path(path: Path) -> str:
+    """The path as an error names it: relative where it lies below the working directory."""
+    try:
+        return str(path.resolve().relative_to(Path.cwd()))
+    except ValueError:
+        return str(path)
