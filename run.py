@@ -294,15 +294,15 @@ def search(args: argparse.Namespace) -> dict[str, Any]:
         prepare_data(args, space.base, data)
     given = {"results": args.results, "data": data, "storage": args.storage, "trials": args.trials, "seed": args.seed}
     if space.fidelity:
-        from tune.driver.two_stage import plan_stages, run_stages
+        from tune.driver.two_stage import preview_stages, run_stages
 
         if args.dry_run:
-            return plan_stages(space, **given)
+            return preview_stages(space, **given)
         return run_stages(space, **given, resume=args.resume).to_dict()
-    from tune.driver.search import plan_search, run_search
+    from tune.driver.search import preview_search, run_search
 
     if args.dry_run:
-        return plan_search(space, **given).to_dict()
+        return preview_search(space, **given).to_dict()
     return run_search(space, **given, resume=args.resume).to_dict()
 
 

@@ -16,7 +16,7 @@ from torch import Tensor
 
 
 @dataclass(frozen=True)
-class View:
+class Side:
     """One side of the pairs of a batch."""
 
     points_BN2: Tensor
@@ -39,7 +39,7 @@ class View:
         """bool, True where a keypoint is real."""
         return torch.arange(self.points_BN2.shape[1], device=self.num_B.device) < self.num_B[:, None]
 
-    def to(self, device: torch.device) -> View:
+    def to(self, device: torch.device) -> Side:
         moved = {
             f.name: value.to(device, non_blocking=True)
             for f in dataclasses.fields(self)
@@ -47,7 +47,7 @@ class View:
         }
         return dataclasses.replace(self, **moved)
 
-    def pin_memory(self) -> View:
+    def pin_memory(self) -> Side:
         pinned = {f.name: t.pin_memory() for f in dataclasses.fields(self) if (t := getattr(self, f.name)) is not None}
         return dataclasses.replace(self, **pinned)
 
@@ -56,8 +56,8 @@ class View:
 class PairBatch:
     """Pairs as the model and the loss read them."""
 
-    source: View
-    target: View
+    source: Side
+    target: Side
     match_BN: Tensor
     """int64, for each source keypoint the matching target keypoint; -1 = none (padding included)"""
     category_B: Tensor

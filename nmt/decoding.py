@@ -106,7 +106,7 @@ def sweep(stored: Similarities, settings: Sequence[DecodeConfig], *, num_categor
     return {setting: found[setting] for setting in settings}
 
 
-def settings_of(config: Config, grid: Sequence[DecodeConfig]) -> list[DecodeConfig]:
+def decodings_of(config: Config, grid: Sequence[DecodeConfig]) -> list[DecodeConfig]:
     """The configured decode setting, then those of the grid, each once.
 
     Where the matching loss goes through a Sinkhorn plan its iterations and epsilon belong to the training: they stay.
@@ -117,6 +117,6 @@ def settings_of(config: Config, grid: Sequence[DecodeConfig]) -> list[DecodeConf
     return list(dict.fromkeys([decode, *grid]))
 
 
-def best_setting(swept: dict[DecodeConfig, Counts]) -> DecodeConfig:
+def best_decoding(swept: dict[DecodeConfig, Counts]) -> DecodeConfig:
     """The setting of highest accuracy; the first given wins a tie."""
     return max(swept, key=lambda setting: swept[setting].accuracy())

@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from nmt.batch import View
+from nmt.batch import Side
 from nmt.checkpoint import first_line
 from nmt.config import Config, with_overrides
 from nmt.data.graph import delaunay_edges, edge_attributes
@@ -168,7 +168,7 @@ class _Fixture:
         names = [n for n in self.arrays if n.startswith(prefix + "/") and not n.endswith(NOT_WEIGHTS)]
         return {n.removeprefix(prefix + "/"): self.tensor(n) for n in names}
 
-    def view(self, side: int) -> View:
+    def view(self, side: int) -> Side:
         """One side of the fixture's pairs, its graphs built by our own code."""
         points, size = self[f"points_{side}"], self.config["image_size"]
         index, attr = [], []
@@ -176,7 +176,7 @@ class _Fixture:
             edges_2E = delaunay_edges(points_N2).astype(np.int64)
             index.append(edges_2E + b * points.shape[1])
             attr.append(edge_attributes(points_N2, edges_2E, size))
-        return View(
+        return Side(
             points_BN2=torch.from_numpy(points),
             num_B=torch.full((points.shape[0],), points.shape[1]),
             edge_index_2E=torch.from_numpy(np.concatenate(index, axis=1)),
@@ -197,7 +197,7 @@ def _difference(ours: Tensor, theirs: Tensor) -> float:
     return float((ours.detach().reshape(theirs.shape) - theirs).abs().max())
 
 
-def _edge_difference(view: View, theirs: set[tuple[int, int, float, float]]) -> float:
+def _edge_difference(view: Side, theirs: set[tuple[int, int, float, float]]) -> float:
     attr = {(i, j): (x, y) for i, j, x, y in theirs}
     index = [tuple(edge) for edge in view.edge_index_2E.T.tolist()]
     if set(index) != set(attr) or len(index) != len(attr):

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from nmt.batch import PairBatch, View
+from nmt.batch import PairBatch, Side
 from nmt.config import DataConfig
 from nmt.data.augment.seeding import TRAIN, generator
 from nmt.data.store.objects import SPLITS, ObjectStore
@@ -252,19 +252,19 @@ def _pair_card(shown: Shown) -> str:
     return f"<figure class=card>{svg}<figcaption>{caption}</figcaption></figure>"
 
 
-def _points(view: View, offset: float) -> np.ndarray:
+def _points(view: Side, offset: float) -> np.ndarray:
     assert view.image_B3HW is not None
     points_N2: np.ndarray = view.points_BN2[0].numpy() * (SIDE / view.image_B3HW.shape[-1]) + (offset, 0)
     return points_N2
 
 
-def _edges(view: View, points_N2: np.ndarray) -> str:
+def _edges(view: Side, points_N2: np.ndarray) -> str:
     ends = ((points_N2[i], points_N2[j]) for i, j in view.edge_index_2E.T.tolist() if i < j)
     lines = (f"<line class=edge x1={a[0]:.1f} y1={a[1]:.1f} x2={b[0]:.1f} y2={b[1]:.1f} />" for a, b in ends)
     return "".join(lines)
 
 
-def _image(view: View, x: float) -> str:
+def _image(view: Side, x: float) -> str:
     assert view.image_B3HW is not None
     image = Image.fromarray(view.image_B3HW[0].permute(1, 2, 0).numpy())
     if image.width > 2 * SIDE:

@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from nmt.batch import PairBatch, View
+from nmt.batch import PairBatch, Side
 from nmt.config import Config, DecodeConfig
 from nmt.decoding import model_score, similarities, sweep
 from nmt.errors import UserError
@@ -60,7 +60,7 @@ def baselines(
 def position_score(batch: PairBatch) -> Tensor:
     """Minus the squared distance of coordinates standardised (mean 0, deviation 1) within each image: (B, N, M)."""
 
-    def standardised(view: View) -> Tensor:
+    def standardised(view: Side) -> Tensor:
         mask_BN1 = view.mask_BN[..., None].float()
         count_B11 = mask_BN1.sum(1, keepdim=True).clamp_min(1)
         centred = (view.points_BN2 - (view.points_BN2 * mask_BN1).sum(1, keepdim=True) / count_B11) * mask_BN1

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from nmt.batch import PairBatch, View
+from nmt.batch import PairBatch, Side
 from nmt.data.graph import delaunay_edges, edge_attributes
 from nmt.errors import UserError
 from nmt.inference.load import load_matcher
@@ -60,11 +60,11 @@ def match_images(
 
 
 @torch.inference_mode()
-def _single_view(backbone: torch.nn.Module, image_HW3: np.ndarray, points_N2: np.ndarray, size: int) -> View:
+def _single_view(backbone: torch.nn.Module, image_HW3: np.ndarray, points_N2: np.ndarray, size: int) -> Side:
     maps = backbone(torch.from_numpy(image_HW3.copy()).permute(2, 0, 1)[None])
     points_BN2 = torch.from_numpy(points_N2)[None]
     edges_2E = delaunay_edges(points_N2).astype(np.int64)
-    return View(
+    return Side(
         points_BN2=points_BN2,
         num_B=torch.tensor([len(points_N2)]),
         edge_index_2E=torch.from_numpy(edges_2E),

@@ -27,7 +27,7 @@ _CONNECT_SECONDS, _REQUEST_SECONDS = 10, 60
 T = TypeVar("T")
 
 
-class Place:
+class Location:
     """The files below `address`, by their paths relative to it.
 
     Every method tries `attempts` times where a connection fails, then raises UserError.

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from nmt.batch import PairBatch, View
+from nmt.batch import PairBatch, Side
 from nmt.config import ModelConfig
 from nmt.model.decoder import Decoder
 from nmt.model.sampling import sample_features
@@ -60,7 +60,7 @@ class Head(nn.Module):
         self.decoder0, self.decoder1 = (Decoder(*shape, normalized=config.normalized) for _ in range(2))
 
     def forward(
-        self, view0: View, view1: View, nodes0_BNC: Tensor, nodes1_BMC: Tensor, global0_BG: Tensor, global1_BG: Tensor
+        self, view0: Side, view1: Side, nodes0_BNC: Tensor, nodes1_BMC: Tensor, global0_BG: Tensor, global1_BG: Tensor
     ) -> MatchOutput:
         graph0_BND, graph1_BMD = (
             self.graph_features(view0, view1, nodes0_BNC, nodes1_BMC) if self.spline else (None, None)
@@ -81,7 +81,7 @@ class Head(nn.Module):
         nodes_BND = nodes_BND if graph_BND is None else nodes_BND + graph_BND
         return torch.cat([self.global_linear(global_BG)[:, None], nodes_BND], dim=1).float()
 
-    def graph_features(self, view0: View, view1: View, nodes0_BNC: Tensor, nodes1_BMC: Tensor) -> tuple[Tensor, Tensor]:
+    def graph_features(self, view0: Side, view1: Side, nodes0_BNC: Tensor, nodes1_BMC: Tensor) -> tuple[Tensor, Tensor]:
         """(B, N, D) and (B, M, D): keypoint features after the spline convolutions over each image's graph.
 
         Both images go through as one graph: the large weight and its gradient are read and written once.
@@ -120,7 +120,7 @@ class Matcher(nn.Module):
         nodes1_BMC, global1_BG = self.features(batch.target)
         return self.head(batch.source, batch.target, nodes0_BNC, nodes1_BMC, global0_BG, global1_BG)
 
-    def features(self, view: View) -> tuple[Tensor, Tensor]:
+    def features(self, view: Side) -> tuple[Tensor, Tensor]:
         """Features at the keypoints (B, N, C), zero at padding, and the global feature (B, G)."""
         if view.nodes_BNC is not None and view.global_BG is not None:
             return view.nodes_BNC.float(), view.global_BG.float()

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from nmt.batch import PairBatch, View
+from nmt.batch import PairBatch, Side
 from nmt.errors import UserError
 from nmt.model.decoder import LearnedScale
 from nmt.model.matcher import Head, Matcher, MatchOutput
@@ -115,7 +115,7 @@ def repeated(batch: PairBatch, times: int, *, num_categories: int = 0) -> PairBa
     def repeat(x: Tensor) -> Tensor:
         return x.repeat(times, *[1] * (x.dim() - 1))
 
-    def side(view: View) -> View:
+    def side(view: Side) -> Side:
         floats = {name: repeat(getattr(view, name).float()) for name in ("nodes_BNC", "global_BG")}
         return dataclasses.replace(view, points_BN2=repeat(view.points_BN2), num_B=repeat(view.num_B), **floats)
 
@@ -134,7 +134,7 @@ class PackedHead(Head):
         for name, _ in members[0].named_children():
             setattr(self, name, _packed([getattr(m, name) for m in members]))
 
-    def graph_features(self, view0: View, view1: View, nodes0_BNC: Tensor, nodes1_BMC: Tensor) -> tuple[Tensor, Tensor]:
+    def graph_features(self, view0: Side, view1: Side, nodes0_BNC: Tensor, nodes1_BMC: Tensor) -> tuple[Tensor, Tensor]:
         """As `Head.graph_features`, on nodes of K * B pairs; the views' edges are those of the B."""
         assert self.spline is not None, "a head without spline has no graph features"
         blocks = [x.reshape(self.num_members, -1, x.shape[-1]) for x in (nodes0_BNC, nodes1_BMC)]

@@ -14,7 +14,7 @@ from nmt.io.files import atomic_write
 
 
 @dataclass(frozen=True)
-class EpochReport:
+class EpochResult:
     """What an epoch reports: `epoch` completed (1 = the first) and the metrics by their contract names."""
 
     epoch: int
@@ -39,10 +39,10 @@ class Progress:
     history: list[dict[str, Any]] = dataclasses.field(default_factory=list)
     """metrics of every completed epoch"""
 
-    def best(self) -> EpochReport:
+    def best(self) -> EpochResult:
         """The epoch of highest accuracy; the first of equals."""
         best = max(self.history, key=lambda metrics: metrics["val/accuracy"])
-        return EpochReport(best["epoch"], best)
+        return EpochResult(best["epoch"], best)
 
 
 def write_metrics(directory: Path, progress: Progress) -> None:
@@ -54,7 +54,7 @@ METRIC = "val/accuracy"
 FIXED_METRIC = "val/accuracy_fixed_decode"
 
 
-def decode_setting(metrics: Mapping[str, Any]) -> dict[str, Any]:
+def decoding_of(metrics: Mapping[str, Any]) -> dict[str, Any]:
     """The decode setting that val/accuracy was read at, {"epsilon": ..}."""
     return {key.removeprefix("decode/"): value for key, value in metrics.items() if key.startswith("decode/")}
 

@@ -19,7 +19,7 @@ import torch
 from nmt import distributed
 from nmt.config import Config, DecodeConfig
 from nmt.io.files import write_json
-from nmt.training.history import EpochReport, Progress, write_metrics
+from nmt.training.history import EpochResult, Progress, write_metrics
 from nmt.training.trainer import Trainer
 
 if TYPE_CHECKING:
@@ -36,14 +36,14 @@ def train(
     *,
     data: Path,
     directory: Path,
-    on_epoch: Callable[[EpochReport], None] | None = None,
+    on_epoch: Callable[[EpochResult], None] | None = None,
     resume: bool = False,
     until: int | None = None,
     decode_grid: Sequence[DecodeConfig] = (),
     progress: bool = False,
     device: torch.device | None = None,
     interrupted: Callable[[], bool] | None = None,
-) -> EpochReport:
+) -> EpochResult:
     """Train to `config.train.epochs`, or to the end of epoch `until`; returns the report of the best epoch.
 
     Leaves in `directory`: config.json, checkpoint.pt (to resume), best.pt (best validation epoch), metrics.jsonl, and
@@ -91,7 +91,7 @@ def _run_epoch(
     decode_grid: Sequence[DecodeConfig],
     interrupted: Callable[[], bool],
     bar: Any,
-) -> EpochReport:
+) -> EpochResult:
     progress = trainer.progress
     last_saved = time.monotonic()
 
@@ -117,7 +117,7 @@ def _run_epoch(
 
 def finish_epoch(
     trainer: Trainer, directory: Path, losses: Mapping[str, float], metrics: dict[str, float | int | str]
-) -> EpochReport:
+) -> EpochResult:
     """Counts the epoch, and leaves its checkpoint, best.pt where it is the best, and metrics.jsonl."""
     progress, config = trainer.progress, trainer.config
     pairs = config.train.steps_per_epoch * config.data.pairs_per_step
@@ -136,7 +136,7 @@ def finish_epoch(
     if first:
         write_metrics(directory, progress)
     distributed.barrier()
-    return EpochReport(progress.epoch, metrics)
+    return EpochResult(progress.epoch, metrics)
 
 
 def _note_trainers(directory: Path, progress: Progress, trainers: list[dict[str, Any]]) -> None:
@@ -155,7 +155,7 @@ def open_log(trainer: Trainer, directory: Path, stack: contextlib.ExitStack) -> 
     return log
 
 
-def log_epoch(trainer: Trainer, log: TensorBoardLog, report: EpochReport) -> None:
+def log_epoch(trainer: Trainer, log: TensorBoardLog, report: EpochResult) -> None:
     """The epoch's curves, and matched pairs where it is the best so far."""
     log.scalars({k: v for k, v in report.metrics.items() if k != "epoch"}, report.epoch)
     if float(report.metrics["val/accuracy"]) >= trainer.progress.best_accuracy:

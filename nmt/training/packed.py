@@ -20,13 +20,13 @@ from torch import Tensor
 from nmt import distributed
 from nmt.batch import PairBatch
 from nmt.config import Config, DecodeConfig
-from nmt.decoding import settings_of, similarities, sweep
+from nmt.decoding import decodings_of, similarities, sweep
 from nmt.errors import UserError
 from nmt.losses import layer_term, layer_weights, matching_loss, output_term
 from nmt.metrics import Counts
 from nmt.model.matcher import MatchOutput
 from nmt.model.packed import PackedMatcher, repeated
-from nmt.training.history import EpochReport
+from nmt.training.history import EpochResult
 from nmt.training.loop import CHECKPOINT_SECONDS, finish_epoch, log_epoch, open_log
 from nmt.training.packable import check_packable
 from nmt.training.signals import interruptions
@@ -42,11 +42,11 @@ def train_packed(
     data: Path,
     directories: Sequence[Path],
     until: int | None = None,
-    on_epoch: Callable[[int, EpochReport], bool | None] | None = None,
+    on_epoch: Callable[[int, EpochResult], bool | None] | None = None,
     resume: bool = False,
     decode_grid: Sequence[DecodeConfig] = (),
     interrupted: Callable[[], bool] | None = None,
-) -> list[EpochReport | DivergedError]:
+) -> list[EpochResult | DivergedError]:
     """`nmt.training.loop.train` for several configurations at once; returns each one's best epoch, or why it failed.
 
     Every directory holds what the training alone would leave there, and either may go on from the other's. Members
@@ -187,7 +187,7 @@ class Pack:
                 return self.matcher(pairs).similarity_BNM
 
         stored = similarities(score, batches, device=self.device)
-        own = [settings_of(config, decode_grid) for config in self.configs]
+        own = [decodings_of(config, decode_grid) for config in self.configs]
         settings = list(dict.fromkeys(setting for several in own for setting in several))
         swept = sweep(stored, settings, num_categories=num * num_categories)
         parts = {s: (c.correct_A.view(num, -1), c.total_A.view(num, -1)) for s, c in swept.items()}
@@ -228,7 +228,7 @@ def _run_epoch(
     pack: Pack,
     decode_grid: Sequence[DecodeConfig],
     interrupted: Callable[[], bool],
-    on_epoch: Callable[[int, EpochReport], bool | None] | None,
+    on_epoch: Callable[[int, EpochResult], bool | None] | None,
 ) -> Pack | None:
     """The rest of the epoch of the pack's members; returns those still well, None where there are none."""
     trained = train_epoch(pack, interrupted)

@@ -22,7 +22,7 @@ from nmt.data.store.features import open_features
 from nmt.data.store.objects import ObjectStore
 from nmt.data.stream.loader import train_batches
 from nmt.data.stream.pairs import PairStream, eval_batches
-from nmt.decoding import best_setting, model_score, settings_of, similarities, sweep, timed
+from nmt.decoding import best_decoding, decodings_of, model_score, similarities, sweep, timed
 from nmt.device import autocast, pick_device
 from nmt.errors import FailedError, UserError
 from nmt.io.files import remove_partials, write_json
@@ -191,7 +191,7 @@ class Trainer:
         taken: list[float] = []
         score = timed(model_score(self.matcher, autocast=self.autocast), taken)
         stored = similarities(score, self.val_batches(), device=self.device)
-        settings = settings_of(self.config, decode_grid)
+        settings = decodings_of(self.config, decode_grid)
         metrics = self.val_metrics(sweep(stored, settings, num_categories=len(self.store.info.categories)))
         mine = [statistics.median(taken), 1.0] if taken else [0.0, 0.0]
         seconds, ranks = distributed.sum_over_ranks(torch.tensor(mine, dtype=torch.float64)).tolist()
@@ -211,7 +211,7 @@ class Trainer:
 
     def val_metrics(self, swept: dict[DecodeConfig, Counts]) -> dict[str, float | int | str]:
         """What a sweep over decode settings, the configured one among them, comes to."""
-        best = best_setting(swept)
+        best = best_decoding(swept)
         per_category = swept[best].accuracy_per_category(self.store.info.categories)
         return {
             "val/accuracy": swept[best].accuracy(),

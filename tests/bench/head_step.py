@@ -15,19 +15,19 @@ import time
 import numpy as np
 import torch
 
-from nmt.batch import View
+from nmt.batch import Side
 from nmt.config import LossConfig, ModelConfig
 from nmt.data.graph import delaunay_edges, edge_attributes
 from nmt.losses import loss_terms, total_loss
 from nmt.model.matcher import Head
 
 
-def random_view(rng: np.random.Generator, pairs: int, points: int, channels: int) -> View:
+def random_view(rng: np.random.Generator, pairs: int, points: int, channels: int) -> Side:
     """A view of `pairs` images with `points` keypoints each, unit-norm features of paper size."""
     xy = rng.uniform(0, 384, (pairs, points, 2)).astype(np.float32)
     edges = [delaunay_edges(p).astype(np.int64) for p in xy]
     features = torch.from_numpy(rng.standard_normal((pairs, points, channels)).astype(np.float32))
-    return View(
+    return Side(
         points_BN2=torch.from_numpy(xy),
         num_B=torch.full((pairs,), points),
         edge_index_2E=torch.from_numpy(np.concatenate([e + b * points for b, e in enumerate(edges)], 1)),

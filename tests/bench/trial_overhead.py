@@ -28,10 +28,10 @@ import torch
 
 from nmt import checkpoint
 from nmt.config import Config
-from nmt.training.history import EpochReport
+from nmt.training.history import EpochResult
 from tune.driver.ray_session import ray_session
 from tune.jobs.epoch_gate import open_gate
-from tune.jobs.worker_group import Group
+from tune.jobs.worker_group import WorkerGroup
 from tune.spaces.settings import Resources
 
 EPOCHS = 4
@@ -82,7 +82,7 @@ def cpu_seconds() -> float:
 
 
 def nothing(
-    config: Config, *, directory: Path, on_epoch: Callable[[EpochReport], None], times: Path, **others: Any
+    config: Config, *, directory: Path, on_epoch: Callable[[EpochResult], None], times: Path, **others: Any
 ) -> None:
     """In place of nmt.training.loop.train."""
     first = torch.distributed.get_rank() == 0
@@ -90,7 +90,7 @@ def nothing(
         times.write_text(str(time.time()))
     for epoch in range(EPOCHS):
         metrics = save(directory, epoch) if first else {}
-        on_epoch(EpochReport(epoch, metrics))
+        on_epoch(EpochResult(epoch, metrics))
 
 
 def two_workers(groups: int, directory: Path) -> None:
@@ -99,7 +99,7 @@ def two_workers(groups: int, directory: Path) -> None:
     with open_gate() as gate:
         for number in range(groups):
             times = directory / f"times-{number}"
-            group = Group(
+            group = WorkerGroup(
                 Config(),
                 directory=directory / f"group-{number}",
                 arguments={"times": times},

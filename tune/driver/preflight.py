@@ -26,7 +26,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from nmt.config import Config, from_dict
 from nmt.data.store.ready import check_data
 from nmt.errors import UserError
-from nmt.io.location import Place
+from nmt.io.location import Location
 from nmt.training.history import read_metrics
 from tune.driver.room import concurrency, node_resources
 from tune.spaces.space import Space
@@ -41,7 +41,7 @@ SOURCES = Path(__file__).resolve().parents[2]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Plan:
+class SearchPreview:
     """What a search is about to do."""
 
     trials: int
@@ -79,7 +79,7 @@ class Plan:
         }
 
 
-def preflight(space: Space, *, directory: Path, data: Path, storage: str | None) -> Plan:
+def preflight(space: Space, *, directory: Path, data: Path, storage: str | None) -> SearchPreview:
     """Check everything a search needs, within a Ray session. What it writes to see that it can, it removes again.
 
     Args:
@@ -94,7 +94,7 @@ def preflight(space: Space, *, directory: Path, data: Path, storage: str | None)
     at_once = concurrency(space.resources, node_resources())
     here = check_nodes(configs, directory=directory, data=data, storage=storage)
     measured = seconds_per_epoch(space.base, directory.parent)
-    return Plan(
+    return SearchPreview(
         trials=space.search.trials,
         most_epochs=most_epochs(space.search, space.base.train.epochs),
         at_once=at_once,
@@ -139,7 +139,7 @@ class Answer:
 @contextlib.contextmanager
 def written_token(address: str) -> Iterator[Token]:
     """A token at the address; it and the folders made for it are gone at the end."""
-    place, token = Place(address, attempts=2), Token(address, f".preflight-{uuid.uuid4().hex[:12]}")
+    place, token = Location(address, attempts=2), Token(address, f".preflight-{uuid.uuid4().hex[:12]}")
     folder = Path(address)
     made = [p for p in (folder, *folder.parents) if not p.exists()] if "://" not in address else []
     try:
@@ -161,7 +161,7 @@ def look(configs: Sequence[Config], data: Path, token: Token, node: str = "the d
     try:
         check_data(configs, data)
         identity = ObjectStore.open(data).info.identity
-        sees = Place(token.address, attempts=2).read(token.name, lambda content: True) is not None
+        sees = Location(token.address, attempts=2).read(token.name, lambda content: True) is not None
     except UserError as error:
         raise UserError(f"{error} (seen from node {node})" if node != "the driver" else str(error)) from None
     return Answer(node, versions(), identity, sees)
@@ -244,7 +244,7 @@ def _cost(config: Config) -> tuple[Any, ...]:
     return (config.data, config.model, config.train.precision, config.train.compile)
 
 
-def render(plan: Plan, space: Space, *, directory: Path, data: Path, storage: str | None) -> str:
+def render(plan: SearchPreview, space: Space, *, directory: Path, data: Path, storage: str | None) -> str:
     """The plan in words."""
     resources, count = space.resources, len(plan.nodes)
     worker = f"{resources.cpus} CPUs, {resources.gpus:g} GPUs"
@@ -263,7 +263,7 @@ def render(plan: Plan, space: Space, *, directory: Path, data: Path, storage: st
     return "\n".join([f"Plan of the search {space.name}:"] + [f"  {name:<{width}}  {text}" for name, text in rows])
 
 
-def _time(plan: Plan) -> str:
+def _time(plan: SearchPreview) -> str:
     if not math.isfinite(plan.most_epochs):
         return "until the search's limit"
     if plan.hours is None or plan.seconds_per_epoch is None:

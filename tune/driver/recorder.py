@@ -21,8 +21,8 @@ from optuna.trial import FrozenTrial, TrialState
 
 from nmt.config import to_dict
 from nmt.errors import UserError
-from nmt.training.history import FIXED_METRIC, METRIC, best_epoch, decode_setting, read_metrics
-from tune.driver.watchdog import Health
+from nmt.training.history import FIXED_METRIC, METRIC, best_epoch, decoding_of, read_metrics
+from tune.driver.watchdog import Watchdog
 from tune.jobs.protocol import FAILURE, INTERRUPTED, NOTE, members
 from tune.results import tensorboard
 from tune.results.layout import trial_id
@@ -59,7 +59,7 @@ class Recorder(ray.tune.Callback):
         home: Storage | None,
         earlier_seconds: float,
         gate: Any,
-        health: Health,
+        health: Watchdog,
         say: Callable[[str], None],
     ) -> None:
         self.directory, self.health = directory, health
@@ -231,7 +231,7 @@ class Recorder(ray.tune.Callback):
     def _write_end(self, number: int, state: TrialState, reason: str | None) -> dict[str, Any]:
         history = read_metrics(self._trial_directory(number))
         best = best_epoch(history)
-        decode = {f"decode.{name}": value for name, value in decode_setting(best).items()}
+        decode = {f"decode.{name}": value for name, value in decoding_of(best).items()}
         seconds = {"seconds": history[-1]["seconds"]} if history else {}
         swept = {p.key: decode[p.key] for p in self._study.space.sweep if p.key in decode}
         self._write_session(number, self._study.trial(number).params | swept)

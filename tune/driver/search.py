@@ -22,12 +22,12 @@ from nmt.training.history import METRIC
 from tune.driver.early_stopping import make_scheduler
 from tune.driver.identity import check_results, write_definition
 from tune.driver.interruption import Interruption
-from tune.driver.preflight import Plan, preflight
-from tune.driver.preflight import render as render_plan
+from tune.driver.preflight import SearchPreview, preflight
+from tune.driver.preflight import render as render_preview
 from tune.driver.ray_searcher import StudySearcher
 from tune.driver.ray_session import ray_session, workers_gate
 from tune.driver.recorder import Recorder
-from tune.driver.watchdog import Health
+from tune.driver.watchdog import Watchdog
 from tune.jobs.distributed import WorkersTrial
 from tune.jobs.protocol import TrialSetup
 from tune.jobs.stop import stop_flag
@@ -100,7 +100,7 @@ def complete(space: Space, directory: Path, *, data: Path, home: Storage | None,
     return earlier
 
 
-def plan_search(
+def preview_search(
     space: Space,
     *,
     results: Path,
@@ -109,14 +109,14 @@ def plan_search(
     trials: int | None = None,
     seed: int | None = None,
     say: Callable[[str], None] = tell,
-) -> Plan:
+) -> SearchPreview:
     """`--dry-run`: every check of `run_search`, and what it would do in words. Changes nothing."""
     directory, space = results / space.name, space.with_budget(trials=trials, seed=seed)
     home = storage and f"{storage.rstrip('/')}/{space.name}"
     check_data(space.stored(), data)
     with ray_session():
         plan = preflight(space, directory=directory, data=data, storage=home)
-    say(render_plan(plan, space, directory=directory, data=data, storage=home))
+    say(render_preview(plan, space, directory=directory, data=data, storage=home))
     return plan
 
 
@@ -171,7 +171,7 @@ def _search(
             home=home,
             earlier_seconds=earlier_seconds,
             gate=gate,
-            health=Health(space.search, stop=interruption.stop),
+            health=Watchdog(space.search, stop=interruption.stop),
             say=say,
         )
         trainable = ray.tune.with_parameters(WorkersTrial, setup=setup, gate=gate) if gate else make_trainable(setup)

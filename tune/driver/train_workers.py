@@ -20,7 +20,7 @@ from tune.driver.preflight import check_nodes
 from tune.driver.ray_session import ray_session
 from tune.driver.room import node_resources, room
 from tune.jobs.epoch_gate import open_gate
-from tune.jobs.worker_group import Group
+from tune.jobs.worker_group import WorkerGroup
 from tune.results.report import tell
 from tune.results.storage import Storage
 from tune.spaces.settings import Resources
@@ -62,7 +62,7 @@ def train_together(
     with ray_session(), open_gate() as gate:
         resources = spread(asked, node_resources())
         check_nodes([config], directory=directory, data=data, storage=storage.address if storage is not None else None)
-        group = Group(
+        group = WorkerGroup(
             config,
             directory=directory,
             arguments={"data": data.resolve()},
@@ -83,7 +83,7 @@ def train_together(
     return best_epoch(read_metrics(directory))
 
 
-def _follow(group: Group, config: Config, directory: Path, say: Callable[[str], None]) -> None:
+def _follow(group: WorkerGroup, config: Config, directory: Path, say: Callable[[str], None]) -> None:
     """To the last epoch, a line for each. Raises KeyboardInterrupt when the group was stopped before."""
     history = read_metrics(directory)
     epoch = history[-1]["epoch"] if history else 0
@@ -124,7 +124,7 @@ def spread(asked: Resources, nodes: list[dict[str, float]]) -> Resources:
 
 
 @contextmanager
-def _interruptions(group: Group, say: Callable[[str], None]) -> Iterator[None]:
+def _interruptions(group: WorkerGroup, say: Callable[[str], None]) -> Iterator[None]:
     """The first SIGINT or SIGTERM has the workers save and leave; the second acts at once."""
     came = False
 

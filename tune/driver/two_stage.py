@@ -19,7 +19,7 @@ from tune.results.report import render, tell
 from tune.results.statistics import rank_correlation
 from tune.results.summary import Summary, load_summary
 from tune.results.table import aligned
-from tune.spaces.fidelity import HIGH, LOW, Given
+from tune.spaces.fidelity import HIGH, LOW, Promoted
 from tune.spaces.space import Space
 from tune.spaces.stages import exploration, final
 
@@ -79,26 +79,26 @@ def run_stages(
     return whole
 
 
-def plan_stages(
+def preview_stages(
     space: Space, *, results: Path, storage: str | None = None, trials: int | None = None, **options: Any
 ) -> dict[str, Any]:
-    """`--dry-run` of both stages: stage -> its plan; arguments as of tune.driver.search.plan_search."""
-    from tune.driver.search import plan_search
+    """`--dry-run` of both stages: stage -> its plan; arguments as of tune.driver.search.preview_search."""
+    from tune.driver.search import preview_search
 
     place, home = results / space.name, storage and f"{storage.rstrip('/')}/{space.name}"
     budgets = ((exploration(space), trials), (final(space, []), space.search.promote + 1))
     return {
-        part.name: plan_search(part, results=place, storage=home, trials=count, **options).to_dict()
+        part.name: preview_search(part, results=place, storage=home, trials=count, **options).to_dict()
         for part, count in budgets
     }
 
 
-def promote(explored: Summary, count: int, directory: Path) -> list[Given]:
+def promote(explored: Summary, count: int, directory: Path) -> list[Promoted]:
     """The best `count` configurations of the exploration. Raises UserError where there is none but the default."""
     rivals = explored.rivals[:count]
     if not rivals:
         raise UserError(f"{directory / LOW}: only the default configuration has a result; see summary.json there")
-    return [Given(origin=f"{LOW}/{t.id}", params=t.searched) for t in rivals]
+    return [Promoted(origin=f"{LOW}/{t.id}", params=t.searched) for t in rivals]
 
 
 def as_whole(found: Summary, space: Space) -> Summary:

@@ -61,7 +61,7 @@ class Silence:
         )
 
 
-class Health(ray.tune.Callback):
+class Watchdog(ray.tune.Callback):
     """Kills jobs that hang; calls `stop` with the common reason when too many trials in a row have failed."""
 
     def __init__(self, settings: SearchSettings, *, stop: Callable[[str], None]) -> None:

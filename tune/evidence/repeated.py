@@ -23,7 +23,7 @@ from nmt.config import Config, DecodeConfig, from_dict, to_flat, with_overrides
 from nmt.data.store.ready import check_data
 from nmt.errors import UserError
 from nmt.io.files import write_json
-from nmt.training.history import FIXED_METRIC, METRIC, best_epoch, decode_setting, read_metrics
+from nmt.training.history import FIXED_METRIC, METRIC, best_epoch, decoding_of, read_metrics
 from tune.jobs.tasks import _test_one, _train_one, outcomes
 from tune.results.statistics import Difference, Mean, mean_of, paired_difference
 from tune.spaces.settings import Resources
@@ -209,7 +209,7 @@ class Repetition:
             epoch=best.get("epoch"),
             epochs=len(history),
             seconds=round(history[-1]["seconds"], 2) if history else 0.0,
-            decode=decode_setting(best),
+            decode=decoding_of(best),
             reason=reason,
             test_accuracy=None,
         )

@@ -18,7 +18,7 @@ from nmt.errors import UserError
 from nmt.training.history import read_metrics
 from tune.jobs.protocol import NOTE, TrialSetup, failure, interrupted, trial_directory, trial_folder
 from tune.jobs.stop import POLL_SECONDS, Asked
-from tune.jobs.worker_group import Group
+from tune.jobs.worker_group import WorkerGroup
 from tune.results.storage import no_weights
 
 
@@ -44,11 +44,11 @@ class WorkersTrial(ray.tune.Trainable):
         self._until: int = trial["until"]
         self._notes: list[str] = []
         self._last: dict[str, Any] = {}
-        self._group: Group | None = None
+        self._group: WorkerGroup | None = None
         ray.get(self._gate.close.remote(self._directory.name))
 
-    def _make_group(self) -> Group:
-        return Group(
+    def _make_group(self) -> WorkerGroup:
+        return WorkerGroup(
             self._configuration,
             directory=self._directory,
             arguments={"data": self._shared.data, "until": self._until, "decode_grid": self._shared.decode_grid},

@@ -2,7 +2,7 @@
 
 Early stopping must reach the workers, and Ray Train has no way to end a job from outside: where the process around it
 just dies, the resources of its workers stay reserved (its cleaner asks the dashboard, which need not be there). So the
-workers ask at the end of each epoch whether to go on, at a `Gate`: one small actor for all trainings of a run.
+workers ask at the end of each epoch whether to go on, at a `EpochGate`: one small actor for all trainings of a run.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class _Room:
     """the workers' resources"""
 
 
-class Gate:
+class EpochGate:
     """An actor where the workers of each training report an epoch and hear whether to go on.
 
     A training is known by its name, and has one job of workers at a time; what one of an earlier job says fails.
@@ -103,7 +103,7 @@ class Gate:
 def open_gate() -> Iterator[Any]:
     """A gate, on this node: one that joins later may go at any moment."""
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-    gate: Any = ray.remote(Gate).options(num_cpus=0, max_restarts=-1, scheduling_strategy=here).remote()
+    gate: Any = ray.remote(EpochGate).options(num_cpus=0, max_restarts=-1, scheduling_strategy=here).remote()
     try:
         yield gate
     finally:

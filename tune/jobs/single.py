@@ -55,14 +55,14 @@ def _go_on(setup: TrialSetup, trial: Mapping[str, Any], directory: Path) -> None
         if history[-1]["epoch"] >= trial["until"]:
             return
 
-    def on_epoch(report: nmt.training.history.EpochReport) -> None:
+    def on_epoch(report: nmt.training.history.EpochResult) -> None:
         if setup.storage is not None:
             setup.storage.put(trial_folder(trial))
         ray.tune.report(dict(report.metrics))
 
     torch.set_num_threads(setup.resources.cpus)
 
-    def train(config: Config, again: bool) -> nmt.training.history.EpochReport:
+    def train(config: Config, again: bool) -> nmt.training.history.EpochResult:
         return nmt.training.loop.train(
             config,
             data=setup.data,

@@ -40,7 +40,7 @@ PATIENCE_SECONDS = 2.0
 """how long a group waits for more than its fewest workers before it begins"""
 
 
-class Group:
+class WorkerGroup:
     """One training by a group of workers.
 
     Args:
@@ -280,7 +280,7 @@ def _train_on_worker(job: dict[str, Any]) -> None:
         if first and storage is not None:
             storage.put(folder)
 
-    def on_epoch(report: nmt.training.history.EpochReport) -> None:
+    def on_epoch(report: nmt.training.history.EpochResult) -> None:
         put()
         decision = [ray.get(gate.report.remote(*key, report.metrics)) if first else None]
         dist.broadcast_object_list(decision)

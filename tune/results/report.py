@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from nmt.training.history import METRIC, decode_setting
+from nmt.training.history import METRIC, decoding_of
 from tune.results.summary import Summary, TrialRecord
 from tune.spaces.settings import limits_in_words
 
@@ -91,7 +91,7 @@ def _table(summary: Summary) -> str:
 
 
 def _row(trial: TrialRecord, summary: Summary, keys: Sequence[str]) -> list[str]:
-    decode = decode_setting(trial.best)
+    decode = decoding_of(trial.best)
     values = [decode.get(k.removeprefix("decode.")) if _free(k, summary) else trial.searched.get(k) for k in keys]
     fixed = trial.accuracy_fixed_decode
     accuracy = "-" if trial.accuracy is None else f"{100 * trial.accuracy:.1f} %"
@@ -160,7 +160,7 @@ def _significance(summary: Summary, gain: float) -> str:
 def _changes(best: TrialRecord, default: TrialRecord, summary: Summary) -> str:
     """The winner's values where they differ from the default configuration, decode included."""
     before = default.searched | {f"decode.{k}": v for k, v in default.configuration["decode"].items()}
-    after = best.searched | {f"decode.{k}": v for k, v in decode_setting(best.best).items()}
+    after = best.searched | {f"decode.{k}": v for k, v in decoding_of(best.best).items()}
     before = {k: before.get(k, default.configuration[k.partition(".")[0]][k.partition(".")[2]]) for k in after}
     changed = [k for k in summary.space if k in after and after[k] != before[k]]
     return ", ".join(f"{k} {_shown(before[k])} -> {_shown(after[k])}" for k in changed)

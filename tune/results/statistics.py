@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import statistics
+import warnings
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -54,7 +55,9 @@ def paired_difference(values: Sequence[float], reference: Sequence[float]) -> Di
         return None
     from scipy.stats import ttest_rel
 
-    interval = ttest_rel(values, reference).confidence_interval(CONFIDENCE)
+    with warnings.catch_warnings():  # of a loss of precision where all differences are alike
+        warnings.simplefilter("ignore", RuntimeWarning)
+        interval = ttest_rel(values, reference).confidence_interval(CONFIDENCE)
     mean = statistics.fmean(value - other for value, other in zip(values, reference, strict=True))
     return Difference(mean=mean, low=float(interval.low), high=float(interval.high), count=len(values))
 

@@ -20,7 +20,7 @@ from pathlib import Path, PurePosixPath
 from nmt.errors import UserError
 from nmt.io.file_record import FileRecord, record
 from nmt.io.files import file_lock, write_json
-from nmt.io.location import Place
+from nmt.io.location import Location
 
 STATE_FILE = "state.json"
 DATABASE = "study.db"
@@ -44,8 +44,8 @@ class Storage:
     """where the run works, on each node"""
 
     @cached_property
-    def _place(self) -> Place:
-        return Place(self.address, attempts=ATTEMPTS)
+    def _place(self) -> Location:
+        return Location(self.address, attempts=ATTEMPTS)
 
     def put(self, folder: str = "", pattern: str = "*") -> None:
         """Puts the files of a folder, not those of its subfolders, whose names match."""

@@ -10,7 +10,7 @@ from typing import Any
 
 from nmt.errors import UserError
 from nmt.io.files import write_json
-from nmt.training.history import METRIC, decode_setting
+from nmt.training.history import METRIC, decoding_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -134,7 +134,7 @@ class Summary:
         """The winner's configuration with its best decode setting: the content of best.json."""
         if self.best is None:
             return None
-        return self.best.configuration | {"decode": self.best.configuration["decode"] | decode_setting(self.best.best)}
+        return self.best.configuration | {"decode": self.best.configuration["decode"] | decoding_of(self.best.best)}
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values: the content of summary.json."""

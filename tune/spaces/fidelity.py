@@ -48,7 +48,7 @@ def without_effect(config: Config, key: str) -> str | None:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Given:
+class Promoted:
     """A configuration that is not drawn: it comes from another search."""
 
     origin: str

@@ -13,7 +13,7 @@ from typing import Any
 
 from nmt.config import Config, DecodeConfig, to_dict, to_flat, with_overrides
 from nmt.errors import UserError
-from tune.spaces.fidelity import STORED, Given
+from tune.spaces.fidelity import STORED, Promoted
 from tune.spaces.parameter import Parameter
 from tune.spaces.settings import Resources, SearchSettings, check_table
 
@@ -38,7 +38,7 @@ class Space:
     base"""
     features: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     """keys that differ from the base while exploring on features"""
-    given: tuple[Given, ...] = ()
+    given: tuple[Promoted, ...] = ()
     """configurations after the default one that no sampler draws"""
 
     @property

@@ -11,7 +11,7 @@ from nmt.config import with_overrides
 if typing.TYPE_CHECKING:
     from tune.spaces.space import Space
 
-from tune.spaces.fidelity import HIGH, LOW, Given
+from tune.spaces.fidelity import HIGH, LOW, Promoted
 
 
 def exploration(space: Space) -> Space:
@@ -20,7 +20,7 @@ def exploration(space: Space) -> Space:
     return dataclasses.replace(space, name=LOW, base=base, fidelity=(), features={})
 
 
-def final(space: Space, chosen: Sequence[Given]) -> Space:
+def final(space: Space, chosen: Sequence[Promoted]) -> Space:
     """The second stage: the default configuration and the chosen ones, on images, stopped early as any.
 
     The limits of [search] are the exploration's; this stage costs at most the epochs of these trials.

@@ -26,7 +26,7 @@ class Pause(Enum):
 
 
 @dataclass(frozen=True)
-class Assignment:
+class NextJob:
     """Train trial `number` from where it is to the end of epoch `until`; a trial not there yet is a new one."""
 
     number: int
@@ -107,7 +107,7 @@ def _mixed(shares: tuple[int, ...]) -> tuple[int, ...]:
 
 def next_job(
     trials: Sequence[Standing], ladder: Ladder, *, may_start: bool = True, epochs_left: float = math.inf
-) -> Assignment | Pause:
+) -> NextJob | Pause:
     """What to run now.
 
     In this order: a job that was interrupted; the promotion at the highest rung that has one to give; a new trial;
@@ -122,21 +122,21 @@ def next_job(
 
     rivals = [t.until for t in trials if t.number and not t.failed and not (t.ended and t.epoch < ladder.epochs)]
 
-    def affordable(job: Assignment, epoch: int) -> bool:
+    def affordable(job: NextJob, epoch: int) -> bool:
         # Enough must be left for one trial beside the default to reach the full budget, or nothing could be compared.
         farthest = max([*rivals, job.until]) if job.number else ladder.epochs
         return job.until - epoch + ladder.epochs - farthest <= epochs_left
 
     for trial in sorted(trials, key=lambda t: t.number):
         if not trial.running and not trial.ended and trial.epoch < trial.until:
-            job = Assignment(trial.number, trial.until)
+            job = NextJob(trial.number, trial.until)
             if affordable(job, trial.epoch):
                 return job
     for job, epoch in promotions(trials, ladder):
         if affordable(job, epoch):
             return job
     number = len(trials)
-    new = Assignment(number, ladder.steps(number)[0])
+    new = NextJob(number, ladder.steps(number)[0])
     if may_start and affordable(new, 0):
         return new
     if any(t.running for t in trials):
@@ -145,7 +145,7 @@ def next_job(
     return last[0] if last is not None and affordable(*last) else Pause.FINISHED
 
 
-def promotions(trials: Sequence[Standing], ladder: Ladder) -> Iterator[tuple[Assignment, int]]:
+def promotions(trials: Sequence[Standing], ladder: Ladder) -> Iterator[tuple[NextJob, int]]:
     """Every promotion that is due, with the epoch it starts from: the highest rung first, there the best first."""
     due = []
     for bracket in range(len(ladder.rungs) if ladder.brackets else 1):
@@ -155,10 +155,10 @@ def promotions(trials: Sequence[Standing], ladder: Ladder) -> Iterator[tuple[Ass
             best = sorted(reached, key=lambda t: (-rung_value(t, rung), t.number))[: len(reached) // ladder.factor]
             due += [(rung, t, following) for t in best if _waits_at(t, rung)]
     due.sort(key=lambda d: (-d[0], -rung_value(d[1], d[0]), d[1].number))
-    return ((Assignment(trial.number, following), rung) for rung, trial, following in due)
+    return ((NextJob(trial.number, following), rung) for rung, trial, following in due)
 
 
-def last_promotion(trials: Sequence[Standing], ladder: Ladder) -> tuple[Assignment, int] | None:
+def last_promotion(trials: Sequence[Standing], ladder: Ladder) -> tuple[NextJob, int] | None:
     """So that the default configuration meets a rival at the full budget: the best of the highest rung goes on."""
     if any(t.number and ladder.epochs in t.values and not t.failed for t in trials):
         return None
@@ -167,7 +167,7 @@ def last_promotion(trials: Sequence[Standing], ladder: Ladder) -> tuple[Assignme
         return None
     best = max(waiting, key=lambda t: (t.until, t.values[t.until], -t.number))
     steps = ladder.steps(best.number)
-    return Assignment(best.number, steps[steps.index(best.until) + 1]), best.until
+    return NextJob(best.number, steps[steps.index(best.until) + 1]), best.until
 
 
 def rung_value(trial: Standing, rung: int) -> float:

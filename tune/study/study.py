@@ -23,7 +23,7 @@ from nmt.config import Config, to_dict
 from nmt.training.packable import is_shared, shape
 from tune.spaces.space import Space
 from tune.study.budget import epochs_left, may_start
-from tune.study.halving import Assignment, Ladder, Pause, Standing, next_job
+from tune.study.halving import Ladder, NextJob, Pause, Standing, next_job
 from tune.study.sampler import directions, given, suggest
 from tune.study.sampler_view import UNTIL, standing
 
@@ -76,7 +76,7 @@ class SearchStudy:
         assert job is not None, "no trial begins in a space that is used up"
         return job
 
-    def _decide(self, trials: list[FrozenTrial]) -> Assignment | Pause:
+    def _decide(self, trials: list[FrozenTrial]) -> NextJob | Pause:
         search, standings = self.space.search, self.standings(trials)
         return next_job(
             standings,
@@ -86,7 +86,7 @@ class SearchStudy:
         )
 
     def _begin(
-        self, decision: Assignment, trials: list[FrozenTrial], fixed: Mapping[str, Any] | None = None
+        self, decision: NextJob, trials: list[FrozenTrial], fixed: Mapping[str, Any] | None = None
     ) -> Job | None:
         """The job; None where no new trial has the `fixed` values."""
         number, until = decision.number, decision.until

@@ -14,7 +14,7 @@ _MEAN_STEP = 8
 
 
 @dataclass(frozen=True)
-class Similarity:
+class Transform:
     """p -> linear p + offset, in pixels."""
 
     linear_22: np.ndarray
@@ -47,7 +47,7 @@ def is_on(config: DataConfig) -> bool:
     return config.rotation > 0 or config.mirror > 0 or config.scale > 0
 
 
-def draw_similarity(rng: np.random.Generator, config: DataConfig) -> Similarity | None:
+def draw_transform(rng: np.random.Generator, config: DataConfig) -> Transform | None:
     """A random move; None for none at all. Three draws, whatever they give."""
     mirrored = bool(rng.random() < config.mirror)
     angle = np.deg2rad(config.rotation) * rng.uniform(-1, 1)
@@ -57,12 +57,12 @@ def draw_similarity(rng: np.random.Generator, config: DataConfig) -> Similarity 
     return similarity(config.image_size, angle=float(angle), scale=float(scale), mirrored=mirrored)
 
 
-def similarity(size: int, *, angle: float, scale: float, mirrored: bool) -> Similarity:
+def similarity(size: int, *, angle: float, scale: float, mirrored: bool) -> Transform:
     """Mirrored left to right, then turned by `angle` (radians) and scaled, about the centre of a square of `size`."""
     cos, sin = scale * np.cos(angle), scale * np.sin(angle)
     linear_22 = np.array([[cos, -sin], [sin, cos]]) @ np.diag([-1.0 if mirrored else 1.0, 1.0])
     centre_2 = np.full(2, size / 2)
-    return Similarity(linear_22, centre_2 - linear_22 @ centre_2, mirrored)
+    return Transform(linear_22, centre_2 - linear_22 @ centre_2, mirrored)
 
 
 def inside(points_N2: np.ndarray, size: int) -> np.ndarray:

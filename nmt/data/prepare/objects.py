@@ -20,7 +20,7 @@ import pyarrow as pa
 from nmt.config import Config
 from nmt.data.prepare.shards import RowMaker, ShardMaker, Shards, in_shards, make_shards, read_shard, shard_path
 from nmt.data.readers import spair
-from nmt.data.readers.registry import Source, find_source
+from nmt.data.readers.registry import RawDataSet, find_source
 from nmt.data.store.given_pairs import PAIRS_FILE, GivenPair, open_pairs, write_pairs
 from nmt.data.store.manifest import write_manifest
 from nmt.data.store.node_copy import workplace
@@ -44,7 +44,7 @@ _READER_VERSION = 1
 
 
 @dataclass(frozen=True)
-class PrepareReport:
+class PreparedData:
     """What a data set holds; printed, it is a table."""
 
     directory: Path
@@ -88,7 +88,7 @@ def prepare(
     image_coding: str = IMAGE_CODINGS[0],
     progress: bool = False,
     make: ShardMaker = make_shards,
-) -> PrepareReport:
+) -> PreparedData:
     """Makes the Arrow data set `config.data.name` at `config.data.image_size`.
 
     Args:
@@ -130,7 +130,7 @@ def prepare(
                 info = info or _write(source, folder, wanted, progress=progress, make=make)
     table = open_pairs(ObjectStore.open(folder))
     pairs = {split: len(table.of(split)) for split in SPLITS} if table else {}
-    return PrepareReport(out, info, time.perf_counter() - started, made, pairs)
+    return PreparedData(out, info, time.perf_counter() - started, made, pairs)
 
 
 def _finished(out: Path, wanted: dict[str, Any]) -> StoreInfo | None:
@@ -143,7 +143,7 @@ def _finished(out: Path, wanted: dict[str, Any]) -> StoreInfo | None:
     return None
 
 
-def _write(source: Source, out: Path, wanted: dict[str, Any], *, progress: bool, make: ShardMaker) -> StoreInfo:
+def _write(source: RawDataSet, out: Path, wanted: dict[str, Any], *, progress: bool, make: ShardMaker) -> StoreInfo:
     shards = in_shards(source.tasks)
     key = hashlib.sha256(json.dumps([wanted, len(source.tasks)]).encode()).hexdigest()[:12]
     folder = out / f".partial-{key}"
@@ -161,7 +161,7 @@ def _write(source: Source, out: Path, wanted: dict[str, Any], *, progress: bool,
 
 
 def _make_missing(
-    source: Source, shards: Shards, folder: Path, wanted: dict[str, Any], *, progress: bool, make: ShardMaker
+    source: RawDataSet, shards: Shards, folder: Path, wanted: dict[str, Any], *, progress: bool, make: ShardMaker
 ) -> None:
     """Makes the shards that are not in `folder` yet."""
     from tqdm import tqdm
@@ -174,7 +174,7 @@ def _make_missing(
             bar.update(len(shards[shard]))
 
 
-def _join(source: Source, shards: Shards, folder: Path, out: Path, wanted: dict[str, Any]) -> StoreInfo:
+def _join(source: RawDataSet, shards: Shards, folder: Path, out: Path, wanted: dict[str, Any]) -> StoreInfo:
     """The data set from its shards; the objects appear last, when all that belongs to them is there."""
     names, left_out = source.keypoint_names(), Counter(source.left_out)
     points: dict[str, tuple[int, frozenset[str]]] = {}

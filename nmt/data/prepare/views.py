@@ -45,7 +45,7 @@ class ViewMaker:
         if view == 0:
             return ObjectView(image_HW3, points_N2, everything_N, mirrored=False)
         rng = generator(0, VIEWS, row, view)
-        move = geometry.draw_similarity(rng, self._config)
+        move = geometry.draw_transform(rng, self._config)
         visible_N = everything_N
         if move is not None:
             moved_N2 = move.points(points_N2)

@@ -60,7 +60,7 @@ class Entry:
 
 
 @dataclass
-class Listing:
+class RawListing:
     """A raw data set, listed."""
 
     entries: list[Entry] = field(default_factory=list)

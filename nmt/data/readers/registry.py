@@ -13,7 +13,7 @@ from typing import Any
 
 from nmt.data.readers import spair, voc, willow
 from nmt.data.readers import user_data as own
-from nmt.data.readers.base import FEW_KEYPOINTS, Entry, Listing, counting, load
+from nmt.data.readers.base import FEW_KEYPOINTS, Entry, RawListing, counting, load
 from nmt.data.store.given_pairs import GIVEN_PAIRS, GivenPair
 from nmt.data.store.objects import MIN_KEYPOINTS
 from nmt.data.store.writer import RawObject
@@ -24,7 +24,7 @@ Loaded = tuple[list[RawObject], Counter[str]]
 
 
 @dataclass(frozen=True)
-class Source:
+class RawDataSet:
     """A raw data set: what `prepare` needs to know of it."""
 
     fingerprint: Callable[[], str]
@@ -53,7 +53,7 @@ def find_source(
     skip_bad: bool,
     seed: int,
     difficulty: Mapping[str, Sequence[int]],
-) -> Source:
+) -> RawDataSet:
     """The raw data set `name`; a name without a reader of its own is one of the user's own.
 
     Raises:
@@ -88,13 +88,13 @@ def files_fingerprint(files: list[Path]) -> str:
     return total.hexdigest()[:16]
 
 
-def _willow(raw: Path | None, *, size: int, skip_bad: bool, seed: int, rotated: bool) -> Source:
+def _willow(raw: Path | None, *, size: int, skip_bad: bool, seed: int, rotated: bool) -> RawDataSet:
     if raw is None:
         name = "willow_rotated" if rotated else "willow"
         raise UserError(f"--prepare {name}: needs the raw data set: --raw DIR, the folder WILLOW-ObjectClass")
 
     files = willow.raw_files(raw)
-    return Source(
+    return RawDataSet(
         fingerprint=lambda: files_fingerprint(files),
         keypoint_names=lambda: willow.keypoint_names(raw),
         tasks=willow.photographs(raw),
@@ -102,13 +102,13 @@ def _willow(raw: Path | None, *, size: int, skip_bad: bool, seed: int, rotated: 
     )
 
 
-def _demo(raw: Path | None, *, size: int, skip_bad: bool, seed: int) -> Source:
+def _demo(raw: Path | None, *, size: int, skip_bad: bool, seed: int) -> RawDataSet:
     from nmt.data.readers.demo import render as demo
 
     if raw is not None:
         raise UserError("--prepare demo: takes no --raw, the project renders the demo itself")
     code = sorted((Path(__file__).parent / "demo").glob("*.py"))
-    return Source(
+    return RawDataSet(
         fingerprint=lambda: files_fingerprint(code),
         keypoint_names=lambda: {category: list(names) for category, names in demo.CATEGORIES.items()},
         tasks=[(category, index) for category, index, _ in demo.object_list()],
@@ -123,10 +123,10 @@ def _render(task: tuple[str, int], *, size: int, seed: int) -> Loaded:
     return ([rendered], Counter()) if len(rendered.points) >= MIN_KEYPOINTS else ([], Counter({FEW_KEYPOINTS: 1}))
 
 
-def _listed(listing: Listing, *, size: int, skip_bad: bool, **options: Any) -> Source:
+def _listed(listing: RawListing, *, size: int, skip_bad: bool, **options: Any) -> RawDataSet:
     """The source of a data set that a reader has listed."""
 
-    return Source(
+    return RawDataSet(
         fingerprint=lambda: files_fingerprint(listing.input_files()),
         keypoint_names=listing.keypoint_names,
         tasks=listing.entries,
@@ -146,7 +146,7 @@ def _load_entry(entry: Entry, *, size: int, skip_bad: bool) -> Loaded:
     return objects, left_out
 
 
-def _voc(raw: Path | None, *, size: int, skip_bad: bool, seed: int) -> Source:
+def _voc(raw: Path | None, *, size: int, skip_bad: bool, seed: int) -> RawDataSet:
     if raw is None:
         raise UserError(
             "--prepare voc: needs the raw data set: --raw DIR, with VOC2011, annotations and the split file"
@@ -156,7 +156,7 @@ def _voc(raw: Path | None, *, size: int, skip_bad: bool, seed: int) -> Source:
 
 def _spair(
     name: str, raw: Path | None, *, size: int, skip_bad: bool, difficulty: Mapping[str, Sequence[int]]
-) -> Source:
+) -> RawDataSet:
     if raw is None:
         raise UserError(f"--prepare {name}: needs the raw data set: --raw DIR, the folder SPair-71k")
     listing = spair.read(raw, layout=GIVEN[name], difficulty=difficulty, skip_bad=skip_bad)
@@ -164,7 +164,7 @@ def _spair(
     return _listed(listing, size=size, skip_bad=skip_bad, **options)
 
 
-SOURCES: dict[str, Callable[..., Source]] = {
+SOURCES: dict[str, Callable[..., RawDataSet]] = {
     "demo": _demo,
     "voc": _voc,
     "willow": functools.partial(_willow, rotated=False),

@@ -15,7 +15,7 @@ from typing import Any
 from nmt.data.readers.base import (
     Entry,
     Excluded,
-    Listing,
+    RawListing,
     as_dict,
     as_list,
     as_name,
@@ -48,7 +48,7 @@ class _Object:
     points: dict[str, tuple[float, float]]
 
 
-def read(raw: Path, *, layout: str, difficulty: Mapping[str, Sequence[int]], skip_bad: bool) -> Listing:
+def read(raw: Path, *, layout: str, difficulty: Mapping[str, Sequence[int]], skip_bad: bool) -> RawListing:
     """Lists the pairs of a layout and their images.
 
     Args:
@@ -59,7 +59,7 @@ def read(raw: Path, *, layout: str, difficulty: Mapping[str, Sequence[int]], ski
         skip_bad: leave damaged pairs out instead of raising UserError.
     """
     root = _find(raw)
-    listing, objects, pairs = Listing(), dict[str, _Object](), list[GivenPair]()
+    listing, objects, pairs = RawListing(), dict[str, _Object](), list[GivenPair]()
     for split, file, name in _pair_names(root, layout, listing.files):
         with listing.leaving_out(skip_bad=skip_bad):
             annotation = _pair_file(root, split, file, name)

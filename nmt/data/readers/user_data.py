@@ -31,7 +31,7 @@ from nmt.data.readers.base import (
     Box,
     Entry,
     Excluded,
-    Listing,
+    RawListing,
     as_dict,
     as_list,
     as_name,
@@ -58,7 +58,7 @@ UNLABELLED = "annotations without keypoints"
 _SPLIT_IN_NAME = re.compile(r"(?:^|[_-])(train|val|test)\d*$")
 
 
-def read(raw: Path, *, skip_bad: bool) -> Listing:
+def read(raw: Path, *, skip_bad: bool) -> RawListing:
     """Lists the objects of whichever format lies in the folder.
 
     Args:
@@ -66,7 +66,7 @@ def read(raw: Path, *, skip_bad: bool) -> Listing:
         skip_bad: leave damaged annotations out instead of raising UserError.
     """
     kind, files = _recognise(raw)
-    listing = Listing(files=files)
+    listing = RawListing(files=files)
     for file in files:
         for make in kind(raw, file):
             with listing.leaving_out(skip_bad=skip_bad):
@@ -283,7 +283,7 @@ def _split(value: Any, where: str) -> str:
     return str(value)
 
 
-def _fill_splits(listing: Listing, raw: Path) -> None:
+def _fill_splits(listing: RawListing, raw: Path) -> None:
     """Gives every entry a split, by its image's name where none is given; val out of train where none is val."""
     given = {entry.split for entry in listing.entries} - {""}
     splits: dict[str, str] = {}

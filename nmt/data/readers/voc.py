@@ -25,7 +25,7 @@ from nmt.data.readers.base import (
     Box,
     Entry,
     Excluded,
-    Listing,
+    RawListing,
     as_number,
     carve,
     checked_box,
@@ -57,7 +57,7 @@ class _Folders:
     images: Path
 
 
-def read(raw: Path, *, skip_bad: bool) -> Listing:
+def read(raw: Path, *, skip_bad: bool) -> RawListing:
     """Lists the objects of the protocol.
 
     Args:
@@ -66,7 +66,7 @@ def read(raw: Path, *, skip_bad: bool) -> Listing:
     """
     folders = _find(raw)
     names = read_split_file(folders.split_file)
-    listing = Listing(files=[folders.split_file])
+    listing = RawListing(files=[folders.split_file])
     flags: dict[str, list[bool]] = {}
     test_photos: set[str] = set()
     listed: set[str] = set()

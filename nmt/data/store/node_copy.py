@@ -20,7 +20,7 @@ from nmt.data.store.manifest import MANIFEST_FILE, parse_manifest
 from nmt.errors import UserError
 from nmt.io.file_record import FileRecord
 from nmt.io.files import file_lock, write_json
-from nmt.io.location import Place
+from nmt.io.location import Location
 
 CACHE_VARIABLE = "NMT_CACHE"
 LOCK_FILE = ".copy.lock"
@@ -97,7 +97,7 @@ class Remote:
         cache = Path(os.environ.get(CACHE_VARIABLE) or Path.home() / ".cache" / "nmt")
         name = re.sub(r"[^\w-]+", "-", parts[1].partition("?")[0]).strip("-")
         self.folder = cache / f"{name}-{key}"
-        self._place = Place(self.address)
+        self._place = Location(self.address)
 
     def manifest(self) -> dict[str, FileRecord] | None:
         """What is there; None where there is no data set."""

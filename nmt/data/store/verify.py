@@ -24,7 +24,7 @@ _SHOWN = 5
 
 
 @dataclass(frozen=True)
-class CheckReport:
+class VerifiedData:
     """What was verified; printed, it is a table."""
 
     directory: Path
@@ -45,7 +45,7 @@ class CheckReport:
         return "\n".join(lines)
 
 
-def check(directory: Path, *, progress: bool = False) -> CheckReport:
+def check(directory: Path, *, progress: bool = False) -> VerifiedData:
     """Reads every row of every file of the data set in `directory`.
 
     Raises:
@@ -70,7 +70,9 @@ def check(directory: Path, *, progress: bool = False) -> CheckReport:
         more = " ..." if len(faults) > _SHOWN else ""
         raise UserError(f"{directory}: {'; '.join(faults[:_SHOWN])}{more}; make the data set anew (delete the folder)")
     keypoints = sum(len(store.keypoints(row)) for row in range(len(store)))
-    return CheckReport(directory, store.info, len(store), keypoints, num_pairs, [str(f) for f in data_files(directory)])
+    return VerifiedData(
+        directory, store.info, len(store), keypoints, num_pairs, [str(f) for f in data_files(directory)]
+    )
 
 
 def _name(store: ObjectStore, row: int) -> str:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from nmt.batch import PairBatch, View
+from nmt.batch import PairBatch, Side
 from nmt.data.graph import edge_attributes, remembered_edges
 from nmt.data.store.features import FeatureTable
 from nmt.data.store.objects import ObjectStore
@@ -50,7 +50,7 @@ class PairIds:
 
 
 @dataclass(frozen=True)
-class Seen:
+class ShownObject:
     """How an augmented object is seen."""
 
     points_N2: np.ndarray
@@ -65,7 +65,7 @@ def collate(
     *,
     features: FeatureTable | None = None,
     images: tuple[np.ndarray, np.ndarray] | None = None,
-    seen: Sequence[tuple[Seen | None, Seen | None]] | None = None,
+    seen: Sequence[tuple[ShownObject | None, ShownObject | None]] | None = None,
     width: int = 0,
 ) -> PairBatch:
     """Pairs, with their features or their images (B, H, W, 3), as one padded batch.
@@ -105,9 +105,9 @@ def _view(
     *,
     features: FeatureTable | None,
     images_BHW3: np.ndarray | None,
-    seen: Sequence[Seen | None],
+    seen: Sequence[ShownObject | None],
     width: int,
-) -> View:
+) -> Side:
     """One side of the pairs: (row, keypoint ids in order) each."""
     shape = (len(objects), width or int(num_B.max(initial=0)))
     points_BN2 = np.zeros((*shape, 2), np.float32)
@@ -126,7 +126,7 @@ def _view(
     if width:
         edges_2E = pad_edges(edges_2E, shape)
     attr_E2 = edge_attributes(points_BN2.reshape(-1, 2), edges_2E, store.info.image_size)
-    return View(
+    return Side(
         torch.from_numpy(points_BN2),
         torch.from_numpy(num_B),
         torch.from_numpy(edges_2E),

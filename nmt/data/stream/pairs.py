@@ -15,12 +15,12 @@ import numpy as np
 from nmt.batch import PairBatch
 from nmt.config import DataConfig
 from nmt.data.augment import geometry
-from nmt.data.augment.geometry import Similarity
+from nmt.data.augment.geometry import Transform
 from nmt.data.augment.pair import augment_pair
 from nmt.data.augment.seeding import TRAIN, generator
 from nmt.data.store.features import FeatureTable
 from nmt.data.store.objects import MIN_KEYPOINTS, ObjectStore, prepare_command
-from nmt.data.stream.collate import PairIds, Seen, collate, positions
+from nmt.data.stream.collate import PairIds, ShownObject, collate, positions
 from nmt.data.stream.sampler import pair_sampler
 from nmt.errors import UserError
 
@@ -61,7 +61,7 @@ class PairStream:
         out0_HW3, out1_HW3 = np.empty((2, size, size, 3), np.uint8)
         return self._image_pair(epoch, index, out0_HW3, out1_HW3)[0]
 
-    def _feature_pair(self, epoch: int, index: int) -> tuple[PairIds, tuple[Seen | None, Seen | None]]:
+    def _feature_pair(self, epoch: int, index: int) -> tuple[PairIds, tuple[ShownObject | None, ShownObject | None]]:
         """A pair, and a random view of each object where the table has several."""
         rng = generator(self.seed, TRAIN, epoch, index)
         pair = self.sampler.draw(rng)
@@ -82,12 +82,12 @@ class PairStream:
         keep_N &= visible1[positions(self.store, pair.row1, pair.keypoints1)][pair.match_N]
         if keep_N.sum() < MIN_KEYPOINTS:
             return self.sampler.draw(generator(self.seed, TRAIN, epoch, index)), (None, None)
-        seen0, seen1 = (Seen(features.points(row, view), view) for row, view in zip(rows, views, strict=True))
+        seen0, seen1 = (ShownObject(features.points(row, view), view) for row, view in zip(rows, views, strict=True))
         return pair.keep(keep_N), (seen0, seen1)
 
     def _image_pair(
         self, epoch: int, index: int, out0_HW3: np.ndarray, out1_HW3: np.ndarray
-    ) -> tuple[PairIds, tuple[Seen | None, Seen | None]]:
+    ) -> tuple[PairIds, tuple[ShownObject | None, ShownObject | None]]:
         rng = generator(self.seed, TRAIN, epoch, index)
         pair = self.sampler.draw(rng)
         pair, moves = self._move(rng, pair)
@@ -110,11 +110,11 @@ class PairStream:
 
     def _move(
         self, rng: np.random.Generator, pair: PairIds
-    ) -> tuple[PairIds, tuple[Similarity | None, Similarity | None]]:
+    ) -> tuple[PairIds, tuple[Transform | None, Transform | None]]:
         """How both images are moved, and the keypoints that are left; a move that leaves fewer than two is not made."""
         if not geometry.is_on(self.config):
             return pair, (None, None)
-        move0, move1 = (geometry.draw_similarity(rng, self.config) for _ in range(2))
+        move0, move1 = (geometry.draw_transform(rng, self.config) for _ in range(2))
         mirror = self.store.mirror(pair.category)
         if mirror is not None and _mirrored(move0) != _mirrored(move1):
             swapped = swap_names(pair, mirror)
@@ -126,8 +126,8 @@ class PairStream:
         return pair, (move0, move1)
 
     def _keep_inside(
-        self, pair: PairIds, row: int, ids: np.ndarray, move: Similarity | None, match_N: np.ndarray
-    ) -> tuple[PairIds, Similarity | None]:
+        self, pair: PairIds, row: int, ids: np.ndarray, move: Transform | None, match_N: np.ndarray
+    ) -> tuple[PairIds, Transform | None]:
         """The pair without the keypoints that one side's move takes out of the image; `match_N` leads to that side."""
         if move is None:
             return pair, None
@@ -135,13 +135,17 @@ class PairStream:
         keep_N = geometry.inside(moved_N2, self.config.image_size)[match_N]
         return (pair.keep(keep_N), move) if keep_N.sum() >= MIN_KEYPOINTS else (pair, None)
 
-    def _seen(self, row: int, move: Similarity | None) -> tuple[np.ndarray, Seen | None]:
+    def _seen(self, row: int, move: Transform | None) -> tuple[np.ndarray, ShownObject | None]:
         """The image, moved, and where its keypoints are."""
         image_HW3 = self.store.image(row)
-        return (image_HW3, None) if move is None else (move.image(image_HW3), Seen(move.points(self.store.points(row))))
+        return (
+            (image_HW3, None)
+            if move is None
+            else (move.image(image_HW3), ShownObject(move.points(self.store.points(row))))
+        )
 
 
-def _mirrored(move: Similarity | None) -> bool:
+def _mirrored(move: Transform | None) -> bool:
     return move is not None and move.mirrored
 
 

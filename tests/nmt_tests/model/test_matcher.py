@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from nmt.batch import PairBatch, View
+from nmt.batch import PairBatch, Side
 from nmt.config import LossConfig, ModelConfig
 from nmt.data.graph import delaunay_edges, edge_attributes
 from nmt.losses import loss_terms, total_loss
@@ -30,7 +30,7 @@ def made_view(counts, width, seed, channels=12):
         edge = delaunay_edges(points[b, :num]).astype(np.int64)
         edges.append(edge + b * width)
         attrs.append(edge_attributes(points[b, :num], edge, 64))
-    return View(
+    return Side(
         torch.from_numpy(points),
         torch.tensor(counts),
         torch.from_numpy(np.concatenate(edges, 1)),

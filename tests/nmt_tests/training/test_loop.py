@@ -26,7 +26,7 @@ from nmt.inference.evaluate import evaluate_checkpoint
 from nmt.inference.load import load_matcher
 from nmt.inference.pictures import RIGHT, draw_sheet
 from nmt.inference.sample import sample_pairs
-from nmt.training.history import EpochReport
+from nmt.training.history import EpochResult
 from nmt.training.loop import train
 from nmt.training.out_of_memory import twice_within_memory
 from nmt.training.trainer import DivergedError, Trainer, learning_rate_factor
@@ -111,7 +111,7 @@ class Stop(Exception):
 
 
 def test_a_run_stopped_by_its_hook_and_resumed_equals_an_uninterrupted_one(trained, toy_data, tmp_path):
-    def stop(report: EpochReport) -> None:
+    def stop(report: EpochResult) -> None:
         if report.epoch == 2:
             raise Stop
 

@@ -13,7 +13,7 @@ import torch
 
 from nmt.config import Config, DecodeConfig, with_overrides
 from nmt.errors import UserError
-from nmt.training.history import EpochReport
+from nmt.training.history import EpochResult
 from nmt.training.loop import train
 from nmt.training.packable import shape
 from nmt.training.packed import Pack, train_packed
@@ -107,7 +107,7 @@ def test_packed_trainings_equal_the_same_trained_alone_in_all_they_leave(alone, 
         assert kinds(directory) == kinds(expected)
         assert (directory / "config.json").read_text() == (expected / "config.json").read_text()
         assert (directory / "checkpoint.pt").stat().st_size < 1.1 * (expected / "checkpoint.pt").stat().st_size
-        assert isinstance(result, EpochReport)
+        assert isinstance(result, EpochResult)
         assert result.metrics["val/accuracy"] == max(line["val/accuracy"] for line in history(directory))
 
 
@@ -123,7 +123,7 @@ def test_a_member_that_diverges_fails_alone(alone, toy_data, tmp_path):
 
 
 def test_members_end_at_different_epochs_and_go_on_from_there(alone, toy_data, tmp_path):
-    def first_epochs(k: int, report: EpochReport) -> bool:
+    def first_epochs(k: int, report: EpochResult) -> bool:
         return report.epoch < (1, 3, 2, 3)[k]
 
     where = {"data": toy_data, "directories": places(tmp_path), "decode_grid": GRID}

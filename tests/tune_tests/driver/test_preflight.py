@@ -19,7 +19,7 @@ from ray.cluster_utils import Cluster
 from nmt.errors import UserError
 from tests.paths import ROOT
 from tune.driver import preflight
-from tune.driver.preflight import Answer, Plan, render
+from tune.driver.preflight import Answer, SearchPreview, render
 from tune.spaces.read import load_space
 from tune.spaces.settings import Resources
 
@@ -73,7 +73,7 @@ def until(condition, seconds: float = 120) -> None:
 def check(space_file: Path, tiny_data: Path, tmp_path: Path):
     """The preflight of the tiny search."""
 
-    def run(*, storage: str | None = None, **changes) -> Plan:
+    def run(*, storage: str | None = None, **changes) -> SearchPreview:
         space = dataclasses.replace(load_space(space_file), **changes)
         return preflight.preflight(space, directory=tmp_path / "results/tiny", data=tiny_data, storage=storage)
 

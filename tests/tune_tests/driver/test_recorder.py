@@ -7,7 +7,7 @@ import pytest
 from optuna.trial import TrialState
 
 from tune.driver.recorder import Recorder
-from tune.driver.watchdog import Health
+from tune.driver.watchdog import Watchdog
 from tune.spaces.read import load_space
 from tune.study.study import Job, SearchStudy
 
@@ -28,7 +28,7 @@ def write_metrics(directory: Path, values: list[float]) -> None:
 
 
 def recorder(directory: Path, study: SearchStudy, earlier: float = 0.0) -> Recorder:
-    health = Health(study.space.search, stop=pytest.fail)
+    health = Watchdog(study.space.search, stop=pytest.fail)
     return Recorder(
         study,
         directory,

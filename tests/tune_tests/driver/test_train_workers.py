@@ -28,7 +28,7 @@ from nmt.training.loop import train
 from nmt.training.trainer import DivergedError
 from tests.paths import ROOT
 from tune.driver.train_workers import parse_workers, spread
-from tune.jobs.worker_group import LOSSES_IN_A_ROW, Group
+from tune.jobs.worker_group import LOSSES_IN_A_ROW, WorkerGroup
 from tune.spaces.read import load_space
 from tune.spaces.settings import Resources
 
@@ -57,9 +57,9 @@ def test_workers_share_the_cores_and_have_a_gpu_each_where_there_are_any() -> No
         spread(parse_workers("5"), gpus)
 
 
-def group(tmp_path: Path, lines: list[str], pairs: int = 8) -> Group:
+def group(tmp_path: Path, lines: list[str], pairs: int = 8) -> WorkerGroup:
     config = from_dict({"data.pairs_per_step": pairs}, source="test")
-    return Group(
+    return WorkerGroup(
         config, directory=tmp_path, arguments={}, resources=Resources(workers=2), gate=None, storage=None,
         scratch=tmp_path, say=lines.append,
     )  # fmt: skip

@@ -19,7 +19,7 @@ import torch
 import run
 from nmt import checkpoint
 from nmt.errors import UserError
-from nmt.io import location as place_module
+from nmt.io import location as location
 from tests.paths import ROOT
 from tune.results import storage as storage_module
 from tune.results.storage import Storage
@@ -75,7 +75,7 @@ def test_another_node_finds_the_newest_state(address: str, here: Path, tmp_path:
         assert stored_epoch(storage, tmp_path) == number
     events = "trials/007/events.out.tfevents.1.host"
     assert (tmp_path / "elsewhere" / events).read_text() == (here / events).read_text() == "epoch 1\nepoch 2\n"
-    names = [name for name in place_module.Place(address).names("trials/007") if name.endswith(".pt")]
+    names = [name for name in location.Location(address).names("trials/007") if name.endswith(".pt")]
     assert len(names) == 1  # what is superseded is removed
 
 
@@ -123,26 +123,26 @@ def test_a_process_killed_in_mid_upload_leaves_the_last_good_checkpoint(address,
     epoch(storage, 2)
     code = (
         "import os, sys; from pathlib import Path\n"
-        "from nmt.io.location import Place; from tune.results.storage import Storage\n"
-        "upload = Place.upload\n"
+        "from nmt.io.location import Location; from tune.results.storage import Storage\n"
+        "upload = Location.upload\n"
         "def die(self, source, name):\n"
         "    if name.endswith('state.json'): os.kill(os.getpid(), 9)\n"
         "    upload(self, source, name)\n"
-        "Place.upload = die\n"
+        "Location.upload = die\n"
         "Storage(sys.argv[1], Path(sys.argv[2])).put('trials/007')"
     )
     assert subprocess.run([sys.executable, "-c", code, address, str(here)], timeout=120).returncode == -9
-    orphans = [name for name in place_module.Place(address).names("trials/007") if name.endswith(".pt")]
+    orphans = [name for name in location.Location(address).names("trials/007") if name.endswith(".pt")]
     assert len(orphans) == 2
     assert stored_epoch(storage, tmp_path) == 1
-    assert len([n for n in place_module.Place(address).names("trials/007") if n.endswith(".pt")]) == 1
+    assert len([n for n in location.Location(address).names("trials/007") if n.endswith(".pt")]) == 1
 
 
 def test_a_damaged_file_is_refused(address, here, tmp_path):
     storage = Storage(address, here)
     epoch(storage, 1)
     storage.put("trials/007")
-    place = place_module.Place(address)
+    place = location.Location(address)
     (name,) = [name for name in place.names() if name.endswith(".pt")]
     damaged = tmp_path / "damaged"
     damaged.write_bytes(bytes(place.names()[name]))
@@ -221,7 +221,7 @@ def test_a_search_goes_on_from_the_storage_where_its_own_disk_is_gone(
     proxy.cut_uploads += [20_000] * 4  # checkpoints are larger
 
     killed = subprocess.Popen(command, cwd=ROOT, start_new_session=True)
-    until(lambda: [n for n in place_module.Place(f"{place}/tiny").names("trials") if "/checkpoint." in n])
+    until(lambda: [n for n in location.Location(f"{place}/tiny").names("trials") if "/checkpoint." in n])
     killed.kill()
     killed.wait()
     assert not proxy.cut_uploads

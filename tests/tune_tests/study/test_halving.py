@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from tune.spaces.settings import SearchSettings
 from tune.study.budget import epochs_left, may_start, plan, stale, usual_epochs
-from tune.study.halving import Assignment, Ladder, Pause, Standing, next_job, promotions
+from tune.study.halving import Ladder, NextJob, Pause, Standing, next_job, promotions
 
 LADDER = Ladder(epochs=9, grace=1, factor=3)
 
@@ -22,12 +22,12 @@ class Replay:
     def __init__(self, value: Callable[[int, int], float], *, ladder: Ladder = LADDER, trials: int = 20) -> None:
         self.value, self.ladder, self.trials = value, ladder, trials
         self.standings: list[Standing] = []
-        self.jobs: list[Assignment] = []
+        self.jobs: list[NextJob] = []
 
-    def decide(self) -> Assignment | Pause:
+    def decide(self) -> NextJob | Pause:
         return next_job(self.standings, self.ladder, may_start=len(self.standings) < self.trials)
 
-    def start(self, job: Assignment) -> None:
+    def start(self, job: NextJob) -> None:
         self.jobs.append(job)
         self.check_promotion(job)
         if job.number == len(self.standings):
@@ -35,7 +35,7 @@ class Replay:
         else:
             self.standings[job.number] = replace(self.standings[job.number], until=job.until, running=True)
 
-    def check_promotion(self, job: Assignment) -> None:
+    def check_promotion(self, job: NextJob) -> None:
         """Whoever is promoted while others run is among the best 1/`factor` of its rung, counted in other words."""
         if job.number == len(self.standings) or not any(t.running for t in self.standings):
             return
@@ -57,13 +57,13 @@ class Replay:
                 trial, values=values, running=False, ended=trial.until == self.ladder.epochs
             )
 
-    def run(self, at_once: int = 1, choose: Callable[[list[int]], int] = min) -> list[Assignment]:
+    def run(self, at_once: int = 1, choose: Callable[[list[int]], int] = min) -> list[NextJob]:
         while True:
             running = [t.number for t in self.standings if t.running]
             job = self.decide() if len(running) < at_once else Pause.WAIT
             if job is Pause.FINISHED:
                 return self.jobs
-            if isinstance(job, Assignment):
+            if isinstance(job, NextJob):
                 self.start(job)
             else:
                 assert running, "told to wait for nothing"
@@ -77,19 +77,19 @@ def test_rungs_are_spaced_by_the_factor_and_end_with_the_budget() -> None:
 
 
 def test_default_configuration_gets_the_full_budget_at_once() -> None:
-    assert Replay(lambda n, e: 0.0).run()[0] == Assignment(0, 9)
+    assert Replay(lambda n, e: 0.0).run()[0] == NextJob(0, 9)
 
 
 def test_best_third_of_a_rung_is_promoted_and_the_highest_rung_first() -> None:
     jobs = Replay(lambda n, e: 1 / n if n else 0.0, trials=10).run()
     # 0 trains in full; 1 and 2 wait; at three in the rung the best of them goes on, at six a second one
-    assert jobs[:4] == [Assignment(0, 9), Assignment(1, 1), Assignment(2, 1), Assignment(1, 3)]
+    assert jobs[:4] == [NextJob(0, 9), NextJob(1, 1), NextJob(2, 1), NextJob(1, 3)]
     assert Counter(job.until for job in jobs if job.number) == {1: 9, 3: 3, 9: 1}
 
 
 def test_without_promotion_every_trial_is_one_job() -> None:
     jobs = Replay(lambda n, e: 0.5, ladder=Ladder(epochs=9, grace=9, factor=3), trials=4).run(at_once=2)
-    assert jobs == [Assignment(n, 9) for n in range(4)]
+    assert jobs == [NextJob(n, 9) for n in range(4)]
 
 
 def test_interrupted_job_comes_first_and_goes_to_the_same_epoch() -> None:
@@ -98,30 +98,30 @@ def test_interrupted_job_comes_first_and_goes_to_the_same_epoch() -> None:
         Standing(number=1, values={1: 0.5, 2: 0.6}, until=3),
         Standing(number=2, values={1: 0.9}, until=1),
     ]
-    assert next_job(standings, LADDER) == Assignment(1, 3)
+    assert next_job(standings, LADDER) == NextJob(1, 3)
 
 
 def test_failed_trial_never_counts_as_good() -> None:
     good = [Standing(number=n, values={1: v}, until=1) for n, v in enumerate((0.1, 0.2, 0.3), start=1)]
-    assert [job for job, _ in promotions(good, LADDER)] == [Assignment(3, 3)]
+    assert [job for job, _ in promotions(good, LADDER)] == [NextJob(3, 3)]
     good[2] = replace(good[2], ended=True, failed=True, values={1: 0.3, 2: 0.9})
-    assert [job for job, _ in promotions(good, LADDER)] == [Assignment(2, 3)]
+    assert [job for job, _ in promotions(good, LADDER)] == [NextJob(2, 3)]
 
 
 def test_rung_too_small_to_promote_still_sends_its_best_against_the_default() -> None:
     jobs = Replay(lambda n, e: -n, trials=3).run()
-    assert jobs == [Assignment(0, 9), Assignment(1, 1), Assignment(2, 1), Assignment(1, 3), Assignment(1, 9)]
+    assert jobs == [NextJob(0, 9), NextJob(1, 1), NextJob(2, 1), NextJob(1, 3), NextJob(1, 9)]
 
 
 def test_no_job_begins_that_the_epochs_left_do_not_cover() -> None:
     standings = [Standing(number=n, values={1: 0.1 * n}, until=1) for n in range(3)]
     # a new trial is one epoch, a promotion two, and eight take one of these to the full budget
-    assert next_job(standings, LADDER, epochs_left=9) == Assignment(2, 3)
-    assert next_job(standings, LADDER, epochs_left=8) == Assignment(2, 3)
+    assert next_job(standings, LADDER, epochs_left=9) == NextJob(2, 3)
+    assert next_job(standings, LADDER, epochs_left=8) == NextJob(2, 3)
     assert next_job(standings, LADDER, epochs_left=7) is Pause.FINISHED
     standings[0] = replace(standings[0], values={1: 0.9, 9: 0.9}, until=9, ended=True)
-    assert next_job(standings, LADDER, epochs_left=9) == Assignment(3, 1)
-    assert next_job(standings, LADDER, epochs_left=8) == Assignment(2, 3)
+    assert next_job(standings, LADDER, epochs_left=9) == NextJob(3, 1)
+    assert next_job(standings, LADDER, epochs_left=8) == NextJob(2, 3)
 
 
 @given(st.integers(18, 60), st.integers(1, 3))

@@ -10,7 +10,7 @@ from PIL import Image
 from nmt.data.readers.base import (
     Entry,
     Excluded,
-    Listing,
+    RawListing,
     carve,
     checked_box,
     load,
@@ -152,7 +152,7 @@ def test_objects_without_a_partner_are_left_out_and_counted():
     pair = [("val", "p", "ab"), ("val", "q", "ab")]
     alone = [("train", "z", "xy"), ("train", "u", "ax"), ("test", "t", "abc")]
     same_photo = [("train", "s", "gh"), ("train", "s", "gh")]
-    listing = Listing(entries(("train", "a", "abc"), ("train", "b", "bcd"), *alone, *same_photo, *pair))
+    listing = RawListing(entries(("train", "a", "abc"), ("train", "b", "bcd"), *alone, *same_photo, *pair))
     listing.drop_unpaired(Path("raw"))
     assert [entry.photo for entry in listing.entries] == ["a", "b", "p", "q"]
     assert listing.left_out == {"no other photograph with 2 common keypoints": 5}
@@ -161,6 +161,6 @@ def test_objects_without_a_partner_are_left_out_and_counted():
 @pytest.mark.parametrize("split", ["train", "val"])
 def test_nothing_to_train_or_validate_on_is_said(split):
     other = "val" if split == "train" else "train"
-    listing = Listing(entries((split, "a", "ab"), (other, "b", "ab"), (other, "c", "ab")))
+    listing = RawListing(entries((split, "a", "ab"), (other, "b", "ab"), (other, "c", "ab")))
     with pytest.raises(UserError, match=f"raw: no two photographs .* in split {split}; left out: {{'no other"):
         listing.drop_unpaired(Path("raw"))

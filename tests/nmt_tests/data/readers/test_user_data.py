@@ -12,14 +12,14 @@ import run
 from nmt.config import Config, with_overrides
 from nmt.data.prepare.objects import prepare
 from nmt.data.readers import user_data as own
-from nmt.data.readers.base import Listing, load
+from nmt.data.readers.base import RawListing, load
 from nmt.data.store.objects import ObjectStore
 from nmt.data.stream.sampler import PairSampler
 from nmt.errors import UserError
 from tests.nmt_tests.data.readers.raw_sets import SQUARE, coco, csv_rows, or_one_line, write_csv, write_image
 
 
-def read(raw: Path, *, skip_bad: bool = False) -> Listing:
+def read(raw: Path, *, skip_bad: bool = False) -> RawListing:
     return own.read(raw, skip_bad=skip_bad)
 
 

@@ -18,7 +18,7 @@ from nmt.data.store.node_copy import Address, data_place, is_address
 from nmt.data.store.objects import OBJECTS_FILE, ObjectStore
 from nmt.data.store.verify import check
 from nmt.errors import UserError
-from nmt.io import location as place_module
+from nmt.io import location as location
 
 MODEL = ModelConfig(backbone="tf_efficientnet_lite0", weights="random")
 CONFIG = with_overrides(Config(), {"data.name": "willow", "data.image_size": 64}, source="test")
@@ -73,7 +73,7 @@ def test_a_copy_goes_on_over_connections_that_break(place, proxy, tmp_path, monk
     prepare(CONFIG, raw=shared_data / "willow", out=place)
     whole = (copies(tmp_path) / OBJECTS_FILE).read_bytes()
     monkeypatch.setenv("NMT_CACHE", str(tmp_path / "elsewhere"))
-    monkeypatch.setattr(place_module, "PIECE", 100_000)
+    monkeypatch.setattr(location, "PIECE", 100_000)
     proxy.cuts = [20_000] * 4
     assert (ObjectStore.open(place).directory / OBJECTS_FILE).read_bytes() == whole
     assert proxy.done >= 2
@@ -102,7 +102,7 @@ def test_no_data_set_at_an_address_names_the_command_that_makes_it(place):
 
 def test_a_file_that_is_not_the_manifests_is_refused(place, proxy, tmp_path, monkeypatch, shared_data):
     prepare(CONFIG, raw=shared_data / "willow", out=place)
-    fs, root = place_module.file_system(str(place))
+    fs, root = location.file_system(str(place))
     with fs.open_output_stream(f"{root}/{OBJECTS_FILE}") as file:
         file.write(b"x" * (copies(tmp_path) / OBJECTS_FILE).stat().st_size)
     monkeypatch.setenv("NMT_CACHE", str(tmp_path / "elsewhere"))
