@@ -201,7 +201,7 @@ def _of_each_category(stream: PairStream, num: int) -> Iterator[Shown]:
 
 def _drawn(stream: PairStream, index: int, title: str = "") -> tuple[Shown, int]:
     """Pair `index` of epoch 0 as training sees it."""
-    store, batch, pair = stream.store, stream.batch(0, [index]), stream.pair_ids(0, index)
+    store, batch, pair = stream.store, stream.batch(0, [index]), stream.pair(0, index)
     category = store.info.categories[pair.category]
     names = [store.info.keypoint_names[category][k] for k in pair.keypoints0]
     note = f"{store.id(pair.row0)} and {store.id(pair.row1)}, {len(names)} keypoints"

@@ -11,7 +11,7 @@ from nmt.batch import PairBatch
 from nmt.config import Config, DecodeConfig
 from nmt.data.store.features import FeatureTable
 from nmt.data.store.objects import ObjectStore
-from nmt.data.stream.collate import PairIds, positions
+from nmt.data.stream.pair import Pair
 from nmt.data.stream.pairs import eval_pairs, plain_batch
 from nmt.inference.load import load_matcher
 from nmt.inference.pictures import MatchedPair, draw_sheet
@@ -39,7 +39,7 @@ def sample_pairs(
     matcher: Matcher, store: ObjectStore, features: FeatureTable | None, config: Config, *, split: str, count: int
 ) -> list[MatchedPair]:
     """`count` evaluation pairs of as many categories as there are, matched: always the same ones."""
-    by_category: dict[int, list[PairIds]] = {}
+    by_category: dict[int, list[Pair]] = {}
     for pair in eval_pairs(store, config.data, split=split):
         by_category.setdefault(pair.category, []).append(pair)
     turns = [pairs[turn] for turn in range(count) for pairs in by_category.values() if turn < len(pairs)]
@@ -65,13 +65,13 @@ def draw_split(path: Path, *, data: Path | None, split: str, count: int = 8) -> 
     return draw_sheet(sample_pairs(matcher, store, features, config, split=split, count=count))
 
 
-def _matched(store: ObjectStore, pair: PairIds, predicted_N: np.ndarray) -> MatchedPair:
+def _matched(store: ObjectStore, pair: Pair, predicted_N: np.ndarray) -> MatchedPair:
     return MatchedPair(
         image0_HW3=store.image(pair.row0),
         image1_HW3=store.image(pair.row1),
-        points0_N2=store.points(pair.row0)[positions(store, pair.row0, pair.keypoints0)],
-        points1_M2=store.points(pair.row1)[positions(store, pair.row1, pair.keypoints1)],
-        predicted_N=predicted_N[: len(pair.keypoints0)],
+        points0_N2=store.points(pair.row0)[pair.positions0],
+        points1_M2=store.points(pair.row1)[pair.positions1],
+        predicted_N=predicted_N[: len(pair.positions0)],
         match_N=pair.match_N,
         label=store.info.categories[pair.category],
     )

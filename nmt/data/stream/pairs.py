@@ -7,7 +7,6 @@ which restart. Letters as in nmt/batch.py; ids are indices into the category's k
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -20,7 +19,8 @@ from nmt.data.augment.pair import augment_pair
 from nmt.data.augment.seeding import TRAIN, generator
 from nmt.data.store.features import FeatureTable
 from nmt.data.store.objects import MIN_KEYPOINTS, ObjectStore, prepare_command
-from nmt.data.stream.collate import PairIds, ShownObject, collate, positions
+from nmt.data.stream.collate import ShownObject, collate
+from nmt.data.stream.pair import Pair, swap_names
 from nmt.data.stream.sampler import pair_sampler
 from nmt.errors import UserError
 
@@ -55,13 +55,13 @@ class PairStream:
         width = self.config.pad_keypoints
         return collate(self.store, pairs, features=self.features, images=images, seen=seen, width=width)
 
-    def pair_ids(self, epoch: int, index: int) -> PairIds:
+    def pair(self, epoch: int, index: int) -> Pair:
         """Which objects and keypoints a pair of the stream is made of, in images mode."""
         size = self.config.image_size
         out0_HW3, out1_HW3 = np.empty((2, size, size, 3), np.uint8)
         return self._image_pair(epoch, index, out0_HW3, out1_HW3)[0]
 
-    def _feature_pair(self, epoch: int, index: int) -> tuple[PairIds, tuple[ShownObject | None, ShownObject | None]]:
+    def _feature_pair(self, epoch: int, index: int) -> tuple[Pair, tuple[ShownObject | None, ShownObject | None]]:
         """A pair, and a random view of each object where the table has several."""
         rng = generator(self.seed, TRAIN, epoch, index)
         pair = self.sampler.draw(rng)
@@ -78,8 +78,8 @@ class PairStream:
                 return pair, (None, None)
             pair = swapped
         visible0, visible1 = (features.visible(row, view) for row, view in zip(rows, views, strict=True))
-        keep_N = visible0[positions(self.store, pair.row0, pair.keypoints0)]
-        keep_N &= visible1[positions(self.store, pair.row1, pair.keypoints1)][pair.match_N]
+        keep_N = visible0[pair.positions0]
+        keep_N &= visible1[pair.positions1][pair.match_N]
         if keep_N.sum() < MIN_KEYPOINTS:
             return self.sampler.draw(generator(self.seed, TRAIN, epoch, index)), (None, None)
         seen0, seen1 = (ShownObject(features.points(row, view), view) for row, view in zip(rows, views, strict=True))
@@ -87,7 +87,7 @@ class PairStream:
 
     def _image_pair(
         self, epoch: int, index: int, out0_HW3: np.ndarray, out1_HW3: np.ndarray
-    ) -> tuple[PairIds, tuple[ShownObject | None, ShownObject | None]]:
+    ) -> tuple[Pair, tuple[ShownObject | None, ShownObject | None]]:
         rng = generator(self.seed, TRAIN, epoch, index)
         pair = self.sampler.draw(rng)
         pair, moves = self._move(rng, pair)
@@ -98,7 +98,7 @@ class PairStream:
             rng,
             image0_HW3,
             image1_HW3,
-            points0_N2[positions(self.store, pair.row0, pair.keypoints0)],
+            points0_N2[pair.positions0],
             other_image=lambda: self.store.image(self.sampler.draw_row(rng)),
             config=self.config,
             out=(out0_HW3, out1_HW3),
@@ -108,9 +108,7 @@ class PairStream:
                 out_HW3[:] = image_HW3
         return pair.keep(augmented.keep_N), (seen0, seen1)
 
-    def _move(
-        self, rng: np.random.Generator, pair: PairIds
-    ) -> tuple[PairIds, tuple[Transform | None, Transform | None]]:
+    def _move(self, rng: np.random.Generator, pair: Pair) -> tuple[Pair, tuple[Transform | None, Transform | None]]:
         """How both images are moved, and the keypoints that are left; a move that leaves fewer than two is not made."""
         if not geometry.is_on(self.config):
             return pair, (None, None)
@@ -121,18 +119,22 @@ class PairStream:
             if swapped is None:  # the names on the two sides have nothing in common any more
                 return pair, (None, None)
             pair = swapped
-        pair, move0 = self._keep_inside(pair, pair.row0, pair.keypoints0, move0, np.arange(len(pair.keypoints0)))
-        pair, move1 = self._keep_inside(pair, pair.row1, pair.keypoints1, move1, pair.match_N)
+        pair, move0 = self._keep_inside(pair, pair.row0, pair.positions0, move0)
+        pair, move1 = self._keep_inside(pair, pair.row1, pair.positions1[pair.match_N], move1)
         return pair, (move0, move1)
 
     def _keep_inside(
-        self, pair: PairIds, row: int, ids: np.ndarray, move: Transform | None, match_N: np.ndarray
-    ) -> tuple[PairIds, Transform | None]:
-        """The pair without the keypoints that one side's move takes out of the image; `match_N` leads to that side."""
+        self, pair: Pair, row: int, positions_N: np.ndarray, move: Transform | None
+    ) -> tuple[Pair, Transform | None]:
+        """Drop the keypoints that one side's transform takes out of its image; cancel one that leaves fewer than two.
+
+        Args:
+            positions_N: where in that side's object the pair's keypoints are, in source order.
+        """
         if move is None:
             return pair, None
-        moved_N2 = move.points(self.store.points(row)[positions(self.store, row, ids)])
-        keep_N = geometry.inside(moved_N2, self.config.image_size)[match_N]
+        moved_N2 = move.points(self.store.points(row)[positions_N])
+        keep_N = geometry.inside(moved_N2, self.config.image_size)
         return (pair.keep(keep_N), move) if keep_N.sum() >= MIN_KEYPOINTS else (pair, None)
 
     def _seen(self, row: int, move: Transform | None) -> tuple[np.ndarray, ShownObject | None]:
@@ -147,15 +149,6 @@ class PairStream:
 
 def _mirrored(move: Transform | None) -> bool:
     return move is not None and move.mirrored
-
-
-def swap_names(pair: PairIds, mirror: np.ndarray) -> PairIds | None:
-    """The pair when one image is mirrored and its names are swapped: what still matches; None for fewer than two."""
-    both = np.isin(mirror[pair.keypoints0], pair.keypoints0)
-    if both.sum() < MIN_KEYPOINTS:
-        return None
-    keypoints1 = pair.keypoints1[np.isin(mirror[pair.keypoints1], pair.keypoints1)]
-    return dataclasses.replace(pair, keypoints0=pair.keypoints0[both], keypoints1=keypoints1, swap=mirror)
 
 
 def check_inputs(store: ObjectStore, config: DataConfig, features: FeatureTable | None) -> FeatureTable | None:
@@ -179,7 +172,7 @@ def check_inputs(store: ObjectStore, config: DataConfig, features: FeatureTable 
     return features
 
 
-def eval_pairs(store: ObjectStore, config: DataConfig, *, split: str, seed: int = 0) -> list[PairIds]:
+def eval_pairs(store: ObjectStore, config: DataConfig, *, split: str, seed: int = 0) -> list[Pair]:
     """The fixed evaluation pairs: `eval_pairs` different ordered pairs a category, or all given pairs."""
     return pair_sampler(store, split).fixed(seed, config.eval_pairs)
 
@@ -203,7 +196,7 @@ def eval_batches(
 
 
 def plain_batch(
-    store: ObjectStore, pairs: Sequence[PairIds], *, features: FeatureTable | None, width: int = 0
+    store: ObjectStore, pairs: Sequence[Pair], *, features: FeatureTable | None, width: int = 0
 ) -> PairBatch:
     """The given pairs as a batch, not augmented, with images where there are no features; `width` as in `collate`."""
     if features is not None:

@@ -7,7 +7,7 @@ import numpy as np
 from nmt.data.augment.seeding import EVAL, generator
 from nmt.data.store.given_pairs import PairTable, open_pairs
 from nmt.data.store.objects import MIN_KEYPOINTS, ObjectStore
-from nmt.data.stream.collate import PairIds
+from nmt.data.stream.pair import Pair, make_pair
 from nmt.errors import UserError
 
 _MAX_DRAWS = 10_000
@@ -37,7 +37,7 @@ class PairSampler:
                 name = store.info.categories[category]
                 raise UserError(f"{store.directory}: category {name} has one photograph in {split}; a pair needs two")
 
-    def fixed(self, seed: int, num: int) -> list[PairIds]:
+    def fixed(self, seed: int, num: int) -> list[Pair]:
         """The evaluation pairs: `num` different ordered pairs a category, all of them if there are fewer."""
         return [
             pair
@@ -45,18 +45,18 @@ class PairSampler:
             for pair in self.draw_distinct(generator(seed, EVAL, category), category, num)
         ]
 
-    def draw(self, rng: np.random.Generator) -> PairIds:
+    def draw(self, rng: np.random.Generator) -> Pair:
         """One random pair."""
         return self.draw_of(rng, self.categories[rng.integers(len(self.categories))])
 
-    def draw_of(self, rng: np.random.Generator, category: int) -> PairIds:
+    def draw_of(self, rng: np.random.Generator, category: int) -> Pair:
         """One random pair of a category."""
         rows = self.rows[category]
         for _ in range(_MAX_DRAWS):
             row0, row1 = (int(rows[k]) for k in rng.integers(len(rows), size=2))
             common = self.common(row0, row1)
             if common is not None:
-                return PairIds(category, row0, row1, rng.permutation(common), rng.permutation(common))
+                return make_pair(self.store, category, row0, row1, common, rng)
         name = self.store.info.categories[category]
         raise UserError(
             f"{self.store.directory}: no two {self.split} objects of {name} share {MIN_KEYPOINTS} keypoints"
@@ -79,23 +79,23 @@ class PairSampler:
         common = ids0[in_1[ids0]]
         return common if len(common) >= MIN_KEYPOINTS else None
 
-    def draw_distinct(self, rng: np.random.Generator, category: int, num: int) -> list[PairIds]:
+    def draw_distinct(self, rng: np.random.Generator, category: int, num: int) -> list[Pair]:
         """`num` different ordered pairs of a category, or all of them in random order if there are fewer."""
         rows = self.rows[category]
         if len(rows) ** 2 > max(_ENUMERATE_BELOW, 4 * num):
-            found: dict[tuple[int, int], PairIds] = {}
+            found: dict[tuple[int, int], Pair] = {}
             for _ in range(_MAX_DRAWS * num):
                 pair = self.draw_of(rng, category)
                 found.setdefault((pair.row0, pair.row1), pair)
                 if len(found) == num:
                     break
             return list(found.values())
-        chosen: list[PairIds] = []
+        chosen: list[Pair] = []
         for k in rng.permutation(len(rows) ** 2):
             row0, row1 = int(rows[k // len(rows)]), int(rows[k % len(rows)])
             common = self.common(row0, row1)
             if common is not None:
-                chosen.append(PairIds(category, row0, row1, rng.permutation(common), rng.permutation(common)))
+                chosen.append(make_pair(self.store, category, row0, row1, common, rng))
             if len(chosen) == num:
                 break
         return chosen
@@ -117,12 +117,12 @@ class GivenPairSampler(PairSampler):
         if not self.categories:
             raise UserError(f"{store.directory}: no given pairs in split {split}")
 
-    def draw_of(self, rng: np.random.Generator, category: int) -> PairIds:
+    def draw_of(self, rng: np.random.Generator, category: int) -> Pair:
         """One random given pair of a category."""
         pairs = self.pairs[category]
         return self._pair(rng, category, int(pairs[rng.integers(len(pairs))]))
 
-    def fixed(self, seed: int, num: int) -> list[PairIds]:
+    def fixed(self, seed: int, num: int) -> list[Pair]:
         """All given pairs, whatever `num`."""
         chosen = []
         for category in self.categories:
@@ -130,10 +130,10 @@ class GivenPairSampler(PairSampler):
             chosen += [self._pair(rng, category, number) for number in self.pairs[category].tolist()]
         return chosen
 
-    def _pair(self, rng: np.random.Generator, category: int, number: int) -> PairIds:
+    def _pair(self, rng: np.random.Generator, category: int, number: int) -> Pair:
         row0, row1 = int(self.table.row0[number]), int(self.table.row1[number])
         ids = self.table.keypoints(number)
-        return PairIds(category, row0, row1, rng.permutation(ids), rng.permutation(ids))
+        return make_pair(self.store, category, row0, row1, ids, rng)
 
 
 def pair_sampler(store: ObjectStore, split: str) -> PairSampler:
