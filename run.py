@@ -53,9 +53,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--raw", metavar="DIR", type=Path, help="raw data set, for --prepare, --download (data/raw/NAME)"
     )
-    parser.add_argument(
-        "--data", metavar="DIR", type=data_place, help="Arrow data set: a folder (default data/NAME), or s3://bucket/x"
-    )
+    parser.add_argument("--data", metavar="DIR", help="Arrow data set: a folder (default data/NAME), or s3://bucket/x")
     parser.add_argument("--results", metavar="DIR", type=Path, default=Path("results"), help="default: results")
     parser.add_argument(
         "--storage", metavar="PLACE", help="where results live: a folder, or s3://bucket/x; --results is then scratch"
@@ -94,8 +92,8 @@ def recipe(args: argparse.Namespace, name: str) -> Config:
     """The configuration of a job: a recipe by name or a JSON file, then --seed and --set."""
     from nmt.recipes import recipe as base_of
 
-    place = args.data or Path("data") / name
-    own = args.raw is not None or place.is_dir() or "://" in str(place)
+    data = args.data or f"data/{name}"
+    own = args.raw is not None or Path(data).is_dir() or "://" in data
     config = load_config(Path(name)) if name.endswith(".json") else base_of(name, own=own)
     return with_overrides(config, overrides(args), source="--set")
 
@@ -104,17 +102,9 @@ def overrides(args: argparse.Namespace) -> dict[str, Any]:
     return dict(parse_assignment(text) for text in args.set)
 
 
-def data_place(text: str) -> Path:
-    """A folder, or the address of a data set, which takes pyarrow."""
-    if "://" not in text:
-        return Path(text)
-    from nmt.data.store.node_copy import data_place as place_of
-
-    return place_of(text)
-
-
-def data_directory(args: argparse.Namespace, config: Config) -> Path:
-    return args.data or Path("data") / config.data.name
+def data_directory(args: argparse.Namespace, config: Config) -> str:
+    """Name the data set of a job: a folder or an address."""
+    return args.data or f"data/{config.data.name}"
 
 
 def download(args: argparse.Namespace) -> dict[str, Any]:
@@ -132,28 +122,29 @@ def prepare(args: argparse.Namespace) -> dict[str, Any]:
     if args.check:
         return check(out)
     report = prepare_data(args, config, out)
-    return {"data": str(out), **report}
+    return {"data": out, **report}
 
 
-def check(directory: Path) -> dict[str, Any]:
+def check(data: str) -> dict[str, Any]:
     from nmt.data.store.verify import check as check_data
 
-    verified = check_data(directory, progress=sys.stderr.isatty())
+    verified = check_data(data, progress=sys.stderr.isatty())
     print(verified)
-    return {"data": str(directory), "objects": verified.rows, "counts": verified.info.counts, "files": verified.files}
+    return {"data": data, "objects": verified.rows, "counts": verified.info.counts, "files": verified.files}
 
 
 def inspect(args: argparse.Namespace) -> dict[str, Any]:
     config = recipe(args, args.inspect)
     from nmt.data.inspect_page import write_page
+    from nmt.data.store.ready import local_data
 
     page = args.results / f"{config.data.name}-inspect.html"
-    write_page(data_directory(args, config), config.data, page, seed=args.seed or 0)
+    write_page(local_data(data_directory(args, config), config), config.data, page, seed=args.seed or 0)
     print(f"page: {page}")
     return {"page": str(page)}
 
 
-def prepare_data(args: argparse.Namespace, config: Config, out: Path) -> dict[str, Any]:
+def prepare_data(args: argparse.Namespace, config: Config, out: str) -> dict[str, Any]:
     """The objects, and the features where the recipe trains on them or --features names a backbone."""
     from nmt.data.prepare.features import add_features
     from nmt.data.prepare.objects import prepare as prepare_objects
@@ -225,12 +216,13 @@ def train(args: argparse.Namespace) -> dict[str, Any]:
         data = data_directory(args, config)
         best = train_together(config, workers=args.workers, data=data, directory=directory, storage=home)
         return trained(directory, best)
+    from nmt.data.store.ready import local_data
     from nmt.device import limit_threads
     from nmt.training.loop import train as run_training
     from nmt.training.out_of_memory import twice_within_memory
 
     limit_threads(config)
-    place: dict[str, Any] = {"data": data_directory(args, config), "directory": directory}
+    place: dict[str, Any] = {"data": local_data(data_directory(args, config), config), "directory": directory}
     if args.train.endswith(".json"):
         from tune.spaces.read import trial_decode_grid
 

@@ -99,31 +99,26 @@ class Evaluation:
 MODEL = "NMT"
 
 
-def evaluate_checkpoint(path: Path, *, data: Path | None, split: str) -> Evaluation:
+def evaluate_checkpoint(path: Path, *, data: str | Path | None, split: str) -> Evaluation:
     """The matcher at `path` (best.pt) and the baselines on the evaluation pairs of a split.
 
     Args:
-        data: the Arrow data set; by default data/NAME of the checkpoint's configuration.
+        data: the Arrow data set, a folder or an address; by default data/NAME of the checkpoint's configuration.
 
     Raises:
         UserError: no such checkpoint or data set, or the data set has other categories.
     """
-    from nmt.data.store.features import FeatureTable
-    from nmt.data.store.objects import ObjectStore
     from nmt.data.stream.pairs import eval_batches
     from nmt.device import autocast, limit_threads, pick_device
-    from nmt.inference.load import load_matcher
+    from nmt.inference.load import load_matcher, open_plain
 
     matcher, config, categories = load_matcher(path)
     limit_threads(config)
-    place = data or Path("data") / config.data.name
-    store = ObjectStore.open(place)
+    store, features = open_plain(data, config)
     if categories and list(store.info.categories) != categories:
         raise UserError(
             f"{store.directory}: its categories are not those {path} was trained on ({', '.join(categories)})"
         )
-    in_features = config.data.mode == "features"
-    features = FeatureTable.open(place, config.model, config.data.image_size) if in_features else None
     device, num = pick_device(), len(store.info.categories)
     matcher.to(device)
 

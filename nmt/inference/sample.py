@@ -13,7 +13,7 @@ from nmt.data.store.features import FeatureTable
 from nmt.data.store.objects import ObjectStore
 from nmt.data.stream.pair import Pair
 from nmt.data.stream.pairs import eval_pairs, plain_batch
-from nmt.inference.load import load_matcher
+from nmt.inference.load import load_matcher, open_plain
 from nmt.inference.pictures import MatchedPair, draw_sheet
 from nmt.model.matcher import Matcher
 from nmt.sinkhorn import decode
@@ -51,17 +51,14 @@ def sample_pairs(
     return [_matched(store, pair, row) for pair, row in zip(chosen, predicted_BN, strict=True)]
 
 
-def draw_split(path: Path, *, data: Path | None, split: str, count: int = 8) -> np.ndarray:
+def draw_split(path: Path, *, data: str | Path | None, split: str, count: int = 8) -> np.ndarray:
     """A sheet of evaluation pairs of a split as the checkpoint at `path` matches them, uint8.
 
     Args:
-        data: the Arrow data set; by default data/NAME of the checkpoint's configuration.
+        data: the Arrow data set, a folder or an address; by default data/NAME of the checkpoint's configuration.
     """
     matcher, config, _ = load_matcher(path)
-    place = data or Path("data") / config.data.name
-    store = ObjectStore.open(place)
-    in_features = config.data.mode == "features"
-    features = FeatureTable.open(place, config.model, config.data.image_size) if in_features else None
+    store, features = open_plain(data, config)
     return draw_sheet(sample_pairs(matcher, store, features, config, split=split, count=count))
 
 

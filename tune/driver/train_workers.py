@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from nmt.config import Config
+from nmt.data.store.ready import ready_data
 from nmt.errors import UserError
 from nmt.training.history import METRIC, best_epoch, read_metrics
 from tune.driver.preflight import check_nodes
@@ -33,7 +34,7 @@ def train_together(
     config: Config,
     *,
     workers: str,
-    data: Path,
+    data: str | Path,
     directory: Path,
     storage: Storage | None = None,
     say: Callable[[str], None] = tell,
@@ -58,14 +59,15 @@ def train_together(
             f"--workers {workers}: more than data.pairs_per_step = {config.data.pairs_per_step}, so that a worker "
             f"would have no pair"
         )
-    directory = directory.resolve()
+    directory, ready = directory.resolve(), ready_data(data, [config])
     with ray_session(), open_gate() as gate:
         resources = spread(asked, node_resources())
-        check_nodes([config], directory=directory, data=data, storage=storage.address if storage is not None else None)
+        check_nodes([config], directory=directory, data=ready, storage=storage.address if storage is not None else None)
         group = WorkerGroup(
             config,
             directory=directory,
-            arguments={"data": data.resolve()},
+            data=ready.source,
+            arguments={},
             resources=resources,
             gate=gate,
             storage=(storage, "") if storage is not None else None,

@@ -164,7 +164,7 @@ def _variant(base: Config, name: str, changes: Any, source: str) -> Variant:
 
 
 def run_ablation(
-    ablation: Ablation, *, results: Path, data: Path, resume: bool = False, say: Callable[[str], None] = tell
+    ablation: Ablation, *, results: Path, data: str | Path, resume: bool = False, say: Callable[[str], None] = tell
 ) -> Ablated:
     """Train every variant with every seed, in `results`/NAME; prints and returns the table.
 

@@ -29,7 +29,7 @@ from nmt.data.prepare.views import ViewMaker
 from nmt.data.store.arrow import METADATA_KEY, SCHEMA_VERSION
 from nmt.data.store.features import _SCHEMA, _VIEWS_SCHEMA, PLAIN, FeatureTable, ViewOptions, features_path
 from nmt.data.store.manifest import write_manifest
-from nmt.data.store.node_copy import workplace
+from nmt.data.store.node_copy import folder_to_write
 from nmt.data.store.objects import LOCK_FILE, ObjectStore
 from nmt.errors import UserError
 from nmt.io.files import atomic_output, file_lock, output_folder
@@ -53,7 +53,7 @@ FeatureRows = Callable[[FeatureJob, Sequence[range]], Iterator[pa.RecordBatch]]
 
 
 def add_features(
-    directory: Path,
+    data: str | Path,
     model: ModelConfig,
     *,
     views: ViewOptions = PLAIN,
@@ -63,12 +63,13 @@ def add_features(
     """Makes the table of features for a backbone, on the GPU if there is one; nothing to do when it is there.
 
     Args:
+        data: the Arrow data set, a folder or an address.
         make: makes the rows; None: this machine.
 
     Raises:
-        UserError: no data set in `directory`, unknown backbone, or weights that cannot be loaded.
+        UserError: no data set there, unknown backbone, or weights that cannot be loaded.
     """
-    with workplace(directory) as folder:
+    with folder_to_write(data) as folder:
         store = ObjectStore.open(folder)
         path = features_path(folder, model, store.info.image_size, views)
         if not _is_current(path, store):

@@ -23,7 +23,7 @@ from nmt.data.readers import spair
 from nmt.data.readers.registry import RawDataSet, find_source
 from nmt.data.store.given_pairs import PAIRS_FILE, GivenPair, open_pairs, write_pairs
 from nmt.data.store.manifest import write_manifest
-from nmt.data.store.node_copy import workplace
+from nmt.data.store.node_copy import folder_to_write
 from nmt.data.store.objects import (
     IMAGE_CODINGS,
     INDEX_FILE,
@@ -47,7 +47,8 @@ _READER_VERSION = 1
 class PreparedData:
     """What a data set holds; printed, it is a table."""
 
-    directory: Path
+    data: str
+    """the folder or the address"""
     info: StoreInfo
     seconds: float
     made: bool
@@ -73,7 +74,7 @@ class PreparedData:
             lines.append("left out: " + ", ".join(f"{n} {reason}" for reason, n in self.info.left_out.items()))
         done = f"made in {self.seconds:.1f} s" if self.made else "was there already"
         size = f"{self.info.image_size} x {self.info.image_size}"
-        lines.append(f"{self.directory}: {self.info.num_objects} images of {size}, {done}")
+        lines.append(f"{self.data}: {self.info.num_objects} images of {size}, {done}")
         return "\n".join(lines)
 
 
@@ -81,7 +82,7 @@ def prepare(
     config: Config,
     *,
     raw: Path | None,
-    out: Path,
+    out: str | Path,
     skip_bad: bool = False,
     seed: int = 0,
     difficulty: Mapping[str, Sequence[int]] | None = None,
@@ -121,7 +122,7 @@ def prepare(
         "fingerprint": source.fingerprint(),
         "mirror": source.mirror,
     }
-    with workplace(out) as folder:
+    with folder_to_write(out) as folder:
         info, made = _finished(folder, wanted), False
         if info is None:
             with output_folder(folder), file_lock(folder / LOCK_FILE):
@@ -130,7 +131,7 @@ def prepare(
                 info = info or _write(source, folder, wanted, progress=progress, make=make)
     table = open_pairs(ObjectStore.open(folder))
     pairs = {split: len(table.of(split)) for split in SPLITS} if table else {}
-    return PreparedData(out, info, time.perf_counter() - started, made, pairs)
+    return PreparedData(str(out), info, time.perf_counter() - started, made, pairs)
 
 
 def _finished(out: Path, wanted: dict[str, Any]) -> StoreInfo | None:

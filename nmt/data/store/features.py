@@ -13,7 +13,6 @@ import pyarrow as pa
 
 from nmt.config import Config, DataConfig, ModelConfig
 from nmt.data.store.arrow import ArrowTable
-from nmt.data.store.node_copy import local_directory
 from nmt.data.store.objects import ObjectStore, prepare_command
 from nmt.errors import UserError
 
@@ -72,6 +71,12 @@ def features_path(directory: Path, model: ModelConfig, image_size: int, views: V
     return directory / "features" / f"{name}-{image_size}-{weights_fingerprint(model)}{views.suffix}.arrow"
 
 
+def features_pattern(model: ModelConfig, image_size: int, views: ViewOptions | None = None) -> str:
+    """Match the file names, relative to the data set, of the tables that `FeatureTable.open` may choose from."""
+    path = features_path(Path(), model, image_size, views or PLAIN)
+    return str(path) if views else str(path.with_name(f"{path.stem}*.arrow"))
+
+
 class FeatureTable:
     """Backbone features of every object of a data set, open for reading; rows as in the ObjectStore."""
 
@@ -104,9 +109,7 @@ class FeatureTable:
         """
         info = ObjectStore.open(directory).info
         remedy = prepare_command(info.name, features=model.backbone)
-        name = features_path(Path(), model, image_size, views or PLAIN).name
-        wanted = f"features/{name}" if views else f"features/{Path(name).stem}*.arrow"
-        path = local_directory(directory, features=wanted) / "features" / name
+        path = features_path(directory, model, image_size, views or PLAIN)
         if views is None and not path.is_file():
             path = next(iter(sorted(path.parent.glob(f"{path.stem}-*.arrow"))), path)
         if views is not None and views.num > 1:

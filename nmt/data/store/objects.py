@@ -33,7 +33,6 @@ import pyarrow as pa
 from PIL import Image
 
 from nmt.data.store.arrow import METADATA_KEY, SCHEMA_VERSION, ArrowTable
-from nmt.data.store.node_copy import local_directory
 from nmt.errors import UserError
 
 OBJECTS_FILE, INDEX_FILE = "objects.arrow", "index.arrow"
@@ -197,8 +196,8 @@ class ObjectStore:
 
     @classmethod
     def open(cls, directory: Path) -> ObjectStore:
-        """Opens the data set in a folder, or at an address; raises UserError with the command that makes it."""
-        return cls(local_directory(Path(directory)))
+        """Open the data set in a folder. Raises UserError with the command that makes it."""
+        return cls(Path(directory))
 
     def __reduce__(self) -> tuple[Any, ...]:
         return ObjectStore, (self.directory,)

@@ -14,7 +14,7 @@ from nmt.data.store.arrow import ArrowTable
 from nmt.data.store.features import FeatureTable
 from nmt.data.store.given_pairs import PairTable, open_pairs
 from nmt.data.store.manifest import MANIFEST_FILE, data_files, parse_manifest
-from nmt.data.store.node_copy import local_directory
+from nmt.data.store.node_copy import local_copy
 from nmt.data.store.objects import MIN_KEYPOINTS, OBJECTS_FILE, SPLITS, ObjectStore, RowIndex, StoreInfo
 from nmt.errors import UserError
 from nmt.io.file_record import record
@@ -45,15 +45,15 @@ class VerifiedData:
         return "\n".join(lines)
 
 
-def check(directory: Path, *, progress: bool = False) -> VerifiedData:
-    """Reads every row of every file of the data set in `directory`.
+def check(data: str | Path, *, progress: bool = False) -> VerifiedData:
+    """Reads every row of every file of the data set in a folder or at an address.
 
     Raises:
         UserError: there is none, or something in it is wrong: which rows of which file, and what.
     """
     from tqdm import tqdm
 
-    directory = local_directory(directory, features="features/*")
+    directory = local_copy(data, features=["features/*"])
     store = ObjectStore.open(directory)
     faults = [*_file_faults(directory), *_set_faults(store)]
     for row in tqdm(range(len(store)), desc=f"check {store.info.name}", unit="row", disable=not progress):

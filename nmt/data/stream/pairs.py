@@ -18,11 +18,11 @@ from nmt.data.augment.geometry import Transform
 from nmt.data.augment.pair import augment_pair
 from nmt.data.augment.seeding import TRAIN, generator
 from nmt.data.store.features import FeatureTable
-from nmt.data.store.objects import MIN_KEYPOINTS, ObjectStore, prepare_command
+from nmt.data.store.objects import MIN_KEYPOINTS, ObjectStore
+from nmt.data.store.ready import check_fit
 from nmt.data.stream.collate import ShownObject, collate
 from nmt.data.stream.pair import Pair, swap_names
 from nmt.data.stream.sampler import pair_sampler
-from nmt.errors import UserError
 
 
 class PairStream:
@@ -37,7 +37,7 @@ class PairStream:
         self, store: ObjectStore, config: DataConfig, *, split: str, seed: int, features: FeatureTable | None = None
     ) -> None:
         self.store, self.config, self.seed = store, config, seed
-        self.features = check_inputs(store, config, features)
+        self.features = check_fit(store, config, features)
         self.sampler = pair_sampler(store, split)
 
     def batch(self, epoch: int, indices: Sequence[int]) -> PairBatch:
@@ -151,27 +151,6 @@ def _mirrored(move: Transform | None) -> bool:
     return move is not None and move.mirrored
 
 
-def check_inputs(store: ObjectStore, config: DataConfig, features: FeatureTable | None) -> FeatureTable | None:
-    """The features to use, None in images mode; raises UserError when the data set does not fit the configuration."""
-    if store.info.image_size != config.image_size:
-        raise UserError(
-            f"{store.directory}: its images are {store.info.image_size} pixels wide, but data.image_size is "
-            f"{config.image_size}; set it to {store.info.image_size}, or make the data set anew with: "
-            f"{prepare_command(store.info.name)} --set data.image_size={config.image_size}"
-        )
-    most = max(len(names) for names in store.info.keypoint_names.values())
-    if 0 < config.pad_keypoints <= most:
-        raise UserError(
-            f"{store.directory}: objects have up to {most} keypoints, so data.pad_keypoints must be at least "
-            f"{most + 1} (one is always padding) or 0, but is {config.pad_keypoints}"
-        )
-    if config.mode == "images":
-        return None
-    if features is None:
-        raise ValueError("data.mode = features needs a FeatureTable")
-    return features
-
-
 def eval_pairs(store: ObjectStore, config: DataConfig, *, split: str, seed: int = 0) -> list[Pair]:
     """The fixed evaluation pairs: `eval_pairs` different ordered pairs a category, or all given pairs."""
     return pair_sampler(store, split).fixed(seed, config.eval_pairs)
@@ -189,7 +168,7 @@ def eval_batches(
     seed: int = 0,
 ) -> Iterator[PairBatch]:
     """This rank's share of `eval_pairs` (rank, rank + world_size, ...) in batches, never augmented."""
-    features = check_inputs(store, config, features)
+    features = check_fit(store, config, features)
     pairs = eval_pairs(store, config, split=split, seed=seed)[rank::world_size]
     for first in range(0, len(pairs), batch_size):
         yield plain_batch(store, pairs[first : first + batch_size], features=features, width=config.pad_keypoints)
