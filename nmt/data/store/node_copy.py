@@ -1,9 +1,9 @@
-"""Data sets at an address (s3://bucket/x, gs://bucket/x, any of pyarrow.fs): one copy a node, verified.
+"""Data sets at an address (s3://bucket/x, gs://bucket/x, any of pyarrow.fs): one verified copy per node.
 
-A command or a job turns an address into the folder of a copy first; nothing else of `nmt` reaches the network for data.
+A command or a job turns an address into the folder of a copy first. Nothing else in `nmt` reaches the network for data.
 All processes of a node share one copy and map the same pages. The manifest names the files of a data set with size and
-hash, and is written last: an address without one has no data set yet. Copies lie below $NMT_CACHE, or ~/.cache/nmt.
-They are made under a lock, resumed where a connection broke, and verified before they get their name.
+hash. It is written last, so an address without a manifest has no data set yet. Copies lie below $NMT_CACHE, or
+~/.cache/nmt. They are made under a lock, resumed where a connection broke, and verified before they get their name.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def is_address(data: str | Path) -> bool:
 
 
 def absolute(data: str | Path) -> str:
-    """Name the same data set so that every process and node understands it, whatever its working directory."""
+    """Name the data set so that every process and node understands it, whatever its working directory."""
     return str(data) if is_address(data) else str(Path(data).resolve())
 
 
@@ -84,12 +84,12 @@ class RemoteData:
         self._location = Location(self.address)
 
     def manifest(self) -> dict[str, FileRecord] | None:
-        """What is there; None where there is no data set."""
+        """Read what is at the address; None if there is no data set."""
         where = f"{self.address}/{MANIFEST_FILE}"
         return self._location.read(MANIFEST_FILE, lambda content: parse_manifest(content, where))
 
     def fetch(self, wanted: Callable[[str], bool]) -> None:
-        """Copies the wanted files that the copy has not, or has in another version."""
+        """Copy the wanted files that the local copy lacks or has in another version. Raises UserError."""
         there = self.manifest()
         if there is None:
             raise UserError(
@@ -113,7 +113,7 @@ class RemoteData:
             raise UserError(f"{self.address}/{name}: not the file its manifest names; prepare the data set anew")
 
     def publish(self) -> None:
-        """Writes the folder's files that are not there yet, the objects after the others, the manifest last."""
+        """Upload the files that the address lacks: the objects after the others, the manifest last."""
         there, have = self.manifest() or {}, self._copied()
         for name in sorted(have, key=lambda name: (name == "objects.arrow", name)):
             if there.get(name) != have[name]:

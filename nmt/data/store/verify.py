@@ -1,4 +1,4 @@
-"""Verifies a prepared data set: every row is what the training relies on, and no file has changed."""
+"""Verify a prepared data set: every row is what training relies on, and no file has changed."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ from nmt.errors import UserError
 from nmt.io.file_record import record
 
 _SHOWN = 5
-"""faults named in the error"""
+"""faults that the error message names"""
 
 
 @dataclass(frozen=True)
 class VerifiedData:
-    """What was verified; printed, it is a table."""
+    """What was verified; prints as a table."""
 
     directory: Path
     info: StoreInfo
     rows: int
     keypoints: int
     pairs: int
-    """given pairs"""
+    """number of given pairs"""
     files: list[str]
 
     def __str__(self) -> str:
@@ -46,10 +46,14 @@ class VerifiedData:
 
 
 def check(data: str | Path, *, progress: bool = False) -> VerifiedData:
-    """Reads every row of every file of the data set in a folder or at an address.
+    """Read and verify every row of every file of a data set.
+
+    Args:
+        data: a folder or an address.
+        progress: show a progress bar.
 
     Raises:
-        UserError: there is none, or something in it is wrong: which rows of which file, and what.
+        UserError: no data set there, or which rows of which file are wrong, and how.
     """
     from tqdm import tqdm
 
@@ -83,7 +87,7 @@ def _name(store: ObjectStore, row: int) -> str:
 
 
 def _file_faults(directory: Path) -> Iterator[str]:
-    """Files that are not those the manifest names."""
+    """Yield the files that are not those of the manifest."""
     path = directory / MANIFEST_FILE
     if not path.is_file():
         return
@@ -95,7 +99,7 @@ def _file_faults(directory: Path) -> Iterator[str]:
 
 
 def _set_faults(store: ObjectStore) -> Iterator[str]:
-    """What is wrong with the columns as a whole; without it rows can be read."""
+    """Yield what is wrong with the columns as a whole. If nothing is, rows can be read."""
     info, num_categories = store.info, len(store.info.categories)
     if not ((store.split >= 0) & (store.split < len(SPLITS))).all():
         yield "splits out of range"
@@ -117,7 +121,7 @@ def _set_faults(store: ObjectStore) -> Iterator[str]:
 
 
 def row_faults(store: ObjectStore, row: int) -> Iterator[str]:
-    """What is wrong with one object."""
+    """Yield what is wrong with one object."""
     ids, points = store.keypoints(row), store._points[row]
     names = store.info.keypoint_names[store.info.categories[store.category[row]]]
     if len(ids) < MIN_KEYPOINTS:

@@ -1,4 +1,4 @@
-"""Pairs as padded batches: their points, graphs, and images or stored features. Letters as in nmt/batch.py."""
+"""Collate pairs into padded batches: points, graphs, and images or stored features. Letters as in nmt/batch.py."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from nmt.data.stream.pair import Pair
 
 @dataclass(frozen=True)
 class ShownObject:
-    """How an augmented object is seen."""
+    """How an augmented object appears in a batch."""
 
     points_N2: np.ndarray
-    """float32, where all its keypoints are, in stored order"""
+    """float32 pixels of all the object's keypoints, in stored order"""
     view: int = 0
-    """of its stored features"""
+    """number of the view whose stored features are used"""
 
 
 def collate(
@@ -34,11 +34,13 @@ def collate(
     seen: Sequence[tuple[ShownObject | None, ShownObject | None]] | None = None,
     width: int = 0,
 ) -> PairBatch:
-    """Pairs, with their features or their images (B, H, W, 3), as one padded batch.
+    """Collate pairs, with their stored features or their images, into one padded batch.
 
     Args:
-        seen: how both sides of each pair are seen; None: as stored.
-        width: keypoints to pad to, more than any pair has, and edges to a number of its own; 0: the longest pair's.
+        features: the table to read features from, in features mode.
+        images: uint8 (B, H, W, 3) of the source and the target side, in images mode.
+        seen: how both sides of each pair appear; None if all appear as stored.
+        width: keypoints to pad to, more than any pair has; the edges are then padded too. 0: the longest pair's.
     """
     num_B = np.array([len(pair.keypoints0) for pair in pairs], np.int64)
     match_BN = np.full((len(pairs), width or num_B.max(initial=0)), -1, np.int64)
@@ -110,11 +112,15 @@ def _side(
 
 
 def pad_edges(edges_2E: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
-    """Edges of a batch of (pairs, keypoints) up to a number that depends on `shape` alone, or a multiple of it.
+    """Pad the edges of a batch to a number that depends on `shape` alone, or to a multiple of it.
 
-    The added ones lead from the last keypoint, which is padding in every pair, to itself, where no model looks.
-    Triangulations of n points have at most 6 n - 12 edges, both directions counted; only graphs of points on a line,
-    which are complete, may need the multiple.
+    The added edges lead from the last keypoint to itself. It is padding in every pair, so no model looks there.
+    A triangulation of n points has at most 6 n - 12 edges, both directions counted. Only the complete graphs of points
+    on a line may need the multiple.
+
+    Args:
+        edges_2E: (2, E) of the whole batch.
+        shape: (pairs, padded keypoints).
     """
     pairs, num = shape
     step = pairs * max(6 * num - 12, num * (num - 1) if num < 5 else 0, 2)
@@ -124,13 +130,14 @@ def pad_edges(edges_2E: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
 
 
 def graph(store: ObjectStore, row: int, order: np.ndarray, points_N2: np.ndarray) -> np.ndarray:
-    """(2, E) int64: the graph over the object's keypoints at positions `order`, numbered in that order.
+    """Build the graph over some of an object's keypoints, (2, E) int64, numbered in the order given.
+
+    The triangulation uses stored order and stored points: it must not depend on the shuffling, and turning, mirroring
+    or scaling changes no triangulation. For all keypoints the stored edges are used.
 
     Args:
+        order: (n,) positions of the keypoints in the object.
         points_N2: `store.points(row)`.
-
-    It is triangulated in stored order, so that it does not depend on the shuffling, and where the keypoints are stored,
-    as turning, mirroring and scaling change no triangulation; all keypoints: the stored edges.
     """
     by_position = order.argsort()
     complete = len(order) == len(points_N2)

@@ -1,8 +1,8 @@
-"""The pair stream: which objects meet, which of their keypoints, in which order, as padded batches.
+"""The stream of training pairs and the fixed evaluation pairs, as padded batches.
 
-A training pair is a pure function of (data set, seed, epoch, index): it is drawn from a Philox generator whose key is
-the seed and whose counter is (epoch, index), so it does not matter which process draws it, in which order, or after
-which restart. Letters as in nmt/batch.py; ids are indices into the category's keypoint names.
+A training pair is a pure function of (data set, seed, epoch, index). It is drawn from a Philox generator whose key is
+the seed and whose counter is (epoch, index). So it does not matter which process draws it, in which order, or after
+which restart. Letters as in nmt/batch.py.
 """
 
 from __future__ import annotations
@@ -26,11 +26,16 @@ from nmt.data.stream.sampler import pair_sampler
 
 
 class PairStream:
-    """The training stream.
+    """The training stream of a split.
 
     Args:
-        config: the data branch; `mode` decides whether batches carry images (augmented) or stored features.
-        features: the table of features of the store's objects; in features mode.
+        config: the `data` branch; its mode decides between augmented images and stored features.
+        split: train, for all but tests.
+        seed: the key of every draw.
+        features: the table of the store's features, in features mode.
+
+    Raises:
+        UserError: the data set does not fit the configuration (nmt.data.store.ready.check_fit), or has no pairs.
     """
 
     def __init__(
@@ -41,7 +46,7 @@ class PairStream:
         self.sampler = pair_sampler(store, split)
 
     def batch(self, epoch: int, indices: Sequence[int]) -> PairBatch:
-        """The pairs `indices` of an epoch, padded to the longest of them or to `data.pad_keypoints`."""
+        """Collate the pairs `indices` of an epoch, padded to the longest of them or to data.pad_keypoints."""
         if self.features is not None:
             drawn = [self._feature_pair(epoch, k) for k in indices]
             images = None
@@ -56,13 +61,13 @@ class PairStream:
         return collate(self.store, pairs, features=self.features, images=images, seen=seen, width=width)
 
     def pair(self, epoch: int, index: int) -> Pair:
-        """Which objects and keypoints a pair of the stream is made of, in images mode."""
+        """Draw one pair of the stream in images mode, without collating it."""
         size = self.config.image_size
         out0_HW3, out1_HW3 = np.empty((2, size, size, 3), np.uint8)
         return self._image_pair(epoch, index, out0_HW3, out1_HW3)[0]
 
     def _feature_pair(self, epoch: int, index: int) -> tuple[Pair, tuple[ShownObject | None, ShownObject | None]]:
-        """A pair, and a random view of each object where the table has several."""
+        """Draw a pair, and a random view of each object where the table has several."""
         rng = generator(self.seed, TRAIN, epoch, index)
         pair = self.sampler.draw(rng)
         features = self.features
@@ -88,6 +93,7 @@ class PairStream:
     def _image_pair(
         self, epoch: int, index: int, out0_HW3: np.ndarray, out1_HW3: np.ndarray
     ) -> tuple[Pair, tuple[ShownObject | None, ShownObject | None]]:
+        """Draw a pair and write its augmented images into `out0_HW3` and `out1_HW3`."""
         rng = generator(self.seed, TRAIN, epoch, index)
         pair = self.sampler.draw(rng)
         pair, moves = self._move(rng, pair)
@@ -109,7 +115,10 @@ class PairStream:
         return pair.keep(augmented.keep_N), (seen0, seen1)
 
     def _move(self, rng: np.random.Generator, pair: Pair) -> tuple[Pair, tuple[Transform | None, Transform | None]]:
-        """How both images are moved, and the keypoints that are left; a move that leaves fewer than two is not made."""
+        """Draw the transforms of both images, and drop the keypoints that leave them.
+
+        A transform that would leave fewer than two keypoints is not applied.
+        """
         if not geometry.is_on(self.config):
             return pair, (None, None)
         move0, move1 = (geometry.draw_transform(rng, self.config) for _ in range(2))
@@ -138,7 +147,7 @@ class PairStream:
         return (pair.keep(keep_N), move) if keep_N.sum() >= MIN_KEYPOINTS else (pair, None)
 
     def _seen(self, row: int, move: Transform | None) -> tuple[np.ndarray, ShownObject | None]:
-        """The image, moved, and where its keypoints are."""
+        """Return the image after a transform, and where its keypoints are then."""
         image_HW3 = self.store.image(row)
         return (
             (image_HW3, None)
@@ -152,7 +161,7 @@ def _mirrored(move: Transform | None) -> bool:
 
 
 def eval_pairs(store: ObjectStore, config: DataConfig, *, split: str, seed: int = 0) -> list[Pair]:
-    """The fixed evaluation pairs: `eval_pairs` different ordered pairs a category, or all given pairs."""
+    """List the fixed evaluation pairs: `config.eval_pairs` different ordered pairs per category, or all given pairs."""
     return pair_sampler(store, split).fixed(seed, config.eval_pairs)
 
 
@@ -167,7 +176,7 @@ def eval_batches(
     world_size: int = 1,
     seed: int = 0,
 ) -> Iterator[PairBatch]:
-    """This rank's share of `eval_pairs` (rank, rank + world_size, ...) in batches, never augmented."""
+    """Yield this rank's share of `eval_pairs` (rank, rank + world_size, ...) in batches, never augmented."""
     features = check_fit(store, config, features)
     pairs = eval_pairs(store, config, split=split, seed=seed)[rank::world_size]
     for first in range(0, len(pairs), batch_size):
@@ -177,7 +186,7 @@ def eval_batches(
 def plain_batch(
     store: ObjectStore, pairs: Sequence[Pair], *, features: FeatureTable | None, width: int = 0
 ) -> PairBatch:
-    """The given pairs as a batch, not augmented, with images where there are no features; `width` as in `collate`."""
+    """Collate pairs without augmentation, with images if there are no features; `width` as in `collate`."""
     if features is not None:
         return collate(store, pairs, features=features, width=width)
     images0 = np.stack([store.image(pair.row0) for pair in pairs])

@@ -1,4 +1,4 @@
-"""TODO docstring of nmt.data.stream.sampler."""
+"""Draw pairs: which two objects, and in which order their common keypoints appear."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from nmt.errors import UserError
 
 _MAX_DRAWS = 10_000
 _ENUMERATE_BELOW = 200_000
-"""categories with fewer ordered pairs than this are listed whole to choose the evaluation pairs"""
+"""ordered pairs of a category up to which all are listed to choose the evaluation pairs"""
 
 
 class PairSampler:
-    """Draws pairs as published: a category, two of its objects of different photographs, all uniformly.
+    """Sampler of random pairs, as published: a category, then two of its objects of different photographs, uniformly.
 
-    Categories without objects in the split are passed over.
+    Categories without objects in the split are skipped.
 
     Raises:
         UserError: a category has objects of one photograph only, or the split is empty.
@@ -38,7 +38,7 @@ class PairSampler:
                 raise UserError(f"{store.directory}: category {name} has one photograph in {split}; a pair needs two")
 
     def fixed(self, seed: int, num: int) -> list[Pair]:
-        """The evaluation pairs: `num` different ordered pairs a category, all of them if there are fewer."""
+        """List the evaluation pairs: `num` different ordered pairs per category, or all if there are fewer."""
         return [
             pair
             for category in self.categories
@@ -46,11 +46,11 @@ class PairSampler:
         ]
 
     def draw(self, rng: np.random.Generator) -> Pair:
-        """One random pair."""
+        """Draw one random pair."""
         return self.draw_of(rng, self.categories[rng.integers(len(self.categories))])
 
     def draw_of(self, rng: np.random.Generator, category: int) -> Pair:
-        """One random pair of a category."""
+        """Draw one random pair of a category. Raises UserError if no two objects share enough keypoints."""
         rows = self.rows[category]
         for _ in range(_MAX_DRAWS):
             row0, row1 = (int(rows[k]) for k in rng.integers(len(rows), size=2))
@@ -63,12 +63,12 @@ class PairSampler:
         )
 
     def draw_row(self, rng: np.random.Generator) -> int:
-        """One random object of the split."""
+        """Draw one random object of the split."""
         rows = self.rows[self.categories[rng.integers(len(self.categories))]]
         return int(rows[rng.integers(len(rows))])
 
     def common(self, row0: int, row1: int) -> np.ndarray | None:
-        """The ids both objects have, increasing; None when the two are no pair."""
+        """Return the ids that both objects have, increasing; None if the two cannot be a pair."""
         if self.store.photo[row0] == self.store.photo[row1]:
             return None
         ids0, ids1 = self.store.keypoints(row0), self.store.keypoints(row1)
@@ -80,7 +80,7 @@ class PairSampler:
         return common if len(common) >= MIN_KEYPOINTS else None
 
     def draw_distinct(self, rng: np.random.Generator, category: int, num: int) -> list[Pair]:
-        """`num` different ordered pairs of a category, or all of them in random order if there are fewer."""
+        """Draw `num` different ordered pairs of a category, or all in random order if there are fewer."""
         rows = self.rows[category]
         if len(rows) ** 2 > max(_ENUMERATE_BELOW, 4 * num):
             found: dict[tuple[int, int], Pair] = {}
@@ -102,9 +102,9 @@ class PairSampler:
 
 
 class GivenPairSampler(PairSampler):
-    """Draws from the given pairs, as published: a category, one of its pairs, both uniformly.
+    """Sampler of given pairs, as published: a category, then one of its pairs, uniformly.
 
-    Evaluation takes all of them. Categories without pairs in the split are passed over.
+    Evaluation takes all of them. Categories without pairs in the split are skipped.
     """
 
     def __init__(self, store: ObjectStore, table: PairTable, split: str) -> None:
@@ -118,12 +118,12 @@ class GivenPairSampler(PairSampler):
             raise UserError(f"{store.directory}: no given pairs in split {split}")
 
     def draw_of(self, rng: np.random.Generator, category: int) -> Pair:
-        """One random given pair of a category."""
+        """Draw one random given pair of a category."""
         pairs = self.pairs[category]
         return self._pair(rng, category, int(pairs[rng.integers(len(pairs))]))
 
     def fixed(self, seed: int, num: int) -> list[Pair]:
-        """All given pairs, whatever `num`."""
+        """List all given pairs, whatever `num`."""
         chosen = []
         for category in self.categories:
             rng = generator(seed, EVAL, category)
@@ -137,6 +137,6 @@ class GivenPairSampler(PairSampler):
 
 
 def pair_sampler(store: ObjectStore, split: str) -> PairSampler:
-    """The sampler of a data set: of its given pairs if it has them."""
+    """Make the sampler of a data set: of its given pairs if it lists any."""
     table = open_pairs(store)
     return PairSampler(store, split) if table is None else GivenPairSampler(store, table, split)
