@@ -49,7 +49,8 @@ def train_batches(
     """Yield the batches of steps first_step, first_step + 1, ... of an epoch for one rank, each as a list of parts.
 
     Step s takes the pair indices from s * pairs_per_step on, and rank r every world_size-th of them from the r-th.
-    Where world_size does not divide, some ranks have one more. The pairs do not depend on the number of loader processes.
+    Where world_size does not divide, some ranks have one more. The pairs do not depend on the number of loader
+    processes.
     Images come in pinned memory where there is CUDA, so that copying them to the GPU does not delay the step.
 
     Args:
