@@ -26,7 +26,7 @@ from PIL import Image, ImageOps
 from nmt.data.store.given_pairs import GivenPair
 from nmt.data.store.objects import MIN_KEYPOINTS, SPLITS, stable_hash
 from nmt.data.store.writer import RawObject
-from nmt.errors import UserError
+from nmt.errors import UserError, one_line
 
 Box = tuple[float, float, float, float]
 """x0, y0, x1, y1 in pixels of the photograph"""
@@ -224,11 +224,6 @@ def _eight_bits(image: Image.Image) -> Image.Image:
     reduced = Image.fromarray((np.asarray(image).clip(0, 65535) // 256).astype(np.uint8))
     reduced.info = image.info
     return reduced
-
-
-def one_line(error: BaseException) -> str:
-    """The message of another library's error on one line."""
-    return " ".join(str(error).split())[:200] or type(error).__name__
 
 
 def read_bytes(path: Path) -> bytes:

@@ -25,7 +25,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import IO, TYPE_CHECKING
 
-from nmt.errors import UserError, nearest
+from nmt.errors import UserError, nearest, one_line
 from nmt.io.files import atomic_write
 
 if TYPE_CHECKING:
@@ -163,8 +163,7 @@ def _try(url: str, part: Path, path: Path, bar: tqdm[None]) -> str | None:
             f"{url}: the server answers {error.code} {error.reason}; if you have the file, put it at {path}"
         ) from error
     except (OSError, http.client.HTTPException) as error:
-        reason = getattr(error, "reason", None) or error
-        return " ".join(str(reason).split()) or type(error).__name__
+        return one_line(getattr(error, "reason", None) or error)
 
 
 def _size(path: Path) -> int:
@@ -269,7 +268,7 @@ def _extract(archive: Path, folder: Path) -> None:
         else:
             _extract_tar(archive, folder)
     except (tarfile.TarError, zipfile.BadZipFile, EOFError, zlib.error, NotImplementedError, RuntimeError) as error:
-        raise UserError(f"{archive}: a damaged archive ({error}); delete it to download it again") from error
+        raise UserError(f"{archive}: a damaged archive ({one_line(error)}); delete it to download it again") from error
 
 
 def _extract_tar(archive: Path, folder: Path) -> None:
@@ -279,7 +278,9 @@ def _extract_tar(archive: Path, folder: Path) -> None:
             try:
                 tar.extract(member, folder, filter="data")  # refuses links that lead out, and devices
             except tarfile.FilterError as error:
-                raise UserError(f"{archive}: refused, its member {member.name!r} is not safe ({error})") from error
+                raise UserError(
+                    f"{archive}: refused, its member {member.name!r} is not safe ({one_line(error)})"
+                ) from error
 
 
 def _extract_zip(archive: Path, folder: Path) -> None:

@@ -39,14 +39,13 @@ from nmt.data.readers.base import (
     as_point,
     carve,
     checked_box,
-    one_line,
     points_within,
     read_bytes,
     read_json,
     shown,
 )
 from nmt.data.store.objects import MIN_KEYPOINTS, SPLITS
-from nmt.errors import UserError, nearest
+from nmt.errors import UserError, nearest, one_line
 
 SHARES = {"train": 80, "val": 10, "test": 10}
 VAL_SHARES = {"val": 10, "train": 90}

@@ -29,12 +29,11 @@ from nmt.data.readers.base import (
     as_number,
     carve,
     checked_box,
-    one_line,
     points_within,
     read_xml,
 )
 from nmt.data.store.objects import MIN_KEYPOINTS
-from nmt.errors import UserError
+from nmt.errors import UserError, one_line
 
 SPLIT_FILE = "voc2011_pairs.npz"
 FLAGS = ("difficult", "occluded", "truncated")

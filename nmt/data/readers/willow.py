@@ -18,7 +18,7 @@ from PIL import Image
 
 from nmt.data.store.objects import MIN_KEYPOINTS, SPLITS, stable_hash
 from nmt.data.store.writer import RawObject
-from nmt.errors import UserError
+from nmt.errors import UserError, one_line
 
 NUM_KEYPOINTS = 10
 VIEWS = 10
@@ -137,7 +137,7 @@ def _read_points(annotation: Path) -> np.ndarray:
     except KeyError:
         raise UserError(f"{annotation}: no variable pts_coord") from None
     except Exception as error:  # scipy raises whatever the damaged bytes lead it to
-        raise UserError(f"{annotation}: not a readable .mat file ({error or type(error).__name__})") from error
+        raise UserError(f"{annotation}: not a readable .mat file ({one_line(error)})") from error
     if coordinates.shape != (2, NUM_KEYPOINTS) or coordinates.dtype.kind not in "iuf":
         raise UserError(f"{annotation}: pts_coord must be 2 x {NUM_KEYPOINTS} numbers, but is {coordinates.shape}")
     if not np.isfinite(coordinates).all():
@@ -154,7 +154,7 @@ def _read_image(annotation: Path) -> Image.Image:
     try:
         return Image.open(path).convert("RGB")
     except Exception as error:  # Pillow raises OSError, SyntaxError, ValueError and more for damaged files
-        raise UserError(f"{path}: not a readable image ({error})") from error
+        raise UserError(f"{path}: not a readable image ({one_line(error)})") from error
 
 
 def _objects(
