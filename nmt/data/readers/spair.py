@@ -29,7 +29,6 @@ from nmt.data.store.given_pairs import DIFFICULTIES, GivenPair
 from nmt.data.store.objects import MIN_KEYPOINTS
 from nmt.errors import UserError, nearest
 
-LAYOUTS = ("large", "small")
 SPLIT_NAMES = {"test": "test", "val": "val", "train": "trn"}
 """ours -> theirs, in the order in which an image that is in several splits is given to the first"""
 FEW_COMMON = f"pairs with fewer than {MIN_KEYPOINTS} common keypoints"

@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,12 +40,6 @@ def object_list() -> list[tuple[str, int, str]]:
         for category in CATEGORIES
         for index in range(OBJECTS_PER_CATEGORY)
     ]
-
-
-def render(*, size: int, seed: int) -> Iterator[RawObject]:
-    """Every object of the data set, in the order of `object_list`."""
-    for category, index, _ in object_list():
-        yield render_object(category, index, size=size, seed=seed)
 
 
 def render_object(category: str, index: int, *, size: int, seed: int) -> RawObject:
