@@ -1,6 +1,7 @@
-"""A page to see a data set by: sample pairs with keypoints, graphs and correspondences, augmentations, histograms.
+"""HTML page that shows a data set: pairs with keypoints, graphs and correspondences, augmentations, histograms.
 
-One HTML file without any other: photographs are embedded, the rest is SVG over them, so that a keypoint says its name.
+The page is a single file. Photographs are embedded, and keypoints are SVG drawn over them: pointing at one shows its
+name.
 """
 
 from __future__ import annotations
@@ -27,10 +28,11 @@ from nmt.data.stream.sampler import pair_sampler
 from nmt.io.files import atomic_write
 
 NUM_PAIRS, NUM_AUGMENTED = 12, 6
+"""plain pairs, and pairs augmented as in training, on the page"""
 SAMPLED_PAIRS = 2000
-"""of which the histogram counts the keypoints"""
+"""pairs that the histogram of keypoints is made from"""
 SIDE, GAP = 300, 8
-"""of an image on the page, and between the two of a pair, pixels"""
+"""side of an image on the page, and gap between the two of a pair, pixels"""
 _OFF: dict[str, Any] = {"erasing": 0.0, "cutmix": 0.0, "mixup": 0.0, "rotation": 0.0, "mirror": 0.0, "scale": 0.0}
 _SPLIT_COLOURS = ("#4f7cff", "#f2a541", "#3fb98f")
 
@@ -68,25 +70,30 @@ class Shown:
     title: str
     note: str
     batch: PairBatch
-    """of this one pair, with images"""
+    """batch of this one pair, with images"""
     names: Sequence[str]
-    """of the source keypoints"""
+    """names of the source keypoints"""
 
 
 def write_page(directory: Path, config: DataConfig, path: Path, *, seed: int = 0) -> Path:
-    """Writes the page of the data set in `directory`.
+    """Write the page of the data set in `directory`.
 
     Args:
-        config: what the training would use; its augmentation is shown.
+        directory: folder of the Arrow data set.
+        config: configuration of the data; its augmentation is shown.
         path: the HTML file.
+        seed: seed of the sampled pairs.
+
+    Returns:
+        `path`.
     """
     store = ObjectStore.open(directory)
     images = dataclasses.replace(config, mode="images", image_size=store.info.image_size, pad_keypoints=0)
     content = "".join(
         [
             _header(store),
-            _section("Objects a category", _objects_note(store), _card(_objects_plot(store))),
-            _section("Keypoints a pair", _keypoints_note(), _card(_keypoints_plot(store, seed))),
+            _section("Objects per category", _objects_note(store), _card(_objects_plot(store))),
+            _section("Keypoints per pair", _keypoints_note(), _card(_keypoints_plot(store, seed))),
             _pairs_section(store, images, seed),
             _augmentations_section(store, images, seed),
         ]
@@ -126,15 +133,15 @@ def _card(body: str) -> str:
 
 def _objects_note(store: ObjectStore) -> str:
     totals = [f"{sum(store.info.counts[split].values()):,} {split}" for split in SPLITS]
-    return "Pairs are drawn from all categories alike, however many objects they have. " + ", ".join(totals) + "."
+    return "Every category is drawn equally often, however many objects it has. " + ", ".join(totals) + "."
 
 
 def _keypoints_note() -> str:
-    return f"Those both objects have, in {SAMPLED_PAIRS:,} pairs as training draws them, before augmentation."
+    return f"Common keypoints of the two objects, in {SAMPLED_PAIRS:,} training pairs before augmentation."
 
 
 def _objects_plot(store: ObjectStore) -> str:
-    """Bars of the three splits, a category a line."""
+    """Draw one bar per category, divided by split."""
     counts, categories = store.info.counts, store.info.categories
     most = max(sum(counts[split][c] for split in SPLITS) for c in categories) or 1
     left, width, line = 190, 1040, 24
@@ -157,7 +164,7 @@ def _objects_plot(store: ObjectStore) -> str:
 
 
 def _keypoints_plot(store: ObjectStore, seed: int) -> str:
-    """Histogram of the keypoints of sampled training pairs."""
+    """Draw the histogram of common keypoints in sampled training pairs."""
     sampler = pair_sampler(store, "train")
     drawn = Counter(len(sampler.draw(generator(seed, TRAIN, 0, k)).keypoints0) for k in range(SAMPLED_PAIRS))
     low, high = max(min(drawn) - 2, 0), max(drawn) + 2
@@ -184,12 +191,12 @@ def _svg(width: float, height: float, body: str) -> str:
 def _pairs_section(store: ObjectStore, config: DataConfig, seed: int) -> str:
     plain = PairStream(store, dataclasses.replace(config, **_OFF), split="train", seed=seed)
     cards = [_pair_card(shown) for shown in _of_each_category(plain, NUM_PAIRS)]
-    note = "Two photographs of one category, their common keypoints with the graph of each, and what matches what. "
+    note = "Two photographs of one category, their common keypoints, the graph of each, and the correspondences. "
     return _section("Pairs", f"{note}Point at a keypoint for its name.", f"<div class=grid>{''.join(cards)}</div>")
 
 
 def _of_each_category(stream: PairStream, num: int) -> Iterator[Shown]:
-    """The first pairs of the stream, as many of one category as of another."""
+    """Yield the first pairs of the stream, equally many of each category."""
     most = -(-num // len(stream.sampler.categories))
     taken: Counter[int] = Counter()
     for index in range(100 * num):
@@ -200,7 +207,7 @@ def _of_each_category(stream: PairStream, num: int) -> Iterator[Shown]:
 
 
 def _drawn(stream: PairStream, index: int, title: str = "") -> tuple[Shown, int]:
-    """Pair `index` of epoch 0 as training sees it."""
+    """Draw pair `index` of epoch 0 as training sees it; return it and its category."""
     store, batch, pair = stream.store, stream.batch(0, [index]), stream.pair_ids(0, index)
     category = store.info.categories[pair.category]
     names = [store.info.keypoint_names[category][k] for k in pair.keypoints0]
@@ -219,16 +226,17 @@ def _augmentations_section(store: ObjectStore, config: DataConfig, seed: int) ->
     cards = []
     for name in in_use:
         value = 1.0 if name in ("erasing", "cutmix", "mixup", "mirror") else settings[name]
+        # The augmentation's draws differ between pairs; the first pair that it changes shows it best.
         index = next(k for k in range(100) if _changes(stream(**_OFF), stream(**{**_OFF, name: value}), k))
         cards.append(_pair_card(_drawn(stream(**{**_OFF, name: value}), index, f"{name} alone")[0]))
     cards += [_pair_card(_drawn(stream(), k, "as trained")[0]) for k in range(NUM_AUGMENTED)]
     used = ", ".join(f"{name} {settings[name]:g}" for name in in_use)
-    note = f"Images mode trains with {escape(used)}: each of them alone, then pairs as training sees them."
+    note = f"Images mode trains with {escape(used)}. Each one alone, then pairs as training sees them."
     return _section("Augmentation", note, f"<div class=grid>{''.join(cards)}</div>")
 
 
 def _changes(plain: PairStream, augmented: PairStream, index: int) -> bool:
-    """Whether the source image of the pair is another one when augmented."""
+    """Return True when augmentation changes the source image of the pair."""
     images = [stream.batch(0, [index]).source.image_B3HW for stream in (plain, augmented)]
     return images[0] is not None and images[1] is not None and not bool((images[0] == images[1]).all())
 
