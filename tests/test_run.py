@@ -46,7 +46,7 @@ def test_help_answers_without_importing_anything_heavy():
         (["--search", "willlow"], "did you mean 'willow'?"),
         (["--train", "demoo"], "did you mean 'demo'?"),
         (["--prepare", "imagenet"], "known: demo"),
-        (["--prepare", "imagenet", "--raw", "x"], "x: is not there; looked for *.csv"),
+        (["--prepare", "imagenet", "--raw", "x"], "x: does not exist; looked for *.csv"),
         (["--train", "willow", "--set", "optim.lrr=1"], "did you mean 'optim.lr'?"),
         (["--train", "willow", "--set", "optim.lr=fast"], "a number above 0 and at most 1"),
         (["--train", "willow", "--set", "optim.lr"], "KEY=VALUE"),

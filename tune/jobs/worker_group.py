@@ -21,10 +21,9 @@ import ray.exceptions
 import ray.util
 from ray.util.placement_group import PlacementGroup
 
-from nmt.checkpoint import first_line
 from nmt.config import Config
 from nmt.data.store.ready import local_data
-from nmt.errors import UserError
+from nmt.errors import UserError, one_line
 from nmt.training import out_of_memory as memory
 from tune.results.storage import Storage
 from tune.spaces.settings import Resources
@@ -235,7 +234,7 @@ def _reason(failures: Sequence[Exception]) -> str:
     """Of the loss of a worker, in few words. The others fail too: theirs may be the only error there is."""
     if any(isinstance(failure, ray.exceptions.RayActorError) for failure in failures):
         return "its process died"
-    return re.sub(r"^\[\S+\] ", "", first_line(failures[0])).partition(". ")[0][
+    return re.sub(r"^\[\S+\] ", "", one_line(failures[0])).partition(". ")[0][
         :MAX_REASON
     ]  # gloo begins with [file:line]
 

@@ -20,7 +20,7 @@ import sqlalchemy.exc
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
-from nmt.errors import UserError
+from nmt.errors import UserError, one_line
 from nmt.io.files import write_json
 from tune.spaces.space import Space
 from tune.study.halving import Ladder, Standing
@@ -76,8 +76,7 @@ def _load(source: Path) -> optuna.Study:
             loaded = optuna.load_study(study_name=None, storage=f"sqlite:///{copy}")
             trials, directions = loaded.get_trials(), loaded.directions
         except (sqlalchemy.exc.SQLAlchemyError, ValueError, KeyError, RuntimeError) as error:
-            reason = str(error).splitlines()[0]
-            raise UserError(f"warm_start: {path}: not the study of one search ({reason})") from error
+            raise UserError(f"warm_start: {path}: not the study of one search ({one_line(error)})") from error
     if len(directions) > 1:
         raise UserError(
             f"warm_start: {path} has {len(directions)} objectives; a search starts from one of a single one"

@@ -16,7 +16,7 @@ from nmt.data.store.given_pairs import PairTable, open_pairs
 from nmt.data.store.manifest import MANIFEST_FILE, data_files, parse_manifest
 from nmt.data.store.node_copy import local_copy
 from nmt.data.store.objects import MIN_KEYPOINTS, OBJECTS_FILE, SPLITS, ObjectStore, RowIndex, StoreInfo
-from nmt.errors import UserError
+from nmt.errors import UserError, one_line
 from nmt.io.file_record import record
 
 _SHOWN = 5
@@ -140,7 +140,7 @@ def row_faults(store: ObjectStore, row: int) -> Iterator[str]:
     try:
         shape = store.image(row).shape
     except (OSError, SyntaxError, ValueError) as error:
-        yield f"its image cannot be decoded ({' '.join(str(error).split())})"
+        yield f"its image cannot be decoded ({one_line(error)})"
     else:
         if shape != (store.info.image_size, store.info.image_size, 3):
             yield f"an image of {shape}"

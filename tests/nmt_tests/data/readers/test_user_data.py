@@ -135,7 +135,7 @@ CSV_DAMAGE = [
     ("1.jpg,bird,a,10,5", "1.jpg,bird,a,ten,5", r"line 5: x must be a number, but is 'ten'"),
     ("1.jpg,bird,a,10,5", "1.jpg,bird,a,10", "line 5: fewer columns than the first line names"),
     ("1.jpg,bird,a,10,5", "1.jpg,bird,,10,5", "line 5: a keypoint needs a name"),
-    ("1.jpg,bird,a,10,5", "1.jpg,bird,b,10,5", r"line 6: b of 1\.jpg is there already"),
+    ("1.jpg,bird,a,10,5", "1.jpg,bird,b,10,5", r"line 6: b of 1\.jpg is labelled twice"),
     ("0.jpg,bird", "../0.jpg,bird", "image must lie in the folder itself, but is '../0.jpg'"),
     ("0.jpg,bird", "/etc/0.jpg,bird", "image must lie in the folder itself"),
     ("0.jpg,bird", ",bird", "line 2: image must be the name of a file"),
@@ -169,7 +169,7 @@ JSON_DAMAGE = [
     (lambda c: c["categories"][0].update(keypoints=["a", "a", "b"]), "has two keypoints of one name"),
     (lambda c: c["images"][0].update(split="dev"), r"annotation 100: no split 'dev'; known: test, train, val"),
     (lambda c: c["images"][0].update(file_name="../0.jpg"), "file_name of its image must lie in the folder itself"),
-    (lambda c: c["annotations"].append(c["annotations"][0]), r"object person/0\.jpg#100 is there 2 times"),
+    (lambda c: c["annotations"].append(c["annotations"][0]), r"object person/0\.jpg#100 is listed 2 times"),
 ]
 
 
@@ -214,7 +214,7 @@ def test_an_unknown_folder_says_what_was_looked_for(tmp_path, table):
     (tmp_path / "empty").mkdir()
     with pytest.raises(UserError, match=r"no annotations of keypoints; looked for \*\.csv"):
         read(tmp_path / "empty")
-    with pytest.raises(UserError, match=r"is not there; looked for"):
+    with pytest.raises(UserError, match=r"does not exist; looked for"):
         read(tmp_path / "absent")
     with pytest.raises(UserError, match="neither COCO keypoints .* nor a list of objects"):
         read(write_json(tmp_path / "other", {"points": []}))
@@ -313,7 +313,7 @@ def test_mirrored_names_are_read_from_their_own_file(table, tmp_path):
     [
         ("brid,a,b", "no category 'brid'; did you mean 'bird'"),
         ("bird,a,z", "no keypoint 'z'"),
-        ("bird,a,a", "a of bird is there already"),
+        ("bird,a,a", "a of bird is listed twice"),
     ],
 )
 def test_a_wrong_mirrored_name_is_one_line(table, line, message):
