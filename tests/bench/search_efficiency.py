@@ -11,7 +11,7 @@ a value within half a point of the best in the table.
 
 The stock baseline here is a weak one: it is given the listed numbers as names, as Optuna declares any list of values,
 and so cannot know that neighbours are near. Ours is given their order. A fair rival, stock with the numbers as ordered
-integers, needs a median of 102 epochs over one set of seeds and 134 over another, against 93 of ours; see docs/search.md.
+integers, needs a median of 102 epochs over one set of seeds and 134 over another, against 93 of ours (docs/search.md).
 These figures therefore do not show an advantage over Ray and Optuna.
 
 Seen, epochs in the median over 30 seeds (quartiles), seeds 0 to 29 and 30 to 59:
@@ -23,10 +23,10 @@ Seen, epochs in the median over 30 seeds (quartiles), seeds 0 to 29 and 30 to 59
     random, full budget                      394 (250 to 758)     790 (452 to 1136); exact median 603
     stock, names, factor 4 (Ray's default)  1500 (157 to 1500)
 
-Two of 192 configurations are good enough, so the medians of the baselines move much with the seeds. Two things made ours
-fast: it draws no configuration twice, and its sampler sees the order of listed numbers (tune/study/sampler_view.py).
-With neither, TPE draws its first favourite again and again, as stock does, and gives up at 1500 in more than half of
-the seeds.
+Two of 192 configurations are good enough, so the medians of the baselines move much with the seeds. Two things made
+ours fast: it draws no configuration twice, and its sampler sees the order of listed numbers
+(tune/study/sampler_view.py). With neither, TPE draws its first favourite again and again, as stock does, and gives up
+at 1500 in more than half of the seeds.
 """
 
 from __future__ import annotations
