@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 
 from nmt.batch import PairBatch, Side
+from nmt.config import with_overrides
 from nmt.data.graph import delaunay_edges, edge_attributes
 from nmt.errors import UserError
 from nmt.inference.load import load_matcher
@@ -19,18 +21,20 @@ from nmt.model.sampling import sample_features
 
 
 def match_images(
-    path: Path, images: Sequence[Path], keypoints: Sequence[Path]
+    path: Path, images: Sequence[Path], keypoints: Sequence[Path], *, decode: Mapping[str, Any] | None = None
 ) -> tuple[MatchedPair, list[tuple[str, str | None]]]:
     """Match the keypoints of two images of one's own with the matcher at `path`.
 
     Args:
         images: two image files.
         keypoints: two CSV files, a line a keypoint: name,x,y in pixels of the image file.
+        decode: decode.* keys and values, instead of the checkpoint's.
 
     Returns:
         The pair for a picture, and (source name, matched target name) for each source keypoint.
     """
     matcher, config, _ = load_matcher(path)
+    config = with_overrides(config, decode or {}, source="--set")
     backbone = matcher.backbone
     if backbone is None:  # a head trained on features: its backbone is the one the features came from
         from nmt.model.backbone import build_backbone

@@ -23,7 +23,7 @@ from tune.jobs.epoch_gate import open_gate
 from tune.jobs.worker_group import WorkerGroup
 from tune.results.report import tell
 from tune.results.storage import Storage
-from tune.spaces.settings import Resources
+from tune.spaces.settings import Resources, parse_workers
 
 SCRATCH = "ray"
 """Ray Train's own files, below the training's directory while it runs"""
@@ -97,14 +97,6 @@ def _follow(group: WorkerGroup, config: Config, directory: Path, say: Callable[[
             f"{metrics['train/pairs_per_second']:.1f} pairs/s with {metrics['workers']} workers"
         )
     group.stop()
-
-
-def parse_workers(text: str) -> Resources:
-    """`N` or `FEWEST:MOST` of --workers; the rest at its default."""
-    parts = text.split(":")
-    if len(parts) > 2 or not all(part.isdecimal() for part in parts):
-        raise UserError(f"--workers {text}: expected a number of workers, or FEWEST:MOST, for instance 2:8")
-    return Resources().of_workers(int(parts[0]), int(parts[-1]), source=f"--workers {text}")
 
 
 def spread(asked: Resources, nodes: list[dict[str, float]]) -> Resources:

@@ -17,6 +17,7 @@ from dataclasses import asdict
 from pathlib import Path, PosixPath
 
 from nmt.data.store.manifest import MANIFEST_FILE, parse_manifest
+from nmt.data.store.present import OBJECTS_FILE
 from nmt.errors import UserError
 from nmt.io.file_record import FileRecord
 from nmt.io.files import file_lock, write_json
@@ -131,7 +132,7 @@ class Remote:
     def publish(self) -> None:
         """Writes the folder's files that are not there yet, the objects after the others, the manifest last."""
         there, have = self.manifest() or {}, self._copied()
-        for name in sorted(have, key=lambda name: (name == "objects.arrow", name)):
+        for name in sorted(have, key=lambda name: (name == OBJECTS_FILE, name)):
             if there.get(name) != have[name]:
                 self._place.upload(self.folder / name, name)
         if there != have:

@@ -34,9 +34,10 @@ from PIL import Image
 
 from nmt.data.store.arrow import METADATA_KEY, SCHEMA_VERSION, ArrowTable
 from nmt.data.store.node_copy import local_directory
+from nmt.data.store.present import OBJECTS_FILE, prepare_command
 from nmt.errors import UserError
 
-OBJECTS_FILE, INDEX_FILE = "objects.arrow", "index.arrow"
+INDEX_FILE = "index.arrow"
 LOCK_FILE = ".lock"
 """held by whoever writes into the folder of a data set"""
 SPLITS = ("train", "val", "test")
@@ -107,12 +108,6 @@ class StoreInfo:
 
     def to_json(self) -> bytes:
         return json.dumps(dataclasses.asdict(self)).encode()
-
-
-def prepare_command(name: str, *, features: str | None = None) -> str:
-    """The command that makes a data set, or its table of features, for error messages."""
-    raw = "" if name == "demo" else " --raw DIR"
-    return f"python run.py --prepare {name}{raw}" + (f" --features {features}" if features else "")
 
 
 def stable_hash(text: str) -> int:

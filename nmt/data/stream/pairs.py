@@ -19,7 +19,8 @@ from nmt.data.augment.geometry import Transform
 from nmt.data.augment.pair import augment_pair
 from nmt.data.augment.seeding import TRAIN, generator
 from nmt.data.store.features import FeatureTable
-from nmt.data.store.objects import MIN_KEYPOINTS, ObjectStore, prepare_command
+from nmt.data.store.objects import MIN_KEYPOINTS, ObjectStore
+from nmt.data.store.present import prepare_command
 from nmt.data.stream.collate import PairIds, ShownObject, collate, positions
 from nmt.data.stream.sampler import pair_sampler
 from nmt.errors import UserError
