@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from nmt.errors import UserError
-from nmt.io.files import atomic_write
+from nmt.io.files import atomic_write, require_file
 
 VERSION = 1
 
@@ -34,12 +34,6 @@ def first_line(error: Exception) -> str:
     return (str(error).splitlines() or [type(error).__name__])[0]
 
 
-def require(path: Path, *, what: str = "checkpoint") -> None:
-    """Raise UserError unless the file is there."""
-    if not path.is_file():
-        raise UserError(f"{path}: no {what} there")
-
-
 def load(path: Path, *, what: str = "checkpoint") -> dict[str, Any]:
     """The content of `save`, tensors on the CPU. Nothing of the file is executed.
 
@@ -47,7 +41,7 @@ def load(path: Path, *, what: str = "checkpoint") -> dict[str, Any]:
     """
     import torch
 
-    require(path, what=what)
+    require_file(path, what)
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except (OSError, RuntimeError, EOFError, ValueError, KeyError, pickle.UnpicklingError) as error:

@@ -63,8 +63,8 @@ class DataConfig:
     )
     erasing: float = setting(
         0.3,
-        "probability that one or two random rectangles of a source image are erased, with the keypoints in them; 0 turns "
-        "it off",
+        "probability that one or two random rectangles of a source image are erased, with the keypoints in them; 0 "
+        "turns it off",
         low=0,
         high=1,
     )

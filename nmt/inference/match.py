@@ -17,6 +17,7 @@ from nmt.errors import UserError
 from nmt.inference.load import load_matcher
 from nmt.inference.pictures import MatchedPair
 from nmt.inference.sample import match_batch
+from nmt.io.files import require_file
 from nmt.model.sampling import sample_features
 
 
@@ -82,11 +83,10 @@ def _read_image(path: Path, size: int) -> tuple[np.ndarray, tuple[float, float]]
     """The image as a uint8 square, and the factors (x, y) from its own pixels to the square's."""
     from PIL import Image, ImageOps, UnidentifiedImageError
 
+    require_file(path, "image")
     try:
         with Image.open(path) as file:
             upright = ImageOps.exif_transpose(file).convert("RGB")
-    except FileNotFoundError as error:
-        raise UserError(f"{path}: no such image") from error
     except (OSError, UnidentifiedImageError, ValueError) as error:
         raise UserError(f"{path}: not a readable image ({error})") from error
     square = upright.resize((size, size), Image.Resampling.BILINEAR)
@@ -95,6 +95,7 @@ def _read_image(path: Path, size: int) -> tuple[np.ndarray, tuple[float, float]]
 
 def _read_keypoints(path: Path, scale_x: float, scale_y: float, size: int) -> dict[str, tuple[float, float]]:
     """name -> (x, y) scaled, from a CSV file of name,x,y lines."""
+    require_file(path, "keypoint file")
     named: dict[str, tuple[float, float]] = {}
     try:
         with path.open(newline="") as file:

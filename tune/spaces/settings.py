@@ -58,7 +58,7 @@ class SearchSettings:
     reduction_factor: int = setting(3, "one trial in this many is promoted from each rung to the next", low=2)
     promote: int = setting(
         8,
-        "with fidelity: number of the best configurations on features that then train on images, beside the default one",
+        "with fidelity: how many of the best configurations on features then train on images, beside the default one",
         low=1,
     )
     hang_minutes: float = setting(
