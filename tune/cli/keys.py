@@ -118,18 +118,16 @@ def row(key: str, setting: Setting) -> tuple[str, str, str, str]:
 
 
 def table(chosen: Sequence[Section], width: int) -> str:
-    """The sections as aligned tables, wrapped to `width` columns."""
-    rows = [row(key, setting) for section in chosen for key, setting in section.settings.items()]
-    widths = [
-        max(len(r[0]) for r in rows),
-        min(KIND_WIDTH, max(len(r[1]) for r in [HEADER, *rows])),
-        min(DEFAULT_WIDTH, max(len(r[2]) for r in [HEADER, *rows])),
-    ]
+    """The sections as aligned tables, wrapped to `width` columns (at least 60)."""
+    rows = [HEADER, *(row(name, setting) for section in chosen for name, setting in section.settings.items())]
+    key, kind, default = (max(len(cells[column]) for cells in rows) for column in range(3))
+    default = min(DEFAULT_WIDTH, default)
+    widths = [key, min(KIND_WIDTH, kind, width - key - default - 2 * len(GAP)), default]
     meaning = width - sum(widths) - len(GAP) * len(widths)
     blocks = []
     for section in chosen:
-        lines = [f"{section.name}: {section.meaning}"]
-        for cells in [HEADER, *(row(key, setting) for key, setting in section.settings.items())]:
+        lines = textwrap.wrap(f"{section.name}: {section.meaning}", width)
+        for cells in [HEADER, *(row(name, setting) for name, setting in section.settings.items())]:
             if meaning >= MEANING_WIDTH:
                 lines += wrapped(cells, [*widths, meaning])
             else:
@@ -170,7 +168,7 @@ def _markdown_row(cells: Sequence[str]) -> str:
 def run(args: argparse.Namespace) -> dict[str, Any]:
     """Print the table of the chosen keys."""
     chosen = select(args.name)
-    print(table(chosen, shutil.get_terminal_size((100, 24)).columns))
+    print(table(chosen, max(60, shutil.get_terminal_size((100, 24)).columns)))
     return {
         key: dict(zip(HEADER[1:], row(key, setting)[1:], strict=True))
         for section in chosen

@@ -13,7 +13,7 @@ from tune.cli.configuration import data_directory, recipe
 from tune.cli.flags import DATA, JSON, RESULTS, RESUME, SET, STORAGE, flag, seed_flag
 from tune.cli.job import Job
 from tune.cli.runs import stored
-from tune.spaces.settings import parse_workers
+from tune.spaces.settings import parse_workers, workers_for
 
 if TYPE_CHECKING:
     from tune.results.storage import Storage
@@ -24,6 +24,8 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     config = recipe(args)
     if args.seed is not None:
         config = with_overrides(config, {"train.seed": args.seed}, source="--seed")
+    if args.workers is not None:
+        workers_for(args.workers, config.data.pairs_per_step)
     data = data_directory(args, config)
     require_data_set(data)
     directory = args.results / training_name(args.name)

@@ -23,7 +23,7 @@ from tune.jobs.epoch_gate import open_gate
 from tune.jobs.worker_group import WorkerGroup
 from tune.results.report import tell
 from tune.results.storage import Storage
-from tune.spaces.settings import Resources, parse_workers
+from tune.spaces.settings import Resources, workers_for
 
 SCRATCH = "ray"
 """Ray Train's own files, below the training's directory while it runs"""
@@ -52,12 +52,7 @@ def train_together(
             nmt.training.loop.train.
         KeyboardInterrupt: SIGINT or SIGTERM, after a checkpoint at the exact step.
     """
-    asked = parse_workers(workers)
-    if asked.workers > config.data.pairs_per_step:
-        raise UserError(
-            f"--workers {workers}: more than data.pairs_per_step = {config.data.pairs_per_step}, so that a worker "
-            f"would have no pair"
-        )
+    asked = workers_for(workers, config.data.pairs_per_step)
     directory = directory.resolve()
     with ray_session(), open_gate() as gate:
         resources = spread(asked, node_resources())

@@ -125,6 +125,16 @@ def parse_workers(text: str) -> Resources:
     return Resources().of_workers(int(parts[0]), int(parts[-1]), source=f"--workers {text}")
 
 
+def workers_for(text: str, pairs_per_step: int) -> Resources:
+    """`parse_workers`, for a training whose steps have this many pairs. Raises UserError where a worker gets none."""
+    asked = parse_workers(text)
+    if asked.workers > pairs_per_step:
+        raise UserError(
+            f"--workers {text}: more than data.pairs_per_step = {pairs_per_step}, so that a worker would have no pair"
+        )
+    return asked
+
+
 def check_resources(values: Mapping[str, Any], source: str) -> Resources:
     """The `[resources]` table, whose workers are a number or [fewest, most]."""
     workers = values.get("workers")
