@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from nmt.errors import UserError, one_line
-from nmt.io.files import atomic_write
+from nmt.io.files import atomic_write, require_file
 
 VERSION = 1
 
@@ -36,8 +36,7 @@ def load(path: Path, *, what: str = "checkpoint") -> dict[str, Any]:
     """
     import torch
 
-    if not path.is_file():
-        raise UserError(f"{path}: no {what} there")
+    require_file(path, what)
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except (OSError, RuntimeError, EOFError, ValueError, KeyError, pickle.UnpicklingError) as error:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 
 from nmt.batch import PairBatch
-from nmt.config import Config, DecodeConfig
+from nmt.config import Config, DecodeConfig, with_overrides
 from nmt.data.store.features import FeatureTable
 from nmt.data.store.objects import ObjectStore
 from nmt.data.stream.pair import Pair
@@ -51,13 +53,17 @@ def sample_pairs(
     return [_matched(store, pair, row) for pair, row in zip(chosen, predicted_BN, strict=True)]
 
 
-def draw_split(path: Path, *, data: str | Path | None, split: str, count: int = 8) -> np.ndarray:
+def draw_split(
+    path: Path, *, data: str | Path | None, split: str, count: int = 8, decode: Mapping[str, Any] | None = None
+) -> np.ndarray:
     """A sheet of evaluation pairs of a split as the checkpoint at `path` matches them, uint8.
 
     Args:
         data: the Arrow data set, a folder or an address; by default data/NAME of the checkpoint's configuration.
+        decode: decode.* keys and values, instead of the checkpoint's.
     """
     matcher, config, _ = load_matcher(path)
+    config = with_overrides(config, decode or {}, source="--set")
     store, features = open_plain(data, config)
     return draw_sheet(sample_pairs(matcher, store, features, config, split=split, count=count))
 

@@ -29,12 +29,12 @@ from nmt.data.store.objects import (
     INDEX_FILE,
     LOCK_FILE,
     MIN_KEYPOINTS,
-    OBJECTS_FILE,
     SPLITS,
     ObjectStore,
     StoreInfo,
     write_index,
 )
+from nmt.data.store.present import OBJECTS_FILE
 from nmt.data.store.writer import ObjectWriter
 from nmt.errors import UserError
 from nmt.io.files import atomic_output, file_lock, output_folder

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from nmt.data.store.present import require_table
 from nmt.errors import UserError
 
 SCHEMA_VERSION = 1
@@ -31,8 +32,7 @@ class ArrowTable:
     """
 
     def __init__(self, path: Path, *, remedy: str) -> None:
-        if not path.is_file():
-            raise UserError(f"{path}: not there; make it with: {remedy}")
+        require_table(path, remedy=remedy)
         try:
             self._reader = pa.ipc.open_file(pa.memory_map(str(path)))
             self.metadata: dict[str, Any] = json.loads((self._reader.schema.metadata or {})[METADATA_KEY])

@@ -26,7 +26,8 @@ import pyarrow as pa
 
 from nmt.config import Config, DataConfig, ModelConfig
 from nmt.data.store.arrow import ArrowTable
-from nmt.data.store.objects import ObjectStore, prepare_command
+from nmt.data.store.objects import ObjectStore
+from nmt.data.store.present import prepare_command
 from nmt.errors import UserError
 
 AUGMENTATIONS = ("erasing", "cutmix", "mixup", "rotation", "mirror", "scale")

@@ -21,7 +21,8 @@ import numpy as np
 import pyarrow as pa
 
 from nmt.data.store.arrow import METADATA_KEY, SCHEMA_VERSION, ArrowTable
-from nmt.data.store.objects import SPLITS, ObjectStore, StoreInfo, prepare_command
+from nmt.data.store.objects import SPLITS, ObjectStore, StoreInfo
+from nmt.data.store.present import prepare_command
 from nmt.errors import UserError
 
 DIFFICULTIES = ("mirror", "viewpoint_variation", "scale_variation", "truncation", "occlusion")

@@ -17,6 +17,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from nmt.data.store.manifest import MANIFEST_FILE, parse_manifest
+from nmt.data.store.present import OBJECTS_FILE
 from nmt.errors import UserError
 from nmt.io.file_record import FileRecord
 from nmt.io.files import file_lock, write_json
@@ -115,7 +116,7 @@ class RemoteData:
     def publish(self) -> None:
         """Upload the files that the address lacks: the objects after the others, the manifest last."""
         there, have = self.manifest() or {}, self._copied()
-        for name in sorted(have, key=lambda name: (name == "objects.arrow", name)):
+        for name in sorted(have, key=lambda name: (name == OBJECTS_FILE, name)):
             if there.get(name) != have[name]:
                 self._location.upload(self.folder / name, name)
         if there != have:

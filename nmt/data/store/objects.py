@@ -33,9 +33,10 @@ import pyarrow as pa
 from PIL import Image
 
 from nmt.data.store.arrow import METADATA_KEY, SCHEMA_VERSION, ArrowTable
+from nmt.data.store.present import OBJECTS_FILE, prepare_command
 from nmt.errors import UserError
 
-OBJECTS_FILE, INDEX_FILE = "objects.arrow", "index.arrow"
+INDEX_FILE = "index.arrow"
 LOCK_FILE = ".lock"
 """held by the process that writes into the folder of a data set"""
 SPLITS = ("train", "val", "test")
@@ -109,12 +110,6 @@ class StoreInfo:
     def to_json(self) -> bytes:
         """Encode the description for the schema's metadata."""
         return json.dumps(dataclasses.asdict(self)).encode()
-
-
-def prepare_command(name: str, *, features: str | None = None) -> str:
-    """Return the command that makes a data set, or its table of features, for error messages."""
-    raw = "" if name == "demo" else " --raw DIR"
-    return f"python run.py --prepare {name}{raw}" + (f" --features {features}" if features else "")
 
 
 def stable_hash(text: str) -> int:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nmt.config import Config, DataConfig
+from nmt.data.store.present import prepare_command
 from nmt.errors import UserError
 
 if TYPE_CHECKING:
@@ -84,8 +85,6 @@ def check_fit(store: ObjectStore, config: DataConfig, features: FeatureTable | N
     Raises:
         UserError: another image size, or fewer padded keypoints than an object has.
     """
-    from nmt.data.store.objects import prepare_command
-
     if store.info.image_size != config.image_size:
         raise UserError(
             f"{store.directory}: its images are {store.info.image_size} pixels wide, but data.image_size is "

@@ -15,7 +15,8 @@ from nmt.data.store.features import FeatureTable
 from nmt.data.store.given_pairs import PairTable, open_pairs
 from nmt.data.store.manifest import MANIFEST_FILE, data_files, parse_manifest
 from nmt.data.store.node_copy import local_copy
-from nmt.data.store.objects import MIN_KEYPOINTS, OBJECTS_FILE, SPLITS, ObjectStore, RowIndex, StoreInfo
+from nmt.data.store.objects import MIN_KEYPOINTS, SPLITS, ObjectStore, RowIndex, StoreInfo
+from nmt.data.store.present import OBJECTS_FILE
 from nmt.errors import UserError, one_line
 from nmt.io.file_record import record
 

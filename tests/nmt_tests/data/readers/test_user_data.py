@@ -17,6 +17,9 @@ from nmt.data.store.objects import ObjectStore
 from nmt.data.stream.sampler import PairSampler
 from nmt.errors import UserError
 from tests.nmt_tests.data.readers.raw_sets import SQUARE, coco, csv_rows, or_one_line, write_csv, write_image
+from tune.cli import train
+from tune.cli.configuration import recipe
+from tune.cli.job import parse
 
 
 def read(raw: Path, *, skip_bad: bool = False) -> RawListing:
@@ -241,8 +244,7 @@ def test_own_data_is_prepared_from_the_command_line_and_then_a_recipe(table, tmp
     sets = ["--set", "data.image_size=32"]
     assert run.main(["--prepare", "birds", "--raw", str(table), *sets]) == 0
     assert "bird" in capsys.readouterr().out and (tmp_path / "data/birds/objects.arrow").is_file()
-    args = run.build_parser().parse_args(["--train", "birds", *sets])
-    assert run.recipe(args, "birds").data.name == "birds"
+    assert recipe(parse(train.JOB, ["--train", "birds", *sets])).data.name == "birds"
     assert run.main(["--train", "birdz"]) == 2
     assert "no search named 'birdz'" in capsys.readouterr().err
 

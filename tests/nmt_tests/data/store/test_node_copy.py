@@ -127,13 +127,13 @@ def test_processes_that_open_at_once_share_one_copy(place, tmp_path, monkeypatch
 
 @pytest.mark.slow
 def test_the_command_line_prepares_trains_and_evaluates_at_an_address(place, tmp_path, capsys, shared_data):
-    data = ["--data", str(place), "--results", str(tmp_path / "results")]
+    data, results = ["--data", str(place)], ["--results", str(tmp_path / "results")]
     tiny = ["data.image_size=64", "model.backbone=tf_efficientnet_lite0", "model.weights=random", "model.d_model=24",
             "model.heads=2", "model.decoder_layers=1", "data.mode=features", "train.epochs=1",
             "train.steps_per_epoch=4", "data.eval_pairs=20"]  # fmt: skip
     settings = [argument for setting in tiny for argument in ("--set", setting)]
     assert run.main(["--prepare", "willow", "--raw", str(shared_data / "willow"), *data, *settings]) == 0
-    assert run.main(["--train", "willow", *data, *settings]) == 0
-    assert run.main(["--evaluate", "willow-train", *data]) == 0
-    assert run.main(["--prepare", "willow", "--check", *data, *settings]) == 0
+    assert run.main(["--train", "willow", *data, *results, *settings]) == 0
+    assert run.main(["--evaluate", "willow-train", *data, *results]) == 0
+    assert run.main(["--prepare", "willow", "--check", *data]) == 0
     assert "every row and file is right" in capsys.readouterr().out
