@@ -43,7 +43,7 @@ def recipe(args: argparse.Namespace, *, own: bool = False) -> Config:
 
 
 def _is_there(data: str) -> bool:
-    """True for the folder of a data set that exists; an address is taken to be one."""
+    """True if the folder of the data set exists; an address is not looked at."""
     return "://" in data or Path(data).is_dir()
 
 
@@ -58,7 +58,7 @@ def given_data(args: argparse.Namespace) -> Path | None:
 
 
 def resolve_data(text: str) -> Path:
-    """What jobs get for --data TEXT: a folder as it is; an address as nmt.data.store resolves it."""
+    """The data set that --data TEXT names: a folder as it is, an address as nmt.data.store resolves it."""
     if "://" not in text:
         return Path(text)
     from nmt.data.store.node_copy import data_place
