@@ -43,7 +43,7 @@ def recipe(args: argparse.Namespace, *, own: bool = False) -> Config:
 
 
 def _is_there(data: str) -> bool:
-    """True for the folder of a data set that exists; an address is taken to be one."""
+    """True if the folder of the data set exists; an address is not looked at."""
     return "://" in data or Path(data).is_dir()
 
 

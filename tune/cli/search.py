@@ -21,12 +21,15 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
 
 def search(args: argparse.Namespace, file: RecipeFile) -> dict[str, Any]:
     """Run a search; the demo's data set is made first."""
+    from tune.driver.identity import check_results
     from tune.spaces.read import load_space
 
     refuse(args, ("--seeds",), f"{args.name} is a search, which trains each trial once; --confirm repeats its best")
     if args.dry_run:
         refuse(args, ("--resume",), "--dry-run starts nothing, so that there is nothing to continue; leave one out")
     space = load_space(file, overrides(args))
+    if not args.dry_run and args.storage is None:  # results at a storage are downloaded, then checked, by the search
+        check_results(space, args.results / space.name, resume=args.resume, trials=args.trials, seed=args.seed)
     data = data_of(args, space.base)
     if space.base.data.name == "demo" and not args.dry_run:
         make_data_set(space.base, data, Request())

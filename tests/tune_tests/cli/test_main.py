@@ -126,11 +126,13 @@ def imported_by(*arguments: str) -> tuple[int, set[str]]:
 
 @pytest.fixture
 def results(tmp_path) -> Path:
-    """A search without a data set, and a training whose data set has gone."""
+    """A search that is there already, and a training whose data set has gone."""
     training = tmp_path / "results" / "there-train"
     training.mkdir(parents=True)
     (training / "config.json").write_text('{"data": {"name": "there"}}')
     (training / "best.pt").write_bytes(b"")
+    (tmp_path / "results" / "spair").mkdir()
+    (tmp_path / "results" / "spair" / "search.json").write_text("{}")
     (tmp_path / "a.jpg").write_bytes(b"")
     return tmp_path / "results"
 
@@ -141,6 +143,8 @@ def results(tmp_path) -> Path:
         "--search voc",
         "--search voc --dry-run",
         "--search willow_ablation",
+        "--search spair",
+        "--search spair --resume",
         "--search vocc",
         "--search voc --split test",
         "--search voc --trials 0",

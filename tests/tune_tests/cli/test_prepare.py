@@ -49,7 +49,9 @@ def test_check_refuses_what_it_would_ignore(refused, flag):
 
 
 def test_views_without_features_are_refused(refused):
-    assert "--views: no features are stored; add --features BACKBONE" in refused(*PREPARE, "--views", "2")
+    assert "--views: no features are stored; add --features BACKBONE" in refused(
+        *PREPARE, "--set", "data.mode=images", "--views", "2"
+    )
 
 
 def test_difficulty_is_refused_for_a_data_set_without_given_pairs(refused, tmp_path):

@@ -39,6 +39,13 @@ def test_a_search_refuses_flags_that_it_would_ignore(refused, flags, message):
     assert message in refused("--search", "voc", *flags.split())
 
 
+def test_results_that_are_there_are_named_before_the_data_set_is_made(refused, tmp_path):
+    (tmp_path / "results" / "demo").mkdir(parents=True)
+    (tmp_path / "results" / "demo" / "search.json").write_text("{}")
+    assert "results/demo already holds a search" in refused("--search", "demo")
+    assert not (tmp_path / "data").exists()
+
+
 def test_a_recipe_without_a_space_is_refused(refused):
     Path("plain.toml").write_text('[base]\ndata = { name = "willow" }\n')
     assert "nothing to search; train it with --train" in refused("--search", "plain.toml")
