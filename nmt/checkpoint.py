@@ -1,4 +1,4 @@
-"""Checkpoints: atomic to write, safe to load, whole enough to resume at the exact step."""
+"""Checkpoint files: written atomically, and loaded without running anything they contain."""
 
 from __future__ import annotations
 
@@ -11,10 +11,19 @@ from nmt.errors import UserError, one_line
 from nmt.io.files import atomic_write, require_file
 
 VERSION = 1
+"""format of the files; increase it when older ones can no longer be read"""
 
 
 def save(path: Path, content: dict[str, Any]) -> None:
-    """A dictionary of tensors and plain values, atomically. Raises UserError when it cannot be written."""
+    """Write a checkpoint atomically.
+
+    Args:
+        path: the file to create or replace.
+        content: tensors and plain values (numbers, strings, lists, dictionaries).
+
+    Raises:
+        UserError: a full disk, or a folder that is not writable.
+    """
     import torch
 
     with atomic_write(path) as file:
@@ -22,7 +31,7 @@ def save(path: Path, content: dict[str, Any]) -> None:
 
 
 def _as_os_error(write: Callable[[], None]) -> None:
-    """torch's writer turns a full disk into a RuntimeError; give it its name back."""
+    """Turn the RuntimeError that torch's writer makes of a full disk back into an OSError."""
     try:
         write()
     except RuntimeError as error:
@@ -30,9 +39,14 @@ def _as_os_error(write: Callable[[], None]) -> None:
 
 
 def load(path: Path, *, what: str = "checkpoint") -> dict[str, Any]:
-    """The content of `save`, tensors on the CPU. Nothing of the file is executed.
+    """Load what `save` wrote, with tensors on the CPU. No code in the file is run (weights_only).
 
-    Raises UserError when the file is missing, damaged, or not one of ours.
+    Args:
+        path: the file.
+        what: what the messages call it.
+
+    Raises:
+        UserError: the file is missing, damaged, or not of this project.
     """
     import torch
 

@@ -1,8 +1,6 @@
-"""Evaluation: a model's similarities on fixed pairs, decoded at any setting, beside the baselines.
+"""Evaluation of a checkpoint on the fixed pairs of a split, beside baselines that need no training.
 
-The similarities are computed once and kept; every decoding (Sinkhorn iterations, epsilon, assignment) is read from
-them, so a sweep over the whole grid costs no forward pass. Letters as in nmt/batch.py; P evaluation pairs, A
-categories.
+Letters as in nmt/batch.py; P evaluation pairs, A categories.
 """
 
 from __future__ import annotations
@@ -33,15 +31,23 @@ def baselines(
     num_categories: int,
     device: torch.device,
 ) -> dict[str, Counts]:
-    """What is reached without training: {"chance", "positions", "nearest features"}.
+    """Count what three methods without training match correctly.
 
-    chance: one of the target keypoints at random. positions: Hungarian assignment of coordinates standardised in each
-    image. nearest features: cosine of the backbone's features at the keypoints, Sinkhorn at `decode`.
+    "chance" takes a target keypoint at random; its counts are expected values. "positions" solves the one-to-one
+    assignment of coordinates standardised within each image. "nearest features" decodes the cosines of backbone
+    features at the keypoints.
 
     Args:
         features: batch -> (B, N, C), (B, M, C) backbone features at the keypoints.
+        batches: the evaluation pairs.
+        decode: decoding of "nearest features".
+        num_categories: number of categories.
+        device: where to compute.
+
+    Returns:
+        Method -> counts, summed over ranks.
     """
-    kept: list[PairBatch] = list(batches)
+    kept: list[PairBatch] = list(batches)  # read three times
     chance = Counts(*torch.zeros(2, num_categories, dtype=torch.float64))
     for batch in kept:
         expected_B = ((batch.match_BN >= 0).sum(1) / batch.target.num_B).double()
@@ -59,33 +65,39 @@ def baselines(
 
 
 def position_score(batch: PairBatch) -> Tensor:
-    """Minus the squared distance of coordinates standardised (mean 0, deviation 1) within each image: (B, N, M)."""
+    """Score keypoints by position alone.
 
-    def standardised(view: Side) -> Tensor:
-        mask_BN1 = view.mask_BN[..., None].float()
+    Returns:
+        (B, N, M): minus the squared distance of coordinates standardised (mean 0, deviation 1) within each image.
+    """
+
+    def standardised(side: Side) -> Tensor:
+        mask_BN1 = side.mask_BN[..., None].float()
         count_B11 = mask_BN1.sum(1, keepdim=True).clamp_min(1)
-        centred = (view.points_BN2 - (view.points_BN2 * mask_BN1).sum(1, keepdim=True) / count_B11) * mask_BN1
+        centred = (side.points_BN2 - (side.points_BN2 * mask_BN1).sum(1, keepdim=True) / count_B11) * mask_BN1
         deviation = (centred.square().sum(1, keepdim=True) / count_B11).sqrt().clamp_min(1e-6)
         return centred / deviation
 
     distance_BNM = torch.cdist(standardised(batch.source), standardised(batch.target)).square()
-    return -distance_BNM.clamp_max(-HIDDEN / 10)
+    return -distance_BNM.clamp_max(-HIDDEN / 10)  # stay above the score of padding
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Accuracy of a matcher and of the baselines on one split, in [0, 1]."""
+    """Accuracy of a matcher and of the baselines on one split."""
 
     split: str
     pairs: int
+    """number of evaluation pairs"""
     decode: DecodeConfig
+    """decoding of the matcher and of the features baseline"""
     per_category: dict[str, dict[str, float]]
-    """method -> category -> accuracy"""
+    """method -> category -> accuracy, in [0, 1]"""
     mean: dict[str, float]
-    """method -> mean over categories"""
+    """method -> mean over categories, in [0, 1]"""
 
     def table(self) -> str:
-        """One row a category, the mean last; per cent."""
+        """Format the accuracies, in per cent, with one row per category and the mean last."""
         methods = list(self.mean)
         categories = list(self.per_category[MODEL])
         width = max(len(name) for name in [*categories, "category"])
@@ -98,16 +110,19 @@ class Evaluation:
 
 
 MODEL = "NMT"
+"""name of the matcher among the methods"""
 
 
 def evaluate_checkpoint(
     path: Path, *, data: str | Path | None, split: str, decode: Mapping[str, Any] | None = None
 ) -> Evaluation:
-    """The matcher at `path` (best.pt) and the baselines on the evaluation pairs of a split.
+    """Evaluate the matcher of a checkpoint, and the baselines, on the evaluation pairs of a split.
 
     Args:
-        data: the Arrow data set, a folder or an address; by default data/NAME of the checkpoint's configuration.
-        decode: decode.* keys and values, instead of the checkpoint's.
+        path: the checkpoint, best.pt.
+        data: the Arrow data set, a folder or an address; None: data/NAME of the checkpoint.
+        split: val or test.
+        decode: decode.* keys and values, instead of those of the checkpoint.
 
     Raises:
         UserError: no such checkpoint or data set, or the data set has other categories.
@@ -147,7 +162,7 @@ def evaluate_checkpoint(
 def _plain_features(
     matcher: Matcher, config: Config, stored: bool, device: torch.device
 ) -> Callable[[PairBatch], tuple[Tensor, Tensor]]:
-    """Features of the backbone as it came, before any training: stored ones, or a fresh backbone's."""
+    """Return a function that reads the untrained backbone's features: the stored ones, or a new backbone's."""
     untrained = matcher
     if not stored:
         from nmt.model.backbone import build_backbone

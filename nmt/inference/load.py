@@ -14,9 +14,17 @@ from nmt.model.matcher import Matcher
 
 
 def load_matcher(path: Path) -> tuple[Matcher, Config, list[str]]:
-    """The matcher of a checkpoint (best.pt or checkpoint.pt), its configuration and the categories it was trained on.
+    """Load the matcher of a checkpoint, in evaluation mode on the CPU.
 
-    A checkpoint of features mode gives a matcher without backbone. Raises UserError as `checkpoint.load` does.
+    Args:
+        path: best.pt or checkpoint.pt.
+
+    Returns:
+        The matcher, its configuration, and the categories it was trained on. A checkpoint of features mode gives a
+        matcher without backbone.
+
+    Raises:
+        UserError: missing or damaged, not a checkpoint, or a frozen backbone whose weights cannot be found.
     """
     from nmt.model.build import build_matcher
 
@@ -27,6 +35,7 @@ def load_matcher(path: Path) -> tuple[Matcher, Config, list[str]]:
         features = _Widths(weights["head.node_linear.weight"].shape[1], weights["head.global_linear.weight"].shape[1])
     else:
         features = None
+    # A frozen backbone is not in the checkpoint: its weights come from where the training took them.
     frozen = config.data.mode == "images" and config.optim.backbone_lr_scale == 0
     matcher = build_matcher(config.model, image_size=config.data.image_size, features=features, pretrained=frozen)
     matcher.load_state_dict(weights, strict=not frozen)
@@ -35,6 +44,8 @@ def load_matcher(path: Path) -> tuple[Matcher, Config, list[str]]:
 
 @dataclass(frozen=True)
 class _Widths:
+    """Widths of the features that a head was trained on."""
+
     channels: int
     global_channels: int
 

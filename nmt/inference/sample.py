@@ -1,4 +1,4 @@
-"""TODO docstring of nmt.inference.sample."""
+"""Matches of a few evaluation pairs, to look at: for TensorBoard and for `--evaluate`."""
 
 from __future__ import annotations
 
@@ -23,7 +23,16 @@ from nmt.sinkhorn import decode
 
 @torch.inference_mode()
 def match_batch(matcher: Matcher, batch: PairBatch, setting: DecodeConfig) -> np.ndarray:
-    """(B, N) int64: for each source keypoint the matched target keypoint, -1 = none."""
+    """Match the pairs of a batch.
+
+    Args:
+        matcher: a matcher in evaluation mode.
+        batch: pairs, on any device.
+        setting: the decoding.
+
+    Returns:
+        (B, N) int64: matched target keypoint of each source keypoint, -1 = none.
+    """
     device = next(matcher.parameters()).device
     output = matcher(batch.to(device))
     predicted_BN = decode(
@@ -40,10 +49,20 @@ def match_batch(matcher: Matcher, batch: PairBatch, setting: DecodeConfig) -> np
 def sample_pairs(
     matcher: Matcher, store: ObjectStore, features: FeatureTable | None, config: Config, *, split: str, count: int
 ) -> list[MatchedPair]:
-    """`count` evaluation pairs of as many categories as there are, matched: always the same ones."""
+    """Match a few evaluation pairs, always the same ones, spread over as many categories as possible.
+
+    Args:
+        matcher: the matcher; its training mode is restored.
+        store: the data set.
+        features: its feature table (features mode), or None.
+        config: configuration of the matcher.
+        split: train, val or test.
+        count: number of pairs.
+    """
     by_category: dict[int, list[Pair]] = {}
     for pair in eval_pairs(store, config.data, split=split):
         by_category.setdefault(pair.category, []).append(pair)
+    # The first pair of every category, then the second of each, and so on.
     turns = [pairs[turn] for turn in range(count) for pairs in by_category.values() if turn < len(pairs)]
     chosen = turns[:count]
     was_training = matcher.training
@@ -56,11 +75,20 @@ def sample_pairs(
 def draw_split(
     path: Path, *, data: str | Path | None, split: str, count: int = 8, decode: Mapping[str, Any] | None = None
 ) -> np.ndarray:
-    """A sheet of evaluation pairs of a split as the checkpoint at `path` matches them, uint8.
+    """Draw a sheet of evaluation pairs of a split, with the matches of a checkpoint.
 
     Args:
-        data: the Arrow data set, a folder or an address; by default data/NAME of the checkpoint's configuration.
-        decode: decode.* keys and values, instead of the checkpoint's.
+        path: the checkpoint.
+        data: the Arrow data set, a folder or an address; None: data/NAME of the checkpoint.
+        split: train, val or test.
+        count: number of pairs.
+        decode: decode.* keys and values, instead of those of the checkpoint.
+
+    Returns:
+        The picture, (H, W, 3) uint8.
+
+    Raises:
+        UserError: no such checkpoint or data set.
     """
     matcher, config, _ = load_matcher(path)
     config = with_overrides(config, decode or {}, source="--set")

@@ -1,4 +1,4 @@
-"""Which configurations can train packed together (nmt.training.packed). Imports no torch."""
+"""Test of which configurations can train packed together (nmt.training.packed). Imports no torch."""
 
 from __future__ import annotations
 
@@ -9,25 +9,32 @@ from nmt.config import Config, to_flat
 from nmt.errors import UserError
 
 OWN = ("optim.", "loss.", "decode.")
-"""branches in which members of a pack may differ, `loss.matching` excepted"""
+"""branches in which members of a pack may differ, except in `loss.matching`"""
 
 NEEDED = {"data.mode": "features", "model.spline_backend": "matmul", "model.normalized": True, "train.compile": False}
-"""what the packed form of the model is written for"""
+"""key -> value that a pack needs, because the packed form of the model supports no other"""
 
 
 def is_shared(key: str, config: Config) -> bool:
-    """Whether all members of a pack need the same value at `key`."""
+    """Return True when all members of a pack need the same value at `key`.
+
+    Sinkhorn iterations are shared where the matching loss trains through them: the members run the same loop.
+    """
     trained_through = key == "decode.sinkhorn_iterations" and config.loss.matching != "infonce"
     return not key.startswith(OWN) or key == "loss.matching" or trained_through
 
 
 def shape(config: Config) -> tuple[Any, ...]:
-    """What configurations must have in common to be packed, to group and sort by."""
+    """Return a key to group and sort by: configurations with equal keys can be packed together."""
     return tuple(str(value) for key, value in to_flat(config).items() if is_shared(key, config))
 
 
 def check_packable(configs: Sequence[Config]) -> None:
-    """Raises UserError naming a key in which configurations that cannot be packed differ, or that is not for packs."""
+    """Check that configurations can be packed together.
+
+    Raises:
+        UserError: names the key in which they differ, or whose value packs do not support.
+    """
     first = configs[0]
     shared = {key: value for key, value in to_flat(first).items() if is_shared(key, first)}
     for config in configs:

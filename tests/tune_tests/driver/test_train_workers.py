@@ -75,7 +75,7 @@ def test_group_out_of_memory_halves_once_and_then_says_what_to_set(tmp_path: Pat
     tried._workers = 2
     tried._recover(failed(torch.OutOfMemoryError("CUDA out of memory")))
     assert lines == ["out of memory; going on from its checkpoint with 2 pairs at a time"]
-    with pytest.raises(UserError, match="again with 2 pairs at a time: set train.micro_batch to 1 or less"):
+    with pytest.raises(UserError, match="again, with 2 pairs per forward pass: set train.micro_batch to 1 or less"):
         tried._recover(failed(torch.OutOfMemoryError("CUDA out of memory")))
 
 

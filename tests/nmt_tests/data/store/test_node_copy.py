@@ -90,7 +90,7 @@ def test_a_connection_that_keeps_breaking_is_one_line(place, proxy, tmp_path, sh
     prepare(CONFIG, raw=shared_data / "willow", out=place)
     monkeypatch.setenv("NMT_CACHE", str(tmp_path / "elsewhere"))
     proxy.cuts = [0] * 1000
-    with pytest.raises(UserError, match=r"s3://.*: cannot be read after 4 attempts; the same command goes on") as error:
+    with pytest.raises(UserError, match=r"s3://.*: cannot be read after 4 attempts; the same command resumes") as error:
         ObjectStore.open(local_copy(place))
     assert "\n" not in str(error.value)
 
