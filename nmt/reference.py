@@ -250,7 +250,7 @@ def check(path: Path) -> dict[str, float]:
         "target_out": _difference(output.target_BMD, fixture.tensor("target_out")),
         "info_nce": _info_nce_difference(output.similarity_BNM, match_BN, config.loss.temperature, fixture),
         "main_loss": _main_loss_difference(terms, fixture),
-        "layer_loss": _difference(config.loss.layer * terms["layer"].mean(), fixture.tensor("layer_loss").squeeze()),
+        "layer_loss": _difference(config.loss.layer * _mean(terms, "layer"), fixture.tensor("layer_loss").squeeze()),
         "total_loss": _difference(loss, fixture.tensor("total_loss").squeeze()),
     }
     loss.backward()
@@ -275,7 +275,12 @@ def _info_nce_difference(similarity_BNM: Tensor, match_BN: Tensor, temperature: 
 
 
 def _main_loss_difference(terms: Mapping[str, Tensor], fixture: _Fixture) -> float:
-    return _difference(terms["info_nce"].mean() + terms["hyperspherical"].mean(), fixture.tensor("main_loss"))
+    return _difference(_mean(terms, "info_nce") + _mean(terms, "hyperspherical"), fixture.tensor("main_loss"))
+
+
+def _mean(terms: Mapping[str, Tensor], name: str) -> Tensor:
+    """The mean of a loss term over pairs; 0 for a term of weight 0, which `loss_terms` leaves out."""
+    return terms[name].mean() if name in terms else torch.zeros(())
 
 
 def _gradient_difference(head: Head, fixture: _Fixture) -> float:
