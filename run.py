@@ -417,13 +417,11 @@ def match(args: argparse.Namespace) -> dict[str, Any]:
         raise UserError("--match needs --images A B and --keypoints A.csv B.csv (lines name,x,y in pixels)")
     checkpoint = find_checkpoint(args, args.match)
     from nmt.inference.match import match_images
-    from nmt.inference.pictures import draw_pair
 
-    pair, matches = match_images(checkpoint, args.images, args.keypoints)
-    for source, target in matches:
-        print(f"{source} -> {target}")
-    write_picture(args.out, draw_pair(pair, side=384))
-    return {"matches": dict(matches), "picture": str(args.out)}
+    matches = match_images(checkpoint, args.images, args.keypoints)
+    print(matches)
+    write_picture(args.out, matches.draw())
+    return {"matches": matches.names(), "picture": str(args.out)}
 
 
 JOBS: dict[str, Callable[[argparse.Namespace], dict[str, Any]]] = {

@@ -326,10 +326,10 @@ def import_published(path: Path, out: Path) -> dict[str, Any]:
 
 def export_published(path: Path, out: Path) -> None:
     """A checkpoint of ours under the published names, a SwinV2 backbone under Microsoft's."""
-    from nmt.inference.load import load_matcher
+    from nmt.inference.load import load_model
     from nmt.model.weights import published_swinv2
 
-    matcher, config, _ = load_matcher(path)
+    matcher, config, _ = load_model(path)
     published = head_to_published(matcher.head)
     if matcher.backbone is not None and config.model.backbone.startswith("swinv2"):
         state = published_swinv2(matcher.backbone.get_submodule("net"))

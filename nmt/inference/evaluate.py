@@ -112,9 +112,9 @@ def evaluate_checkpoint(path: Path, *, data: Path | None, split: str) -> Evaluat
     from nmt.data.store.objects import ObjectStore
     from nmt.data.stream.pairs import eval_batches
     from nmt.device import autocast, limit_threads, pick_device
-    from nmt.inference.load import load_matcher
+    from nmt.inference.load import load_model
 
-    matcher, config, categories = load_matcher(path)
+    matcher, config, categories = load_model(path)
     limit_threads(config)
     place = data or Path("data") / config.data.name
     store = ObjectStore.open(place)

@@ -10,8 +10,8 @@ from nmt.config import Config, from_dict
 from nmt.model.matcher import Matcher
 
 
-def load_matcher(path: Path) -> tuple[Matcher, Config, list[str]]:
-    """The matcher of a checkpoint (best.pt or checkpoint.pt), its configuration and the categories it was trained on.
+def load_model(path: Path) -> tuple[Matcher, Config, list[str]]:
+    """Load the model of a checkpoint (best.pt or checkpoint.pt), its configuration and its training categories.
 
     A checkpoint of features mode gives a matcher without backbone. Raises UserError as `checkpoint.load` does.
     """

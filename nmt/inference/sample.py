@@ -13,26 +13,17 @@ from nmt.data.store.features import FeatureTable
 from nmt.data.store.objects import ObjectStore
 from nmt.data.stream.collate import PairIds, positions
 from nmt.data.stream.pairs import eval_pairs, plain_batch
-from nmt.inference.load import load_matcher
+from nmt.decoding import predict
+from nmt.inference.load import load_model
 from nmt.inference.pictures import MatchedPair, draw_sheet
 from nmt.model.matcher import Matcher
-from nmt.sinkhorn import decode
 
 
 @torch.inference_mode()
 def match_batch(matcher: Matcher, batch: PairBatch, setting: DecodeConfig) -> np.ndarray:
     """(B, N) int64: for each source keypoint the matched target keypoint, -1 = none."""
     device = next(matcher.parameters()).device
-    output = matcher(batch.to(device))
-    predicted_BN = decode(
-        output.similarity_BNM,
-        output.mask0_BN,
-        output.mask1_BM,
-        epsilon=setting.epsilon,
-        iterations=setting.sinkhorn_iterations,
-        assignment=setting.assignment,
-    )
-    return predicted_BN.cpu().numpy()
+    return predict(matcher(batch.to(device)), setting).cpu().numpy()
 
 
 def sample_pairs(
@@ -57,7 +48,7 @@ def draw_split(path: Path, *, data: Path | None, split: str, count: int = 8) -> 
     Args:
         data: the Arrow data set; by default data/NAME of the checkpoint's configuration.
     """
-    matcher, config, _ = load_matcher(path)
+    matcher, config, _ = load_model(path)
     place = data or Path("data") / config.data.name
     store = ObjectStore.open(place)
     in_features = config.data.mode == "features"

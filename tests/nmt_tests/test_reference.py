@@ -100,7 +100,7 @@ def test_exported_head_has_every_name_and_shape_of_the_published_one(fixture):
 @pytest.mark.slow
 def test_a_published_checkpoint_comes_in_and_goes_out_unchanged(tmp_path):
     from nmt.config import Config, with_overrides
-    from nmt.inference.load import load_matcher
+    from nmt.inference.load import load_model
     from nmt.model.build import build_matcher
     from nmt.model.weights import published_swinv2
 
@@ -110,7 +110,7 @@ def test_a_published_checkpoint_comes_in_and_goes_out_unchanged(tmp_path):
     published = {"module." + k: v for k, v in (reference.head_to_published(matcher.head) | backbone).items()}
     torch.save(published, tmp_path / "params.pt")
     assert reference.main(["import", str(tmp_path / "params.pt"), str(tmp_path / "ours.pt")]) == 0
-    _, config, _ = load_matcher(tmp_path / "ours.pt")
+    _, config, _ = load_model(tmp_path / "ours.pt")
     assert (config.model.d_model, config.model.heads, config.model.decoder_layers) == (24, 3, 1)
     assert reference.main(["export", str(tmp_path / "ours.pt"), str(tmp_path / "again.pt")]) == 0
     again = torch.load(tmp_path / "again.pt", weights_only=True)

@@ -30,8 +30,8 @@ FIRST, LAST = "events.out.tfevents.0000000000", "events.out.tfevents.9999999999"
 def write_experiment(directory: Path, space: Space) -> None:
     """Declare every searched key, with its domain, and the metrics to compare, at the root of the search.
 
-    TensorBoard sorts the keys by name and shows the first five, those marked as differing before the others. The trained
-    keys are marked, so that the swept `decode.*` do not hide them; those searched in every trial come first.
+    TensorBoard sorts the keys by name and shows the first five, those marked as differing before the others. Trained
+    keys are marked, so that the swept `decode.*` do not hide them. Keys searched in every trial come first.
     """
     from tensorboard.plugins.hparams import plugin_data_pb2
     from tensorboard.plugins.hparams import summary_v2 as hp
