@@ -155,37 +155,27 @@ def inspect(args: argparse.Namespace) -> dict[str, Any]:
 
 def prepare_data(args: argparse.Namespace, config: Config, out: Path) -> dict[str, Any]:
     """The objects, and the features where the recipe trains on them or --features names a backbone."""
-    from nmt.data.prepare.features import add_features
-    from nmt.data.prepare.objects import prepare as prepare_objects
+    from nmt.data.prepare.data_set import prepare_data_set
     from nmt.data.readers.spair import parse_difficulty
-    from nmt.data.store.features import ViewOptions
 
-    models = [config.model] if config.data.mode == "features" else []
-    if args.features and args.features != config.model.backbone:
-        models.append(dataclasses.replace(config.model, backbone=args.features))
-    elif args.features and not models:
-        models.append(config.model)
     if args.views:
         config = with_overrides(config, {"data.views": args.views}, source="--views")
-    shown = {"progress": sys.stderr.isatty()}
-    with makers(args) as (make_shards, make_features):
-        report = prepare_objects(
+    with makers(args) as (shards, rows):
+        prepared = prepare_data_set(
             config,
             raw=args.raw,
             out=out,
+            backbone=args.features,
             skip_bad=args.skip_bad,
             seed=args.seed or 0,
             difficulty=parse_difficulty(args.difficulty),
             image_coding=args.coding,
-            make=make_shards,
-            **shown,
+            progress=sys.stderr.isatty(),
+            shards=shards,
+            rows=rows,
         )
-        print(report)
-        views = ViewOptions.of(config.data)
-        tables = [add_features(out, model, views=views, make=make_features, **shown) for model in models]
-    for table in tables:
-        print(f"features: {table}")
-    return {"features": [str(table) for table in tables]}
+    print(prepared)
+    return {"features": [str(table) for table in prepared.features]}
 
 
 @contextlib.contextmanager

@@ -18,18 +18,14 @@ from nmt.config import Config, with_overrides
 from nmt.data.graph import delaunay_edges, edge_attributes
 from nmt.decoding import predict
 from nmt.device import pick_device
-from nmt.errors import UserError
 from nmt.inference.inputs import Keypoints, check_keypoints, read_image
-from nmt.inference.load import load_model
+from nmt.inference.load import find_checkpoint, load_model
 from nmt.inference.pictures import MatchedPair, draw_pair
 from nmt.model.matcher import Matcher
 from nmt.model.sampling import sample_features
 
 if TYPE_CHECKING:
     from nmt.inference.inputs import ImageInput, KeypointInput
-
-CHECKPOINT = "best.pt"
-"""The best weights in the folder of a training."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -204,11 +200,6 @@ def load_matcher(
     Raises:
         UserError: no such checkpoint, a damaged one, or an unknown key in `overrides`.
     """
-    path = Path(path)
-    if path.is_dir():
-        if not (path / CHECKPOINT).is_file():
-            raise UserError(f"{path}: no {CHECKPOINT} in this folder; give a training's folder or a checkpoint file")
-        path = path / CHECKPOINT
-    model, config, _ = load_model(path)
+    model, config, _ = load_model(find_checkpoint(path))
     config = with_overrides(config, overrides or {}, source="overrides")
     return ImageMatcher(model, config, device=torch.device(device) if device is not None else pick_device())

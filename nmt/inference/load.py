@@ -1,4 +1,4 @@
-"""TODO docstring of nmt.inference.load."""
+"""Finding and loading the checkpoint of a trained matcher."""
 
 from __future__ import annotations
 
@@ -7,7 +7,11 @@ from pathlib import Path
 
 from nmt import checkpoint
 from nmt.config import Config, from_dict
+from nmt.errors import UserError
 from nmt.model.matcher import Matcher
+
+CHECKPOINT = "best.pt"
+"""The best weights in the folder of a training."""
 
 
 def load_model(path: Path) -> tuple[Matcher, Config, list[str]]:
@@ -28,6 +32,16 @@ def load_model(path: Path) -> tuple[Matcher, Config, list[str]]:
     matcher = build_matcher(config.model, image_size=config.data.image_size, features=features, pretrained=frozen)
     matcher.load_state_dict(weights, strict=not frozen)
     return matcher.eval(), config, content["categories"]
+
+
+def find_checkpoint(path: str | Path) -> Path:
+    """Find the weights of a training by its folder; a checkpoint file is itself. Raises UserError."""
+    path = Path(path)
+    if not path.is_dir():
+        return path
+    if not (path / CHECKPOINT).is_file():
+        raise UserError(f"{path}: no {CHECKPOINT} in this folder; give a training's folder or a checkpoint file")
+    return path / CHECKPOINT
 
 
 @dataclass(frozen=True)

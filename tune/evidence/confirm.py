@@ -104,11 +104,11 @@ def load_confirmed(path: Path) -> Confirmed:
 
 
 def run_confirm(
-    directory: Path,
+    directory: str | Path,
     *,
-    data: Path | None,
-    top: int,
-    seeds: int,
+    data: str | Path | None = None,
+    top: int = 3,
+    seeds: int = 3,
     first_seed: int | None = None,
     overrides: Mapping[str, Any] | None = None,
     say: Callable[[str], None] = tell,
@@ -131,6 +131,7 @@ def run_confirm(
         raise UserError(f"--seeds must be at least 2, for an interval needs two trainings, but got {seeds}")
     if top < 1:
         raise UserError(f"--top must be at least 1, but got {top}")
+    directory = Path(directory)
     summary = load_summary(directory)
     chosen = best_trials(summary, directory, top)
     space = _space(directory)
@@ -139,7 +140,7 @@ def run_confirm(
     chosen_seeds = unseen_seeds(space.base.train.seed, seeds, first_seed)
     repetition = Repetition(
         directory=directory / FOLDER,
-        data=data or Path(summary.data),
+        data=Path(data or summary.data),
         decode_grid=space.decode_grid(),
         resources=space.resources,
         say=say,

@@ -8,30 +8,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from nmt import checkpoint
-from nmt.config import Config, to_dict, with_overrides
-from nmt.model.build import build_matcher
-
-SMALL = {
-    "data.image_size": 64,
-    "model.backbone": "tf_efficientnet_lite0",
-    "model.weights": "random",
-    "model.d_model": 24,
-    "model.heads": 3,
-    "model.decoder_layers": 1,
-}
+from tests.small_model import write_checkpoint
 
 
 @pytest.fixture(scope="session")
 def small_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """best.pt of a matcher that was not trained, images mode."""
-    config = with_overrides(Config(), SMALL, source="test")
-    matcher = build_matcher(config.model, image_size=64, features=None)
-    path = tmp_path_factory.mktemp("training") / "best.pt"
-    checkpoint.save(
-        path, {"model": matcher.state_dict(), "config": to_dict(config), "categories": [], "epoch": 1, "metrics": {}}
-    )
-    return path
+    return write_checkpoint(tmp_path_factory.mktemp("training") / "best.pt")
 
 
 @pytest.fixture
