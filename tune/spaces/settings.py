@@ -11,6 +11,7 @@ from typing import Any
 
 from nmt.config import Setting, check_names, setting
 from nmt.errors import UserError
+from tune.spaces.samplers import BUILT_IN
 
 if typing.TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -26,8 +27,7 @@ class SearchSettings:
 
     sampler: str = setting(
         "tpe",
-        "how configurations are chosen",
-        choices=("tpe", "gp", "cmaes", "nsga2", "random", "qmc", "grid"),
+        f"how configurations are chosen: {', '.join(BUILT_IN)}, or one of your own (docs/extend.md)",
     )
     objectives: tuple[str, ...] = setting(
         ("val/accuracy",), "what is maximised, and what is minimised beside it", choices=OBJECTIVES
