@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from nmt.errors import UserError, nearest
+from nmt.extensions import LOSS_TERMS
 
 
 def setting(
@@ -157,6 +158,9 @@ class LossConfig:
         "depth (published text)",
         choices=("flat", "linear"),
     )
+    # Two plain keys rather than a list of name and weight: the weight is set, checked and searched as the others are.
+    extra: str = setting("", "a loss term of your own, by the name it is registered under (docs/extend.md)")
+    extra_weight: float = setting(1.0, "weight of the term that loss.extra names", low=0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -343,7 +347,10 @@ def _check_together(config: Config, *, source: str) -> None:
             f"{source}: model.d_model must be a multiple of model.heads, but got d_model={d_model}, heads={heads}; "
             f"nearest widths: {', '.join(str(w) for w in (below, below + heads) if w)}"
         )
-    if not any((config.loss.info_nce, config.loss.hyperspherical, config.loss.layer)):
+    if config.loss.extra:
+        LOSS_TERMS.get(config.loss.extra, source=f"{source}: loss.extra")
+    extra = bool(config.loss.extra) and config.loss.extra_weight
+    if not any((config.loss.info_nce, config.loss.hyperspherical, config.loss.layer, extra)):
         raise UserError(f"{source}: loss.info_nce, loss.hyperspherical and loss.layer are all 0: nothing to train on")
     if list(config.optim.milestones) != sorted(set(config.optim.milestones)):
         raise UserError(f"{source}: optim.milestones must increase, but got {list(config.optim.milestones)}")

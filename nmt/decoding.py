@@ -21,8 +21,8 @@ from torch import Tensor
 from nmt.batch import PairBatch
 from nmt.config import Config, DecodeConfig
 from nmt.metrics import Counts, count_correct
-from nmt.model.matcher import Matcher
-from nmt.sinkhorn import assign, sinkhorn
+from nmt.model.matcher import Matcher, MatchOutput
+from nmt.sinkhorn import assign, decode, sinkhorn
 
 
 @dataclass(frozen=True)
@@ -130,6 +130,18 @@ def sweep(stored: Similarities, settings: Sequence[DecodeConfig], *, num_categor
             counts = count_correct(predicted_PN, stored.match_PN, stored.category_P, num_categories)
             found[setting] = counts.reduced()
     return {setting: found[setting] for setting in settings}
+
+
+def predict(output: MatchOutput, setting: DecodeConfig) -> Tensor:
+    """Decode the model's similarities: (B, N) int64, for each source keypoint its target keypoint, -1 = none."""
+    return decode(
+        output.similarity_BNM,
+        output.mask0_BN,
+        output.mask1_BM,
+        epsilon=setting.epsilon,
+        iterations=setting.sinkhorn_iterations,
+        assignment=setting.assignment,
+    )
 
 
 def decodings_of(config: Config, grid: Sequence[DecodeConfig]) -> list[DecodeConfig]:

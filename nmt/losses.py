@@ -6,13 +6,16 @@ alone, and the batch's loss is their mean: what else is in the batch, padding in
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import dataclasses
+from collections.abc import Callable, Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from nmt.config import DecodeConfig, LossConfig
+from nmt.errors import UserError
+from nmt.extensions import LOSS_TERMS
 from nmt.model.matcher import MatchOutput, cosine
 from nmt.sinkhorn import sinkhorn
 
@@ -123,6 +126,25 @@ def inverse_match(match_BN: Tensor, num_targets: int) -> Tensor:
     return inverse_BM.scatter(1, slots_BN, sources_BN)[:, :num_targets]
 
 
+LossTerm = Callable[[MatchOutput, Tensor], Tensor]
+"""(output, match (B, N) int64, -1 = none) -> one value per pair, (B,), of that pair's real keypoints alone"""
+
+
+def register_loss_term(name: str) -> Callable[[LossTerm], LossTerm]:
+    """Register the decorated function as the loss term `name`, for `loss.extra`.
+
+    The configuration adds one term, with its weight in `loss.extra_weight`. Raises UserError for a name that is taken.
+    """
+
+    def register(term: LossTerm) -> LossTerm:
+        if name in (f.name for f in dataclasses.fields(LossConfig)):
+            raise UserError(f"loss term {name!r}: loss.{name} is a configuration key; choose another name")
+        LOSS_TERMS.add(name, term)
+        return term
+
+    return register
+
+
 def loss_terms(
     output: MatchOutput, match_BN: Tensor, config: LossConfig, decode: DecodeConfig | None = None
 ) -> dict[str, Tensor]:
@@ -152,7 +174,20 @@ def loss_terms(
         terms["hyperspherical"] = output_term(output)
     if config.layer:
         terms["layer"] = layer_term(output, layer_weights(len(output.tokens0_LBTD), config.layer_weighting))
+    if config.extra and config.extra_weight:
+        terms[config.extra] = _extra_term(config.extra, output, match_BN)
     return terms
+
+
+def _extra_term(name: str, output: MatchOutput, match_BN: Tensor) -> Tensor:
+    """The registered term. Raises UserError where it is not one value per pair."""
+    values_B: Tensor = LOSS_TERMS.get(name, source="loss.extra")(output, match_BN)
+    if values_B.shape != match_BN.shape[:1]:
+        raise UserError(
+            f"loss term {name!r} must give one value per pair, shape {tuple(match_BN.shape[:1])}, "
+            f"but gave shape {tuple(values_B.shape)}"
+        )
+    return values_B
 
 
 def output_term(output: MatchOutput) -> Tensor:
@@ -180,4 +215,5 @@ def layer_term(output: MatchOutput, weights: Sequence[float | Tensor]) -> Tensor
 
 def total_loss(terms: dict[str, Tensor], config: LossConfig) -> Tensor:
     """Sum the weighted terms, each averaged over the pairs: a scalar."""
-    return torch.stack([getattr(config, name) * value.mean() for name, value in terms.items()]).sum()
+    weights = dataclasses.asdict(config) | {config.extra: config.extra_weight}
+    return torch.stack([weights[name] * value.mean() for name, value in terms.items()]).sum()

@@ -271,7 +271,7 @@ def check(path: Path) -> dict[str, float]:
         "target_out": _difference(output.target_BMD, fixture.tensor("target_out")),
         "info_nce": _info_nce_difference(output.similarity_BNM, match_BN, config.loss.temperature, fixture),
         "main_loss": _main_loss_difference(terms, fixture),
-        "layer_loss": _difference(config.loss.layer * terms["layer"].mean(), fixture.tensor("layer_loss").squeeze()),
+        "layer_loss": _difference(config.loss.layer * _mean(terms, "layer"), fixture.tensor("layer_loss").squeeze()),
         "total_loss": _difference(loss, fixture.tensor("total_loss").squeeze()),
     }
     loss.backward()
@@ -296,7 +296,12 @@ def _info_nce_difference(similarity_BNM: Tensor, match_BN: Tensor, temperature: 
 
 
 def _main_loss_difference(terms: Mapping[str, Tensor], fixture: _Fixture) -> float:
-    return _difference(terms["info_nce"].mean() + terms["hyperspherical"].mean(), fixture.tensor("main_loss"))
+    return _difference(_mean(terms, "info_nce") + _mean(terms, "hyperspherical"), fixture.tensor("main_loss"))
+
+
+def _mean(terms: Mapping[str, Tensor], name: str) -> Tensor:
+    """The mean of a loss term over pairs; 0 for a term of weight 0, which `loss_terms` leaves out."""
+    return terms[name].mean() if name in terms else torch.zeros(())
 
 
 def _gradient_difference(head: Head, fixture: _Fixture) -> float:
@@ -349,16 +354,16 @@ def import_published(path: Path, out: Path) -> dict[str, Any]:
 
 
 def export_published(path: Path, out: Path) -> None:
-    """Convert a checkpoint of ours to a published `params.pt`, with a SwinV2 backbone under Microsoft's names.
+    """Convert a checkpoint of ours to a published `params.pt`, with a SwinV2 backbone under Microsoft names.
 
     Args:
         path: our checkpoint.
         out: the file to write.
     """
-    from nmt.inference.load import load_matcher
+    from nmt.inference.load import load_model
     from nmt.model.weights import published_swinv2
 
-    matcher, config, _ = load_matcher(path)
+    matcher, config, _ = load_model(path)
     published = head_to_published(matcher.head)
     if matcher.backbone is not None and config.model.backbone.startswith("swinv2"):
         state = published_swinv2(matcher.backbone.get_submodule("net"))

@@ -129,9 +129,9 @@ def evaluate_checkpoint(
     """
     from nmt.data.stream.pairs import eval_batches
     from nmt.device import autocast, limit_threads, pick_device
-    from nmt.inference.load import load_matcher, open_plain
+    from nmt.inference.load import load_model, open_plain
 
-    matcher, config, categories = load_matcher(path)
+    matcher, config, categories = load_model(path)
     config = with_overrides(config, decode or {}, source="--set")
     limit_threads(config)
     store, features = open_plain(data, config)

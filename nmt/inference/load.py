@@ -1,4 +1,4 @@
-"""Load a trained matcher, and the data set it is evaluated on."""
+"""Find and load the checkpoint of a trained matcher, and the data set that it is evaluated on."""
 
 from __future__ import annotations
 
@@ -10,11 +10,15 @@ from nmt.config import Config, from_dict
 from nmt.data.store.features import FeatureTable, features_pattern
 from nmt.data.store.node_copy import local_copy
 from nmt.data.store.objects import ObjectStore
+from nmt.errors import UserError
 from nmt.model.matcher import Matcher
 
+CHECKPOINT = "best.pt"
+"""The best weights in the folder of a training."""
 
-def load_matcher(path: Path) -> tuple[Matcher, Config, list[str]]:
-    """Load the matcher of a checkpoint, in evaluation mode on the CPU.
+
+def load_model(path: Path) -> tuple[Matcher, Config, list[str]]:
+    """Load the model of a checkpoint, in evaluation mode on the CPU.
 
     Args:
         path: best.pt or checkpoint.pt.
@@ -40,6 +44,16 @@ def load_matcher(path: Path) -> tuple[Matcher, Config, list[str]]:
     matcher = build_matcher(config.model, image_size=config.data.image_size, features=features, pretrained=frozen)
     matcher.load_state_dict(weights, strict=not frozen)
     return matcher.eval(), config, content["categories"]
+
+
+def find_checkpoint(path: str | Path) -> Path:
+    """Find the weights of a training by its folder; a checkpoint file is itself. Raises UserError."""
+    path = Path(path)
+    if not path.is_dir():
+        return path
+    if not (path / CHECKPOINT).is_file():
+        raise UserError(f"{path}: no {CHECKPOINT} in this folder; give a training's folder or a checkpoint file")
+    return path / CHECKPOINT
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ GAP, LABEL = 6, 18
 
 @dataclass(frozen=True)
 class MatchedPair:
-    """What one pair's picture shows. Points are pixels (x, y) of their image."""
+    """Two images of any proportions and the matches between them. Points are pixels (x, y) of their image."""
 
     image0_HW3: np.ndarray
     image1_HW3: np.ndarray
@@ -27,15 +27,23 @@ class MatchedPair:
 
 
 def draw_pair(pair: MatchedPair, *, side: int = 256) -> np.ndarray:
-    """(side + label, 2 side + gap, 3) uint8."""
+    """Draw the two images side by side, with a line for each match.
+
+    Args:
+        side: pixels of the square that each image is fitted into, in its own proportions.
+
+    Returns:
+        (height + label, width 0 + gap + width 1, 3) uint8; of two square images (side + label, 2 side + gap, 3).
+    """
     from PIL import Image, ImageDraw
 
-    canvas = Image.new("RGB", (2 * side + GAP, side + LABEL), (24, 24, 27))
-    for x, image in ((0, pair.image0_HW3), (side + GAP, pair.image1_HW3)):
-        canvas.paste(Image.fromarray(image).resize((side, side), Image.Resampling.BILINEAR), (x, LABEL))
+    size0, size1 = (_fitted(image, side) for image in (pair.image0_HW3, pair.image1_HW3))
+    canvas = Image.new("RGB", (size0[0] + GAP + size1[0], max(size0[1], size1[1]) + LABEL), (24, 24, 27))
+    for x, image, size in ((0, pair.image0_HW3, size0), (size0[0] + GAP, pair.image1_HW3, size1)):
+        canvas.paste(Image.fromarray(image).resize(size, Image.Resampling.BILINEAR), (x, LABEL))
     draw = ImageDraw.Draw(canvas)
-    points0 = pair.points0_N2 * (side / pair.image0_HW3.shape[0]) + (0, LABEL)
-    points1 = pair.points1_M2 * (side / pair.image1_HW3.shape[0]) + (side + GAP, LABEL)
+    points0 = pair.points0_N2 * _scale(pair.image0_HW3, size0) + (0, LABEL)
+    points1 = pair.points1_M2 * _scale(pair.image1_HW3, size1) + (size0[0] + GAP, LABEL)
     for n, (point, target) in enumerate(zip(points0, pair.predicted_N, strict=True)):
         if target < 0:
             continue
@@ -47,6 +55,18 @@ def draw_pair(pair: MatchedPair, *, side: int = 256) -> np.ndarray:
     return np.asarray(canvas)
 
 
+def _fitted(image_HW3: np.ndarray, side: int) -> tuple[int, int]:
+    """Width and height of the image, scaled so that its longer side is `side`."""
+    height, width = image_HW3.shape[:2]
+    scale = side / max(height, width)
+    return max(1, round(width * scale)), max(1, round(height * scale))
+
+
+def _scale(image_HW3: np.ndarray, size: tuple[int, int]) -> tuple[float, float]:
+    """Factors (x, y) from pixels of the image to pixels of the picture."""
+    return size[0] / image_HW3.shape[1], size[1] / image_HW3.shape[0]
+
+
 def _caption(pair: MatchedPair) -> str:
     if pair.match_N is None:
         return pair.label
@@ -55,7 +75,7 @@ def _caption(pair: MatchedPair) -> str:
 
 
 def draw_sheet(pairs: Sequence[MatchedPair], *, columns: int = 2, side: int = 256) -> np.ndarray:
-    """All pairs on one sheet, row by row, uint8."""
+    """Draw pairs of square images on one sheet, row by row; uint8."""
     tiles = [draw_pair(pair, side=side) for pair in pairs]
     while len(tiles) % columns:
         tiles.append(np.full_like(tiles[0], 24))

@@ -15,10 +15,10 @@ from nmt.data.store.features import FeatureTable
 from nmt.data.store.objects import ObjectStore
 from nmt.data.stream.pair import Pair
 from nmt.data.stream.pairs import eval_pairs, plain_batch
-from nmt.inference.load import load_matcher, open_plain
+from nmt.decoding import predict
+from nmt.inference.load import load_model, open_plain
 from nmt.inference.pictures import MatchedPair, draw_sheet
 from nmt.model.matcher import Matcher
-from nmt.sinkhorn import decode
 
 
 @torch.inference_mode()
@@ -34,16 +34,7 @@ def match_batch(matcher: Matcher, batch: PairBatch, setting: DecodeConfig) -> np
         (B, N) int64: matched target keypoint of each source keypoint, -1 = none.
     """
     device = next(matcher.parameters()).device
-    output = matcher(batch.to(device))
-    predicted_BN = decode(
-        output.similarity_BNM,
-        output.mask0_BN,
-        output.mask1_BM,
-        epsilon=setting.epsilon,
-        iterations=setting.sinkhorn_iterations,
-        assignment=setting.assignment,
-    )
-    return predicted_BN.cpu().numpy()
+    return predict(matcher(batch.to(device)), setting).cpu().numpy()
 
 
 def sample_pairs(
@@ -90,7 +81,7 @@ def draw_split(
     Raises:
         UserError: no such checkpoint or data set.
     """
-    matcher, config, _ = load_matcher(path)
+    matcher, config, _ = load_model(path)
     config = with_overrides(config, decode or {}, source="--set")
     store, features = open_plain(data, config)
     return draw_sheet(sample_pairs(matcher, store, features, config, split=split, count=count))

@@ -1,4 +1,4 @@
-"""Image backbones: a timm net read at two levels, and a global feature.
+"""Image backbones: a timm net, or one that is registered, read at two levels, and a global feature.
 
 Letters: B images, C channels, G width of the global feature, H x W map or image. The parameters train, but batch norm
 and dropout stay in evaluation mode always: a pair must not depend on the rest of its batch.
@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from nmt.config import ModelConfig
 from nmt.errors import UserError
+from nmt.extensions import Registry
 from nmt.model.weights import PACKAGE_BACKBONE, hub_error, load_weights, require_hub
 
 _INITIAL_SEED = 0
@@ -31,10 +32,10 @@ class BackboneMaps(NamedTuple):
 
 
 class Backbone(nn.Module):
-    """A timm net (`net`) that computes two feature maps and a global feature.
+    """A net whose forward computes two feature maps and a global feature.
 
     Args:
-        net: the timm net, without classifier.
+        net: the net, without classifier.
         read: function of the net and normalised images that returns the maps.
         channels: widths of the two maps.
         global_channels: G, width of the global feature.
@@ -47,16 +48,26 @@ class Backbone(nn.Module):
         *,
         channels: tuple[int, int],
         global_channels: int,
+        mean: tuple[float, float, float],
+        std: tuple[float, float, float],
     ) -> None:
+        """Wrap a net.
+
+        Args:
+            net: any module; its parameters train with the matcher.
+            read: (net, images (B, 3, H, W) float32, normalised) -> its two maps and the global feature.
+            channels: of the first and the second map.
+            global_channels: of the global feature.
+            mean, std: of the net's training images, red, green and blue in [0, 1].
+        """
         super().__init__()
         self.net = net.to(memory_format=torch.channels_last)  # convolutions on a CPU take half the time
         self._read = read
         self.channels = channels
         """channels of the first and the second map"""
         self.global_channels = global_channels
-        config: Any = net.pretrained_cfg
-        for name in ("mean", "std"):
-            values_3 = torch.tensor(config[name], dtype=torch.float32)
+        for name, values in (("mean", mean), ("std", std)):
+            values_3 = torch.tensor(values, dtype=torch.float32)
             self.register_buffer(name, 255 * values_3[:, None, None], persistent=False)
         self.mean: Tensor
         self.std: Tensor
@@ -73,30 +84,74 @@ class Backbone(nn.Module):
         return super().train(False)
 
 
-def build_backbone(model: ModelConfig, image_size: int) -> Backbone:
-    """Build the backbone that `model` names, with its weights, on the CPU. The caller's random state is not changed.
+BackboneBuilder = Callable[[ModelConfig, int], Backbone]
+"""(model, image_size) -> the backbone for square images of that many pixels, with the weights of `model.weights`"""
 
-    Args:
-        model: names the timm model and its weights.
-        image_size: side of the square images, pixels.
+BACKBONES: Registry[BackboneBuilder] = Registry("backbone")
+"""Those that are not timm's."""
+
+
+def register_backbone(name: str) -> Callable[[BackboneBuilder], BackboneBuilder]:
+    """Register the decorated function as what builds the backbone `name` (model.backbone).
+
+    The random state is seeded before it is called. A registered name comes before timm's.
+    """
+
+    def register(build: BackboneBuilder) -> BackboneBuilder:
+        BACKBONES.add(name, build)
+        return build
+
+    return register
+
+
+def build_backbone(model: ModelConfig, image_size: int) -> Backbone:
+    """Build the backbone that `model` names, with its weights, for images of `image_size` pixels; on the CPU.
+
+    The random state of the caller is left as it was.
 
     Raises:
-        UserError: an unknown name, a model without two feature levels, an image size that it cannot take, or weights
-            that are missing or do not fit.
+        UserError: an unknown name, a model without two levels, an image size it cannot take, or weights that are
+            missing or do not fit.
     """
-    name = backbone_name(model)
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(_INITIAL_SEED)
-        net = _create(name, image_size, pretrained=model.weights == "hub")
+        build = BACKBONES.find(model.backbone)
+        if build is None:
+            return _build_timm(model, image_size)
+        backbone = build(model, image_size)
+    _check_widths(backbone, model.backbone, image_size)
+    return backbone
+
+
+def _check_widths(backbone: Backbone, name: str, image_size: int) -> None:
+    """Raise UserError where a registered backbone gives something else than it declares."""
+    with torch.no_grad():
+        maps = backbone(torch.zeros(1, 3, image_size, image_size, dtype=torch.uint8))
+    declared = [(4, *backbone.channels[:1]), (4, *backbone.channels[1:]), (2, backbone.global_channels)]
+    given = [(value.ndim, value.shape[1]) for value in maps]
+    if given != declared:
+        shapes = ", ".join(str(tuple(value.shape)) for value in maps)
+        raise UserError(
+            f"model.backbone={name} declares maps of {backbone.channels[0]} and {backbone.channels[1]} channels and "
+            f"a global feature of {backbone.global_channels}, but gives {shapes}"
+        )
+
+
+def _build_timm(model: ModelConfig, image_size: int) -> Backbone:
+    name = backbone_name(model)
+    net = _create(name, image_size, pretrained=model.weights == "hub")
     read = _reader(net)
     if model.weights not in ("hub", "random"):
         load_weights(net, model, name=name)
     maps = _try_out(net.eval(), read, name, image_size)
+    config: Any = net.pretrained_cfg
     return Backbone(
         net,
         read,
         channels=(maps.first_BCHW.shape[1], maps.second_BCHW.shape[1]),
         global_channels=maps.global_BG.shape[1],
+        mean=config["mean"],
+        std=config["std"],
     )
 
 
@@ -116,7 +171,8 @@ def backbone_name(model: ModelConfig) -> str:
     except (RuntimeError, ValueError):  # a known name with an unknown tag or source
         known = False
     if not known:
-        close = difflib.get_close_matches(name, timm.list_models() + timm.list_pretrained(), n=3, cutoff=0.5)
+        known_names = [*BACKBONES.names(), *timm.list_models(), *timm.list_pretrained()]
+        close = difflib.get_close_matches(name, known_names, n=3, cutoff=0.5)
         hint = f"nearest: {', '.join(close)}" if close else "timm.list_models() lists them"
         raise UserError(f"model.backbone: timm has no model {name!r}; {hint}")
     return name

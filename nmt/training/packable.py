@@ -9,10 +9,17 @@ from nmt.config import Config, to_flat
 from nmt.errors import UserError
 
 OWN = ("optim.", "loss.", "decode.")
-"""branches in which members of a pack may differ, except in `loss.matching`"""
+"""branches in which members of a pack may differ, SHARED excepted"""
+SHARED = ("loss.matching", "loss.extra")
 
-NEEDED = {"data.mode": "features", "model.spline_backend": "matmul", "model.normalized": True, "train.compile": False}
-"""key -> value that a pack needs, because the packed form of the model supports no other"""
+NEEDED = {
+    "data.mode": "features",
+    "model.spline_backend": "matmul",
+    "model.normalized": True,
+    "loss.extra": "",
+    "train.compile": False,
+}
+"""what the packed form of the model is written for"""
 
 
 def is_shared(key: str, config: Config) -> bool:
@@ -21,7 +28,7 @@ def is_shared(key: str, config: Config) -> bool:
     Sinkhorn iterations are shared where the matching loss trains through them: the members run the same loop.
     """
     trained_through = key == "decode.sinkhorn_iterations" and config.loss.matching != "infonce"
-    return not key.startswith(OWN) or key == "loss.matching" or trained_through
+    return not key.startswith(OWN) or key in SHARED or trained_through
 
 
 def shape(config: Config) -> tuple[Any, ...]:
@@ -43,7 +50,7 @@ def check_packable(configs: Sequence[Config]) -> None:
             if flat[key] != value:
                 raise UserError(
                     f"packed trials share {key}, but got {value!r} and {flat[key]!r}; "
-                    f"they may differ in optim.*, loss.* (not loss.matching) and decode.*"
+                    f"they may differ in optim.*, loss.* (not {' and '.join(SHARED)}) and decode.*"
                 )
     flat = to_flat(first)
     for key, value in NEEDED.items():

@@ -33,6 +33,28 @@ def test_a_wrong_number_fails_the_check(fixture, tmp_path, capsys):
     assert json.loads(capsys.readouterr().out)["similarity"] > 2e-5
 
 
+def test_a_layer_loss_of_weight_0_is_compared_with_0(fixture, tmp_path):
+    arrays = dict(np.load(fixture))
+    spec = json.loads(str(arrays["config"])) | {"layer_loss": 0.0}
+    arrays |= {"config": np.array(json.dumps(spec)), "total_loss": arrays["main_loss"]}
+    without = tmp_path / "without.npz"
+    np.savez(without, **(arrays | {"layer_loss": np.zeros_like(arrays["layer_loss"])}))
+    stages = reference.check(without)
+    # The fixture's gradients are those of the weighted sum, so they differ, and with them the step.
+    assert reference.passes({k: v for k, v in stages.items() if k not in ("grad_norm", "after_step")})
+    assert stages["layer_loss"] == 0
+    np.savez(without, **arrays)
+    assert not reference.passes({"layer_loss": reference.check(without)["layer_loss"]})
+
+
+@pytest.mark.parametrize("weight", ["info_nce", "hyperspherical"])
+def test_a_main_term_of_weight_0_counts_as_0(fixture, weight):
+    arrays = reference._Fixture(fixture)
+    other = {name: arrays.tensor("main_loss") for name in ("info_nce", "hyperspherical") if name != weight}
+    assert reference._main_loss_difference(other, arrays) == 0
+    assert reference._main_loss_difference({}, arrays) == pytest.approx(float(arrays["main_loss"]))
+
+
 def test_missing_or_foreign_file_is_one_line(tmp_path, capsys):
     (tmp_path / "notes.npz").write_text("not an archive")
     for name in ("absent.npz", "notes.npz"):
@@ -78,7 +100,7 @@ def test_exported_head_has_every_name_and_shape_of_the_published_one(fixture):
 @pytest.mark.slow
 def test_a_published_checkpoint_comes_in_and_goes_out_unchanged(tmp_path):
     from nmt.config import Config, with_overrides
-    from nmt.inference.load import load_matcher
+    from nmt.inference.load import load_model
     from nmt.model.build import build_matcher
     from nmt.model.weights import published_swinv2
 
@@ -88,7 +110,7 @@ def test_a_published_checkpoint_comes_in_and_goes_out_unchanged(tmp_path):
     published = {"module." + k: v for k, v in (reference.head_to_published(matcher.head) | backbone).items()}
     torch.save(published, tmp_path / "params.pt")
     assert reference.main(["import", str(tmp_path / "params.pt"), str(tmp_path / "ours.pt")]) == 0
-    _, config, _ = load_matcher(tmp_path / "ours.pt")
+    _, config, _ = load_model(tmp_path / "ours.pt")
     assert (config.model.d_model, config.model.heads, config.model.decoder_layers) == (24, 3, 1)
     assert reference.main(["export", str(tmp_path / "ours.pt"), str(tmp_path / "again.pt")]) == 0
     again = torch.load(tmp_path / "again.pt", weights_only=True)

@@ -24,15 +24,13 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     for path in args.keypoints:
         require_file(path, "keypoint file")
     from nmt.inference.match import match_images
-    from nmt.inference.pictures import draw_pair
     from tune.cli.picture import write_picture
 
-    pair, matches = match_images(checkpoint, args.images, args.keypoints, decode=decode)
-    for source, target in matches:
-        print(f"{source} -> {target}")
+    matches = match_images(checkpoint, args.images, args.keypoints, decode=decode)
+    print(matches)
     out = args.out or Path("match.png")
-    write_picture(out, draw_pair(pair, side=384))
-    return {"matches": dict(matches), "picture": str(out)}
+    write_picture(out, matches.draw())
+    return {"matches": matches.names(), "picture": str(out)}
 
 
 JOB = Job(

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import dataclasses
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nmt.config import Config, ModelConfig, with_overrides
+from nmt.config import Config, with_overrides
 from nmt.errors import UserError
 from tune.cli.configuration import data_of, recipe
 from tune.cli.flags import DATA, JSON, SET, flag, one_of, refuse, seed_flag, switch, whole_number
@@ -46,7 +45,9 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         refuse(args, ignored, "--check only reads what is there; leave the flag out")
         return check(data_of(args, config))
     if args.views is not None:
-        if not models(config, args.features):
+        from nmt.data.prepare.data_set import feature_models
+
+        if not feature_models(config, args.features):
             raise UserError("--views: no features are stored; add --features BACKBONE, or --set data.mode=features")
         config = with_overrides(config, {"data.views": args.views}, source="--views")
     from nmt.data.readers.spair import parse_difficulty
@@ -75,42 +76,25 @@ def check(data: str) -> dict[str, Any]:
 
 def make_data_set(config: Config, out: str, request: Request) -> dict[str, Any]:
     """Make the objects, and the features where the recipe trains on them or --features names a backbone."""
-    from nmt.data.prepare.objects import prepare as prepare_objects
-    from nmt.data.store.features import ViewOptions
+    from nmt.data.prepare.data_set import prepare_data_set
 
-    backbones = models(config, request.backbone)
-    shown = {"progress": sys.stderr.isatty()}
     with makers(request) as (make_shards, make_features):
-        report = prepare_objects(
+        prepared = prepare_data_set(
             config,
             # Ray's processes work in folders of their own.
             raw=request.raw.resolve() if request.raw and request.on_cluster else request.raw,
             out=out,
+            backbone=request.backbone,
             skip_bad=request.skip_bad,
             seed=request.seed,
             difficulty=request.difficulty,
             image_coding=request.coding,
-            make=make_shards,
-            **shown,
+            progress=sys.stderr.isatty(),
+            shards=make_shards,
+            rows=make_features,
         )
-        print(report)
-        tables = []
-        if backbones:
-            from nmt.data.prepare.features import add_features
-
-            views = ViewOptions.of(config.data)
-            tables = [add_features(out, model, views=views, make=make_features, **shown) for model in backbones]
-    for table in tables:
-        print(f"features: {table}")
-    return {"features": [str(table) for table in tables]}
-
-
-def models(config: Config, backbone: str | None) -> list[ModelConfig]:
-    """The backbones whose features are stored: the recipe's in features mode, and the one of --features."""
-    wanted = [config.model] if config.data.mode == "features" else []
-    if backbone is not None:
-        wanted.append(dataclasses.replace(config.model, backbone=backbone))
-    return list(dict.fromkeys(wanted))
+    print(prepared)
+    return {"features": [str(table) for table in prepared.features]}
 
 
 @contextlib.contextmanager

@@ -11,6 +11,7 @@ from typing import Any
 import ray
 import ray.tune
 
+from nmt.extensions import VARIABLE
 from tune.jobs.epoch_gate import open_gate
 from tune.spaces.settings import Resources
 
@@ -36,8 +37,8 @@ ENVIRONMENT = {
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "RAY_AIR_NEW_OUTPUT": "0",
 }
-PASSED_ON = ("AWS_ENDPOINT_URL", "AWS_REGION", "AWS_DEFAULT_REGION")
-"""what a storage's address means here, it means on every node; keys and secrets are each node's own"""
+PASSED_ON = ("AWS_ENDPOINT_URL", "AWS_REGION", "AWS_DEFAULT_REGION", VARIABLE)
+"""what a storage's address or an extension's name means here, it means on every node; keys and secrets are its own"""
 
 
 @contextlib.contextmanager

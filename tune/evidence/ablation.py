@@ -164,7 +164,12 @@ def _variant(base: Config, name: str, changes: Any, source: str) -> Variant:
 
 
 def run_ablation(
-    ablation: Ablation, *, results: Path, data: str | Path, resume: bool = False, say: Callable[[str], None] = tell
+    ablation: Ablation,
+    *,
+    data: str | Path,
+    results: str | Path = "results",
+    resume: bool = False,
+    say: Callable[[str], None] = tell,
 ) -> Ablated:
     """Train every variant with every seed, in `results`/NAME; prints and returns the table.
 
@@ -174,7 +179,7 @@ def run_ablation(
         UserError: results of something else, or what `Repetition` raises.
         KeyboardInterrupt: Ctrl-C or SIGTERM, to be resumed.
     """
-    directory = results / ablation.name
+    directory, data = Path(results) / ablation.name, Path(data)
     _check_results(directory, resume=resume)
     repetition = Repetition(directory=directory, data=data, decode_grid=(), resources=ablation.resources, say=say)
     repetition.check(ablation.variants, ablation.seeds)

@@ -104,11 +104,11 @@ def load_confirmed(path: Path) -> Confirmed:
 
 
 def run_confirm(
-    directory: Path,
+    directory: str | Path,
     *,
-    data: str | Path | None,
-    top: int,
-    seeds: int,
+    data: str | Path | None = None,
+    top: int = 3,
+    seeds: int = 3,
     first_seed: int | None = None,
     overrides: Mapping[str, Any] | None = None,
     say: Callable[[str], None] = tell,
@@ -131,6 +131,7 @@ def run_confirm(
         raise UserError(f"--seeds must be at least 2, for an interval needs two trainings, but got {seeds}")
     if top < 1:
         raise UserError(f"--top must be at least 1, but got {top}")
+    directory = Path(directory)
     summary = load_summary(directory)
     chosen = best_trials(summary, directory, top)
     space = _space(directory)

@@ -149,8 +149,9 @@ class Summary:
             write_json(directory / "best.json", configuration)
 
 
-def load_summary(directory: Path) -> Summary:
+def load_summary(directory: str | Path) -> Summary:
     """The summary of the search in `directory`; UserError if there is none."""
+    directory = Path(directory)
     path = directory / "summary.json"
     try:
         content = json.loads(path.read_text())
@@ -162,3 +163,15 @@ def load_summary(directory: Path) -> Summary:
         raise UserError(f"{path} does not exist: no search has run there; run one with: {remedy}") from None
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(f"{path}: not the summary of a search ({error})") from error
+
+
+def best_checkpoint(directory: str | Path) -> Path:
+    """Find the weights of the best trial of the search in `directory`.
+
+    Raises:
+        UserError: no search there, or no trial of it has completed its epochs.
+    """
+    best = load_summary(directory).best
+    if best is None or best.checkpoint is None:
+        raise UserError(f"{directory}: no trial has completed its epochs yet")
+    return Path(directory) / best.checkpoint

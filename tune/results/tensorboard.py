@@ -22,11 +22,18 @@ if TYPE_CHECKING:
 
 
 BEST_METRIC = "val/accuracy_best"
+COLUMNS = 5
+"""Searched keys that the HParams tab shows until the user ticks others."""
 FIRST, LAST = "events.out.tfevents.0000000000", "events.out.tfevents.9999999999"
 
 
 def write_experiment(directory: Path, space: Space) -> None:
-    """Declare every searched key, with its domain, and the metrics to compare, at the root of the search."""
+    """Declare every searched key, with its domain, and the metrics to compare, at the root of the search.
+
+    TensorBoard sorts the keys by name and shows the first five, those marked as differing before the others. Trained
+    keys are marked, so that the swept `decode.*` do not hide them. Keys searched in every trial come first.
+    """
+    from tensorboard.plugins.hparams import plugin_data_pb2
     from tensorboard.plugins.hparams import summary_v2 as hp
 
     hparams = [hp.HParam(p.key, _domain(p), description=SETTINGS[p.key].doc) for p in (*space.parameters, *space.sweep)]
@@ -34,7 +41,14 @@ def write_experiment(directory: Path, space: Space) -> None:
         hp.Metric(BEST_METRIC, display_name="val/accuracy (best)", dataset_type=hp.Metric.VALIDATION),
         hp.Metric(METRIC, display_name="val/accuracy (last)", dataset_type=hp.Metric.VALIDATION),
     ]
-    _write(directory / f"{FIRST}.experiment", [(hp.hparams_config_pb(hparams, metrics), 0)])
+    summary = hp.hparams_config_pb(hparams, metrics)
+    declared = summary.value[0].metadata.plugin_data
+    content = plugin_data_pb2.HParamsPluginData.FromString(declared.content)
+    shown = {p.key for p in sorted(space.parameters, key=lambda p: bool(p.when))[:COLUMNS]}
+    for info in content.experiment.hparam_infos:
+        info.differs = info.name in shown
+    declared.content = content.SerializeToString()
+    _write(directory / f"{FIRST}.experiment", [(summary, 0)])
 
 
 def write_start(directory: Path, name: str, values: Mapping[str, Any]) -> None:

@@ -19,6 +19,7 @@ from nmt.recipes import RecipeFile, read_recipe
 from tune.spaces.fidelity import HIGH, read_fidelity
 from tune.spaces.parameter import read_parameters, trained
 from tune.spaces.rules import check_together
+from tune.spaces.samplers import check_sampler
 from tune.spaces.settings import DEFAULT_TRIALS, SearchSettings, check_resources, check_table
 from tune.spaces.space import Space, within_size
 from tune.spaces.stages import parts as parts_of
@@ -47,6 +48,7 @@ def load_space(given: str | Path | RecipeFile, overrides: Mapping[str, Any] | No
         base = with_overrides(base, {"data.mode": HIGH}, source=source)
     parameters = read_parameters(tables.get("space", {}), source)
     search = check_table(SearchSettings, table, f"{source}: [search]")
+    check_sampler(search.sampler, f"{source}: [search]")
     limits = (search.trials, search.epochs, search.hours, search.gpu_hours, search.patience)
     if search.sampler != "grid" and not any(limits):
         search = dataclasses.replace(search, trials=DEFAULT_TRIALS)

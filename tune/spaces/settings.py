@@ -11,6 +11,7 @@ from typing import Any
 
 from nmt.config import Setting, check_names, setting
 from nmt.errors import UserError
+from tune.spaces.samplers import BUILT_IN
 
 if typing.TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -26,8 +27,8 @@ class SearchSettings:
 
     sampler: str = setting(
         "tpe",
-        "how the next configuration is chosen; all are Optuna's samplers, grid tries every configuration once",
-        choices=("tpe", "gp", "cmaes", "nsga2", "random", "qmc", "grid"),
+        f"how the next configuration is chosen: {', '.join(BUILT_IN)} (Optuna's samplers; grid tries every "
+        "configuration once), or a sampler of your own (docs/extend.md)",
     )
     objectives: tuple[str, ...] = setting(
         ("val/accuracy",),

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import random
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -31,6 +31,7 @@ from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial
 
 from tune.spaces.parameter import Parameter
+from tune.spaces.samplers import SAMPLERS
 from tune.spaces.space import Space
 from tune.study.halving import Ladder
 from tune.study.sampler_view import distribution, seen, seen_distribution, seen_params, study_params, view_of
@@ -104,33 +105,91 @@ def directions(space: Space) -> list[StudyDirection]:
     return [StudyDirection.MAXIMIZE, *[StudyDirection.MINIMIZE for _ in space.search.objectives[1:]]]
 
 
+@dataclass(frozen=True)
+class SamplerRequest:
+    """What a sampler is made from, for the draw of one trial."""
+
+    space: Space
+    seed: int
+    """of this trial's draw"""
+    search_seed: int
+    """the same for every trial of the search, for a sequence that all of them share"""
+    startup: int
+    """trials drawn at random before a model is fitted"""
+    warm: Sequence[FrozenTrial] = ()
+    """complete trials of another search"""
+
+
+SamplerFactory = Callable[[SamplerRequest], BaseSampler]
+
+
+def register_sampler(name: str) -> Callable[[SamplerFactory], SamplerFactory]:
+    """Register the decorated function as what makes the sampler `name` of `[search] sampler`.
+
+    It is called for each trial anew, with that trial's seed, so that a resumed search draws as one that was not
+    interrupted. The trials before it are in the study that Optuna hands to the sampler.
+    """
+
+    def register(make: SamplerFactory) -> SamplerFactory:
+        SAMPLERS.add(name, make)
+        return make
+
+    return register
+
+
 def make_sampler(space: Space, number: int, warm: Sequence[FrozenTrial] = ()) -> BaseSampler:
-    """Make the sampler for trial `number`, seeded by (search seed, number)."""
-    search, seed = space.search, seed_of(space.search.seed, number)
-    conditional = any(p.when for p in space.parameters)
+    """Make the sampler for trial `number`, seeded by (search seed, number). Raises UserError for an unknown name."""
+    search = space.search
     # A quarter of a small budget at random, then the model: Optuna's default of 10 would be most of 16 trials.
     startup = min(10, max(4, search.trials // 4)) if search.trials else 10
-    match search.sampler:
-        case "tpe":
-            return TPESampler(
-                seed=seed, n_startup_trials=startup, multivariate=True, group=conditional, constant_liar=True
-            )
-        case "gp":
-            return GPSampler(seed=seed, n_startup_trials=startup, warn_independent_sampling=False)
-        case "cmaes":
-            return CmaEsSampler(seed=seed, warn_independent_sampling=False, source_trials=list(warm) or None)
-        case "nsga2":
-            return NSGAIISampler(
-                seed=seed, population_size=min(50, max(4, search.trials // 4)) if search.trials else 20
-            )
-        case "qmc":  # one sequence for all trials
-            return QMCSampler(
-                seed=seed_of(search.seed, 0),
-                scramble=True,
-                independent_sampler=RandomSampler(seed=seed),
-                warn_independent_sampling=False,
-            )
-    return RandomSampler(seed=seed)
+    request = SamplerRequest(space, seed_of(search.seed, number), seed_of(search.seed, 0), startup, warm)
+    made: BaseSampler = SAMPLERS.get(search.sampler, source="[search] sampler")(request)
+    return made
+
+
+@register_sampler("tpe")
+def _tpe(request: SamplerRequest) -> BaseSampler:
+    conditional = any(p.when for p in request.space.parameters)
+    return TPESampler(
+        seed=request.seed,
+        n_startup_trials=request.startup,
+        multivariate=True,
+        group=conditional,
+        constant_liar=True,
+    )
+
+
+@register_sampler("gp")
+def _gp(request: SamplerRequest) -> BaseSampler:
+    return GPSampler(seed=request.seed, n_startup_trials=request.startup, warn_independent_sampling=False)
+
+
+@register_sampler("cmaes")
+def _cmaes(request: SamplerRequest) -> BaseSampler:
+    warm = list(request.warm) or None
+    return CmaEsSampler(seed=request.seed, warn_independent_sampling=False, source_trials=warm)
+
+
+@register_sampler("nsga2")
+def _nsga2(request: SamplerRequest) -> BaseSampler:
+    trials = request.space.search.trials
+    return NSGAIISampler(seed=request.seed, population_size=min(50, max(4, trials // 4)) if trials else 20)
+
+
+@register_sampler("qmc")
+def _qmc(request: SamplerRequest) -> BaseSampler:
+    return QMCSampler(  # one sequence for all trials
+        seed=request.search_seed,
+        scramble=True,
+        independent_sampler=RandomSampler(seed=request.seed),
+        warn_independent_sampling=False,
+    )
+
+
+@register_sampler("grid")  # the order of a grid is the study's; what is left over is drawn at random
+@register_sampler("random")
+def _random(request: SamplerRequest) -> BaseSampler:
+    return RandomSampler(seed=request.seed)
 
 
 def seed_of(seed: int, number: int) -> int:

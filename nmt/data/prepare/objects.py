@@ -20,7 +20,8 @@ import pyarrow as pa
 from nmt.config import Config
 from nmt.data.prepare.shards import RowMaker, ShardMaker, Shards, in_shards, make_shards, read_shard, shard_path
 from nmt.data.readers import spair
-from nmt.data.readers.registry import RawDataSet, find_source
+from nmt.data.readers.registry import RawDataSet
+from nmt.data.readers.sources import find_source
 from nmt.data.store.given_pairs import PAIRS_FILE, GivenPair, open_pairs, write_pairs
 from nmt.data.store.manifest import write_manifest
 from nmt.data.store.node_copy import folder_to_write

@@ -1,8 +1,10 @@
-"""The raw data sets by name: how each is listed, in pieces that any process can load."""
+"""The readers of raw data sets by name, and what a reader gives: pieces of work that any process can do.
+
+`register_reader` adds one, of the project or of an extension (nmt/extensions.py).
+"""
 
 from __future__ import annotations
 
-import difflib
 import functools
 import hashlib
 from collections import Counter
@@ -11,13 +13,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from nmt.data.readers import spair, voc, willow
-from nmt.data.readers import user_data as own
-from nmt.data.readers.base import FEW_KEYPOINTS, Entry, RawListing, counting, load
-from nmt.data.store.given_pairs import GIVEN_PAIRS, GivenPair
-from nmt.data.store.objects import MIN_KEYPOINTS
+from nmt.data.readers.base import Entry, RawListing, counting, load
+from nmt.data.store.given_pairs import GivenPair
 from nmt.data.store.writer import RawObject
-from nmt.errors import UserError, nearest
+from nmt.extensions import Registry
 
 Loaded = tuple[list[RawObject], Counter[str]]
 """objects, and what was left out by reason"""
@@ -47,44 +46,45 @@ class RawDataSet:
     """True: every category needs a pair in every split; False: a split may lack some categories"""
 
 
-def find_source(
-    name: str,
-    raw: Path | None,
-    *,
-    size: int,
-    skip_bad: bool,
-    seed: int,
-    difficulty: Mapping[str, Sequence[int]],
-) -> RawDataSet:
-    """Find the reader of a data set and list the raw data.
+@dataclass(frozen=True)
+class ReadOptions:
+    """How a raw data set is to be read."""
+
+    name: str
+    """data.name: one reader may serve several"""
+    size: int
+    """side of the square images, pixels"""
+    skip_bad: bool
+    """leave damaged files and annotations out and count them, instead of raising UserError"""
+    seed: int
+    """seed of what is random in making the objects"""
+    difficulty: Mapping[str, Sequence[int]] = field(default_factory=dict)
+    """levels of given pairs to keep; empty: all"""
+
+
+Reader = Callable[[Path | None, ReadOptions], RawDataSet]
+"""Lists the raw data set in a folder (None where --raw is not given). Raises UserError for what it cannot read."""
+
+READERS: Registry[Reader] = Registry("reader of a data set")
+WITH_DIFFICULTY: set[str] = set()
+"""Names of the data sets whose given pairs have levels of difficulty."""
+
+
+def register_reader(name: str, *, difficulty: bool = False) -> Callable[[Reader], Reader]:
+    """Register the decorated function as the reader of the data set `name`.
 
     Args:
-        name: a name in SOURCES or GIVEN; any other name is a data set of the user's own (see user_data).
-        raw: folder of the raw data; None for `demo`, which is rendered.
-        size: side of the square images, pixels.
-        skip_bad: leave damaged files out and count them, instead of raising UserError.
-        seed: for what is random in making the data set.
-        difficulty: levels of given pairs to keep, see spair.read.
-
-    Raises:
-        UserError: unknown name, raw folder missing or empty, an annotation that cannot be read.
+        name: data.name, as in `--prepare NAME`.
+        difficulty: it reads `ReadOptions.difficulty`; without, `--difficulty` is refused.
     """
-    if name in GIVEN:
-        return _spair(name, raw, size=size, skip_bad=skip_bad, difficulty=difficulty)
-    if difficulty:
-        raise UserError(f"--difficulty: {name} has no given pairs; those that have: {', '.join(GIVEN)}")
-    if name in SOURCES:
-        return SOURCES[name](raw, size=size, skip_bad=skip_bad, seed=seed)
-    if raw is None:
-        hint = nearest(name, [*SOURCES, *GIVEN])
-        raise UserError(f"--prepare {name}: no reader for such a data set; {hint} (data of your own needs --raw DIR)")
-    try:
-        return _listed(own.read(raw, skip_bad=skip_bad), size=size, skip_bad=skip_bad)
-    except UserError as error:
-        close = difflib.get_close_matches(name, [*SOURCES, *GIVEN], n=1)
-        if not close:
-            raise
-        raise UserError(f"{error} (as one of your own data sets; or did you mean --prepare {close[0]}?)") from error
+
+    def register(reader: Reader) -> Reader:
+        READERS.add(name, reader)
+        if difficulty:
+            WITH_DIFFICULTY.add(name)
+        return reader
+
+    return register
 
 
 def files_fingerprint(files: list[Path]) -> str:
@@ -98,50 +98,19 @@ def files_fingerprint(files: list[Path]) -> str:
     return total.hexdigest()[:16]
 
 
-def _willow(raw: Path | None, *, size: int, skip_bad: bool, seed: int, rotated: bool) -> RawDataSet:
-    if raw is None:
-        name = "willow_rotated" if rotated else "willow"
-        raise UserError(f"--prepare {name}: needs the raw data set: --raw DIR, the folder WILLOW-ObjectClass")
+def listed(listing: RawListing, options: ReadOptions, **recorded: Any) -> RawDataSet:
+    """The raw data set of a listing: one object per entry, cut out and resized by the project.
 
-    files = willow.raw_files(raw)
-    return RawDataSet(
-        fingerprint=lambda: files_fingerprint(files),
-        keypoint_names=lambda: willow.keypoint_names(raw),
-        tasks=willow.photographs(raw),
-        load=functools.partial(willow.load, size=size, seed=seed if rotated else None, skip_bad=skip_bad),
-    )
-
-
-def _demo(raw: Path | None, *, size: int, skip_bad: bool, seed: int) -> RawDataSet:
-    from nmt.data.readers.demo import render as demo
-
-    if raw is not None:
-        raise UserError("--prepare demo: takes no --raw, the project renders the demo itself")
-    code = sorted((Path(__file__).parent / "demo").glob("*.py"))
-    return RawDataSet(
-        fingerprint=lambda: files_fingerprint(code),
-        keypoint_names=lambda: {category: list(names) for category, names in demo.CATEGORIES.items()},
-        tasks=[(category, index) for category, index, _ in demo.object_list()],
-        load=functools.partial(_render, size=size, seed=seed),
-    )
-
-
-def _render(task: tuple[str, int], *, size: int, seed: int) -> Loaded:
-    from nmt.data.readers.demo import render as demo
-
-    rendered = demo.render_object(*task, size=size, seed=seed)
-    return ([rendered], Counter()) if len(rendered.points) >= MIN_KEYPOINTS else ([], Counter({FEW_KEYPOINTS: 1}))
-
-
-def _listed(listing: RawListing, *, size: int, skip_bad: bool, **options: Any) -> RawDataSet:
-    """Wrap a reader's listing; `options` are recorded in the data set."""
+    Args:
+        recorded: what the prepared data set says of how it was read; another value makes it anew.
+    """
     return RawDataSet(
         fingerprint=lambda: files_fingerprint(listing.input_files()),
         keypoint_names=listing.keypoint_names,
         tasks=listing.entries,
-        load=functools.partial(_load_entry, size=size, skip_bad=skip_bad),
+        load=functools.partial(_load_entry, size=options.size, skip_bad=options.skip_bad),
         left_out=listing.left_out,
-        options=options,
+        options=recorded,
         pairs=listing.pairs,
         mirror=listing.mirror,
         every_split=False,
@@ -153,32 +122,3 @@ def _load_entry(entry: Entry, *, size: int, skip_bad: bool) -> Loaded:
     with counting(left_out, skip_bad=skip_bad):
         objects.append(load(entry, size=size))
     return objects, left_out
-
-
-def _voc(raw: Path | None, *, size: int, skip_bad: bool, seed: int) -> RawDataSet:
-    if raw is None:
-        raise UserError(
-            "--prepare voc: needs the raw data set: --raw DIR, with VOC2011, annotations and the split file"
-        )
-    return _listed(voc.read(raw, skip_bad=skip_bad), size=size, skip_bad=skip_bad)
-
-
-def _spair(
-    name: str, raw: Path | None, *, size: int, skip_bad: bool, difficulty: Mapping[str, Sequence[int]]
-) -> RawDataSet:
-    if raw is None:
-        raise UserError(f"--prepare {name}: needs the raw data set: --raw DIR, the folder SPair-71k")
-    listing = spair.read(raw, layout=GIVEN[name], difficulty=difficulty, skip_bad=skip_bad)
-    options = {"layout": GIVEN[name], "difficulty": {k: list(v) for k, v in difficulty.items()}, GIVEN_PAIRS: True}
-    return _listed(listing, size=size, skip_bad=skip_bad, **options)
-
-
-SOURCES: dict[str, Callable[..., RawDataSet]] = {
-    "demo": _demo,
-    "voc": _voc,
-    "willow": functools.partial(_willow, rotated=False),
-    "willow_rotated": functools.partial(_willow, rotated=True),
-}
-"""data.name -> its source, from (raw, size=, skip_bad=, seed=)"""
-GIVEN = {"spair": "large", "spair_small": "small"}
-"""data.name of the data sets with given pairs -> their layout"""

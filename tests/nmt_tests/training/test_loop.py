@@ -23,7 +23,7 @@ from nmt.config import Config, DecodeConfig, load_config, with_overrides
 from nmt.data.store.objects import ObjectStore
 from nmt.errors import UserError
 from nmt.inference.evaluate import evaluate_checkpoint
-from nmt.inference.load import load_matcher
+from nmt.inference.load import load_model
 from nmt.inference.pictures import RIGHT, draw_sheet
 from nmt.inference.sample import sample_pairs
 from nmt.training.history import EpochResult
@@ -195,7 +195,7 @@ def test_missing_data_set_names_the_command_that_makes_it(tmp_path):
 
 
 def test_pictures_show_right_matches_green(trained, toy_data):
-    matcher, config, categories = load_matcher(trained / "best.pt")
+    matcher, config, categories = load_model(trained / "best.pt")
     assert categories == ["chair", "plane"]
     pairs = sample_pairs(matcher, ObjectStore.open(toy_data), _table(toy_data), config, split="val", count=4)
     assert {pair.label for pair in pairs} == {"chair", "plane"}

@@ -15,10 +15,16 @@ from typing import Any
 
 import numpy as np
 import pytest
+from tensorboard.backend.event_processing.data_provider import MultiplexerDataProvider
+from tensorboard.backend.event_processing.plugin_event_multiplexer import EventMultiplexer
+from tensorboard.context import RequestContext
+from tensorboard.plugins.base_plugin import TBContext
+from tensorboard.plugins.hparams import backend_context
 
 from nmt.training.tensorboard import TensorBoardLog
 from tune.results import tensorboard
 from tune.spaces.read import load_space
+from tune.spaces.space import Space
 
 TRIALS = ("000", "001", "002")
 STATUSES = ["STATUS_UNKNOWN", "STATUS_SUCCESS", "STATUS_FAILURE", "STATUS_RUNNING"]
@@ -101,6 +107,33 @@ def test_every_searched_key_and_both_metrics_are_columns(server: str) -> None:
     assert domains["loss.layer_weighting"] == ["flat", "linear"] and domains["decode.epsilon"] == [0.01, 0.035, 0.2]
     shown = [(info["name"]["tag"], info["displayName"]) for info in experiment["metricInfos"]]
     assert shown == [("val/accuracy_best", "val/accuracy (best)"), ("val/accuracy", "val/accuracy (last)")]
+
+
+def first_columns(root: Path, space: Space) -> list[str]:
+    """The searched keys that TensorBoard shows at first: its backend's order, cut off where its page cuts it."""
+    root.mkdir()
+    tensorboard.write_experiment(root, space)
+    (root / "000").mkdir()
+    tensorboard.write_start(root / "000", "000", {"loss.layer": 0.3, "optim.lr": 1e-3})
+    multiplexer = EventMultiplexer().AddRunsFromDirectory(str(root)).Reload()
+    provider = MultiplexerDataProvider(multiplexer, str(root))
+    context = backend_context.Context(TBContext(data_provider=provider))
+    found = context.hparams_metadata(RequestContext(), "")
+    experiment = context.experiment_from_metadata(RequestContext(), "", True, found, [])
+    return [info.name for info in experiment.hparam_infos][:5]
+
+
+def test_trained_keys_are_the_columns_shown_at_first(tmp_path: Path) -> None:
+    columns = first_columns(tmp_path / "demo", load_space("demo"))
+    assert set(columns) == {
+        "loss.hyperspherical", "loss.layer", "loss.temperature", "model.decoder_layers", "optim.lr"
+    }  # fmt: skip
+
+
+def test_trained_keys_come_before_swept_ones(server: str) -> None:
+    experiment = get(server, "/data/plugin/hparams/experiment", {"experimentName": ""})
+    names = [info["name"] for info in experiment["hparamInfos"]]
+    assert names == ["loss.layer_weighting", "optim.lr", "decode.epsilon"]
 
 
 def test_complete_failed_and_running_trials_are_all_listed(server: str) -> None:

@@ -12,7 +12,7 @@ from nmt.config import Config, with_overrides
 from nmt.data.prepare.objects import prepare
 from nmt.data.prepare.shards import make_shards, write_shard
 from nmt.data.readers.demo import render as demo
-from nmt.data.readers.registry import SOURCES
+from nmt.data.readers.sources import READERS
 from nmt.data.store.objects import OBJECTS_FILE, ObjectStore
 from nmt.data.store.verify import check
 from nmt.errors import UserError
@@ -147,7 +147,7 @@ def test_real_photographs_prepare_in_seconds(shared_data, tmp_path):
 
 
 def test_every_named_source_refuses_a_wrong_request_in_one_line(tmp_path):
-    for name in SOURCES:
+    for name in READERS.names():
         with pytest.raises(UserError) as error:
             prepare(config(name), raw=tmp_path / "absent", out=tmp_path / "data")
         assert "\n" not in str(error.value)

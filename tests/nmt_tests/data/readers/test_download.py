@@ -227,8 +227,8 @@ def test_a_damaged_archive_is_named(tmp_path, content):
 
 
 def test_every_data_set_has_a_reader_for_what_it_downloads():
-    from nmt.data.readers.registry import GIVEN, SOURCES
+    from nmt.data.readers.sources import READERS
 
-    assert set(downloads.ARCHIVES) <= {*SOURCES, *GIVEN}
+    assert set(downloads.ARCHIVES) <= set(READERS.names())
     assert all(archive.url.startswith(("http://", "https://")) for of in downloads.ARCHIVES.values() for archive in of)
     assert Path(downloads.ARCHIVES["voc"][0].name).suffix == ".npz"

@@ -1,0 +1,169 @@
+"""Preparing, training and evaluating from Python: recipes by name, paths as text, defaults as on the command line."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from nmt.config import Config, load_config, with_overrides
+from nmt.errors import UserError
+from nmt.recipes import recipe as read_recipe
+
+if TYPE_CHECKING:
+    from nmt.data.prepare.data_set import PreparedDataSet
+    from nmt.inference.evaluate import Evaluation
+    from nmt.training.history import EpochResult
+
+DATA, RESULTS = Path("data"), Path("results")
+"""Where data sets and trainings lie by default."""
+
+
+def prepare(
+    recipe: str | Path | Config,
+    *,
+    raw: str | Path | None = None,
+    out: str | Path | None = None,
+    overrides: Mapping[str, Any] | None = None,
+    backbone: str | None = None,
+    skip_bad: bool = False,
+    seed: int = 0,
+    difficulty: Mapping[str, Sequence[int]] | None = None,
+    image_coding: str = "raw",
+    progress: bool = False,
+) -> PreparedDataSet:
+    """Make the Arrow data set of a recipe, once; what is there already is kept.
+
+    It starts processes: a script must call it under `if __name__ == "__main__":`.
+
+    Args:
+        recipe: a recipe by name or TOML file, a config.json, or a configuration. With `raw`, any other name
+            is a data set of your own.
+        raw: folder of the raw data set; None for the demo, which is rendered.
+        out: the data set to make, a folder or an address; by default data/NAME.
+        overrides: configuration keys to change, {"data.image_size": 256}.
+        backbone: also make a table of this backbone's features.
+        skip_bad: leave unreadable files out and count them.
+        seed: seed of what is random in making it (rendering, rotated views).
+        difficulty: the levels of given pairs to keep, {"mirror": [0]} (SPair-71k).
+        image_coding: raw or jpeg.
+        progress: show progress bars on standard error.
+
+    Returns:
+        The objects made, and the paths of the tables of features; printed, a table.
+
+    Raises:
+        UserError: no such recipe or raw data set, an unreadable file, or weights that cannot be loaded.
+    """
+    from nmt.data.prepare.data_set import prepare_data_set
+
+    config = _configuration(recipe, overrides, own=raw is not None)
+    return prepare_data_set(
+        config,
+        raw=None if raw is None else Path(raw),
+        out=_data(config, out),
+        backbone=backbone,
+        skip_bad=skip_bad,
+        seed=seed,
+        difficulty=difficulty,
+        image_coding=image_coding,
+        progress=progress,
+    )
+
+
+def train(
+    recipe: str | Path | Config,
+    *,
+    data: str | Path | None = None,
+    directory: str | Path | None = None,
+    overrides: Mapping[str, Any] | None = None,
+    resume: bool = False,
+    progress: bool = False,
+    on_epoch: Callable[[EpochResult], None] | None = None,
+) -> EpochResult:
+    """Train a recipe; its folder then holds best.pt, config.json, metrics.jsonl and checkpoint.pt.
+
+    Where the memory is too small, train once more with half the pairs at a time; the result is the same.
+
+    Args:
+        recipe: a recipe by name or TOML file, a config.json (best.json of a search), or a configuration.
+        data: the Arrow data set, a folder or an address; by default data/NAME.
+        directory: folder of the training; by default results/NAME-train.
+        overrides: configuration keys to change, {"optim.lr": 1e-3}.
+        resume: go on from the checkpoint in `directory`, where there is one.
+        progress: show a progress bar on standard error.
+        on_epoch: called with the metrics after each epoch.
+
+    Returns:
+        The metrics of the epoch with the best validation accuracy.
+
+    Raises:
+        UserError: no such recipe or data set, or a training in `directory` that is not to be resumed.
+        FailedError: the loss is no longer finite.
+    """
+    from nmt.data.store.ready import local_data
+    from nmt.device import limit_threads
+    from nmt.training.loop import train as run_training
+    from nmt.training.out_of_memory import twice_within_memory
+
+    config = _configuration(recipe, overrides, own=data is not None)
+    source, folder = _data(config, data), Path(directory or RESULTS / f"{config.data.name}-train")
+    if not resume and (folder / "checkpoint.pt").exists():
+        raise UserError(f"{folder}: a training is there already; resume it with resume=True, or choose a directory")
+    limit_threads(config)
+    here = local_data(source, config)
+
+    def attempt(chosen: Config, again: bool) -> EpochResult:
+        return run_training(
+            chosen, data=here, directory=folder, on_epoch=on_epoch, resume=resume or again, progress=progress
+        )
+
+    return twice_within_memory(attempt, config)
+
+
+def evaluate(checkpoint: str | Path, *, data: str | Path | None = None, split: str = "val") -> Evaluation:
+    """Evaluate a trained matcher and the baselines on the evaluation pairs of a split.
+
+    Args:
+        checkpoint: a checkpoint (best.pt), or the folder of a training.
+        data: the Arrow data set, a folder or an address; by default data/NAME of the checkpoint's configuration.
+        split: train, val or test.
+
+    Returns:
+        The accuracy per method and category, in [0, 1]; `table()` prints them.
+
+    Raises:
+        UserError: no such checkpoint, data set or split.
+    """
+    from nmt.data.store.objects import SPLITS
+    from nmt.inference.evaluate import evaluate_checkpoint
+    from nmt.inference.load import find_checkpoint
+
+    if split not in SPLITS:
+        raise UserError(f"split must be one of {', '.join(SPLITS)}, but got {split!r}")
+    return evaluate_checkpoint(find_checkpoint(checkpoint), data=data, split=split)
+
+
+def export(checkpoint: str | Path, out: str | Path) -> None:
+    """Write a checkpoint under the parameter names of the published implementation.
+
+    Args:
+        checkpoint: a checkpoint (best.pt), or the folder of a training.
+        out: the params.pt to write.
+    """
+    from nmt.inference.load import find_checkpoint
+    from nmt.reference import export_published
+
+    export_published(find_checkpoint(checkpoint), Path(out))
+
+
+def _configuration(recipe: str | Path | Config, overrides: Mapping[str, Any] | None, *, own: bool) -> Config:
+    if isinstance(recipe, Config):
+        config = recipe
+    else:
+        config = load_config(Path(recipe)) if str(recipe).endswith(".json") else read_recipe(recipe, own=own)
+    return with_overrides(config, overrides or {}, source="overrides")
+
+
+def _data(config: Config, data: str | Path | None) -> str:
+    return str(data or DATA / config.data.name)

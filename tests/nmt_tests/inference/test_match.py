@@ -1,0 +1,30 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from nmt.errors import UserError
+from nmt.inference.image_matcher import load_matcher
+from nmt.inference.match import match_images
+
+
+def test_files_match_as_the_same_arrays_do(small_checkpoint, picture, keypoints, tmp_path):
+    files = [tmp_path / "a.png", tmp_path / "b.png"]
+    tables = [tmp_path / "a.csv", tmp_path / "b.csv"]
+    for file, table, image in zip(files, tables, (picture, picture[::-1]), strict=True):
+        Image.fromarray(image).save(file)
+        table.write_text("name,x,y\n" + "".join(f"{name},{x},{y}\n" for name, (x, y) in keypoints.items()))
+    matches = match_images(small_checkpoint, files, [str(table) for table in tables])
+    expected = load_matcher(small_checkpoint).match(picture, keypoints, picture[::-1].copy(), keypoints)
+    assert np.array_equal(matches.indices, expected.indices) and matches.label == "a.png -> b.png"
+    assert np.array_equal(matches.similarity, expected.similarity)
+
+
+def test_an_error_names_the_file(small_checkpoint, picture, tmp_path):
+    Image.fromarray(picture).save(tmp_path / "a.png")
+    (tmp_path / "a.csv").write_text("nose,1,2\ntail,900,3\n")
+    with pytest.raises(UserError, match=r"a.csv: keypoint 'tail' lies outside the image"):
+        match_images(small_checkpoint, [tmp_path / "a.png"] * 2, [tmp_path / "a.csv"] * 2)
+    with pytest.raises(UserError, match="but got 1 and 2"):
+        match_images(small_checkpoint, [tmp_path / "a.png"], [tmp_path / "a.csv"] * 2)

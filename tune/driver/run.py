@@ -1,0 +1,47 @@
+"""Running a search with few arguments, in one stage or two."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tune.spaces.space import Space
+
+if TYPE_CHECKING:
+    from tune.results.summary import Summary
+
+
+def run_search(
+    space: Space,
+    *,
+    data: str | Path | None = None,
+    results: str | Path = "results",
+    storage: str | None = None,
+    trials: int | None = None,
+    seed: int | None = None,
+    resume: bool = False,
+) -> Summary:
+    """Run the search, or resume it, in `results`/NAME; print and return what it found.
+
+    A space with `fidelity` explores on stored features first, then trains the best on images. Connects to the Ray
+    cluster at RAY_ADDRESS if that is set; otherwise starts Ray on this machine until the search ends.
+
+    Args:
+        data: folder of the Arrow data set; by default data/NAME.
+        results: folder of all searches.
+        storage: folder or address where all searches live; `results` is then a working copy.
+        trials: number of configurations to try, instead of the space's.
+        seed: seed of the sampler, instead of the space's.
+        resume: continue the search in `results`/NAME; its trials and seed are remembered.
+
+    Raises:
+        UserError: results of another search or in use, no data set, or a machine without room for a trial.
+        FailedError: too many trials in a row failed.
+        KeyboardInterrupt: Ctrl-C; every trial has its checkpoint, so the search can be resumed.
+    """
+    from tune.driver.search import run_search as run_one_stage
+    from tune.driver.two_stage import run_stages
+
+    run = run_stages if space.fidelity else run_one_stage
+    place: dict[str, Any] = {"results": Path(results), "data": Path(data or Path("data") / space.base.data.name)}
+    return run(space, **place, storage=storage, trials=trials, seed=seed, resume=resume)
