@@ -20,9 +20,9 @@ from pathlib import Path
 from typing import Any
 
 from nmt.config import Config, DecodeConfig, from_dict, to_flat, with_overrides
-from nmt.data.store.node_copy import absolute
 from nmt.data.store.ready import ready_data
 from nmt.errors import UserError
+from nmt.io.address import absolute
 from nmt.io.files import write_json
 from nmt.training.history import FIXED_METRIC, METRIC, best_epoch, decoding_of, read_metrics
 from tune.jobs.tasks import _test_one, _train_one, outcomes
