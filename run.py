@@ -17,6 +17,8 @@ from typing import Any
 
 from nmt.config import Config, load_config, parse_assignment, with_overrides
 from nmt.errors import FailedError, UserError, nearest
+from nmt.training.files import BEST, CHECKPOINT
+from tune.results.layout import ABLATED, CONFIRM, CONFIRMED, TRIALS
 
 EPILOG = """\
 start here, no download:    run.py --search demo
@@ -213,9 +215,7 @@ def train(args: argparse.Namespace) -> dict[str, Any]:
     home = stored(args, directory)
     if home is not None and args.resume:
         home.take_over("")
-    if (
-        (directory / "checkpoint.pt").exists() or (home is not None and home.holds("checkpoint.pt"))
-    ) and not args.resume:
+    if ((directory / CHECKPOINT).exists() or (home is not None and home.holds(CHECKPOINT))) and not args.resume:
         raise UserError(
             f"{directory}: a training is there already; --resume goes on with it, --results DIR starts anew"
         )
@@ -232,7 +232,7 @@ def train(args: argparse.Namespace) -> dict[str, Any]:
     limit_threads(config)
     place: dict[str, Any] = {"data": data_directory(args, config), "directory": directory}
     if args.train.endswith(".json"):
-        from tune.spaces.read import trial_decode_grid
+        from tune.results.definition import trial_decode_grid
 
         place["decode_grid"] = trial_decode_grid(Path(args.train), config)
 
@@ -256,7 +256,7 @@ def train(args: argparse.Namespace) -> dict[str, Any]:
 
 def trained(directory: Path, best: dict[str, Any]) -> dict[str, Any]:
     """Says what a training came to: the metrics of its best epoch."""
-    print(f"best epoch {best['epoch']}: validation accuracy {best['val/accuracy']:.1%} ({directory}/best.pt)")
+    print(f"best epoch {best['epoch']}: validation accuracy {best['val/accuracy']:.1%} ({directory}/{BEST})")
     print(f"next: python run.py --evaluate {directory.name} --split test")
     return {"directory": str(directory), **best}
 
@@ -276,7 +276,7 @@ def training_name(name: str) -> str:
     if path.suffix != ".json":
         return f"{path.stem}-train"
     folder = path.resolve().parent
-    if folder.parent.name == "trials":
+    if folder.parent.name == TRIALS:
         return f"{folder.parent.parent.name}-{folder.name}"
     return f"{folder.name}-{path.stem}"
 
@@ -325,8 +325,8 @@ def report(args: argparse.Namespace) -> dict[str, Any]:
     from tune.results.summary import load_summary
 
     directory = find_run(args, args.report)
-    if (directory / ablation.RESULT).is_file():
-        ablated = ablation.load_ablated(directory / ablation.RESULT)
+    if (directory / ABLATED).is_file():
+        ablated = ablation.load_ablated(directory / ABLATED)
         print(ablation.render(ablated, directory))
         return ablated.to_dict()
     if stages.is_staged(directory):
@@ -335,7 +335,7 @@ def report(args: argparse.Namespace) -> dict[str, Any]:
         summary = load_summary(directory)
         text = render(summary, directory)
     print(text)
-    again = directory / confirm.FOLDER / confirm.RESULT
+    again = directory / CONFIRM / CONFIRMED
     if again.is_file():
         print("\n" + confirm.render(confirm.load_confirmed(again), again.parent))
     return summary.to_dict()
@@ -372,10 +372,10 @@ def find_checkpoint(args: argparse.Namespace, name: str) -> Path:
         return Path(name)
     directory = find_run(args, name)
     home = stored(args, directory)
-    if home is not None and home.holds("best.pt"):
+    if home is not None and home.holds(BEST):
         home.fetch()
-    if (directory / "best.pt").is_file():
-        return directory / "best.pt"
+    if (directory / BEST).is_file():
+        return directory / BEST
     from tune.results.summary import load_summary
 
     best = load_summary(directory).best

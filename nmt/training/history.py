@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from nmt.io.files import atomic_write
+from nmt.training.files import METRICS
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,7 @@ class Progress:
 
 
 def write_metrics(directory: Path, progress: Progress) -> None:
-    with atomic_write(directory / "metrics.jsonl") as file:
+    with atomic_write(directory / METRICS) as file:
         file.write("".join(json.dumps(metrics) + "\n" for metrics in progress.history).encode())
 
 
@@ -62,7 +63,7 @@ def decoding_of(metrics: Mapping[str, Any]) -> dict[str, Any]:
 def read_metrics(directory: Path) -> list[dict[str, Any]]:
     """The metrics of a training, one dictionary an epoch; a last line cut short by a crash is left out."""
     try:
-        lines = (directory / "metrics.jsonl").read_text().splitlines(keepends=True)
+        lines = (directory / METRICS).read_text().splitlines(keepends=True)
     except FileNotFoundError:
         return []
     return [json.loads(line) for line in lines if line.endswith("\n")]

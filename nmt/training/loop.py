@@ -19,6 +19,7 @@ import torch
 from nmt import distributed
 from nmt.config import Config, DecodeConfig
 from nmt.io.files import write_json
+from nmt.training.files import BEST, CHECKPOINT, HOSTS
 from nmt.training.history import EpochResult, Progress, write_metrics
 from nmt.training.trainer import Trainer
 
@@ -101,7 +102,7 @@ def _run_epoch(
         due = time.monotonic() - last_saved > CHECKPOINT_SECONDS
         agreed = distributed.largest(2 if interrupted() else 1 if due else 0)
         if agreed:
-            trainer.save(directory / "checkpoint.pt")
+            trainer.save(directory / CHECKPOINT)
             last_saved = time.monotonic()
         if agreed == 2:
             raise KeyboardInterrupt
@@ -131,8 +132,8 @@ def finish_epoch(
     progress.best_accuracy = max(progress.best_accuracy, float(metrics["val/accuracy"]))
     first = distributed.rank() == 0
     if first and improved:
-        trainer.save_best(directory / "best.pt", metrics)
-    trainer.save(directory / "checkpoint.pt")
+        trainer.save_best(directory / BEST, metrics)
+    trainer.save(directory / CHECKPOINT)
     if first:
         write_metrics(directory, progress)
     distributed.barrier()
@@ -141,7 +142,7 @@ def finish_epoch(
 
 def _note_trainers(directory: Path, progress: Progress, trainers: list[dict[str, Any]]) -> None:
     """Adds to hosts.json, a list of {"epoch" under way, "step" done of it, "workers": [{"rank", "host", "device"}]}."""
-    path = directory / "hosts.json"
+    path = directory / HOSTS
     earlier = json.loads(path.read_text()) if progress.epoch + progress.step and path.is_file() else []
     write_json(path, [*earlier, {"epoch": progress.epoch + 1, "step": progress.step, "workers": trainers}])
 

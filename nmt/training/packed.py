@@ -26,6 +26,7 @@ from nmt.losses import layer_term, layer_weights, matching_loss, output_term
 from nmt.metrics import Counts
 from nmt.model.matcher import MatchOutput
 from nmt.model.packed import PackedMatcher, repeated
+from nmt.training.files import CHECKPOINT
 from nmt.training.history import EpochResult
 from nmt.training.loop import CHECKPOINT_SECONDS, finish_epoch, log_epoch, open_log
 from nmt.training.packable import check_packable
@@ -175,7 +176,7 @@ class Pack:
     def save(self) -> None:
         self.note_sums()
         for member in self.members:
-            member.trainer.save(member.directory / "checkpoint.pt")
+            member.trainer.save(member.directory / CHECKPOINT)
 
     def evaluate(self, decode_grid: Sequence[DecodeConfig]) -> list[dict[str, float | int | str]]:
         """`Trainer.evaluate` of every member: one pass, one sweep."""

@@ -29,6 +29,7 @@ from nmt.io.files import remove_partials, write_json
 from nmt.losses import loss_terms, total_loss
 from nmt.metrics import Counts
 from nmt.model.build import build_matcher
+from nmt.training.files import CHECKPOINT, CONFIG
 from nmt.training.history import Progress, write_metrics
 
 MAX_LOADERS = 8
@@ -248,12 +249,12 @@ class Trainer:
 
     def begin(self, directory: Path, *, resume: bool) -> None:
         """Restores what `directory` holds, where `resume` says so, and leaves config.json there."""
-        state = directory / "checkpoint.pt"
+        state = directory / CHECKPOINT
         if resume and state.is_file():
             self.restore(state)
         if distributed.rank() == 0:
             remove_partials(directory)
-            write_json(directory / "config.json", to_dict(self.config))
+            write_json(directory / CONFIG, to_dict(self.config))
             if self.progress.history:  # a crash between checkpoint and metrics left them an epoch behind
                 write_metrics(directory, self.progress)
 

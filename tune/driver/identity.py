@@ -12,7 +12,7 @@ from nmt.config import comparable, from_dict, to_flat
 from nmt.errors import UserError
 from nmt.io.files import atomic_write, write_json
 from tune.results import tensorboard
-from tune.results.lock import LOCK
+from tune.results.layout import DEFINITION, LOCK, SPACE
 from tune.spaces.settings import SearchSettings
 from tune.spaces.space import Space
 
@@ -24,7 +24,7 @@ def check_results(
 
     Raises UserError where `directory` is not free, or with `resume` holds another search.
     """
-    definition = directory / "search.json"
+    definition = directory / DEFINITION
     if not definition.is_file():
         if directory.exists() and any(path.name != LOCK for path in directory.iterdir()):
             raise UserError(f"{directory} exists and holds no search; choose another --results")
@@ -49,7 +49,7 @@ def _comparable(definition: Mapping[str, Any]) -> dict[str, Any]:
     """What makes the trials of a search comparable; the budget and the resources may change on resume."""
     kept = ("sampler", "objectives", "warm_start", "scheduler", "seed", "grace_epochs", "reduction_factor")
     # Keys newer than the file stand at their default.
-    base = from_dict(definition["base"], source="search.json")
+    base = from_dict(definition["base"], source=DEFINITION)
     search = json.loads(json.dumps(dataclasses.asdict(SearchSettings()))) | definition["search"]
     return (
         {f"[base] {key}": value for key, value in to_flat(comparable(base)).items()}
@@ -70,7 +70,7 @@ def _differences(there: Mapping[str, Any], here: Mapping[str, Any]) -> list[str]
 
 
 def write_definition(space: Space, directory: Path) -> None:
-    with atomic_write(directory / "search.toml") as file:
+    with atomic_write(directory / SPACE) as file:
         file.write(space.text.encode())
-    write_json(directory / "search.json", space.to_dict())
+    write_json(directory / DEFINITION, space.to_dict())
     tensorboard.write_experiment(directory, space)

@@ -21,12 +21,13 @@ from optuna.trial import FrozenTrial, TrialState
 
 from nmt.config import to_dict
 from nmt.errors import UserError
+from nmt.training.files import BEST
 from nmt.training.history import FIXED_METRIC, METRIC, best_epoch, decoding_of, read_metrics
 from tune.driver.watchdog import Watchdog
 from tune.jobs.protocol import FAILURE, INTERRUPTED, NOTE, members
 from tune.results import tensorboard
-from tune.results.layout import trial_id
-from tune.results.storage import DATABASE, Storage, no_weights
+from tune.results.layout import ERROR, STUDY, trial_folder, trial_id
+from tune.results.storage import Storage, no_weights
 from tune.results.summary import Summary, TrialRecord
 from tune.study.budget import out_of_time
 from tune.study.study import ORIGIN, SearchStudy
@@ -108,7 +109,7 @@ class Recorder(ray.tune.Callback):
         for job in members(trial.config):
             self._write_session(job["number"], self._study.trial(job["number"]).params)
         # Before the trial trains: a search that goes on elsewhere must know every trial that has a checkpoint.
-        self._put_home(pattern=DATABASE)
+        self._put_home(pattern=STUDY)
 
     def on_trial_result(
         self, iteration: int, trials: Sequence[Any], trial: Any, result: dict[str, Any], **info: Any
@@ -120,7 +121,7 @@ class Recorder(ray.tune.Callback):
         self._trained[number] = result["seconds"]
         self._study.report(number, result["epoch"], result[METRIC])
         if time.monotonic() - self._put > PUT_SECONDS:
-            self._put_home(pattern=DATABASE)
+            self._put_home(pattern=STUDY)
         if NOTE in result:
             self._line(f"{trial_id(number)}  {result[NOTE]}")
         if time.monotonic() - self._said > LINE_SECONDS:
@@ -202,7 +203,7 @@ class Recorder(ray.tune.Callback):
         self._report_history(number)
         with self._noted():
             best = self._write_end(number, state, reason)
-        self._put_home(f"trials/{trial_id(number)}", f"{tensorboard.LAST}*")
+        self._put_home(trial_folder(number), f"{tensorboard.LAST}*")
         self.health.ended(reason)
         if not quiet:
             self._line(self._end_line(number, state, reason, best, self.save()))
@@ -220,7 +221,7 @@ class Recorder(ray.tune.Callback):
         """What the trial has put at the storage, for the report."""
         if self._home is not None:
             with self._noted():
-                self._home.fetch(f"trials/{trial_id(number)}", wanted=no_weights)
+                self._home.fetch(trial_folder(number), wanted=no_weights)
 
     def _put_home(self, folder: str = "", pattern: str = "*") -> None:
         self._put = time.monotonic()
@@ -263,14 +264,14 @@ class Recorder(ray.tune.Callback):
         directory = self._trial_directory(number)
         directory.mkdir(parents=True, exist_ok=True)
         tensorboard.write_start(directory, trial_id(number), values)
-        self._put_home(f"trials/{trial_id(number)}", f"{tensorboard.FIRST}*")
+        self._put_home(trial_folder(number), f"{tensorboard.FIRST}*")
 
     def _record(self, trial: FrozenTrial) -> TrialRecord:
         space, directory = self._study.space, self._trial_directory(trial.number)
         history = read_metrics(directory)
         params = self._study.params(trial)
         config = space.configuration(params)
-        checkpoint, best = directory / "best.pt", best_epoch(history)
+        checkpoint, best = directory / BEST, best_epoch(history)
         there = checkpoint.is_file() or (self._home is not None and bool(history))
         return TrialRecord(
             id=trial_id(trial.number),
@@ -295,7 +296,7 @@ class Recorder(ray.tune.Callback):
         """Keep the trial's traceback in its directory, error.txt; returns the reason in a line."""
         directory = self._trial_directory(number)
         directory.mkdir(parents=True, exist_ok=True)
-        (directory / "error.txt").write_text(Path(trial.error_file).read_text())
+        (directory / ERROR).write_text(Path(trial.error_file).read_text())
         error = ray.cloudpickle.loads(Path(trial.pickled_error_file).read_bytes())
         if isinstance(error, ray.exceptions.RayActorError):
             return "its process died (killed, out of memory, or crashed)"
@@ -307,7 +308,7 @@ class Recorder(ray.tune.Callback):
         return float(history[-1]["seconds"]) if history else 0.0
 
     def _trial_directory(self, number: int) -> Path:
-        return self.directory / "trials" / trial_id(number)
+        return self.directory / trial_folder(number)
 
     def _line(self, text: str) -> None:
         self._said = time.monotonic()

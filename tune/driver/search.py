@@ -32,6 +32,7 @@ from tune.jobs.distributed import WorkersTrial
 from tune.jobs.protocol import TrialSetup
 from tune.jobs.stop import stop_flag
 from tune.jobs.trainable import make_trainable
+from tune.results import layout
 from tune.results.layout import trial_id
 from tune.results.lock import only_one
 from tune.results.report import render, tell
@@ -87,8 +88,8 @@ def run_search(
 
 def complete(space: Space, directory: Path, *, data: Path, home: Storage | None, say: Callable[[str], None]) -> Summary:
     """Run what is left of the checked search in `directory`, whose place at the storage is `home`."""
-    warm = warm_trials(space, directory, ladder(space))
-    earlier = load_summary(directory) if (directory / "summary.json").is_file() else None
+    warm = warm_trials(space, directory / layout.WARM_START, ladder(space), study_file=layout.STUDY)
+    earlier = load_summary(directory) if (directory / layout.SUMMARY).is_file() else None
     if earlier is None or not earlier.finished or earlier.search != space.to_dict()["search"]:
         check_data(space.stored(), data)
         with ray_session():
@@ -125,14 +126,14 @@ def find_home(storage: str | None, directory: Path, *, resume: bool) -> Storage 
     if storage is None:
         return None
     home = Storage(f"{storage.rstrip('/')}/{directory.name}", directory.resolve())
-    if home.holds("search.json"):
+    if home.holds(layout.DEFINITION):
         if not resume:
             raise UserError(f"{home.address} already holds a search; go on with --resume, or choose another --storage")
         with only_one(directory):
             home.fetch(wanted=no_weights)
     elif resume:
-        for trial in directory.glob("trials/*"):
-            home.put(f"trials/{trial.name}")
+        for trial in (directory / layout.TRIALS).glob("*"):
+            home.put(f"{layout.TRIALS}/{trial.name}")
     return home
 
 
@@ -147,8 +148,8 @@ def _search(
     say: Callable[[str], None],
 ) -> Summary:
     write_definition(space, directory)
-    keep(space, directory, warm)
-    study = SearchStudy(directory / "study.db", space, warm=warm)
+    keep(space, directory / layout.WARM_START, warm)
+    study = SearchStudy(directory / layout.STUDY, space, warm=warm)
     at = f" and {home.address}" if home else ""
     say(f"{plan(space.search, study.ladder)}; {at_once} at once, in {directory}{at}; 000 is the default configuration")
     with (
@@ -188,7 +189,7 @@ def _search(
 
 def _run_jobs(study: SearchStudy, recorder: Recorder, trainable: Any, at_once: int, interruption: Interruption) -> bool:
     """Run the search's jobs; returns whether all were run, or it was interrupted."""
-    space, ray_directory = study.space, recorder.directory.resolve() / "ray"
+    space, ray_directory = study.space, recorder.directory.resolve() / layout.RAY
     shutil.rmtree(ray_directory, ignore_errors=True)
     alone = {"CPU": float(space.resources.cpus), "GPU": space.resources.gpus}
     bundle = alone if space.resources.workers == 1 else {DRIVER_RESOURCE: 0.001}
@@ -210,7 +211,7 @@ def _run_jobs(study: SearchStudy, recorder: Recorder, trainable: Any, at_once: i
             trial_dirname_creator=_job_name,
         ),
         run_config=ray.tune.RunConfig(
-            name="tune",
+            name=layout.RAY_TUNE,
             storage_path=str(ray_directory),
             callbacks=[recorder, recorder.health],
             stop=CombinedStopper(interruption, late),

@@ -21,12 +21,10 @@ from tune.driver.ray_session import ray_session
 from tune.driver.room import node_resources, room
 from tune.jobs.epoch_gate import open_gate
 from tune.jobs.worker_group import WorkerGroup
+from tune.results import layout
 from tune.results.report import tell
 from tune.results.storage import Storage
 from tune.spaces.settings import Resources
-
-SCRATCH = "ray"
-"""Ray Train's own files, below the training's directory while it runs"""
 
 
 def train_together(
@@ -69,7 +67,7 @@ def train_together(
             resources=resources,
             gate=gate,
             storage=(storage, "") if storage is not None else None,
-            scratch=directory / SCRATCH,
+            scratch=directory / layout.RAY,
             say=say,
         )
         say(f"{resources.workers} workers of {resources.cpus} CPUs, {resources.gpus:g} GPUs")
@@ -77,7 +75,7 @@ def train_together(
             with _interruptions(group, say):
                 _follow(group, config, directory, say)
         finally:
-            shutil.rmtree(directory / SCRATCH, ignore_errors=True)
+            shutil.rmtree(directory / layout.RAY, ignore_errors=True)
     if storage is not None:
         storage.fetch()
     return best_epoch(read_metrics(directory))

@@ -15,6 +15,7 @@ from typing import Any
 
 from nmt.data.store.ready import check_data
 from nmt.errors import UserError
+from tune.results.layout import DEFINITION, SUMMARY
 from tune.results.report import render, tell
 from tune.results.statistics import rank_correlation
 from tune.results.summary import Summary, load_summary
@@ -47,7 +48,7 @@ def run_stages(
 
     directory = results / space.name
     home = find_home(storage, directory, resume=resume)
-    promoted = (directory / HIGH / "search.json").is_file()
+    promoted = (directory / HIGH / DEFINITION).is_file()
     if resume and promoted and trials is not None:
         raise UserError(f"{directory}: the exploration on {LOW} is over, its best train on {HIGH}; leave --trials out")
     space = check_results(space, directory, resume=resume, trials=trials, seed=seed)
@@ -57,7 +58,7 @@ def run_stages(
     def stage(part: Space) -> Summary:
         place = directory / part.name
         budget = {"trials": part.search.trials or None, "seed": part.search.seed}
-        part = check_results(part, place, resume=(place / "search.json").is_file(), **budget)
+        part = check_results(part, place, resume=(place / DEFINITION).is_file(), **budget)
         its = Storage(f"{home.address}/{part.name}", place.resolve()) if home else None
         return complete(part, place, data=data, home=its, say=say)
 
@@ -97,7 +98,7 @@ def promote(explored: Summary, count: int, directory: Path) -> list[Promoted]:
     """The best `count` configurations of the exploration. Raises UserError where there is none but the default."""
     rivals = explored.rivals[:count]
     if not rivals:
-        raise UserError(f"{directory / LOW}: only the default configuration has a result; see summary.json there")
+        raise UserError(f"{directory / LOW}: only the default configuration has a result; see {SUMMARY} there")
     return [Promoted(origin=f"{LOW}/{t.id}", params=t.searched) for t in rivals]
 
 
@@ -112,7 +113,7 @@ def as_whole(found: Summary, space: Space) -> Summary:
 def is_staged(directory: Path) -> bool:
     """Whether a search of two fidelities is in `directory`."""
     try:
-        return bool(json.loads((directory / "search.json").read_text()).get("fidelity"))
+        return bool(json.loads((directory / DEFINITION).read_text()).get("fidelity"))
     except (OSError, ValueError, AttributeError):
         return False
 
@@ -120,7 +121,7 @@ def is_staged(directory: Path) -> bool:
 def report(directory: Path) -> tuple[Summary, str]:
     """The last stage that has begun, and the table of all so far; UserError where none has."""
     explored = load_summary(directory / LOW)
-    if not (directory / "summary.json").is_file():
+    if not (directory / SUMMARY).is_file():
         return explored, f"Stage 1 of 2, on {LOW}\n\n{render(explored, directory / LOW, advice=False)}"
     whole = load_summary(directory)
     return whole, render_stages(explored, whole, directory)

@@ -19,13 +19,12 @@ from nmt.errors import UserError
 from nmt.io.files import atomic_write, write_json
 from nmt.recipes import RecipeFile, read_recipe
 from nmt.training.history import METRIC
-from tune.evidence.repeated import RUNS, Repeated, Repetition, Variant, check_one_worker, in_ray, repeated_from_dict
+from tune.evidence.repeated import Repeated, Repetition, Variant, check_one_worker, in_ray, repeated_from_dict
+from tune.results.layout import ABLATED, DEFINITION, RUNS, SPACE, TRIALS
 from tune.results.report import tell
 from tune.results.table import aligned, percent, points
 from tune.spaces.parameter import NOT_SEARCHABLE
 from tune.spaces.settings import Resources, check_resources, check_table
-
-RESULT = "ablation.json"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -179,9 +178,9 @@ def run_ablation(
     repetition = Repetition(directory=directory, data=data, decode_grid=(), resources=ablation.resources, say=say)
     repetition.check(ablation.variants, ablation.seeds)
     with in_ray(directory):
-        with atomic_write(directory / "search.toml") as file:
+        with atomic_write(directory / SPACE) as file:
             file.write(ablation.text.encode())
-        write_json(directory / "search.json", ablation.to_dict())
+        write_json(directory / DEFINITION, ablation.to_dict())
         ablated = Ablated(
             name=ablation.name,
             description=ablation.description,
@@ -190,16 +189,16 @@ def run_ablation(
             seeds=ablation.seeds,
             variants=tuple(repetition.train(ablation.variants, ablation.seeds)),
         )
-    write_json(directory / RESULT, ablated.to_dict())
+    write_json(directory / ABLATED, ablated.to_dict())
     say("\n" + render(ablated, directory))
     return ablated
 
 
 def _check_results(directory: Path, *, resume: bool) -> None:
     """Raises UserError where `directory` is not free, or with `resume` holds no ablation."""
-    definition = directory / "search.json"
+    definition = directory / DEFINITION
     if not definition.is_file():
-        if (directory / RUNS).exists() or (directory / "trials").exists():
+        if (directory / RUNS).exists() or (directory / TRIALS).exists():
             raise UserError(f"{directory} exists and holds no ablation; choose another --results")
         return
     if not resume:

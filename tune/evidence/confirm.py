@@ -14,20 +14,20 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from nmt.config import from_dict, to_flat, with_overrides
+from nmt.config import from_dict, with_overrides
 from nmt.errors import UserError
 from nmt.io.files import write_json
+from nmt.training.files import BEST
 from nmt.training.history import METRIC
-from tune.evidence.repeated import RUNS, Repeated, Repetition, Variant, check_one_worker, in_ray, repeated_from_dict
+from tune.evidence.repeated import Repeated, Repetition, Variant, check_one_worker, in_ray, repeated_from_dict
+from tune.results.definition import space_of
+from tune.results.layout import CONFIRM, CONFIRMED, RUNS, SPACE
 from tune.results.report import tell
 from tune.results.statistics import Difference
 from tune.results.summary import Summary, TrialRecord, load_summary
 from tune.results.table import aligned, percent, points
-from tune.spaces.read import load_space
 from tune.spaces.space import Space
 
-FOLDER, RESULT = "confirm", "confirm.json"
-"""within the directory of the search"""
 DEFAULT = "000"
 
 
@@ -133,12 +133,12 @@ def run_confirm(
         raise UserError(f"--top must be at least 1, but got {top}")
     summary = load_summary(directory)
     chosen = best_trials(summary, directory, top)
-    space = _space(directory)
-    check_one_worker(space.resources, str(directory / "search.toml"))
+    space = space_of(directory)
+    check_one_worker(space.resources, str(directory / SPACE))
     variants = _variants(space, chosen, overrides or {})
     chosen_seeds = unseen_seeds(space.base.train.seed, seeds, first_seed)
     repetition = Repetition(
-        directory=directory / FOLDER,
+        directory=directory / CONFIRM,
         data=data or Path(summary.data),
         decode_grid=space.decode_grid(),
         resources=space.resources,
@@ -161,7 +161,7 @@ def run_confirm(
             candidates=tuple(candidates),
         )
         confirmed = _with_test(confirmed, repetition)
-    write_json(repetition.directory / RESULT, confirmed.to_dict())
+    write_json(repetition.directory / CONFIRMED, confirmed.to_dict())
     say("\n" + render(confirmed, repetition.directory))
     return confirmed
 
@@ -189,16 +189,6 @@ def unseen_seeds(search_seed: int, count: int, first: int | None) -> tuple[int, 
     """`count` seeds from `first` up, without the one that chose the candidates: there they were lucky."""
     start = search_seed + 1 if first is None else first
     return tuple(itertools.islice((s for s in itertools.count(start) if s != search_seed), count))
-
-
-def _space(directory: Path) -> Space:
-    """The search's space with the base it ran with, --set included."""
-    path = directory / "search.json"
-    try:
-        base = from_dict(json.loads(path.read_text())["base"], source=str(path))
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise UserError(f"{path}: not the definition of a search ({error})") from error
-    return load_space(directory / "search.toml", to_flat(base))
 
 
 def _plain_params(space: Space) -> dict[str, Any]:
@@ -330,7 +320,7 @@ def _next(confirmed: Confirmed, directory: Path) -> str:
     commands = [(f"tensorboard --logdir {directory / RUNS}", "the curves of all trainings")]
     if confirmed.winner is not None:
         run = max(confirmed.winner.runs, key=lambda r: r.accuracy or 0.0)
-        match = f"python run.py --match {directory / run.directory / 'best.pt'} --images A.jpg B.jpg"
+        match = f"python run.py --match {directory / run.directory / BEST} --images A.jpg B.jpg"
         commands.insert(0, (f"{match} --keypoints A.csv B.csv", "use the winner"))
     else:
         commands.insert(0, (f"{more} {2 * len(confirmed.seeds)}{place}", "more seeds; these are kept"))

@@ -23,13 +23,12 @@ from nmt.config import Config, DecodeConfig, from_dict, to_flat, with_overrides
 from nmt.data.store.ready import check_data
 from nmt.errors import UserError
 from nmt.io.files import write_json
+from nmt.training.files import BEST, CONFIG
 from nmt.training.history import FIXED_METRIC, METRIC, best_epoch, decoding_of, read_metrics
 from tune.jobs.tasks import _test_one, _train_one, outcomes
+from tune.results.layout import RUNS, TEST
 from tune.results.statistics import Difference, Mean, mean_of, paired_difference
 from tune.spaces.settings import Resources
-
-RUNS = "runs"
-TEST_FILE = "test.json"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -216,7 +215,7 @@ class Repetition:
 
     def _with_test(self, run: Run) -> Run:
         """With the test accuracy, where it has been read."""
-        path = self.directory / run.directory / TEST_FILE
+        path = self.directory / run.directory / TEST
         if run.reason is not None or not path.is_file():
             return run
         return dataclasses.replace(run, test_accuracy=json.loads(path.read_text())["accuracy"])
@@ -224,12 +223,12 @@ class Repetition:
     def read_test(self, repeated: Repeated) -> Repeated:
         """With the test accuracy of every training, within `in_ray`; each is read once and kept."""
         folders = [self.directory / r.directory for r in repeated.runs if r.reason is None]
-        missing = [folder for folder in folders if not (folder / TEST_FILE).is_file()]
-        jobs = {directory: (directory.resolve() / "best.pt", self.data.resolve()) for directory in missing}
+        missing = [folder for folder in folders if not (folder / TEST).is_file()]
+        jobs = {directory: (directory.resolve() / BEST, self.data.resolve()) for directory in missing}
         for directory, outcome in outcomes(_test_one, jobs, self.resources, lambda: None):
             if isinstance(outcome, Exception):
                 raise UserError(f"{directory}: the test split could not be read ({outcome})")
-            write_json(directory / TEST_FILE, outcome)
+            write_json(directory / TEST, outcome)
         return dataclasses.replace(repeated, runs=tuple(self._with_test(run) for run in repeated.runs))
 
 
@@ -248,7 +247,7 @@ def with_seed(config: Config, seed: int) -> Config:
 
 def _check_earlier(directory: Path, config: Config) -> None:
     """That what is in `directory` is a training of `config`. Raises UserError."""
-    path = directory / "config.json"
+    path = directory / CONFIG
     if not path.is_file():
         return
     there, here = to_flat(from_dict(json.loads(path.read_text()), source=str(path))), to_flat(config)

@@ -16,9 +16,10 @@ import ray.tune
 from nmt.config import from_dict
 from nmt.errors import UserError
 from nmt.training.history import read_metrics
-from tune.jobs.protocol import NOTE, TrialSetup, failure, interrupted, trial_directory, trial_folder
+from tune.jobs.protocol import NOTE, TrialSetup, failure, interrupted, trial_directory
 from tune.jobs.stop import POLL_SECONDS, Asked
 from tune.jobs.worker_group import WorkerGroup
+from tune.results.layout import RAY_TRAIN, trial_folder
 from tune.results.storage import no_weights
 
 
@@ -39,7 +40,7 @@ class WorkersTrial(ray.tune.Trainable):
         return True
 
     def _begin(self, trial: Mapping[str, Any]) -> None:
-        self._directory, self._folder = trial_directory(self._shared, trial), trial_folder(trial)
+        self._directory, self._folder = trial_directory(self._shared, trial), trial_folder(trial["number"])
         self._configuration = from_dict(trial["configuration"], source=f"trial {self._directory.name}")
         self._until: int = trial["until"]
         self._notes: list[str] = []
@@ -55,7 +56,7 @@ class WorkersTrial(ray.tune.Trainable):
             resources=self._shared.resources,
             gate=self._gate,
             storage=(self._shared.storage, self._folder) if self._shared.storage is not None else None,
-            scratch=self._shared.directory / "ray" / "train",
+            scratch=self._shared.directory / RAY_TRAIN,
             say=self._notes.append,
         )
 

@@ -14,8 +14,9 @@ import ray.tune
 from nmt.config import from_dict
 from nmt.errors import UserError
 from nmt.training.history import read_metrics
-from tune.jobs.protocol import TrialSetup, failure, interrupted, trial_directory, trial_folder
+from tune.jobs.protocol import TrialSetup, failure, interrupted, trial_directory
 from tune.jobs.stop import Asked
+from tune.results.layout import trial_folder
 
 
 def run_pack(setup: TrialSetup, jobs: Sequence[Mapping[str, Any]]) -> None:
@@ -28,13 +29,13 @@ def run_pack(setup: TrialSetup, jobs: Sequence[Mapping[str, Any]]) -> None:
     try:
         for job, directory in zip(jobs, directories, strict=True):
             if setup.storage is not None:
-                setup.storage.take_over(trial_folder(job))
+                setup.storage.take_over(trial_folder(job["number"]))
             for metrics in read_metrics(directory)[-1:]:  # a run that died may not have told of it
                 ray.tune.report({**metrics, "number": job["number"]})
 
         def on_epoch(k: int, report: Any) -> None:
             if setup.storage is not None:
-                setup.storage.put(trial_folder(jobs[k]))
+                setup.storage.put(trial_folder(jobs[k]["number"]))
             ray.tune.report({**report.metrics, "number": jobs[k]["number"]})
 
         torch.set_num_threads(setup.resources.cpus)
@@ -51,7 +52,7 @@ def run_pack(setup: TrialSetup, jobs: Sequence[Mapping[str, Any]]) -> None:
     except KeyboardInterrupt:  # all have written their checkpoints
         for job, directory in zip(jobs, directories, strict=True):
             if setup.storage is not None:
-                setup.storage.put(trial_folder(job))
+                setup.storage.put(trial_folder(job["number"]))
             ray.tune.report({**interrupted(directory), "number": job["number"]})
         return
     except UserError as error:

@@ -9,7 +9,7 @@ from typing import Any
 
 from nmt.config import DecodeConfig
 from nmt.training.history import METRIC, read_metrics
-from tune.results.layout import trial_id
+from tune.results.layout import trial_folder
 from tune.results.storage import Storage
 from tune.spaces.settings import Resources
 
@@ -39,13 +39,8 @@ class TrialSetup:
     """up when the search was asked to stop (tune.jobs.stop)"""
 
 
-def trial_folder(trial: Mapping[str, Any]) -> str:
-    """Of a trial, in the directory of the search."""
-    return f"trials/{trial_id(trial['number'])}"
-
-
 def trial_directory(setup: TrialSetup, trial: Mapping[str, Any]) -> Path:
-    return setup.directory / trial_folder(trial)
+    return setup.directory / trial_folder(trial["number"])
 
 
 def failure(error: Exception, directory: Path) -> dict[str, Any]:

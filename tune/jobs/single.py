@@ -17,8 +17,9 @@ from nmt.config import Config, from_dict
 from nmt.errors import UserError
 from nmt.training.history import read_metrics
 from nmt.training.out_of_memory import twice_within_memory
-from tune.jobs.protocol import TrialSetup, failure, interrupted, trial_directory, trial_folder
+from tune.jobs.protocol import TrialSetup, failure, interrupted, trial_directory
 from tune.jobs.stop import Asked
+from tune.results.layout import trial_folder
 
 
 def run_trial(setup: TrialSetup, trial: Mapping[str, Any]) -> None:
@@ -30,11 +31,11 @@ def run_trial(setup: TrialSetup, trial: Mapping[str, Any]) -> None:
     directory = trial_directory(setup, trial)
     try:
         if setup.storage is not None:
-            setup.storage.take_over(trial_folder(trial))
+            setup.storage.take_over(trial_folder(trial["number"]))
         _go_on(setup, trial, directory)
     except KeyboardInterrupt:  # it has written its checkpoint
         if setup.storage is not None:
-            setup.storage.put(trial_folder(trial))
+            setup.storage.put(trial_folder(trial["number"]))
         ray.tune.report(interrupted(directory))
     except (nmt.training.trainer.DivergedError, UserError) as error:
         ray.tune.report(failure(error, directory))
@@ -57,7 +58,7 @@ def _go_on(setup: TrialSetup, trial: Mapping[str, Any], directory: Path) -> None
 
     def on_epoch(report: nmt.training.history.EpochResult) -> None:
         if setup.storage is not None:
-            setup.storage.put(trial_folder(trial))
+            setup.storage.put(trial_folder(trial["number"]))
         ray.tune.report(dict(report.metrics))
 
     torch.set_num_threads(setup.resources.cpus)

@@ -8,8 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from nmt.errors import UserError
-
-LOCK = ".lock"
+from tune.results.layout import LOCK
 
 
 class LockedError(UserError):
