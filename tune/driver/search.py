@@ -22,11 +22,13 @@ from nmt.training.history import METRIC
 from tune.driver.early_stopping import make_scheduler
 from tune.driver.identity import check_results, write_definition
 from tune.driver.interruption import Interruption
+from tune.driver.lines import Lines
 from tune.driver.preflight import SearchPreview, preflight
 from tune.driver.preflight import render as render_preview
 from tune.driver.ray_searcher import StudySearcher
 from tune.driver.ray_session import ray_session, workers_gate
 from tune.driver.recorder import Recorder
+from tune.driver.trial_folders import TrialFolders
 from tune.driver.watchdog import Watchdog
 from tune.jobs.distributed import WorkersTrial
 from tune.jobs.protocol import TrialSetup
@@ -167,16 +169,15 @@ def _search(
         )
         recorder = Recorder(
             study,
-            directory,
+            TrialFolders(directory, home),
             data=data,
-            home=home,
-            earlier_seconds=earlier_seconds,
+            lines=Lines(study.ladder.epochs, earlier_seconds=earlier_seconds, say=say),
             gate=gate,
             health=Watchdog(space.search, stop=interruption.stop),
-            say=say,
         )
         trainable = ray.tune.with_parameters(WorkersTrial, setup=setup, gate=gate) if gate else make_trainable(setup)
         finished = _run_jobs(study, recorder, trainable, at_once, interruption)
+    recorder.sync_unfinished()
     if finished:
         recorder.end_waiting()
     summary = recorder.save(finished=finished)
@@ -189,14 +190,16 @@ def _search(
 
 def _run_jobs(study: SearchStudy, recorder: Recorder, trainable: Any, at_once: int, interruption: Interruption) -> bool:
     """Run the search's jobs; returns whether all were run, or it was interrupted."""
-    space, ray_directory = study.space, recorder.directory.resolve() / layout.RAY
+    space, ray_directory = study.space, recorder.folders.directory.resolve() / layout.RAY
     shutil.rmtree(ray_directory, ignore_errors=True)
     alone = {"CPU": float(space.resources.cpus), "GPU": space.resources.gpus}
     bundle = alone if space.resources.workers == 1 else {DRIVER_RESOURCE: 0.001}
     searcher = StudySearcher(study, metric=METRIC, out_of_time=recorder.out_of_time, stopping=lambda: interruption.came)
     scheduler = make_scheduler(study, metric=METRIC)
     late = FunctionStopper(lambda job, result: recorder.out_of_time())
-    recorder.catch_up()
+    # After the scheduler has read the study: on what it finds there it has decided before, on the rest a job's first
+    # event asks it to.
+    recorder.sync_unfinished()
     recorder.save()
     tuner = ray.tune.Tuner(
         ray.tune.with_resources(trainable, ray.tune.PlacementGroupFactory([bundle])),
@@ -223,8 +226,8 @@ def _run_jobs(study: SearchStudy, recorder: Recorder, trainable: Any, at_once: i
     try:
         tuner.fit()
     except ray.tune.TuneError:
-        if recorder.error is not None:
-            raise recorder.error from None
+        if recorder.folders.error is not None:
+            raise recorder.folders.error from None
         raise
     return searcher.finished
 

@@ -16,7 +16,7 @@ import ray.tune
 from nmt.config import from_dict
 from nmt.errors import UserError
 from nmt.training.history import read_metrics
-from tune.jobs.protocol import NOTE, TrialSetup, failure, interrupted, trial_directory
+from tune.jobs.protocol import NOTE, TrialSetup, event, failure, interrupted, trial_directory
 from tune.jobs.stop import POLL_SECONDS, Asked
 from tune.jobs.worker_group import WorkerGroup
 from tune.results.layout import RAY_TRAIN, trial_folder
@@ -40,11 +40,10 @@ class WorkersTrial(ray.tune.Trainable):
         return True
 
     def _begin(self, trial: Mapping[str, Any]) -> None:
+        self._trial, self._begun = trial, False
         self._directory, self._folder = trial_directory(self._shared, trial), trial_folder(trial["number"])
         self._configuration = from_dict(trial["configuration"], source=f"trial {self._directory.name}")
-        self._until: int = trial["until"]
         self._notes: list[str] = []
-        self._last: dict[str, Any] = {}
         self._group: WorkerGroup | None = None
         ray.get(self._gate.close.remote(self._directory.name))
 
@@ -52,7 +51,11 @@ class WorkersTrial(ray.tune.Trainable):
         return WorkerGroup(
             self._configuration,
             directory=self._directory,
-            arguments={"data": self._shared.data, "until": self._until, "decode_grid": self._shared.decode_grid},
+            arguments={
+                "data": self._shared.data,
+                "until": self._trial["until"],
+                "decode_grid": self._shared.decode_grid,
+            },
             resources=self._shared.resources,
             gate=self._gate,
             storage=(self._shared.storage, self._folder) if self._shared.storage is not None else None,
@@ -69,33 +72,41 @@ class WorkersTrial(ray.tune.Trainable):
             self._group.ask_to_stop()
 
     def step(self) -> dict[str, Any]:
-        """The metrics of the next epoch."""
+        """Train one more epoch and return its event."""
         from nmt.training.trainer import DivergedError
 
         try:
-            metrics = self._next_epoch()
-            return self._result(metrics) if metrics is not None else interrupted(self._directory) | {"done": True}
+            epoch = self._train_epoch()
         except (DivergedError, UserError) as error:
-            return failure(error, self._directory) | {"done": True}
-
-    def _next_epoch(self) -> dict[str, Any] | None:
-        """Its metrics; None where the search was asked to stop before its end."""
-        if self._group is None and not self._last:
-            if self._shared.storage is not None:
-                self._shared.storage.fetch(self._folder, wanted=no_weights)
-            history = read_metrics(self._directory)
-            if history:
-                # A run that died may have trained this epoch without hearing the scheduler's decision on it.
-                return history[-1]
-        self._group = self._group or self._make_group()
-        if self._stopping.is_set():
-            return None
-        return self._group.next_epoch()
-
-    def _result(self, metrics: dict[str, Any]) -> dict[str, Any]:
-        self._last = metrics
+            return failure(self._shared, self._trial, error) | {"done": True}
+        if epoch is None:
+            return interrupted(self._shared, self._trial) | {"done": True}
         notes, self._notes[:] = "; ".join(self._notes), []
-        return metrics | {"done": metrics["epoch"] >= self._until} | ({NOTE: notes} if notes else {})
+        done = epoch >= self._trial["until"]
+        return event(self._shared, self._trial) | {"done": done} | ({NOTE: notes} if notes else {})
+
+    def _train_epoch(self) -> int | None:
+        """Train the next epoch and return its number; None where the search was asked to stop before its end.
+
+        A first step with epochs in the folder trains none: a process that died may have taken the last one's event
+        with it.
+        """
+        first, self._begun = not self._begun, True
+        if first:
+            self._fetch()
+            if trained := len(read_metrics(self._directory)):
+                return trained
+        self._group = self._group or self._make_group()
+        metrics = None if self._stopping.is_set() else self._group.next_epoch()
+        if metrics is None:
+            return None
+        self._fetch()
+        return int(metrics["epoch"])
+
+    def _fetch(self) -> None:
+        """Bring the folder here up to date: the workers may be on other nodes."""
+        if self._shared.storage is not None:
+            self._shared.storage.fetch(self._folder, wanted=no_weights)
 
     def cleanup(self) -> None:
         """End the group. Called by Ray Tune for stopped trials."""

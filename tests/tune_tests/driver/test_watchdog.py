@@ -59,7 +59,7 @@ def test_a_job_may_be_silent_for_ten_of_its_own_epochs() -> None:
         silence.reason(1000 + 7201) or ""
     )
     for epoch, seconds in ((1, 500.0), (2, 560.0), (3, 620.0)):
-        silence.report({"epoch": epoch, "seconds": seconds}, now=2000 + seconds)
+        silence.report(epoch, seconds, now=2000 + seconds)
     assert silence.reason(2620 + 600) is None
     assert "no report for 601 s, over the limit of 600 s (its epochs take 60.0 s)" in (silence.reason(2620 + 601) or "")
 
@@ -67,11 +67,11 @@ def test_a_job_may_be_silent_for_ten_of_its_own_epochs() -> None:
 def test_a_job_of_short_epochs_has_five_minutes_and_a_new_process_more() -> None:
     silence = Silence(first_seconds=7200)
     silence.begin(0)
-    silence.report({"epoch": 4, "seconds": 4.0}, now=10)
+    silence.report(4, 4.0, now=10)
     assert silence.reason(10 + 300) is None and silence.reason(10 + 301)
     silence.begin(1000)
     assert silence.reason(1000 + 7200) is None
-    silence.report({"epoch": 4, "seconds": 4.0}, now=2000)  # told again, no epoch of its own
+    silence.report(4, 4.0, now=2000)  # told again, no epoch of its own
     assert silence.epochs == [1.0] and silence.reason(2000 + 301)
 
 
