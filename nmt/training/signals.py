@@ -1,4 +1,4 @@
-"""TODO docstring of nmt.training.signals."""
+"""SIGINT and SIGTERM: the first asks for an orderly end, the second ends at once."""
 
 from __future__ import annotations
 
@@ -6,31 +6,31 @@ import contextlib
 import signal
 import threading
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any
+from types import FrameType
 
-if TYPE_CHECKING:
-    pass
+MESSAGE = "Interrupted. Saving checkpoints (a few seconds); press Ctrl-C again to quit now."
 
 
 @contextlib.contextmanager
-def interruptions() -> Iterator[Callable[[], bool]]:
-    """A function that says whether SIGINT or SIGTERM came; the second signal acts at once.
+def interruptions(on_first: Callable[[], None] = lambda: None) -> Iterator[Callable[[], bool]]:
+    """Catch SIGINT and SIGTERM; yields a function that returns whether one came.
 
-    Outside the main thread (a Tune actor) signals are not ours: the function is always False.
+    The first signal calls `on_first`, which may raise; the second raises KeyboardInterrupt. Outside the main thread (a
+    Tune actor) nothing is caught, because Python delivers signals to the main thread alone; the function is then always
+    False.
     """
-    if threading.current_thread() is not threading.main_thread():
-        yield lambda: False
-        return
     came = threading.Event()
-    before = {}
+    if threading.current_thread() is not threading.main_thread():
+        yield came.is_set
+        return
 
-    def note(number: int, frame: Any) -> None:
+    def note(number: int, frame: FrameType | None) -> None:
         if came.is_set():
             raise KeyboardInterrupt
         came.set()
+        on_first()
 
-    for number in (signal.SIGINT, signal.SIGTERM):
-        before[number] = signal.signal(number, note)
+    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield came.is_set
     finally:

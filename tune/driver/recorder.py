@@ -41,15 +41,15 @@ class Recorder(ray.tune.Callback):
     Args:
         data: the data set, for the report.
         lines: prints them.
-        gate: where the workers of a trial report, for trials of several.
+        control: what trials ask whether to stop (tune.jobs.control).
         health: knows why a job was killed, and hears of every epoch and of every end.
     """
 
     def __init__(
-        self, study: SearchStudy, folders: TrialFolders, *, data: Path, lines: Lines, gate: Any, health: Watchdog
+        self, study: SearchStudy, folders: TrialFolders, *, data: Path, lines: Lines, control: Any, health: Watchdog
     ) -> None:
         self.folders, self.health = folders, health
-        self._study, self._data, self._lines, self._gate = study, data, lines, gate
+        self._study, self._data, self._lines, self._control = study, data, lines, control
         self._put = time.monotonic()
         self._seconds: dict[int, float] = {}
         """training time of each trial"""
@@ -147,8 +147,8 @@ class Recorder(ray.tune.Callback):
         for job in members(trial.config):
             number = job["number"]
             self._events.pop(number, None)
-            if self._gate is not None:
-                ray.get(self._gate.close.remote(trial_id(number)))
+            if self._study.space.resources.workers > 1:
+                ray.get(self._control.close.remote(trial_id(number)))
             self.sync(number)
             if not self._study.trial(number).state.is_finished():
                 self._finish(number, TrialState.FAIL, reason=hung or self._keep_error(trial, number))

@@ -26,13 +26,12 @@ from tune.driver.lines import Lines
 from tune.driver.preflight import SearchPreview, preflight
 from tune.driver.preflight import render as render_preview
 from tune.driver.ray_searcher import StudySearcher
-from tune.driver.ray_session import ray_session, workers_gate
+from tune.driver.ray_session import ray_session
 from tune.driver.recorder import Recorder
 from tune.driver.trial_folders import TrialFolders
 from tune.driver.watchdog import Watchdog
-from tune.jobs.distributed import WorkersTrial
+from tune.jobs.control import open_control
 from tune.jobs.protocol import TrialSetup
-from tune.jobs.stop import stop_flag
 from tune.jobs.trainable import make_trainable
 from tune.results import layout
 from tune.results.layout import trial_id
@@ -155,9 +154,8 @@ def _search(
     at = f" and {home.address}" if home else ""
     say(f"{plan(space.search, study.ladder)}; {at_once} at once, in {directory}{at}; 000 is the default configuration")
     with (
-        workers_gate(space.resources) as gate,
-        stop_flag() as flag,
-        Interruption(flag, say).caught() as interruption,
+        open_control() as control,
+        Interruption(control, say).caught() as interruption,
     ):
         setup = TrialSetup(
             data=data.resolve(),
@@ -165,18 +163,17 @@ def _search(
             decode_grid=space.decode_grid(),
             resources=space.resources,
             storage=home,
-            flag=flag,
+            control=control,
         )
         recorder = Recorder(
             study,
             TrialFolders(directory, home),
             data=data,
             lines=Lines(study.ladder.epochs, earlier_seconds=earlier_seconds, say=say),
-            gate=gate,
+            control=control,
             health=Watchdog(space.search, stop=interruption.stop),
         )
-        trainable = ray.tune.with_parameters(WorkersTrial, setup=setup, gate=gate) if gate else make_trainable(setup)
-        finished = _run_jobs(study, recorder, trainable, at_once, interruption)
+        finished = _run_jobs(study, recorder, make_trainable(setup), at_once, interruption)
     recorder.sync_unfinished()
     if finished:
         recorder.end_waiting()

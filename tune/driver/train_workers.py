@@ -7,19 +7,18 @@ from __future__ import annotations
 
 import dataclasses
 import shutil
-import signal
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from nmt.config import Config
 from nmt.errors import UserError
 from nmt.training.history import METRIC, best_epoch, read_metrics
+from nmt.training.signals import MESSAGE, interruptions
 from tune.driver.preflight import check_nodes
 from tune.driver.ray_session import ray_session
 from tune.driver.room import node_resources, room
-from tune.jobs.epoch_gate import open_gate
+from tune.jobs.control import open_control
 from tune.jobs.worker_group import WorkerGroup
 from tune.results import layout
 from tune.results.report import tell
@@ -57,7 +56,7 @@ def train_together(
             f"would have no pair"
         )
     directory = directory.resolve()
-    with ray_session(), open_gate() as gate:
+    with ray_session(), open_control() as control:
         resources = spread(asked, node_resources())
         check_nodes([config], directory=directory, data=data, storage=storage.address if storage is not None else None)
         group = WorkerGroup(
@@ -65,14 +64,14 @@ def train_together(
             directory=directory,
             arguments={"data": data.resolve()},
             resources=resources,
-            gate=gate,
+            control=control,
             storage=(storage, "") if storage is not None else None,
             scratch=directory / layout.RAY,
             say=say,
         )
         say(f"{resources.workers} workers of {resources.cpus} CPUs, {resources.gpus:g} GPUs")
         try:
-            with _interruptions(group, say):
+            with interruptions(lambda: _ask_to_stop(group, say)):
                 _follow(group, config, directory, say)
         finally:
             shutil.rmtree(directory / layout.RAY, ignore_errors=True)
@@ -121,22 +120,6 @@ def spread(asked: Resources, nodes: list[dict[str, float]]) -> Resources:
     raise UserError(f"--workers: {asked.fewest} workers of at least {each} each do not fit: there are {there}")
 
 
-@contextmanager
-def _interruptions(group: WorkerGroup, say: Callable[[str], None]) -> Iterator[None]:
-    """The first SIGINT or SIGTERM has the workers save and leave; the second acts at once."""
-    came = False
-
-    def note(number: int, frame: Any) -> None:
-        nonlocal came
-        if came:
-            raise KeyboardInterrupt
-        came = True
-        say("interrupted: saving, some seconds; again: at once")
-        group.ask_to_stop()
-
-    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+def _ask_to_stop(group: WorkerGroup, say: Callable[[str], None]) -> None:
+    say(MESSAGE)
+    group.ask_to_stop()

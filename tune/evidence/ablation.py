@@ -177,7 +177,7 @@ def run_ablation(
     _check_results(directory, resume=resume)
     repetition = Repetition(directory=directory, data=data, decode_grid=(), resources=ablation.resources, say=say)
     repetition.check(ablation.variants, ablation.seeds)
-    with in_ray(directory):
+    with in_ray(directory, say):
         with atomic_write(directory / SPACE) as file:
             file.write(ablation.text.encode())
         write_json(directory / DEFINITION, ablation.to_dict())

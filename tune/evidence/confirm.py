@@ -146,7 +146,7 @@ def run_confirm(
     )
     repetition.check(variants, chosen_seeds)
     say(_plan(summary, chosen, chosen_seeds, top))
-    with in_ray(repetition.directory):
+    with in_ray(repetition.directory, say):
         default, *candidates = repetition.train(variants, chosen_seeds)
         confirmed = Confirmed(
             search=directory.name,

@@ -11,8 +11,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
-import signal
-import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -25,6 +23,7 @@ from nmt.errors import UserError
 from nmt.io.files import write_json
 from nmt.training.files import BEST, CONFIG
 from nmt.training.history import FIXED_METRIC, METRIC, best_epoch, decoding_of, read_metrics
+from nmt.training.signals import MESSAGE, interruptions
 from tune.jobs.tasks import _test_one, _train_one, outcomes
 from tune.results.layout import RUNS, TEST
 from tune.results.statistics import Difference, Mean, mean_of, paired_difference
@@ -262,22 +261,18 @@ def _check_earlier(directory: Path, config: Config) -> None:
 
 
 @contextlib.contextmanager
-def in_ray(directory: Path) -> Iterator[None]:
-    """Ray, and `directory` for this process alone; SIGTERM ends what runs within as Ctrl-C does."""
+def in_ray(directory: Path, say: Callable[[str], None]) -> Iterator[None]:
+    """Hold `directory` for this process alone and start Ray; SIGINT and SIGTERM raise KeyboardInterrupt within.
+
+    Args:
+        say: takes a line for the user.
+    """
     from tune.driver.ray_session import ray_session
     from tune.results.lock import only_one
 
-    with only_one(directory), ray_session(), _terminable():
-        yield
+    def interrupt() -> None:
+        say(MESSAGE)
+        raise KeyboardInterrupt  # `outcomes` has every training write its checkpoint
 
-
-@contextlib.contextmanager
-def _terminable() -> Iterator[None]:
-    if threading.current_thread() is not threading.main_thread():
+    with only_one(directory), ray_session(), interruptions(interrupt):
         yield
-        return
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)

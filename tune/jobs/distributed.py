@@ -16,8 +16,8 @@ import ray.tune
 from nmt.config import from_dict
 from nmt.errors import UserError
 from nmt.training.history import read_metrics
+from tune.jobs.control import POLL_SECONDS, Asked
 from tune.jobs.protocol import NOTE, TrialSetup, event, failure, interrupted, trial_directory
-from tune.jobs.stop import POLL_SECONDS, Asked
 from tune.jobs.worker_group import WorkerGroup
 from tune.results.layout import RAY_TRAIN, trial_folder
 from tune.results.storage import no_weights
@@ -26,12 +26,12 @@ from tune.results.storage import no_weights
 class WorkersTrial(ray.tune.Trainable):
     """The trial in Ray Tune's eyes: a step is an epoch of the group."""
 
-    def setup(self, config: dict[str, Any], setup: TrialSetup, gate: Any) -> None:  # type: ignore[override]
-        """Called once a process; `setup` and `gate` come through ray.tune.with_parameters."""
-        self._shared, self._gate = setup, gate
+    def setup(self, config: dict[str, Any], setup: TrialSetup) -> None:  # type: ignore[override]
+        """Called once per process; `setup` comes through ray.tune.with_parameters."""
+        self._shared = setup
         self._stopping = threading.Event()
         self._begin(config)
-        threading.Thread(target=self._watch_flag, daemon=True).start()
+        threading.Thread(target=self._watch_control, daemon=True).start()
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         """Take the next trial in this process."""
@@ -45,7 +45,7 @@ class WorkersTrial(ray.tune.Trainable):
         self._configuration = from_dict(trial["configuration"], source=f"trial {self._directory.name}")
         self._notes: list[str] = []
         self._group: WorkerGroup | None = None
-        ray.get(self._gate.close.remote(self._directory.name))
+        ray.get(self._shared.control.close.remote(self._directory.name))
 
     def _make_group(self) -> WorkerGroup:
         return WorkerGroup(
@@ -57,14 +57,14 @@ class WorkersTrial(ray.tune.Trainable):
                 "decode_grid": self._shared.decode_grid,
             },
             resources=self._shared.resources,
-            gate=self._gate,
+            control=self._shared.control,
             storage=(self._shared.storage, self._folder) if self._shared.storage is not None else None,
             scratch=self._shared.directory / RAY_TRAIN,
             say=self._notes.append,
         )
 
-    def _watch_flag(self) -> None:
-        asked = Asked(self._shared.flag)
+    def _watch_control(self) -> None:
+        asked = Asked(self._shared.control)
         while not asked():
             time.sleep(POLL_SECONDS)
         self._stopping.set()

@@ -14,8 +14,8 @@ import ray.tune
 from nmt.config import from_dict
 from nmt.errors import UserError
 from nmt.training.history import EpochResult, read_metrics
+from tune.jobs.control import Asked
 from tune.jobs.protocol import TrialSetup, event, failure, interrupted, trial_directory
-from tune.jobs.stop import Asked
 from tune.results.layout import trial_folder
 
 
@@ -61,7 +61,7 @@ def _train(setup: TrialSetup, jobs: Sequence[Mapping[str, Any]]) -> Sequence[Any
         on_epoch=on_epoch,
         resume=True,
         decode_grid=setup.decode_grid,
-        interrupted=Asked(setup.flag),
+        interrupted=Asked(setup.control),
     )
 
 

@@ -40,8 +40,8 @@ class TrialSetup:
     resources: Resources
     storage: Storage | None
     """where the search lives, when that is not `directory`"""
-    flag: Any
-    """up when the search was asked to stop (tune.jobs.stop)"""
+    control: Any
+    """asked whether the search is to stop (tune.jobs.control)"""
 
 
 def trial_directory(setup: TrialSetup, trial: Mapping[str, Any]) -> Path:

@@ -16,8 +16,8 @@ from nmt.config import Config, from_dict
 from nmt.errors import UserError
 from nmt.training.history import EpochResult, read_metrics
 from nmt.training.out_of_memory import twice_within_memory
+from tune.jobs.control import Asked
 from tune.jobs.protocol import TrialSetup, event, failure, interrupted, trial_directory
-from tune.jobs.stop import Asked
 from tune.results.layout import trial_folder
 
 
@@ -68,7 +68,7 @@ def _train(setup: TrialSetup, trial: Mapping[str, Any]) -> None:
             resume=True,
             until=until,
             decode_grid=setup.decode_grid,
-            interrupted=Asked(setup.flag),
+            interrupted=Asked(setup.control),
         )
 
     twice_within_memory(train, from_dict(trial["configuration"], source=f"trial {directory.name}"))

@@ -44,9 +44,9 @@ class WorkerGroup:
     """One training by a group of workers.
 
     Args:
-        directory: of the training; its name is the training's at the gate.
+        directory: of the training; its name is the training's at the control actor.
         arguments: of nmt.training.loop.train, beside the configuration and the directory.
-        gate: see tune.jobs.epoch_gate.
+        control: the actor that its workers ask, see tune.jobs.control.
         storage: where the run lives that the training belongs to, when that is not here, and the training's folder.
         scratch: directory for Ray Train's own files, which hold nothing that is read again.
         say: takes a line when the group changes.
@@ -60,7 +60,7 @@ class WorkerGroup:
         directory: Path,
         arguments: Mapping[str, Any],
         resources: Resources,
-        gate: Any,
+        control: Any,
         storage: tuple[Storage, str] | None,
         scratch: Path,
         say: Callable[[str], None],
@@ -68,7 +68,13 @@ class WorkerGroup:
     ) -> None:
         self._training = training
         self._config, self._directory, self._arguments = config, directory, arguments
-        self._resources, self._gate, self._storage, self._scratch, self._say = resources, gate, storage, scratch, say
+        self._resources, self._control, self._storage, self._scratch, self._say = (
+            resources,
+            control,
+            storage,
+            scratch,
+            say,
+        )
         self._name = directory.name
         self._job: _Job | None = None
         self._workers = 0
@@ -86,7 +92,7 @@ class WorkerGroup:
         """
         if self._job is not None:
             more = self._room_for_more()
-            ray.get(self._gate.decide.remote(self._name, more == 0))
+            ray.get(self._control.decide.remote(self._name, more == 0))
             if more:
                 self._say(f"room for {more} more workers: going on with them")
                 self._await_end()
@@ -94,7 +100,7 @@ class WorkerGroup:
             if self._job is None:
                 self._start()
                 continue
-            metrics: dict[str, Any] | None = ray.get(self._gate.next.remote(self._name))
+            metrics: dict[str, Any] | None = ray.get(self._control.next.remote(self._name))
             if metrics is not None:
                 self._losses = 0
                 self._ask_for_more()
@@ -113,7 +119,7 @@ class WorkerGroup:
     def ask_to_stop(self) -> None:
         """The same, without waiting: `next_epoch` then returns None."""
         self._stopped = True
-        self._gate.stop.remote(self._name)
+        self._control.stop.remote(self._name)
 
     def _await_end(self) -> None:
         self._give_spares_back()
@@ -129,9 +135,9 @@ class WorkerGroup:
             return
         if before and self._workers != before:
             self._say(f"going on with {self._workers} instead of {before} workers")
-        number = ray.get(self._gate.open.remote(self._name))
+        number = ray.get(self._control.open.remote(self._name))
         trainer = self._trainer(number)
-        self._job = _Job(trainer.fit, lambda: ray.get(self._gate.end.remote(self._name, number)))
+        self._job = _Job(trainer.fit, lambda: ray.get(self._control.end.remote(self._name, number)))
         self._job.start()
 
     def _recover(self, error: Exception) -> None:
@@ -202,7 +208,7 @@ class WorkerGroup:
                 "directory": self._directory,
                 "arguments": dict(self._arguments),
                 "resources": self._resources,
-                "gate": self._gate,
+                "control": self._control,
                 "storage": self._storage,
                 "number": number,
                 "training": self._training,
@@ -258,7 +264,7 @@ class _StoppedError(Exception):
 
 
 def _train_on_worker(job: dict[str, Any]) -> None:
-    """One rank of the training; rank 0 speaks with the gate for all."""
+    """One rank of the training; rank 0 speaks with the control actor for all."""
     import ray.train.torch
     import torch
     import torch.distributed as dist
@@ -266,15 +272,15 @@ def _train_on_worker(job: dict[str, Any]) -> None:
     import nmt.training.history
     import nmt.training.loop
 
-    gate, key = job["gate"], (job["directory"].name, job["number"])
+    control, key = job["control"], (job["directory"].name, job["number"])
     first = dist.get_rank() == 0
     stopped = threading.Event()
     storage, folder = job["storage"] or (None, "")
     if storage is not None:
         (storage.take_over if first else storage.fetch)(folder)
     if first:
-        ray.get(gate.reserve.remote(*key, ray.util.get_current_placement_group()))
-        threading.Thread(target=_await_stop, args=(gate, key, stopped), daemon=True).start()
+        ray.get(control.reserve.remote(*key, ray.util.get_current_placement_group()))
+        threading.Thread(target=_await_stop, args=(control, key, stopped), daemon=True).start()
 
     def put() -> None:
         if first and storage is not None:
@@ -282,7 +288,7 @@ def _train_on_worker(job: dict[str, Any]) -> None:
 
     def on_epoch(report: nmt.training.history.EpochResult) -> None:
         put()
-        decision = [ray.get(gate.report.remote(*key, report.metrics)) if first else None]
+        decision = [ray.get(control.report.remote(*key, report.metrics)) if first else None]
         dist.broadcast_object_list(decision)
         if not decision[0]:
             raise _StoppedError
@@ -305,9 +311,9 @@ def _train_on_worker(job: dict[str, Any]) -> None:
         return
 
 
-def _await_stop(gate: Any, key: tuple[str, int], stopped: threading.Event) -> None:
+def _await_stop(control: Any, key: tuple[str, int], stopped: threading.Event) -> None:
     try:
-        ray.get(gate.stopped.remote(*key))
-    except ray.exceptions.RayError:  # the gate has gone, and with it whoever could stop this job
+        ray.get(control.stopped.remote(*key))
+    except ray.exceptions.RayError:  # the actor has gone, and with it whoever could stop this job
         return
     stopped.set()

@@ -12,6 +12,8 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import ray.cloudpickle
+import ray.exceptions
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from optuna.trial import TrialState
@@ -65,7 +67,7 @@ class Search:
             TrialFolders(directory, home),
             data=directory,
             lines=Lines(self.study.ladder.epochs, earlier_seconds=earlier, say=self.lines.append),
-            gate=None,
+            control=None,
             health=Watchdog(space.search, stop=pytest.fail),
         )
 
@@ -271,8 +273,6 @@ def test_an_epoch_whose_event_died_with_its_process_reaches_the_study_when_the_t
     search.train(0, 1)
     search.event(trial)
     search.train(0, 2)
-    import ray.cloudpickle
-
     (tmp_path / "error.txt").write_text("Traceback")
     (tmp_path / "error.pkl").write_bytes(ray.cloudpickle.dumps(ray.exceptions.RayActorError()))
     trial.error_file, trial.pickled_error_file = tmp_path / "error.txt", tmp_path / "error.pkl"
