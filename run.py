@@ -19,6 +19,7 @@ from nmt.config import Config, load_config, parse_assignment, with_overrides
 from nmt.errors import FailedError, UserError, nearest
 from nmt.training.files import BEST, CHECKPOINT
 from tune.results.layout import ABLATED, CONFIRM, CONFIRMED, TRIALS
+from tune.results.log import to_console
 
 EPILOG = """\
 start here, no download:    run.py --search demo
@@ -442,6 +443,7 @@ JOBS: dict[str, Callable[[argparse.Namespace], dict[str, Any]]] = {
 def main(arguments: list[str] | None = None) -> int:
     """Run one job; 0 done, 2 a wrong request (one line on standard error), 1 it failed, 130 interrupted."""
     args = build_parser().parse_args(arguments)
+    to_console()
     job = next(name for name in JOBS if getattr(args, name) is not None)
     try:
         result = JOBS[job](args)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import signal
 import threading
 from collections.abc import Callable, Iterator
@@ -10,14 +11,16 @@ from types import FrameType
 
 MESSAGE = "Interrupted. Saving checkpoints (a few seconds); press Ctrl-C again to quit now."
 
+log = logging.getLogger(__name__)
+
 
 @contextlib.contextmanager
 def interruptions(on_first: Callable[[], None] = lambda: None) -> Iterator[Callable[[], bool]]:
     """Catch SIGINT and SIGTERM; yields a function that returns whether one came.
 
-    The first signal calls `on_first`, which may raise; the second raises KeyboardInterrupt. Outside the main thread (a
-    Tune actor) nothing is caught, because Python delivers signals to the main thread alone; the function is then always
-    False.
+    The first signal logs `MESSAGE` and calls `on_first`, which may raise; the second raises KeyboardInterrupt. Outside
+    the main thread (a Tune actor) nothing is caught, because Python delivers signals to the main thread alone; the
+    function is then always False.
     """
     came = threading.Event()
     if threading.current_thread() is not threading.main_thread():
@@ -28,6 +31,7 @@ def interruptions(on_first: Callable[[], None] = lambda: None) -> Iterator[Calla
         if came.is_set():
             raise KeyboardInterrupt
         came.set()
+        log.info(MESSAGE)
         on_first()
 
     before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}

@@ -107,7 +107,7 @@ def two_workers(groups: int, directory: Path) -> None:
                 control=control,
                 storage=None,
                 scratch=directory / "ray" / "train",
-                say=print,
+                note=print,
                 training=nothing,
             )
             started, used = time.time(), cpu_seconds()

@@ -12,7 +12,7 @@ from nmt.config import comparable, from_dict, to_flat
 from nmt.errors import UserError
 from nmt.io.files import atomic_write, write_json
 from tune.results import tensorboard
-from tune.results.layout import DEFINITION, LOCK, SPACE
+from tune.results.layout import DEFINITION, LOCK, LOG, SPACE
 from tune.spaces.settings import SearchSettings
 from tune.spaces.space import Space
 
@@ -26,7 +26,7 @@ def check_results(
     """
     definition = directory / DEFINITION
     if not definition.is_file():
-        if directory.exists() and any(path.name != LOCK for path in directory.iterdir()):
+        if directory.exists() and any(path.name not in (LOCK, LOG) for path in directory.iterdir()):
             raise UserError(f"{directory} exists and holds no search; choose another --results")
         return space.with_budget(trials=trials, seed=seed)
     if not resume:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import ray
 import ray.tune
 
-from nmt.training.signals import MESSAGE, interruptions
+from nmt.training.signals import interruptions
 from tune.jobs.control import POLL_SECONDS
 
 
@@ -19,11 +19,10 @@ class Interruption(ray.tune.Stopper):
 
     Args:
         control: what trials ask between their steps.
-        say: takes each line for the user.
     """
 
-    def __init__(self, control: Any, say: Callable[[str], None]) -> None:
-        self._control, self._say = control, say
+    def __init__(self, control: Any) -> None:
+        self._control = control
         self._sent = 0.0
         self.came = False
         self.reason: str | None = None
@@ -37,7 +36,6 @@ class Interruption(ray.tune.Stopper):
 
     def _interrupt(self) -> None:
         self.came = True
-        self._say(MESSAGE)
 
     def stop(self, reason: str) -> None:
         """End the search for this reason."""

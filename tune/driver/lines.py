@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from nmt.training.history import METRIC
 from tune.results.layout import trial_id
+from tune.results.log import log
 from tune.results.summary import Summary
 
 LINE_SECONDS = 20.0
@@ -22,8 +23,8 @@ class Lines:
         earlier_seconds: wall-clock time of the runs this one resumes.
     """
 
-    def __init__(self, epochs: int, *, earlier_seconds: float, say: Callable[[str], None]) -> None:
-        self._epochs, self._say = epochs, say
+    def __init__(self, epochs: int, *, earlier_seconds: float) -> None:
+        self._epochs = epochs
         self._started = time.monotonic() - earlier_seconds
         self._printed = time.monotonic()
 
@@ -34,7 +35,7 @@ class Lines:
     def note(self, number: int, text: str) -> None:
         """Print a line about a trial."""
         self._printed = time.monotonic()
-        self._say(f"{self.seconds():7.1f} s  {trial_id(number)}  {text}")
+        log.info(f"{self.seconds():7.1f} s  {trial_id(number)}  {text}")
 
     def epoch(self, number: int, metrics: Mapping[str, Any]) -> None:
         """Print how far a running trial is, unless another line is too recent."""

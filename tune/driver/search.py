@@ -7,7 +7,7 @@ run over it that hands out the unfinished trials first; Ray's own bookkeeping is
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +36,8 @@ from tune.jobs.trainable import make_trainable
 from tune.results import layout
 from tune.results.layout import trial_id
 from tune.results.lock import only_one
-from tune.results.report import render, tell
+from tune.results.log import kept_in, log
+from tune.results.report import render
 from tune.results.storage import Storage, no_weights
 from tune.results.summary import Summary, load_summary
 from tune.spaces.space import Space
@@ -57,9 +58,8 @@ def run_search(
     trials: int | None = None,
     seed: int | None = None,
     resume: bool = False,
-    say: Callable[[str], None] = tell,
 ) -> Summary:
-    """Run the search, or go on with it, in `results`/NAME; prints and returns what it found.
+    """Run the search, or resume it, in `results`/NAME; log and return what it found.
 
     One with `fidelity` is run by tune.driver.two_stage. Connects to the cluster at RAY_ADDRESS if that is set, else
     starts Ray on
@@ -71,7 +71,6 @@ def run_search(
         storage: folder or address where all searches live, with `results` as the place to work in on each node.
         trials: budget, instead of the space's; a resumed search remembers its own, and this may raise it.
         seed: of the sampler, instead of the space's; a resumed search remembers its own.
-        say: takes each line for the user.
 
     Raises:
         UserError: results of another search or in use, or what `preflight` finds.
@@ -81,13 +80,16 @@ def run_search(
     directory = results / space.name
     home = find_home(storage, directory, resume=resume)
     space = check_results(space, directory, resume=resume, trials=trials, seed=seed)
-    summary = complete(space, directory, data=data, home=home, say=say)
-    say("")
-    say(render(summary, directory))
+    summary = complete(space, directory, data=data, home=home)
+    with kept_in(directory):
+        log.info("")
+        log.info(render(summary, directory))
+    if home is not None:
+        home.put(pattern=layout.LOG)
     return summary
 
 
-def complete(space: Space, directory: Path, *, data: Path, home: Storage | None, say: Callable[[str], None]) -> Summary:
+def complete(space: Space, directory: Path, *, data: Path, home: Storage | None) -> Summary:
     """Run what is left of the checked search in `directory`, whose place at the storage is `home`."""
     warm = warm_trials(space, directory / layout.WARM_START, ladder(space), study_file=layout.STUDY)
     earlier = load_summary(directory) if (directory / layout.SUMMARY).is_file() else None
@@ -95,10 +97,8 @@ def complete(space: Space, directory: Path, *, data: Path, home: Storage | None,
         check_data(space.stored(), data)
         with ray_session():
             plan = preflight(space, directory=directory, data=data, storage=home.address if home else None)
-            with only_one(directory):
-                return _search(
-                    space, directory, data, home, warm, plan.at_once, earlier.seconds if earlier else 0.0, say
-                )
+            with only_one(directory), kept_in(directory):
+                return _search(space, directory, data, home, warm, plan.at_once, earlier.seconds if earlier else 0.0)
     return earlier
 
 
@@ -110,7 +110,6 @@ def preview_search(
     storage: str | None = None,
     trials: int | None = None,
     seed: int | None = None,
-    say: Callable[[str], None] = tell,
 ) -> SearchPreview:
     """`--dry-run`: every check of `run_search`, and what it would do in words. Changes nothing."""
     directory, space = results / space.name, space.with_budget(trials=trials, seed=seed)
@@ -118,7 +117,7 @@ def preview_search(
     check_data(space.stored(), data)
     with ray_session():
         plan = preflight(space, directory=directory, data=data, storage=home)
-    say(render_preview(plan, space, directory=directory, data=data, storage=home))
+    log.info(render_preview(plan, space, directory=directory, data=data, storage=home))
     return plan
 
 
@@ -146,16 +145,16 @@ def _search(
     warm: Sequence[FrozenTrial],
     at_once: int,
     earlier_seconds: float,
-    say: Callable[[str], None],
 ) -> Summary:
     write_definition(space, directory)
     keep(space, directory / layout.WARM_START, warm)
     study = SearchStudy(directory / layout.STUDY, space, warm=warm)
     at = f" and {home.address}" if home else ""
-    say(f"{plan(space.search, study.ladder)}; {at_once} at once, in {directory}{at}; 000 is the default configuration")
+    budget = plan(space.search, study.ladder)
+    log.info(f"{budget}; {at_once} at once, in {directory}{at}; 000 is the default configuration")
     with (
         open_control() as control,
-        Interruption(control, say).caught() as interruption,
+        Interruption(control).caught() as interruption,
     ):
         setup = TrialSetup(
             data=data.resolve(),
@@ -169,7 +168,7 @@ def _search(
             study,
             TrialFolders(directory, home),
             data=data,
-            lines=Lines(study.ladder.epochs, earlier_seconds=earlier_seconds, say=say),
+            lines=Lines(study.ladder.epochs, earlier_seconds=earlier_seconds),
             control=control,
             health=Watchdog(space.search, stop=interruption.stop),
         )

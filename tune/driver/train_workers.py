@@ -7,21 +7,20 @@ from __future__ import annotations
 
 import dataclasses
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from nmt.config import Config
 from nmt.errors import UserError
 from nmt.training.history import METRIC, best_epoch, read_metrics
-from nmt.training.signals import MESSAGE, interruptions
+from nmt.training.signals import interruptions
 from tune.driver.preflight import check_nodes
 from tune.driver.ray_session import ray_session
 from tune.driver.room import node_resources, room
 from tune.jobs.control import open_control
 from tune.jobs.worker_group import WorkerGroup
 from tune.results import layout
-from tune.results.report import tell
+from tune.results.log import log
 from tune.results.storage import Storage
 from tune.spaces.settings import Resources
 
@@ -33,7 +32,6 @@ def train_together(
     data: Path,
     directory: Path,
     storage: Storage | None = None,
-    say: Callable[[str], None] = tell,
 ) -> dict[str, Any]:
     """Train, or go on with what is in `directory`, with as many workers as asked for; returns the best epoch's metrics.
 
@@ -67,12 +65,12 @@ def train_together(
             control=control,
             storage=(storage, "") if storage is not None else None,
             scratch=directory / layout.RAY,
-            say=say,
+            note=log.info,
         )
-        say(f"{resources.workers} workers of {resources.cpus} CPUs, {resources.gpus:g} GPUs")
+        log.info(f"{resources.workers} workers of {resources.cpus} CPUs, {resources.gpus:g} GPUs")
         try:
-            with interruptions(lambda: _ask_to_stop(group, say)):
-                _follow(group, config, directory, say)
+            with interruptions(group.ask_to_stop):
+                _follow(group, config, directory)
         finally:
             shutil.rmtree(directory / layout.RAY, ignore_errors=True)
     if storage is not None:
@@ -80,7 +78,7 @@ def train_together(
     return best_epoch(read_metrics(directory))
 
 
-def _follow(group: WorkerGroup, config: Config, directory: Path, say: Callable[[str], None]) -> None:
+def _follow(group: WorkerGroup, config: Config, directory: Path) -> None:
     """To the last epoch, a line for each. Raises KeyboardInterrupt when the group was stopped before."""
     history = read_metrics(directory)
     epoch = history[-1]["epoch"] if history else 0
@@ -89,7 +87,7 @@ def _follow(group: WorkerGroup, config: Config, directory: Path, say: Callable[[
         if metrics is None:
             raise KeyboardInterrupt
         epoch = metrics["epoch"]
-        say(
+        log.info(
             f"epoch {epoch} of {config.train.epochs}: loss {metrics['train/loss']:.3f}, val {metrics[METRIC]:.1%}, "
             f"{metrics['train/pairs_per_second']:.1f} pairs/s with {metrics['workers']} workers"
         )
@@ -118,8 +116,3 @@ def spread(asked: Resources, nodes: list[dict[str, float]]) -> Resources:
     there = "; ".join(f"{n.get('CPU', 0):g} CPUs, {n.get('GPU', 0):g} GPUs" for n in nodes)
     each = "a CPU and a GPU" if gpus else "a CPU"
     raise UserError(f"--workers: {asked.fewest} workers of at least {each} each do not fit: there are {there}")
-
-
-def _ask_to_stop(group: WorkerGroup, say: Callable[[str], None]) -> None:
-    say(MESSAGE)
-    group.ask_to_stop()

@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from nmt.data.store.ready import check_data
 from nmt.errors import UserError
 from tune.results.layout import DEFINITION, SUMMARY
-from tune.results.report import render, tell
+from tune.results.log import kept_in, log
+from tune.results.report import render
 from tune.results.statistics import rank_correlation
 from tune.results.summary import Summary, load_summary
 from tune.results.table import aligned
@@ -34,7 +34,6 @@ def run_stages(
     trials: int | None = None,
     seed: int | None = None,
     resume: bool = False,
-    say: Callable[[str], None] = tell,
 ) -> Summary:
     """Run both stages, or go on in the one that was interrupted; as tune.driver.search.run_search.
 
@@ -60,23 +59,24 @@ def run_stages(
         budget = {"trials": part.search.trials or None, "seed": part.search.seed}
         part = check_results(part, place, resume=(place / DEFINITION).is_file(), **budget)
         its = Storage(f"{home.address}/{part.name}", place.resolve()) if home else None
-        return complete(part, place, data=data, home=its, say=say)
+        return complete(part, place, data=data, home=its)
 
     with ray_session():
         write_definition(space, directory)
         if home:
             home.put()
-        say(f"Stage 1 of 2, on {LOW}")
-        explored = stage(low)
-        chosen = promote(explored, space.search.promote, directory)
-        say(f"\nStage 2 of 2, on {HIGH}: the default configuration and the best {len(chosen)} of stage 1")
-        found = stage(final(space, chosen))
-    whole = as_whole(found, space)
-    whole.save(directory)
+        with kept_in(directory):
+            log.info(f"Stage 1 of 2, on {LOW}")
+            explored = stage(low)
+            chosen = promote(explored, space.search.promote, directory)
+            log.info(f"\nStage 2 of 2, on {HIGH}: the default configuration and the best {len(chosen)} of stage 1")
+            found = stage(final(space, chosen))
+            whole = as_whole(found, space)
+            whole.save(directory)
+            log.info("")
+            log.info(render_stages(explored, whole, directory))
     if home:
         home.put()
-    say("")
-    say(render_stages(explored, whole, directory))
     return whole
 
 

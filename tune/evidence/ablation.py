@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from nmt.recipes import RecipeFile, read_recipe
 from nmt.training.history import METRIC
 from tune.evidence.repeated import Repeated, Repetition, Variant, check_one_worker, in_ray, repeated_from_dict
 from tune.results.layout import ABLATED, DEFINITION, RUNS, SPACE, TRIALS
-from tune.results.report import tell
+from tune.results.log import kept_in, log
 from tune.results.table import aligned, percent, points
 from tune.spaces.parameter import NOT_SEARCHABLE
 from tune.spaces.settings import Resources, check_resources, check_table
@@ -162,10 +162,8 @@ def _variant(base: Config, name: str, changes: Any, source: str) -> Variant:
     return Variant(name=name, slug=slug, config=with_overrides(base, flat, source=where))
 
 
-def run_ablation(
-    ablation: Ablation, *, results: Path, data: Path, resume: bool = False, say: Callable[[str], None] = tell
-) -> Ablated:
-    """Train every variant with every seed, in `results`/NAME; prints and returns the table.
+def run_ablation(ablation: Ablation, *, results: Path, data: Path, resume: bool = False) -> Ablated:
+    """Train every variant with every seed, in `results`/NAME; log and return the table.
 
     Leaves there search.toml and search.json, runs/VARIANT-sSEED/ (each as a training does) and ablation.json.
 
@@ -175,9 +173,9 @@ def run_ablation(
     """
     directory = results / ablation.name
     _check_results(directory, resume=resume)
-    repetition = Repetition(directory=directory, data=data, decode_grid=(), resources=ablation.resources, say=say)
+    repetition = Repetition(directory=directory, data=data, decode_grid=(), resources=ablation.resources)
     repetition.check(ablation.variants, ablation.seeds)
-    with in_ray(directory, say):
+    with in_ray(directory), kept_in(directory):
         with atomic_write(directory / SPACE) as file:
             file.write(ablation.text.encode())
         write_json(directory / DEFINITION, ablation.to_dict())
@@ -189,8 +187,8 @@ def run_ablation(
             seeds=ablation.seeds,
             variants=tuple(repetition.train(ablation.variants, ablation.seeds)),
         )
-    write_json(directory / ABLATED, ablated.to_dict())
-    say("\n" + render(ablated, directory))
+        write_json(directory / ABLATED, ablated.to_dict())
+        log.info("\n" + render(ablated, directory))
     return ablated
 
 

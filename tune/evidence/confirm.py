@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ from nmt.training.history import METRIC
 from tune.evidence.repeated import Repeated, Repetition, Variant, check_one_worker, in_ray, repeated_from_dict
 from tune.results.definition import space_of
 from tune.results.layout import CONFIRM, CONFIRMED, RUNS, SPACE
-from tune.results.report import tell
+from tune.results.log import kept_in, log
 from tune.results.statistics import Difference
 from tune.results.summary import Summary, TrialRecord, load_summary
 from tune.results.table import aligned, percent, points
@@ -111,9 +111,8 @@ def run_confirm(
     seeds: int,
     first_seed: int | None = None,
     overrides: Mapping[str, Any] | None = None,
-    say: Callable[[str], None] = tell,
 ) -> Confirmed:
-    """Train the `top` best trials of the search in `directory`, and its default, with `seeds` seeds; print and return.
+    """Train the `top` best trials of the search in `directory`, and its default, with `seeds` seeds; log and return.
 
     Leaves directory/confirm/: runs/ID-sSEED/, each as a training does, and confirm.json. The same command again goes on
     where it was interrupted, or adds seeds or configurations to what is there.
@@ -142,27 +141,27 @@ def run_confirm(
         data=data or Path(summary.data),
         decode_grid=space.decode_grid(),
         resources=space.resources,
-        say=say,
     )
     repetition.check(variants, chosen_seeds)
-    say(_plan(summary, chosen, chosen_seeds, top))
-    with in_ray(repetition.directory, say):
-        default, *candidates = repetition.train(variants, chosen_seeds)
-        confirmed = Confirmed(
-            search=directory.name,
-            data=str(repetition.data),
-            search_seed=space.base.train.seed,
-            seeds=chosen_seeds,
-            epochs=variants[0].config.train.epochs,
-            searched={DEFAULT: _plain_params(space)} | {t.id: t.searched for t in chosen},
-            search_accuracy={t.id: t.accuracy for t in summary.trials if t in chosen or t is summary.default},
-            swept=bool(repetition.decode_grid),
-            default=default,
-            candidates=tuple(candidates),
-        )
-        confirmed = _with_test(confirmed, repetition)
-    write_json(repetition.directory / CONFIRMED, confirmed.to_dict())
-    say("\n" + render(confirmed, repetition.directory))
+    with kept_in(directory):
+        log.info(_plan(summary, chosen, chosen_seeds, top))
+        with in_ray(repetition.directory):
+            default, *candidates = repetition.train(variants, chosen_seeds)
+            confirmed = Confirmed(
+                search=directory.name,
+                data=str(repetition.data),
+                search_seed=space.base.train.seed,
+                seeds=chosen_seeds,
+                epochs=variants[0].config.train.epochs,
+                searched={DEFAULT: _plain_params(space)} | {t.id: t.searched for t in chosen},
+                search_accuracy={t.id: t.accuracy for t in summary.trials if t in chosen or t is summary.default},
+                swept=bool(repetition.decode_grid),
+                default=default,
+                candidates=tuple(candidates),
+            )
+            confirmed = _with_test(confirmed, repetition)
+        write_json(repetition.directory / CONFIRMED, confirmed.to_dict())
+        log.info("\n" + render(confirmed, repetition.directory))
     return confirmed
 
 
@@ -214,7 +213,7 @@ def _with_test(confirmed: Confirmed, repetition: Repetition) -> Confirmed:
     winner = confirmed.winner
     if winner is None:
         return confirmed
-    repetition.say(f"reading the test split, for {winner.name} and the default: report these numbers, choose no more")
+    log.info(f"reading the test split, for {winner.name} and the default: report these numbers, choose no more")
     read = repetition.read_test(winner)
     candidates = tuple(read if c is winner else c for c in confirmed.candidates)
     return replace(confirmed, default=repetition.read_test(confirmed.default), candidates=candidates)

@@ -12,7 +12,7 @@ import contextlib
 import dataclasses
 import json
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,9 +23,10 @@ from nmt.errors import UserError
 from nmt.io.files import write_json
 from nmt.training.files import BEST, CONFIG
 from nmt.training.history import FIXED_METRIC, METRIC, best_epoch, decoding_of, read_metrics
-from nmt.training.signals import MESSAGE, interruptions
+from nmt.training.signals import interruptions
 from tune.jobs.tasks import _test_one, _train_one, outcomes
 from tune.results.layout import RUNS, TEST
+from tune.results.log import log
 from tune.results.statistics import Difference, Mean, mean_of, paired_difference
 from tune.spaces.settings import Resources
 
@@ -128,14 +129,12 @@ class Repetition:
         data: the Arrow data set.
         decode_grid: swept by every training on its validation similarities, as in a trial.
         resources: of one training; one worker.
-        say: takes each line for the user.
     """
 
     directory: Path
     data: Path
     decode_grid: tuple[DecodeConfig, ...]
     resources: Resources
-    say: Callable[[str], None]
 
     def run_directory(self, variant: Variant, seed: int) -> Path:
         return self.directory / RUNS / f"{variant.slug}-s{seed}"
@@ -176,11 +175,11 @@ class Repetition:
         at_once = min(len(jobs), concurrency(self.resources, node_resources()))
         total = sum(config.train.epochs for config, *_ in jobs.values())
         kept = f"; {len(labels) - len(jobs)} more are there already" if len(jobs) < len(labels) else ""
-        self.say(f"{len(jobs)} trainings, {total} epochs, {at_once} at once, in {self.directory / RUNS}{kept}")
+        log.info(f"{len(jobs)} trainings, {total} epochs, {at_once} at once, in {self.directory / RUNS}{kept}")
         started, reasons = time.monotonic(), {}
 
         def line(text: str) -> None:
-            self.say(f"{time.monotonic() - started:7.1f} s  {text}")
+            log.info(f"{time.monotonic() - started:7.1f} s  {text}")
 
         def waiting() -> None:
             line(f"{sum(len(read_metrics(directory)) for directory in jobs)} of {total} epochs")
@@ -261,17 +260,12 @@ def _check_earlier(directory: Path, config: Config) -> None:
 
 
 @contextlib.contextmanager
-def in_ray(directory: Path, say: Callable[[str], None]) -> Iterator[None]:
-    """Hold `directory` for this process alone and start Ray; SIGINT and SIGTERM raise KeyboardInterrupt within.
-
-    Args:
-        say: takes a line for the user.
-    """
+def in_ray(directory: Path) -> Iterator[None]:
+    """Hold `directory` for this process alone and start Ray; SIGINT and SIGTERM raise KeyboardInterrupt within."""
     from tune.driver.ray_session import ray_session
     from tune.results.lock import only_one
 
     def interrupt() -> None:
-        say(MESSAGE)
         raise KeyboardInterrupt  # `outcomes` has every training write its checkpoint
 
     with only_one(directory), ray_session(), interruptions(interrupt):

@@ -60,7 +60,7 @@ class WorkersTrial(ray.tune.Trainable):
             control=self._shared.control,
             storage=(self._shared.storage, self._folder) if self._shared.storage is not None else None,
             scratch=self._shared.directory / RAY_TRAIN,
-            say=self._notes.append,
+            note=self._notes.append,
         )
 
     def _watch_control(self) -> None:

@@ -49,7 +49,7 @@ class WorkerGroup:
         control: the actor that its workers ask, see tune.jobs.control.
         storage: where the run lives that the training belongs to, when that is not here, and the training's folder.
         scratch: directory for Ray Train's own files, which hold nothing that is read again.
-        say: takes a line when the group changes.
+        note: takes a line when the group changes.
         training: what each worker runs, with the arguments of nmt.training.loop.train, which it is by default.
     """
 
@@ -63,17 +63,17 @@ class WorkerGroup:
         control: Any,
         storage: tuple[Storage, str] | None,
         scratch: Path,
-        say: Callable[[str], None],
+        note: Callable[[str], None],
         training: Callable[..., Any] | None = None,
     ) -> None:
         self._training = training
         self._config, self._directory, self._arguments = config, directory, arguments
-        self._resources, self._control, self._storage, self._scratch, self._say = (
+        self._resources, self._control, self._storage, self._scratch, self._note = (
             resources,
             control,
             storage,
             scratch,
-            say,
+            note,
         )
         self._name = directory.name
         self._job: _Job | None = None
@@ -94,7 +94,7 @@ class WorkerGroup:
             more = self._room_for_more()
             ray.get(self._control.decide.remote(self._name, more == 0))
             if more:
-                self._say(f"room for {more} more workers: going on with them")
+                self._note(f"room for {more} more workers: going on with them")
                 self._await_end()
         while not self._stopped:
             if self._job is None:
@@ -134,7 +134,7 @@ class WorkerGroup:
         if self._stopped:
             return
         if before and self._workers != before:
-            self._say(f"going on with {self._workers} instead of {before} workers")
+            self._note(f"going on with {self._workers} instead of {before} workers")
         number = ray.get(self._control.open.remote(self._name))
         trainer = self._trainer(number)
         self._job = _Job(trainer.fit, lambda: ray.get(self._control.end.remote(self._name, number)))
@@ -156,14 +156,14 @@ class WorkerGroup:
         self._losses += 1
         if self._losses >= LOSSES_IN_A_ROW:
             raise error
-        self._say(f"a worker was lost ({_reason(failures)}); going on from its checkpoint")
+        self._note(f"a worker was lost ({_reason(failures)}); going on from its checkpoint")
 
     def _halve(self) -> None:
         smaller = None if self._halved else memory.halved(self._config, workers=self._workers)
         if smaller is None:
             raise memory.out_of_memory(self._config, workers=self._workers)
         self._config, self._halved = smaller, True
-        self._say(f"out of memory; going on from its checkpoint with {smaller.train.micro_batch} pairs at a time")
+        self._note(f"out of memory; going on from its checkpoint with {smaller.train.micro_batch} pairs at a time")
 
     def _count_room(self) -> int:
         """How many workers there is room for; waits until the fewest fit, for whatever time an autoscaler takes."""

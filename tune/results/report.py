@@ -20,11 +20,6 @@ NOISE_POINTS = 2.0
 MAX_ROWS = 20
 
 
-def tell(line: str) -> None:
-    """A line for the user. Not `print`: Ray pickles what a search holds, and puts a `print` of its own in its place."""
-    print(line)
-
-
 def render(summary: Summary, directory: Path, *, advice: bool = True) -> str:
     """The report: what was searched, the trials, what won and by how much, and (`advice`) what to type next."""
     parts = [_head(summary), _table(summary), _pareto(summary), _verdict(summary)]

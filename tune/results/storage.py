@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import shutil
 import sqlite3
 import tempfile
 from collections.abc import Callable, Iterable
@@ -22,7 +23,7 @@ from nmt.io.file_record import FileRecord, record
 from nmt.io.files import file_lock, write_json
 from nmt.io.location import Location
 from nmt.training.files import CONFIG
-from tune.results.layout import DEFINITION, EVENTS, FETCH_LOCK, STATE, STUDY
+from tune.results.layout import DEFINITION, EVENTS, FETCH_LOCK, LOG, STATE, STUDY
 
 ATTEMPTS = 8
 """A storage may be away for a minute (0.5, 1, .. 32 seconds between the attempts) before the run fails of it."""
@@ -149,10 +150,12 @@ def _join(folder: str, name: str) -> str:
 
 
 def _still(path: Path, scratch: Path) -> Path:
-    """What can be read without being written meanwhile: the file itself, of a database a copy."""
+    """Return what can be read without being written meanwhile: the file itself, or a copy of a database or a log."""
+    copy = scratch / path.name
+    if path.name == LOG:
+        return Path(shutil.copyfile(path, copy))
     if path.name != STUDY:
         return path
-    copy = scratch / path.name
     with contextlib.closing(sqlite3.connect(path)) as source, contextlib.closing(sqlite3.connect(copy)) as target:
         source.backup(target)
     return copy

@@ -56,17 +56,30 @@ def write_metrics(directory: Path, values: list[float], *, cut: bool = False) ->
     (directory / "metrics.jsonl").write_text(text + ('{"epoch": 9, "val/acc' if cut else ""))
 
 
+class Noted(Lines):
+    """Keeps what it prints."""
+
+    def __init__(self, epochs: int, *, earlier_seconds: float) -> None:
+        super().__init__(epochs, earlier_seconds=earlier_seconds)
+        self.texts: list[str] = []
+
+    def note(self, number: int, text: str) -> None:
+        self.texts.append(text)
+        super().note(number, text)
+
+
 class Search:
     """A search without Ray: its study, its recorder, and what it printed."""
 
     def __init__(self, directory: Path, space: Space, *, home: Storage | None = None, earlier: float = 0.0) -> None:
-        self.directory, self.lines = directory, list[str]()
-        self.study = SearchStudy(directory / "study.db", space)
+        self.directory, self.study = directory, SearchStudy(directory / "study.db", space)
+        lines = Noted(self.study.ladder.epochs, earlier_seconds=earlier)
+        self.lines = lines.texts
         self.recorder = Recorder(
             self.study,
             TrialFolders(directory, home),
             data=directory,
-            lines=Lines(self.study.ladder.epochs, earlier_seconds=earlier, say=self.lines.append),
+            lines=lines,
             control=None,
             health=Watchdog(space.search, stop=pytest.fail),
         )
@@ -266,7 +279,7 @@ def test_an_accuracy_that_is_not_finite_fails_the_trial(space: Space, tmp_path: 
 
 
 def test_an_epoch_whose_event_died_with_its_process_reaches_the_study_when_the_trial_recovers(
-    space: Space, tmp_path: Path
+    space: Space, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     search = Search(tmp_path, space)
     (trial,) = search.begin()
@@ -278,7 +291,9 @@ def test_an_epoch_whose_event_died_with_its_process_reaches_the_study_when_the_t
     trial.error_file, trial.pickled_error_file = tmp_path / "error.txt", tmp_path / "error.pkl"
     search.recorder.on_trial_recover(0, [], trial)
     assert search.study.trial(0).intermediate_values == {1: 0.1, 2: 0.2}
-    assert "000  its process died (killed, out of memory, or crashed); going on from its checkpoint" in search.lines[-1]
+    assert (
+        "000  its process died (killed, out of memory, or crashed); going on from its checkpoint" in caplog.messages[-1]
+    )
     search.recorder.on_trial_error(0, [], trial)
     assert search.study.trial(0).state == TrialState.FAIL
     assert (tmp_path / "trials/000/error.txt").read_text() == "Traceback"

@@ -61,7 +61,7 @@ def group(tmp_path: Path, lines: list[str], pairs: int = 8) -> WorkerGroup:
     config = from_dict({"data.pairs_per_step": pairs}, source="test")
     return WorkerGroup(
         config, directory=tmp_path, arguments={}, resources=Resources(workers=2), control=None, storage=None,
-        scratch=tmp_path, say=lines.append,
+        scratch=tmp_path, note=lines.append,
     )  # fmt: skip
 
 

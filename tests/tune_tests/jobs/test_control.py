@@ -54,11 +54,12 @@ def control() -> Iterator[Any]:
         yield running
 
 
+@pytest.mark.slow
 def test_a_control_whose_process_dies_stops_no_trial_and_hears_again_of_a_wish_to_stop(
     control: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "POLL_SECONDS", 0.0)
-    asked, interruption = Asked(control), Interruption(control, lambda line: None)
+    asked, interruption = Asked(control), Interruption(control)
     assert not asked() and not interruption.stop_all()
     (process,) = [p for p in psutil.Process().children(recursive=True) if "ray::Control" in " ".join(p.cmdline())]
     os.kill(process.pid, signal.SIGKILL)
