@@ -75,10 +75,14 @@ def output_folder(out: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def file_lock(path: Path) -> Iterator[None]:
-    """Holds the lock file `path`, waiting for whoever holds it; it ends with the process, and nothing stays behind.
+    """Hold the lock file `path`, waiting for whoever holds it; it ends with the process, and nothing stays behind.
 
     Works between processes of one machine, and between machines on NFS.
+
+    Raises:
+        UserError: the lock file cannot be made.
     """
+    # Not the package filelock: its lock file stays behind on Unix, and here that is a folder of the user's data.
     while True:
         try:
             descriptor = os.open(path, os.O_CREAT | os.O_RDWR, 0o666)
