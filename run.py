@@ -266,9 +266,9 @@ def stored(args: argparse.Namespace, directory: Path) -> Any:
     """The storage of what is in the directory; None without --storage."""
     if args.storage is None:
         return None
-    from tune.results.storage import Storage
+    from tune.results.storage import Storage, run_address
 
-    return Storage(f"{args.storage.rstrip('/')}/{directory.name}", directory.resolve())
+    return Storage(run_address(args.storage, directory.name), directory.resolve())
 
 
 def training_name(name: str) -> str:

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from nmt import checkpoint, distributed
 from nmt.batch import PairBatch
-from nmt.config import Config, DecodeConfig, comparable, from_dict, to_dict
+from nmt.config import Config, DecodeConfig, comparable, differences, from_dict, to_dict, to_flat
 from nmt.data.store.features import open_features
 from nmt.data.store.objects import ObjectStore
 from nmt.data.stream.loader import train_batches
@@ -265,9 +265,9 @@ class Trainer:
         """
         content = checkpoint.load(path)
         saved = from_dict(content["config"], source=str(path))
-        if comparable(saved) != comparable(self.config):
+        if different := differences(to_flat(comparable(saved)), to_flat(comparable(self.config))):
             raise UserError(
-                f"{path}: a checkpoint of another configuration ({differing_keys(saved, self.config)} differ); "
+                f"{path}: a checkpoint of another configuration: {different}; "
                 f"choose another --results or the same settings"
             )
         self.matcher.load_state_dict(content["model"], strict=self.config.optim.backbone_lr_scale > 0)
@@ -275,11 +275,3 @@ class Trainer:
         self.progress = Progress(**content["progress"])
         if distributed.rank() > 0:  # the file holds the sums over all ranks: rank 0's now
             self.progress.loss_sums = dict.fromkeys(self.progress.loss_sums, 0.0)
-
-
-def differing_keys(one: Config, other: Config) -> str:
-    """The keys at which two configurations differ, for an error message."""
-    from nmt.config import to_flat
-
-    a, b = to_flat(comparable(one)), to_flat(comparable(other))
-    return ", ".join(f"{key} {a[key]!r} / {b[key]!r}" for key in a if a[key] != b[key])

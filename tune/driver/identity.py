@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from nmt.config import comparable, from_dict, to_flat
+from nmt.config import comparable, differences, from_dict, to_flat
 from nmt.errors import UserError
 from nmt.io.files import atomic_write, write_json
 from tune.results import tensorboard
@@ -36,12 +36,11 @@ def check_results(
         remembered = {"trials": saved["search"]["trials"] or None, "seed": saved["search"]["seed"]}
         given = {name: value for name, value in (("trials", trials), ("seed", seed)) if value is not None}
         space = space.with_budget(**remembered | given)
-        differences = _differences(_comparable(saved), _comparable(json.loads(json.dumps(space.to_dict()))))
+        different = differences(_comparable(saved), _comparable(json.loads(json.dumps(space.to_dict()))))
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(f"{definition}: not the definition of a search ({error})") from error
-    if differences:
-        more = f" (and {len(differences) - 1} more differences)" if len(differences) > 1 else ""
-        raise UserError(f"{directory} holds another search: {differences[0]}{more}; choose another --results")
+    if different:
+        raise UserError(f"{directory} holds another search: {different}; choose another --results")
     return space
 
 
@@ -57,16 +56,6 @@ def _comparable(definition: Mapping[str, Any]) -> dict[str, Any]:
         | {f"[search] {k}": search[k] for k in kept}
         | {k: definition[k] for k in ("fidelity", "features", "given") if k in definition}
     )
-
-
-def _differences(there: Mapping[str, Any], here: Mapping[str, Any]) -> list[str]:
-    """In words, for an error message."""
-    keys = sorted(k for k in there.keys() | here.keys() if (k in there, there.get(k)) != (k in here, here.get(k)))
-
-    def shown(entries: Mapping[str, Any], key: str) -> str:
-        return json.dumps(entries[key]) if key in entries else "not there"
-
-    return [f"{key} is {shown(there, key)} in it and {shown(here, key)} now" for key in keys]
 
 
 def write_definition(space: Space, directory: Path) -> None:

@@ -38,7 +38,7 @@ from tune.results.layout import trial_id
 from tune.results.lock import only_one
 from tune.results.log import kept_in, log
 from tune.results.report import render
-from tune.results.storage import Storage, no_weights
+from tune.results.storage import Storage, no_weights, run_address
 from tune.results.summary import Summary, load_summary
 from tune.spaces.space import Space
 from tune.study.budget import plan
@@ -113,7 +113,7 @@ def preview_search(
 ) -> SearchPreview:
     """`--dry-run`: every check of `run_search`, and what it would do in words. Changes nothing."""
     directory, space = results / space.name, space.with_budget(trials=trials, seed=seed)
-    home = storage and f"{storage.rstrip('/')}/{space.name}"
+    home = storage and run_address(storage, space.name)
     check_data(space.stored(), data)
     with ray_session():
         plan = preflight(space, directory=directory, data=data, storage=home)
@@ -125,7 +125,7 @@ def find_home(storage: str | None, directory: Path, *, resume: bool) -> Storage 
     """The search's place at the storage. With `resume` what it has of the search is fetched, if it has any."""
     if storage is None:
         return None
-    home = Storage(f"{storage.rstrip('/')}/{directory.name}", directory.resolve())
+    home = Storage(run_address(storage, directory.name), directory.resolve())
     if home.holds(layout.DEFINITION):
         if not resume:
             raise UserError(f"{home.address} already holds a search; go on with --resume, or choose another --storage")

@@ -43,7 +43,7 @@ def run_stages(
     from tune.driver.identity import check_results, write_definition
     from tune.driver.ray_session import ray_session
     from tune.driver.search import complete, find_home
-    from tune.results.storage import Storage
+    from tune.results.storage import Storage, run_address
 
     directory = results / space.name
     home = find_home(storage, directory, resume=resume)
@@ -58,7 +58,7 @@ def run_stages(
         place = directory / part.name
         budget = {"trials": part.search.trials or None, "seed": part.search.seed}
         part = check_results(part, place, resume=(place / DEFINITION).is_file(), **budget)
-        its = Storage(f"{home.address}/{part.name}", place.resolve()) if home else None
+        its = Storage(run_address(home.address, part.name), place.resolve()) if home else None
         return complete(part, place, data=data, home=its)
 
     with ray_session():
@@ -85,8 +85,9 @@ def preview_stages(
 ) -> dict[str, Any]:
     """`--dry-run` of both stages: stage -> its plan; arguments as of tune.driver.search.preview_search."""
     from tune.driver.search import preview_search
+    from tune.results.storage import run_address
 
-    place, home = results / space.name, storage and f"{storage.rstrip('/')}/{space.name}"
+    place, home = results / space.name, storage and run_address(storage, space.name)
     budgets = ((exploration(space), trials), (final(space, []), space.search.promote + 1))
     return {
         part.name: preview_search(part, results=place, storage=home, trials=count, **options).to_dict()

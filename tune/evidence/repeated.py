@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from nmt.config import Config, DecodeConfig, from_dict, to_flat, with_overrides
+from nmt.config import Config, DecodeConfig, differences, from_dict, to_flat, with_overrides
 from nmt.data.store.ready import check_data
 from nmt.errors import UserError
 from nmt.io.files import write_json
@@ -248,15 +248,9 @@ def _check_earlier(directory: Path, config: Config) -> None:
     path = directory / CONFIG
     if not path.is_file():
         return
-    there, here = to_flat(from_dict(json.loads(path.read_text()), source=str(path))), to_flat(config)
-    different = [key for key in here if there[key] != here[key]]
-    if different:
-        key = different[0]
-        more = f" and {len(different) - 1} more keys" if len(different) > 1 else ""
-        raise UserError(
-            f"{directory} holds another training ({key} is {there[key]!r} in it and {here[key]!r} now{more}); "
-            f"choose another --results, or remove it"
-        )
+    there = from_dict(json.loads(path.read_text()), source=str(path))
+    if different := differences(to_flat(there), to_flat(config)):
+        raise UserError(f"{directory} holds another training ({different}); choose another --results, or remove it")
 
 
 @contextlib.contextmanager

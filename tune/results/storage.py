@@ -31,6 +31,11 @@ ATTEMPTS = 8
 State = dict[str, FileRecord]
 
 
+def run_address(storage: str, name: str) -> str:
+    """Return the address of the run `name` at a storage, as given to --storage."""
+    return f"{storage.rstrip('/')}/{name}"
+
+
 @dataclass(frozen=True)
 class Storage:
     """The counterpart of a run's directory, folder by folder. May be sent to other processes.
