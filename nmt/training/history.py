@@ -1,4 +1,4 @@
-"""TODO docstring of nmt.training.history."""
+"""What a training has completed: its progress, and metrics.jsonl, written and read."""
 
 from __future__ import annotations
 

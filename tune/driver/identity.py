@@ -1,4 +1,4 @@
-"""TODO docstring of tune.driver.identity."""
+"""Which search a folder of results holds: its definition, and whether it is the one that is asked for."""
 
 from __future__ import annotations
 

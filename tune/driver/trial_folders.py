@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from nmt.errors import UserError
+from nmt.training.files import METRICS
 from nmt.training.history import read_metrics
 from tune.results import tensorboard
 from tune.results.layout import ERROR, MIRROR, trial_folder, trial_id
@@ -44,7 +45,7 @@ class TrialFolders:
                 os.listdir(self.of(number))  # NFS may remember for half a minute that a file was not there
             return read_metrics(self.of(number))
         with self.noted():
-            self._mirror.fetch(trial_folder(number), wanted=no_weights)
+            self._mirror.fetch(trial_folder(number), wanted=lambda name: name == METRICS)
         return read_metrics(self._mirror.directory / trial_folder(number))
 
     def fetch(self, number: int) -> None:

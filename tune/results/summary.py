@@ -1,4 +1,4 @@
-"""TODO docstring of tune.results.summary."""
+"""What a search found so far, as plain values: summary.json and best.json are written from it and read back."""
 
 from __future__ import annotations
 
