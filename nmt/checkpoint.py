@@ -7,8 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from nmt.errors import UserError
-from nmt.io.files import atomic_write
+from nmt.errors import UserError, one_line
+from nmt.io.files import atomic_write, require_file
 
 VERSION = 1
 
@@ -26,12 +26,7 @@ def _as_os_error(write: Callable[[], None]) -> None:
     try:
         write()
     except RuntimeError as error:
-        raise OSError(first_line(error)) from error
-
-
-def first_line(error: Exception) -> str:
-    """What an error says, in one line; its name where it says nothing."""
-    return (str(error).splitlines() or [type(error).__name__])[0]
+        raise OSError(one_line(error)) from error
 
 
 def load(path: Path, *, what: str = "checkpoint") -> dict[str, Any]:
@@ -41,12 +36,11 @@ def load(path: Path, *, what: str = "checkpoint") -> dict[str, Any]:
     """
     import torch
 
-    if not path.is_file():
-        raise UserError(f"{path}: no {what} there")
+    require_file(path, what)
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except (OSError, RuntimeError, EOFError, ValueError, KeyError, pickle.UnpicklingError) as error:
-        raise UserError(f"{path}: not a readable {what} ({first_line(error)})") from error
+        raise UserError(f"{path}: not a readable {what} ({one_line(error)})") from error
     if not isinstance(content, dict) or content.get("version") != VERSION:
         raise UserError(f"{path}: not a {what} of this project (expected version {VERSION})")
     return content

@@ -20,10 +20,9 @@ import torch
 from torch import Tensor
 
 from nmt.batch import Side
-from nmt.checkpoint import first_line
 from nmt.config import Config, with_overrides
 from nmt.data.graph import delaunay_edges, edge_attributes
-from nmt.errors import UserError
+from nmt.errors import UserError, one_line
 from nmt.io.files import atomic_write
 from nmt.losses import info_nce, inverse_match, loss_terms, total_loss
 from nmt.model.matcher import Head
@@ -152,7 +151,9 @@ class _Fixture:
             arrays = np.load(path, allow_pickle=False)
             self.arrays = {name: arrays[name] for name in arrays.files}
         except (OSError, ValueError) as error:
-            raise UserError(f"{path}: not a readable parity fixture (.npz without pickles): {error}") from error
+            raise UserError(
+                f"{path}: not a readable parity fixture (.npz without pickles): {one_line(error)}"
+            ) from error
         self.config: dict[str, Any] = json.loads(str(self["config"]))
 
     def __getitem__(self, name: str) -> np.ndarray:
@@ -337,7 +338,7 @@ def _load_published(path: Path) -> dict[str, Tensor]:
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except (OSError, RuntimeError, ValueError, EOFError, pickle.UnpicklingError) as error:
-        raise UserError(f"{path}: not a readable params.pt of weights alone ({first_line(error)})") from error
+        raise UserError(f"{path}: not a readable params.pt of weights alone ({one_line(error)})") from error
     content = content.get("model", content) if isinstance(content, dict) else content
     published = {k.removeprefix("module."): v for k, v in content.items()} if isinstance(content, dict) else {}
     if "vit_to_node_dim.weight" not in published:

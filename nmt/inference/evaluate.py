@@ -7,16 +7,17 @@ categories.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from nmt.batch import PairBatch, Side
-from nmt.config import Config, DecodeConfig
+from nmt.config import Config, DecodeConfig, with_overrides
 from nmt.decoding import model_score, similarities, sweep
 from nmt.errors import UserError
 from nmt.metrics import Counts
@@ -99,31 +100,30 @@ class Evaluation:
 MODEL = "NMT"
 
 
-def evaluate_checkpoint(path: Path, *, data: Path | None, split: str) -> Evaluation:
+def evaluate_checkpoint(
+    path: Path, *, data: str | Path | None, split: str, decode: Mapping[str, Any] | None = None
+) -> Evaluation:
     """The matcher at `path` (best.pt) and the baselines on the evaluation pairs of a split.
 
     Args:
-        data: the Arrow data set; by default data/NAME of the checkpoint's configuration.
+        data: the Arrow data set, a folder or an address; by default data/NAME of the checkpoint's configuration.
+        decode: decode.* keys and values, instead of the checkpoint's.
 
     Raises:
         UserError: no such checkpoint or data set, or the data set has other categories.
     """
-    from nmt.data.store.features import FeatureTable
-    from nmt.data.store.objects import ObjectStore
     from nmt.data.stream.pairs import eval_batches
     from nmt.device import autocast, limit_threads, pick_device
-    from nmt.inference.load import load_matcher
+    from nmt.inference.load import load_matcher, open_plain
 
     matcher, config, categories = load_matcher(path)
+    config = with_overrides(config, decode or {}, source="--set")
     limit_threads(config)
-    place = data or Path("data") / config.data.name
-    store = ObjectStore.open(place)
+    store, features = open_plain(data, config)
     if categories and list(store.info.categories) != categories:
         raise UserError(
             f"{store.directory}: its categories are not those {path} was trained on ({', '.join(categories)})"
         )
-    in_features = config.data.mode == "features"
-    features = FeatureTable.open(place, config.model, config.data.image_size) if in_features else None
     device, num = pick_device(), len(store.info.categories)
     matcher.to(device)
 

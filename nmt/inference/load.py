@@ -1,4 +1,4 @@
-"""TODO docstring of nmt.inference.load."""
+"""Load a trained matcher, and the data set it is evaluated on."""
 
 from __future__ import annotations
 
@@ -7,6 +7,9 @@ from pathlib import Path
 
 from nmt import checkpoint
 from nmt.config import Config, from_dict
+from nmt.data.store.features import FeatureTable, features_pattern
+from nmt.data.store.node_copy import local_copy
+from nmt.data.store.objects import ObjectStore
 from nmt.model.matcher import Matcher
 
 
@@ -34,3 +37,19 @@ def load_matcher(path: Path) -> tuple[Matcher, Config, list[str]]:
 class _Widths:
     channels: int
     global_channels: int
+
+
+def open_plain(data: str | Path | None, config: Config) -> tuple[ObjectStore, FeatureTable | None]:
+    """Open the data set that a trained matcher is evaluated on, and in features mode any table of its backbone.
+
+    Args:
+        data: a folder or an address; None: data/NAME of the configuration.
+
+    Raises:
+        UserError: no data set or no features there.
+    """
+    in_features = config.data.mode == "features"
+    wanted = [features_pattern(config.model, config.data.image_size)] if in_features else []
+    folder = local_copy(data or Path("data") / config.data.name, features=wanted)
+    store = ObjectStore.open(folder)
+    return store, FeatureTable.open(folder, config.model, config.data.image_size) if in_features else None

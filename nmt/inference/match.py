@@ -3,34 +3,39 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 
 from nmt.batch import PairBatch, Side
+from nmt.config import with_overrides
 from nmt.data.graph import delaunay_edges, edge_attributes
 from nmt.errors import UserError
 from nmt.inference.load import load_matcher
 from nmt.inference.pictures import MatchedPair
 from nmt.inference.sample import match_batch
+from nmt.io.files import require_file
 from nmt.model.sampling import sample_features
 
 
 def match_images(
-    path: Path, images: Sequence[Path], keypoints: Sequence[Path]
+    path: Path, images: Sequence[Path], keypoints: Sequence[Path], *, decode: Mapping[str, Any] | None = None
 ) -> tuple[MatchedPair, list[tuple[str, str | None]]]:
     """Match the keypoints of two images of one's own with the matcher at `path`.
 
     Args:
         images: two image files.
         keypoints: two CSV files, a line a keypoint: name,x,y in pixels of the image file.
+        decode: decode.* keys and values, instead of the checkpoint's.
 
     Returns:
         The pair for a picture, and (source name, matched target name) for each source keypoint.
     """
     matcher, config, _ = load_matcher(path)
+    config = with_overrides(config, decode or {}, source="--set")
     backbone = matcher.backbone
     if backbone is None:  # a head trained on features: its backbone is the one the features came from
         from nmt.model.backbone import build_backbone
@@ -78,11 +83,10 @@ def _read_image(path: Path, size: int) -> tuple[np.ndarray, tuple[float, float]]
     """The image as a uint8 square, and the factors (x, y) from its own pixels to the square's."""
     from PIL import Image, ImageOps, UnidentifiedImageError
 
+    require_file(path, "image")
     try:
         with Image.open(path) as file:
             upright = ImageOps.exif_transpose(file).convert("RGB")
-    except FileNotFoundError as error:
-        raise UserError(f"{path}: no such image") from error
     except (OSError, UnidentifiedImageError, ValueError) as error:
         raise UserError(f"{path}: not a readable image ({error})") from error
     square = upright.resize((size, size), Image.Resampling.BILINEAR)
@@ -91,6 +95,7 @@ def _read_image(path: Path, size: int) -> tuple[np.ndarray, tuple[float, float]]
 
 def _read_keypoints(path: Path, scale_x: float, scale_y: float, size: int) -> dict[str, tuple[float, float]]:
     """name -> (x, y) scaled, from a CSV file of name,x,y lines."""
+    require_file(path, "keypoint file")
     named: dict[str, tuple[float, float]] = {}
     try:
         with path.open(newline="") as file:

@@ -14,6 +14,12 @@ from typing import IO, Any
 from nmt.errors import UserError
 
 
+def require_file(path: Path, what: str) -> None:
+    """Raise UserError, calling the file `what`, unless it is there."""
+    if not path.is_file():
+        raise UserError(f"{path}: no {what} there")
+
+
 @contextlib.contextmanager
 def atomic_output(path: Path) -> Iterator[Path]:
     """A path beside `path` to write to: renamed to `path` at the end, removed on any error.

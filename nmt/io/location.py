@@ -16,7 +16,7 @@ from typing import TypeVar
 import pyarrow as pa
 import pyarrow.fs
 
-from nmt.errors import UserError
+from nmt.errors import UserError, one_line
 from nmt.io.file_record import FileRecord, record
 from nmt.io.files import atomic_output, atomic_write
 
@@ -146,10 +146,9 @@ class Location:
                 last = error
                 if attempt < self._attempts - 1:
                     time.sleep(FIRST_PAUSE * 2**attempt)
-        reason = " ".join(str(last).split())[:200]
         raise UserError(
             f"{self.address}{name and '/'}{name}: cannot be {verb} after {self._attempts} attempts; "
-            f"the same command goes on from here ({reason})"
+            f"the same command goes on from here ({one_line(last)})"
         ) from last
 
 
@@ -173,5 +172,4 @@ def file_system(address: str) -> tuple[pa.fs.FileSystem, str]:
         fs, root = pa.fs.FileSystem.from_uri(address)
         return fs, root.rstrip("/")
     except (pa.ArrowInvalid, OSError) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise UserError(f"{address}: not an address that can be opened ({reason})") from error
+        raise UserError(f"{address}: not an address that can be opened ({one_line(error)})") from error

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from nmt.config import ModelConfig
-from nmt.errors import UserError
+from nmt.errors import UserError, one_line
 
 if TYPE_CHECKING:
     from torch import nn
@@ -109,9 +109,8 @@ def read_state(path: Path) -> dict[str, Tensor]:
             f"PyTorch file; {_EXPECTED}"
         ) from error
     except Exception as error:  # zip, pickle, safetensors and torch each raise their own for a damaged file
-        first_line = str(error).partition("\n")[0]
         raise UserError(
-            f"model.weights={path}: unreadable ({type(error).__name__}: {first_line}); {_EXPECTED}"
+            f"model.weights={path}: unreadable ({type(error).__name__}: {one_line(error)}); {_EXPECTED}"
         ) from error
     for wrapper in _WRAPPERS:
         if isinstance(content, Mapping) and isinstance(content.get(wrapper), Mapping):

@@ -21,12 +21,11 @@ from nmt.config import Config, DecodeConfig
 from nmt.io.files import write_json
 from nmt.training.files import BEST, CHECKPOINT, HOSTS
 from nmt.training.history import EpochResult, Progress, write_metrics
+from nmt.training.signals import interruptions
 from nmt.training.trainer import Trainer
 
 if TYPE_CHECKING:
     from nmt.training.tensorboard import TensorBoardLog
-
-from nmt.training.signals import interruptions
 
 CHECKPOINT_SECONDS = 600
 """A long epoch is checkpointed at least this often; a crash loses no more."""

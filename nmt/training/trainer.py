@@ -138,7 +138,7 @@ class Trainer:
             rank=distributed.rank(),
             world_size=distributed.world_size(),
             micro_batch=config.train.micro_batch,
-            workers=min(MAX_LOADERS, max(1, len(os.sched_getaffinity(0)) - 1)),
+            loader_processes=min(MAX_LOADERS, max(1, len(os.sched_getaffinity(0)) - 1)),
         )
 
     def train_step(self, parts: Sequence[PairBatch]) -> dict[str, Tensor]:

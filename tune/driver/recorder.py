@@ -46,7 +46,7 @@ class Recorder(ray.tune.Callback):
     """
 
     def __init__(
-        self, study: SearchStudy, folders: TrialFolders, *, data: Path, lines: Lines, control: Any, health: Watchdog
+        self, study: SearchStudy, folders: TrialFolders, *, data: str, lines: Lines, control: Any, health: Watchdog
     ) -> None:
         self.folders, self.health = folders, health
         self._study, self._data, self._lines, self._control = study, data, lines, control

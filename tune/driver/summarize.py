@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from optuna.trial import FrozenTrial, TrialState
@@ -17,11 +16,11 @@ from tune.results.summary import Summary, TrialRecord
 from tune.study.study import ORIGIN, SearchStudy
 
 
-def summarize(study: SearchStudy, folders: TrialFolders, *, data: Path, seconds: float, finished: bool) -> Summary:
+def summarize(study: SearchStudy, folders: TrialFolders, *, data: str, seconds: float, finished: bool) -> Summary:
     """Return the summary of all trials without a job under way; one that waits at a rung counts as PRUNED.
 
     Args:
-        data: the data set.
+        data: the data set, as given.
         seconds: wall-clock time of the search so far.
         finished: whether nothing is left to do.
     """
@@ -31,7 +30,7 @@ def summarize(study: SearchStudy, folders: TrialFolders, *, data: Path, seconds:
     return Summary(
         name=space.name,
         description=space.description,
-        data=str(data),
+        data=data,
         space={p.key: p.describe() for p in (*space.parameters, *space.sweep)},
         search=plain["search"],
         resources=plain["resources"],

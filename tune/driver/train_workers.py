@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from nmt.config import Config
+from nmt.data.store.ready import ready_data
 from nmt.errors import UserError
 from nmt.training.history import METRIC, best_epoch, read_metrics
 from nmt.training.signals import interruptions
@@ -22,14 +23,14 @@ from tune.jobs.worker_group import WorkerGroup
 from tune.results import layout
 from tune.results.log import log
 from tune.results.storage import Storage
-from tune.spaces.settings import Resources
+from tune.spaces.settings import Resources, workers_for
 
 
 def train_together(
     config: Config,
     *,
     workers: str,
-    data: Path,
+    data: str | Path,
     directory: Path,
     storage: Storage | None = None,
 ) -> dict[str, Any]:
@@ -47,20 +48,16 @@ def train_together(
             nmt.training.loop.train.
         KeyboardInterrupt: SIGINT or SIGTERM, after a checkpoint at the exact step.
     """
-    asked = parse_workers(workers)
-    if asked.workers > config.data.pairs_per_step:
-        raise UserError(
-            f"--workers {workers}: more than data.pairs_per_step = {config.data.pairs_per_step}, so that a worker "
-            f"would have no pair"
-        )
-    directory = directory.resolve()
+    asked = workers_for(workers, config.data.pairs_per_step)
+    directory, ready = directory.resolve(), ready_data(data, [config])
     with ray_session(), open_control() as control:
         resources = spread(asked, node_resources())
-        check_nodes([config], directory=directory, data=data, storage=storage.address if storage is not None else None)
+        check_nodes([config], directory=directory, data=ready, storage=storage.address if storage is not None else None)
         group = WorkerGroup(
             config,
             directory=directory,
-            arguments={"data": data.resolve()},
+            data=ready.source,
+            arguments={},
             resources=resources,
             control=control,
             storage=(storage, "") if storage is not None else None,
@@ -92,14 +89,6 @@ def _follow(group: WorkerGroup, config: Config, directory: Path) -> None:
             f"{metrics['train/pairs_per_second']:.1f} pairs/s with {metrics['workers']} workers"
         )
     group.stop()
-
-
-def parse_workers(text: str) -> Resources:
-    """`N` or `FEWEST:MOST` of --workers; the rest at its default."""
-    parts = text.split(":")
-    if len(parts) > 2 or not all(part.isdecimal() for part in parts):
-        raise UserError(f"--workers {text}: expected a number of workers, or FEWEST:MOST, for instance 2:8")
-    return Resources().of_workers(int(parts[0]), int(parts[-1]), source=f"--workers {text}")
 
 
 def spread(asked: Resources, nodes: list[dict[str, float]]) -> Resources:

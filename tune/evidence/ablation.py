@@ -162,7 +162,7 @@ def _variant(base: Config, name: str, changes: Any, source: str) -> Variant:
     return Variant(name=name, slug=slug, config=with_overrides(base, flat, source=where))
 
 
-def run_ablation(ablation: Ablation, *, results: Path, data: Path, resume: bool = False) -> Ablated:
+def run_ablation(ablation: Ablation, *, results: Path, data: str | Path, resume: bool = False) -> Ablated:
     """Train every variant with every seed, in `results`/NAME; log and return the table.
 
     Leaves there search.toml and search.json, runs/VARIANT-sSEED/ (each as a training does) and ablation.json.

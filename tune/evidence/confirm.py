@@ -106,7 +106,7 @@ def load_confirmed(path: Path) -> Confirmed:
 def run_confirm(
     directory: Path,
     *,
-    data: Path | None,
+    data: str | Path | None,
     top: int,
     seeds: int,
     first_seed: int | None = None,
@@ -138,7 +138,7 @@ def run_confirm(
     chosen_seeds = unseen_seeds(space.base.train.seed, seeds, first_seed)
     repetition = Repetition(
         directory=directory / CONFIRM,
-        data=data or Path(summary.data),
+        data=data or summary.data,
         decode_grid=space.decode_grid(),
         resources=space.resources,
     )

@@ -12,6 +12,7 @@ from typing import Any
 import ray.tune
 
 from nmt.config import from_dict
+from nmt.data.store.ready import local_data
 from nmt.errors import UserError
 from nmt.training.history import EpochResult, read_metrics
 from tune.jobs.control import Asked
@@ -53,9 +54,10 @@ def _train(setup: TrialSetup, jobs: Sequence[Mapping[str, Any]]) -> Sequence[Any
         ray.tune.report(event(setup, jobs[k]))
 
     torch.set_num_threads(setup.resources.cpus)
+    configs = [from_dict(job["configuration"], source=f"trial {job['number']}") for job in jobs]
     return train_packed(
-        [from_dict(job["configuration"], source=f"trial {job['number']}") for job in jobs],
-        data=setup.data,
+        configs,
+        data=local_data(setup.data, configs[0]),
         directories=directories,
         until=jobs[0]["until"],
         on_epoch=on_epoch,

@@ -13,6 +13,7 @@ from typing import Any
 import ray.tune
 
 from nmt.config import Config, from_dict
+from nmt.data.store.ready import local_data
 from nmt.errors import UserError
 from nmt.training.history import EpochResult, read_metrics
 from nmt.training.out_of_memory import twice_within_memory
@@ -62,7 +63,7 @@ def _train(setup: TrialSetup, trial: Mapping[str, Any]) -> None:
     def train(config: Config, again: bool) -> EpochResult:
         return nmt.training.loop.train(
             config,
-            data=setup.data,
+            data=local_data(setup.data, config),
             directory=directory,
             on_epoch=on_epoch,
             resume=True,

@@ -21,9 +21,9 @@ import ray.exceptions
 import ray.util
 from ray.util.placement_group import PlacementGroup
 
-from nmt.checkpoint import first_line
 from nmt.config import Config
-from nmt.errors import UserError
+from nmt.data.store.ready import local_data
+from nmt.errors import UserError, one_line
 from nmt.training import out_of_memory as memory
 from tune.results.storage import Storage
 from tune.spaces.settings import Resources
@@ -45,7 +45,8 @@ class WorkerGroup:
 
     Args:
         directory: of the training; its name is the training's at the control actor.
-        arguments: of nmt.training.loop.train, beside the configuration and the directory.
+        data: the Arrow data set: an absolute path or an address, which each worker brings to its node.
+        arguments: of nmt.training.loop.train, beside the configuration, the data set and the directory.
         control: the actor that its workers ask, see tune.jobs.control.
         storage: where the run lives that the training belongs to, when that is not here, and the training's folder.
         scratch: directory for Ray Train's own files, which hold nothing that is read again.
@@ -58,6 +59,7 @@ class WorkerGroup:
         config: Config,
         *,
         directory: Path,
+        data: str,
         arguments: Mapping[str, Any],
         resources: Resources,
         control: Any,
@@ -67,14 +69,9 @@ class WorkerGroup:
         training: Callable[..., Any] | None = None,
     ) -> None:
         self._training = training
-        self._config, self._directory, self._arguments = config, directory, arguments
-        self._resources, self._control, self._storage, self._scratch, self._note = (
-            resources,
-            control,
-            storage,
-            scratch,
-            note,
-        )
+        self._config, self._directory, self._data, self._arguments = config, directory, data, arguments
+        self._resources, self._control, self._storage = resources, control, storage
+        self._scratch, self._note = scratch, note
         self._name = directory.name
         self._job: _Job | None = None
         self._workers = 0
@@ -206,6 +203,7 @@ class WorkerGroup:
             train_loop_config={
                 "config": self._config,
                 "directory": self._directory,
+                "data": self._data,
                 "arguments": dict(self._arguments),
                 "resources": self._resources,
                 "control": self._control,
@@ -237,7 +235,7 @@ def _reason(failures: Sequence[Exception]) -> str:
     """Of the loss of a worker, in few words. The others fail too: theirs may be the only error there is."""
     if any(isinstance(failure, ray.exceptions.RayActorError) for failure in failures):
         return "its process died"
-    return re.sub(r"^\[\S+\] ", "", first_line(failures[0])).partition(". ")[0][
+    return re.sub(r"^\[\S+\] ", "", one_line(failures[0])).partition(". ")[0][
         :MAX_REASON
     ]  # gloo begins with [file:line]
 
@@ -298,6 +296,7 @@ def _train_on_worker(job: dict[str, Any]) -> None:
     try:
         training(
             job["config"],
+            data=local_data(job["data"], job["config"]),
             directory=job["directory"],
             device=ray.train.torch.get_device() if job["resources"].gpus else torch.device("cpu"),
             on_epoch=on_epoch,

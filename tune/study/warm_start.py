@@ -1,9 +1,9 @@
-"""Warm start: what another search over the same keys found, as the sampler of this one sees it.
+"""Warm start: show the sampler what another search over the same keys found.
 
-Its trials never become trials of this search: they are kept beside the study, in warm_start.json, so that the study
-holds each trial of this search exactly once and --resume needs the other search no more. Values of another search need
-not compare with ours (another data set, other epochs), but its order does: a trial counts with the normal quantile of
-its rank, as in tune.study.sampler_view.
+Trials of the other search never become trials of this one. They are kept beside the study, in warm_start.json. So the
+study holds each trial of this search exactly once, and --resume does not need the other search. Values of another
+search need not compare with ours (another data set, other epochs), but their order does. So a trial counts with the
+normal quantile of its rank, as in tune/study/sampler_view.py.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import sqlalchemy.exc
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
-from nmt.errors import UserError
+from nmt.errors import UserError, one_line
 from nmt.io.files import write_json
 from tune.spaces.space import Space
 from tune.study.halving import Ladder, Standing
@@ -34,7 +34,8 @@ def warm_trials(space: Space, kept: Path, ladder: Ladder, *, study_file: str) ->
         kept: the file of `keep`, which need not exist.
         study_file: the name of a study in a search's directory.
 
-    Raises UserError where there is no such study, or it searched other keys.
+    Raises:
+        UserError: no such study, or one over other keys.
     """
     if not space.search.warm_start:
         return []
@@ -52,7 +53,7 @@ def keep(space: Space, kept: Path, trials: Sequence[FrozenTrial]) -> None:
 
 
 def read(space: Space, source: Path, ladder: Ladder) -> list[FrozenTrial]:
-    """The finished trials of the study at `source` that lie within this space, COMPLETE with their quantiles."""
+    """Read the finished trials of the study at `source` that lie within this space, COMPLETE with their quantiles."""
     study = _load(source)
     finished = [t for t in study.trials if t.state in (TrialState.COMPLETE, TrialState.PRUNED) and t.params]
     _check_keys(space, finished, source)
@@ -76,8 +77,7 @@ def _load(path: Path) -> optuna.Study:
             loaded = optuna.load_study(study_name=None, storage=f"sqlite:///{copy}")
             trials, directions = loaded.get_trials(), loaded.directions
         except (sqlalchemy.exc.SQLAlchemyError, ValueError, KeyError, RuntimeError) as error:
-            reason = str(error).splitlines()[0]
-            raise UserError(f"warm_start: {path}: not the study of one search ({reason})") from error
+            raise UserError(f"warm_start: {path}: not the study of one search ({one_line(error)})") from error
     if len(directions) > 1:
         raise UserError(
             f"warm_start: {path} has {len(directions)} objectives; a search starts from one of a single one"
@@ -98,7 +98,7 @@ def _check_keys(space: Space, trials: Sequence[FrozenTrial], source: Path) -> No
 
 
 def _within(space: Space, params: Mapping[str, Any]) -> bool:
-    """Whether a trial of this search could have had these values."""
+    """True if a trial of this search could have these values."""
     by_key = {p.key: p for p in space.parameters}
     try:
         values = {key: by_key[key].decode(value) for key, value in params.items()}

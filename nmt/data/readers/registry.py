@@ -25,24 +25,26 @@ Loaded = tuple[list[RawObject], Counter[str]]
 
 @dataclass(frozen=True)
 class RawDataSet:
-    """A raw data set: what `prepare` needs to know of it."""
+    """Everything that `prepare` needs from a reader."""
 
     fingerprint: Callable[[], str]
+    """hash of everything the data set is made from"""
     keypoint_names: Callable[[], dict[str, list[str]]]
+    """category -> names of its keypoints"""
     tasks: Sequence[Any]
-    """pieces of work in the order of the data set: each gives an object, a few, or none"""
+    """units of work in the order of the data set; each yields one object, several, or none"""
     load: Callable[[Any], Loaded]
-    """does a piece of work, in any process"""
+    """function that does one unit of work, in any process"""
     left_out: Mapping[str, int] = field(default_factory=dict)
-    """reason -> objects that are no longer among the tasks"""
+    """reason -> objects that were left out before `tasks` was made"""
     options: dict[str, Any] = field(default_factory=dict)
-    """how this raw data set is read, as the data set will say"""
+    """reader options, recorded in the data set"""
     pairs: Sequence[GivenPair] | None = None
-    """the given pairs, by object id; None: pairs are drawn"""
+    """given pairs, by object id; None: pairs are drawn"""
     mirror: dict[str, dict[str, str]] = field(default_factory=dict)
-    """category -> keypoint name -> its name when the image is mirrored; names that stay are left out"""
+    """category -> keypoint name -> its name in the mirrored image; names that do not change are omitted"""
     every_split: bool = True
-    """each category must have a pair in each split; else a split may be without some of them"""
+    """True: every category needs a pair in every split; False: a split may lack some categories"""
 
 
 def find_source(
@@ -54,7 +56,15 @@ def find_source(
     seed: int,
     difficulty: Mapping[str, Sequence[int]],
 ) -> RawDataSet:
-    """The raw data set `name`; a name without a reader of its own is one of the user's own.
+    """Find the reader of a data set and list the raw data.
+
+    Args:
+        name: a name in SOURCES or GIVEN; any other name is a data set of the user's own (see user_data).
+        raw: folder of the raw data; None for `demo`, which is rendered.
+        size: side of the square images, pixels.
+        skip_bad: leave damaged files out and count them, instead of raising UserError.
+        seed: for what is random in making the data set.
+        difficulty: levels of given pairs to keep, see spair.read.
 
     Raises:
         UserError: unknown name, raw folder missing or empty, an annotation that cannot be read.
@@ -78,7 +88,7 @@ def find_source(
 
 
 def files_fingerprint(files: list[Path]) -> str:
-    """Hash of the files' folders, names and content."""
+    """Hash the content, name and folder of each file: 16 hex digits."""
     total = hashlib.sha256()
     for path in files:
         with path.open("rb") as file:
@@ -124,8 +134,7 @@ def _render(task: tuple[str, int], *, size: int, seed: int) -> Loaded:
 
 
 def _listed(listing: RawListing, *, size: int, skip_bad: bool, **options: Any) -> RawDataSet:
-    """The source of a data set that a reader has listed."""
-
+    """Wrap a reader's listing; `options` are recorded in the data set."""
     return RawDataSet(
         fingerprint=lambda: files_fingerprint(listing.input_files()),
         keypoint_names=listing.keypoint_names,

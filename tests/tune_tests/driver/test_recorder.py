@@ -78,7 +78,7 @@ class Search:
         self.recorder = Recorder(
             self.study,
             TrialFolders(directory, home),
-            data=directory,
+            data=str(directory),
             lines=lines,
             control=None,
             health=Watchdog(space.search, stop=pytest.fail),
