@@ -12,9 +12,7 @@ from nmt.data.store.node_copy import local_copy
 from nmt.data.store.objects import ObjectStore
 from nmt.errors import UserError
 from nmt.model.matcher import Matcher
-
-CHECKPOINT = "best.pt"
-"""The best weights in the folder of a training."""
+from nmt.training.files import BEST
 
 
 def load_model(path: Path) -> tuple[Matcher, Config, list[str]]:
@@ -51,9 +49,9 @@ def find_checkpoint(path: str | Path) -> Path:
     path = Path(path)
     if not path.is_dir():
         return path
-    if not (path / CHECKPOINT).is_file():
-        raise UserError(f"{path}: no {CHECKPOINT} in this folder; give a training's folder or a checkpoint file")
-    return path / CHECKPOINT
+    if not (path / BEST).is_file():
+        raise UserError(f"{path}: no {BEST} in this folder; give a training's folder or a checkpoint file")
+    return path / BEST
 
 
 @dataclass(frozen=True)
