@@ -14,10 +14,11 @@ import numpy as np
 import torch
 
 from nmt.batch import PairBatch, Side
-from nmt.config import Config, with_overrides
+from nmt.config import Config, find_setting, with_overrides
 from nmt.data.graph import delaunay_edges, edge_attributes
 from nmt.decoding import predict
 from nmt.device import pick_device
+from nmt.errors import UserError
 from nmt.inference.inputs import Keypoints, check_keypoints, read_image
 from nmt.inference.load import find_checkpoint, load_model
 from nmt.inference.pictures import MatchedPair, draw_pair
@@ -198,8 +199,11 @@ def load_matcher(
         device: where it runs; by default the GPU where there is one.
 
     Raises:
-        UserError: no such checkpoint, a damaged one, or an unknown key in `overrides`.
+        UserError: no such checkpoint, a damaged one, or a key in `overrides` that is not read at inference.
     """
+    for key in overrides or {}:
+        if not find_setting(key, source="overrides").inference:
+            raise UserError(f"overrides: {key} is read in training; a loaded matcher takes decode.* alone")
     model, config, _ = load_model(find_checkpoint(path))
     config = with_overrides(config, overrides or {}, source="overrides")
     return ImageMatcher(model, config, device=torch.device(device) if device is not None else pick_device())
