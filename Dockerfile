@@ -1,8 +1,8 @@
-# The project with its locked environment: for one GPU host (compose.yaml) and for cluster/kuberay.yaml.
+# The project with its locked packages, for one GPU host (compose.yaml) and for cluster/kuberay.yaml.
 #   docker build -t nmt .
 FROM python:3.11-slim-bookworm
 
-# gcc, libc6-dev: torch.compile; openssh-client, rsync: `ray up` from this image; wget: the probes of KubeRay
+# gcc and libc6-dev are for torch.compile, openssh-client and rsync for `ray up`, wget for the probes of KubeRay.
 # hadolint ignore=DL3008
 RUN apt-get update && apt-get install -y --no-install-recommends gcc libc6-dev make openssh-client rsync wget \
     && rm -rf /var/lib/apt/lists/*
@@ -13,7 +13,7 @@ RUN useradd --create-home --uid 1000 nmt && chown nmt /nmt \
 USER 1000
 ENV USER=nmt PATH=/nmt/.venv/bin:$PATH
 
-# The 7 GB of packages are a layer of their own, made anew when the lock changes and not with every line of code.
+# The 7 GB of packages are a layer of their own. It is rebuilt when the lock file changes, not when the code changes.
 COPY --chown=nmt Makefile pyproject.toml constraints.txt README.md LICENSE ./
 RUN mkdir -p nmt/data nmt/model tune/cluster && make setup
 COPY --chown=nmt . .

@@ -1,4 +1,4 @@
-# Everything runs in .venv, made on first use and again whenever the dependencies change.
+# Everything runs in .venv. It is made on first use, and again when the dependencies change.
 PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
@@ -7,8 +7,8 @@ STAMP := .venv/.installed
 
 setup: $(STAMP)
 
-# PIP_CONSTRAINT locks what pip builds with, too, which -c would not. pip would compile the modules one by one: doing it
-# afterwards on all cores is faster (and exits 1 for templates in other packages that are no Python).
+# PIP_CONSTRAINT also locks the packages that pip builds with; -c would not. Compiling the modules afterwards, on all
+# cores, is faster than pip's own way. It exits 1 for templates of other packages that are not valid Python: ignored.
 $(STAMP): pyproject.toml constraints.txt
 	@echo "Installing 6 GB of packages into .venv: two to four minutes"
 	$(PYTHON) -m venv --clear .venv
@@ -16,7 +16,7 @@ $(STAMP): pyproject.toml constraints.txt
 	@$(BIN)/python -m compileall -qq -j 0 -x '/tests?/' .venv/lib || true
 	@touch $@
 
-# The whole product on data it makes itself, without internet; a second call goes on where the first one stopped.
+# The whole pipeline on rendered data, without internet. A second call continues where the first one stopped.
 demo: $(STAMP)
 	$(BIN)/python run.py --search demo $(if $(wildcard results/demo/search.json),--resume)
 	$(BIN)/python run.py --evaluate demo --split test
@@ -24,7 +24,7 @@ demo: $(STAMP)
 test: $(STAMP)
 	$(BIN)/python -m pytest
 
-# The slow ones too, three quarters of an hour.
+# All tests, the slow ones too: three quarters of an hour.
 test-all: $(STAMP)
 	$(BIN)/python -m pytest -m ""
 

@@ -40,7 +40,7 @@ def prepare(
         recipe: a recipe by name or TOML file, a config.json, or a configuration. With `raw`, any other name
             is a data set of your own.
         raw: folder of the raw data set; None for the demo, which is rendered.
-        out: folder of the data set; by default data/NAME.
+        out: the data set to make, a folder or an address; by default data/NAME.
         overrides: configuration keys to change, {"data.image_size": 256}.
         backbone: also make a table of this backbone's features.
         skip_bad: leave unreadable files out and count them.
@@ -87,7 +87,7 @@ def train(
 
     Args:
         recipe: a recipe by name or TOML file, a config.json (best.json of a search), or a configuration.
-        data: folder of the Arrow data set; by default data/NAME.
+        data: the Arrow data set, a folder or an address; by default data/NAME.
         directory: folder of the training; by default results/NAME-train.
         overrides: configuration keys to change, {"optim.lr": 1e-3}.
         resume: go on from the checkpoint in `directory`, where there is one.
@@ -101,19 +101,21 @@ def train(
         UserError: no such recipe or data set, or a training in `directory` that is not to be resumed.
         FailedError: the loss is no longer finite.
     """
+    from nmt.data.store.ready import local_data
     from nmt.device import limit_threads
     from nmt.training.loop import train as run_training
     from nmt.training.out_of_memory import twice_within_memory
 
     config = _configuration(recipe, overrides, own=data is not None)
-    place, folder = _data(config, data), Path(directory or RESULTS / f"{config.data.name}-train")
+    source, folder = _data(config, data), Path(directory or RESULTS / f"{config.data.name}-train")
     if not resume and (folder / "checkpoint.pt").exists():
         raise UserError(f"{folder}: a training is there already; resume it with resume=True, or choose a directory")
     limit_threads(config)
+    here = local_data(source, config)
 
     def attempt(chosen: Config, again: bool) -> EpochResult:
         return run_training(
-            chosen, data=place, directory=folder, on_epoch=on_epoch, resume=resume or again, progress=progress
+            chosen, data=here, directory=folder, on_epoch=on_epoch, resume=resume or again, progress=progress
         )
 
     return twice_within_memory(attempt, config)
@@ -124,7 +126,7 @@ def evaluate(checkpoint: str | Path, *, data: str | Path | None = None, split: s
 
     Args:
         checkpoint: a checkpoint (best.pt), or the folder of a training.
-        data: folder of the Arrow data set; by default data/NAME of the checkpoint's configuration.
+        data: the Arrow data set, a folder or an address; by default data/NAME of the checkpoint's configuration.
         split: train, val or test.
 
     Returns:
@@ -139,7 +141,7 @@ def evaluate(checkpoint: str | Path, *, data: str | Path | None = None, split: s
 
     if split not in SPLITS:
         raise UserError(f"split must be one of {', '.join(SPLITS)}, but got {split!r}")
-    return evaluate_checkpoint(find_checkpoint(checkpoint), data=None if data is None else Path(data), split=split)
+    return evaluate_checkpoint(find_checkpoint(checkpoint), data=data, split=split)
 
 
 def export(checkpoint: str | Path, out: str | Path) -> None:
@@ -163,5 +165,5 @@ def _configuration(recipe: str | Path | Config, overrides: Mapping[str, Any] | N
     return with_overrides(config, overrides or {}, source="overrides")
 
 
-def _data(config: Config, folder: str | Path | None) -> Path:
-    return DATA / config.data.name if folder is None else Path(folder)
+def _data(config: Config, data: str | Path | None) -> str:
+    return str(data or DATA / config.data.name)

@@ -1,9 +1,11 @@
-"""What the model reads: a batch of image pairs with their keypoints, padded to the longest.
+"""Batches of image pairs with their keypoints, padded to the longest; and the tensor conventions of the project.
 
-Conventions of the whole project. Two images, one suffix: `points0_BN2` is the source, `points1_BM2` the target.
-Letters: B pairs, N/M padded keypoints of image 0/1, C channels, D model width, E edges, G width of the global feature,
-H x W pixels. Rows at or past `num_B[b]` are padding: zero, never attended, never matched, never counted. A match is an
-index into image 1, -1 = none.
+A name ends with 0 for the source and 1 for the target, then with the letters of its shape: `points0_BN2`,
+`points1_BM2`. Letters: B pairs, N/M padded keypoints of image 0/1, C channels, D model width, E edges, G width of the
+global feature, H x W pixels.
+
+Rows n >= `num_B[b]` are padding: zero, never attended, never matched, never counted. A match is an index into the
+target's keypoints, -1 = none.
 """
 
 from __future__ import annotations
@@ -17,29 +19,30 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Side:
-    """One side of the pairs of a batch."""
+    """Source or target side of the pairs of a batch."""
 
     points_BN2: Tensor
-    """float32, pixels (x, y) of the square input"""
+    """float32, (x, y) in pixels of the square input"""
     num_B: Tensor
-    """int64, keypoints that are real"""
+    """int64, number of real keypoints"""
     edge_index_2E: Tensor
-    """int64, (from, to), flat indices into the B*N padded keypoints"""
+    """int64, (from, to), flat indices into the B * N padded keypoints"""
     edge_attr_E2: Tensor
     """float32 in [0, 1]: 0.5 + 0.5 (p_from - p_to) / size"""
     image_B3HW: Tensor | None = None
-    """uint8; images mode"""
+    """uint8, images mode only"""
     nodes_BNC: Tensor | None = None
-    """backbone features at the keypoints; features mode"""
+    """backbone features at the keypoints, features mode only"""
     global_BG: Tensor | None = None
-    """global backbone feature; features mode"""
+    """global backbone feature, features mode only"""
 
     @property
     def mask_BN(self) -> Tensor:
-        """bool, True where a keypoint is real."""
+        """Return a bool mask, True where a keypoint is real."""
         return torch.arange(self.points_BN2.shape[1], device=self.num_B.device) < self.num_B[:, None]
 
     def to(self, device: torch.device) -> Side:
+        """Copy to a device; a copy from page-locked memory runs in the background."""
         moved = {
             f.name: value.to(device, non_blocking=True)
             for f in dataclasses.fields(self)
@@ -48,26 +51,29 @@ class Side:
         return dataclasses.replace(self, **moved)
 
     def pin_memory(self) -> Side:
+        """Copy to page-locked memory."""
         pinned = {f.name: t.pin_memory() for f in dataclasses.fields(self) if (t := getattr(self, f.name)) is not None}
         return dataclasses.replace(self, **pinned)
 
 
 @dataclass(frozen=True)
 class PairBatch:
-    """Pairs as the model and the loss read them."""
+    """Image pairs as the model and the losses read them."""
 
     source: Side
     target: Side
     match_BN: Tensor
-    """int64, for each source keypoint the matching target keypoint; -1 = none (padding included)"""
+    """int64, index of the true target keypoint of each source keypoint; -1 = none (padding included)"""
     category_B: Tensor
     """int64, index into the data set's categories"""
 
     @property
     def num_pairs(self) -> int:
+        """Return B."""
         return self.category_B.shape[0]
 
     def to(self, device: torch.device) -> PairBatch:
+        """Copy to a device."""
         return PairBatch(
             self.source.to(device),
             self.target.to(device),
@@ -76,7 +82,7 @@ class PairBatch:
         )
 
     def pin_memory(self) -> PairBatch:
-        """In page-locked memory, from which a GPU fetches while it computes; the DataLoader calls this."""
+        """Copy to page-locked memory, from which a GPU fetches while it computes; the DataLoader calls this."""
         return PairBatch(
             self.source.pin_memory(),
             self.target.pin_memory(),

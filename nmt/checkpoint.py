@@ -1,4 +1,4 @@
-"""Checkpoints: atomic to write, safe to load, whole enough to resume at the exact step."""
+"""Checkpoint files: written atomically, and loaded without running anything they contain."""
 
 from __future__ import annotations
 
@@ -7,14 +7,23 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from nmt.errors import UserError
-from nmt.io.files import atomic_write
+from nmt.errors import UserError, one_line
+from nmt.io.files import atomic_write, require_file
 
 VERSION = 1
+"""format of the files; increase it when older ones can no longer be read"""
 
 
 def save(path: Path, content: dict[str, Any]) -> None:
-    """A dictionary of tensors and plain values, atomically. Raises UserError when it cannot be written."""
+    """Write a checkpoint atomically.
+
+    Args:
+        path: the file to create or replace.
+        content: tensors and plain values (numbers, strings, lists, dictionaries).
+
+    Raises:
+        UserError: a full disk, or a folder that is not writable.
+    """
     import torch
 
     with atomic_write(path) as file:
@@ -22,31 +31,30 @@ def save(path: Path, content: dict[str, Any]) -> None:
 
 
 def _as_os_error(write: Callable[[], None]) -> None:
-    """torch's writer turns a full disk into a RuntimeError; give it its name back."""
+    """Turn the RuntimeError that torch's writer makes of a full disk back into an OSError."""
     try:
         write()
     except RuntimeError as error:
-        raise OSError(first_line(error)) from error
-
-
-def first_line(error: Exception) -> str:
-    """What an error says, in one line; its name where it says nothing."""
-    return (str(error).splitlines() or [type(error).__name__])[0]
+        raise OSError(one_line(error)) from error
 
 
 def load(path: Path, *, what: str = "checkpoint") -> dict[str, Any]:
-    """The content of `save`, tensors on the CPU. Nothing of the file is executed.
+    """Load what `save` wrote, with tensors on the CPU. No code in the file is run (weights_only).
 
-    Raises UserError when the file is missing, damaged, or not one of ours.
+    Args:
+        path: the file.
+        what: what the messages call it.
+
+    Raises:
+        UserError: the file is missing, damaged, or not of this project.
     """
     import torch
 
-    if not path.is_file():
-        raise UserError(f"{path}: no {what} there")
+    require_file(path, what)
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except (OSError, RuntimeError, EOFError, ValueError, KeyError, pickle.UnpicklingError) as error:
-        raise UserError(f"{path}: not a readable {what} ({first_line(error)})") from error
+        raise UserError(f"{path}: not a readable {what} ({one_line(error)})") from error
     if not isinstance(content, dict) or content.get("version") != VERSION:
         raise UserError(f"{path}: not a {what} of this project (expected version {VERSION})")
     return content

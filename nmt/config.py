@@ -46,65 +46,116 @@ def setting(
 
 @dataclass(frozen=True, kw_only=True)
 class DataConfig:
-    name: str = setting("voc", "data set, as given to --prepare")
+    """The data set, the pairs drawn from it, and the augmentation of its images."""
+
+    name: str = setting(
+        "voc", "name of the data set, as given to --prepare; it lies in data/NAME unless --data is given"
+    )
     mode: str = setting(
         "images",
-        "train end to end on images, or the head alone on stored backbone features",
+        "what a training reads: images trains backbone and head end to end; features trains the head alone on stored "
+        "backbone features",
         choices=("features", "images"),
     )
-    image_size: int = setting(384, "side of the square input, pixels", low=32, high=2048)
-    pairs_per_step: int = setting(8, "image pairs an optimizer step, over all workers", low=1)
-    eval_pairs: int = setting(1000, "sampled evaluation pairs a category", low=1)
-    erasing: float = setting(0.3, "probability of random erasing (images mode; 0 = off)", low=0, high=1)
-    cutmix: float = setting(0.3, "probability of CutMix (images mode; 0 = off)", low=0, high=1)
-    mixup: float = setting(0.3, "probability of MixUp, for each image (images mode; 0 = off)", low=0, high=1)
-    rotation: float = setting(0.0, "turn each training image by up to this, degrees (0 = off)", low=0, high=180)
-    mirror: float = setting(0.0, "probability of mirroring, for each training image (0 = off)", low=0, high=1)
-    scale: float = setting(0.0, "scale each training image by 1 - this to 1 + this (0 = off)", low=0, high=0.9)
-    views: int = setting(
-        1, "views an object of the stored features (features mode; 1 = the plain one)", low=1, high=1000
+    image_size: int = setting(384, "side of the square input image in pixels", low=32, high=2048)
+    pairs_per_step: int = setting(8, "image pairs in one optimizer step, summed over all workers", low=1)
+    eval_pairs: int = setting(
+        1000, "image pairs drawn per category for validation and test; data sets with given pairs use those", low=1
     )
-    pad_keypoints: int = setting(0, "keypoints to pad every batch to, for static shapes (0 = the longest pair)", low=0)
+    erasing: float = setting(
+        0.3,
+        "probability that one or two random rectangles of a source image are erased, with the keypoints in them; 0 "
+        "turns it off",
+        low=0,
+        high=1,
+    )
+    cutmix: float = setting(
+        0.3,
+        "probability that a square of a source image is replaced by another image (CutMix), and the keypoints in it "
+        "dropped; 0 turns it off",
+        low=0,
+        high=1,
+    )
+    mixup: float = setting(
+        0.3, "probability that a training image is blended with another image (MixUp); 0 turns it off", low=0, high=1
+    )
+    rotation: float = setting(
+        0.0,
+        "largest random rotation of a training image in degrees, in either direction; 0 turns it off",
+        low=0,
+        high=180,
+    )
+    mirror: float = setting(0.0, "probability that a training image is mirrored; 0 turns it off", low=0, high=1)
+    scale: float = setting(
+        0.0,
+        "largest random change of a training image's size; 0.2 scales it by 0.8 to 1.2, 0 turns it off",
+        low=0,
+        high=0.9,
+    )
+    views: int = setting(
+        1,
+        "stored views of each object in features mode; 1 stores the plain image alone, K adds K - 1 augmented views",
+        low=1,
+        high=1000,
+    )
+    pad_keypoints: int = setting(
+        0, "number of keypoints that every batch is padded to, for static shapes; 0 pads to the longest image", low=0
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
 class ModelConfig:
-    backbone: str = setting(
-        "swinv2_base_window12to24_192to384",
-        "any timm model with two feature levels, or one of your own (docs/extend.md)",
+    """The backbone, and the head that refines and compares its keypoint features."""
+
+    backbone: str = setting("swinv2_base_window12to24_192to384", "name of a timm model that gives two feature levels")
+    weights: str = setting(
+        "hub",
+        "initial backbone weights: hub downloads timm's, package uses those installed with the project, random draws "
+        "them, anything else is the path of a file",
     )
-    weights: str = setting("hub", "backbone weights: hub (timm), package (with this project), random, or a file")
-    d_model: int = setting(648, "width of the tokens; a multiple of heads", low=4)
-    heads: int = setting(12, "attention heads", low=1)
-    decoder_layers: int = setting(4, "normalized decoder layers, each side", low=1, high=64)
-    mlp_multiplier: float = setting(6.0, "MLP hidden width = int(d_model x this x 2/3)", above=0)
+    d_model: int = setting(648, "width of the keypoint tokens; a multiple of model.heads", low=4)
+    heads: int = setting(12, "attention heads of each decoder layer", low=1)
+    decoder_layers: int = setting(4, "decoder layers on each side of the pair", low=1, high=64)
+    mlp_multiplier: float = setting(
+        6.0, "size of the MLP in a decoder layer: its hidden width is int(model.d_model x this x 2/3)", above=0
+    )
     feature_projection: int = setting(
-        0, "learned projection of the features before the spline, width (0 = none)", low=0
+        0, "width of a learned projection of the backbone features before the spline convolutions; 0 uses none", low=0
     )
-    normalized: bool = setting(True, "decoders on the unit sphere; false: a plain pre-norm transformer (ablation)")
-    spline: bool = setting(True, "spline convolutions over the keypoint graph; false: none (ablation)")
+    normalized: bool = setting(
+        True, "keep decoder weights and tokens on the unit sphere; false uses a plain pre-norm transformer (ablation)"
+    )
+    spline: bool = setting(
+        True, "refine keypoints by spline convolutions over their graph; false leaves them out (ablation)"
+    )
     spline_backend: str = setting(
         "matmul",
-        "our matrix product, or the CUDA/C++ kernels of torch-spline-conv",
+        "implementation of the spline convolution: matmul is this project's, torch_spline_conv the compiled kernels of "
+        "that package",
         choices=("matmul", "torch_spline_conv"),
     )
 
 
 @dataclass(frozen=True, kw_only=True)
 class LossConfig:
-    temperature: float = setting(0.1, "InfoNCE temperature", above=0)
+    """The training loss: a matching term and two hyperspherical terms."""
+
+    temperature: float = setting(0.1, "temperature of the InfoNCE loss", above=0)
     matching: str = setting(
         "infonce",
-        "the matching loss: InfoNCE, the likelihood of the Sinkhorn plan (decode.* then act in training), or binary "
-        "cross-entropy of the plan (ablation)",
+        "matching loss: infonce; sinkhorn, the likelihood of the Sinkhorn assignment, for which decode.* act in "
+        "training; or cross_entropy of that assignment (ablation)",
         choices=("infonce", "sinkhorn", "cross_entropy"),
     )
-    info_nce: float = setting(1.0, "weight of the matching loss, both directions", low=0)
-    hyperspherical: float = setting(1.0, "weight of the hyperspherical term, both images", low=0)
-    layer: float = setting(0.3, "weight of the hyperspherical term after every decoder layer", low=0)
+    info_nce: float = setting(1.0, "weight of the matching loss, summed over both directions; 0 turns it off", low=0)
+    hyperspherical: float = setting(
+        1.0, "weight of the hyperspherical loss of the final features of both images; 0 turns it off", low=0
+    )
+    layer: float = setting(0.3, "weight of the hyperspherical loss after every decoder layer; 0 turns it off", low=0)
     layer_weighting: str = setting(
         "flat",
-        "layers equal (published code), or growing linearly with depth (published text)",
+        "weights of the decoder layers in the layer loss: flat weighs all alike (published code), linear grows with "
+        "depth (published text)",
         choices=("flat", "linear"),
     )
     # Two plain keys rather than a list of name and weight: the weight is set, checked and searched as the others are.
@@ -114,39 +165,69 @@ class LossConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class DecodeConfig:
+    """How similarities become an assignment, at evaluation and inference."""
+
     sinkhorn_iterations: int = setting(
-        27, "Sinkhorn iterations at inference (0 = none)", low=0, high=1000, inference=True
+        27,
+        "Sinkhorn iterations over the similarities; 0 uses the similarities as they are",
+        low=0,
+        high=1000,
+        inference=True,
     )
-    epsilon: float = setting(0.035, "Sinkhorn regularisation: similarity / epsilon", above=0, inference=True)
+    epsilon: float = setting(
+        0.035, "Sinkhorn regularization: similarities are divided by it; smaller is sharper", above=0, inference=True
+    )
     assignment: str = setting(
-        "argmax", "decoding of the Sinkhorn plan", choices=("argmax", "hungarian"), inference=True
+        "argmax",
+        "how the final assignment is read: argmax takes the best target of each keypoint, hungarian a one-to-one "
+        "assignment",
+        choices=("argmax", "hungarian"),
+        inference=True,
     )
 
 
 @dataclass(frozen=True, kw_only=True)
 class OptimConfig:
+    """The Adam optimizer and its learning-rate schedule."""
+
     lr: float = setting(5e-4, "Adam learning rate of the head", above=0, high=1.0)
-    backbone_lr_scale: float = setting(0.03, "backbone learning rate / head learning rate (0 = frozen)", low=0)
-    milestones: tuple[int, ...] = setting((2, 5), "epochs after which the learning rate is multiplied by gamma", low=0)
-    gamma: float = setting(0.1, "factor at each milestone", above=0, high=1)
-    weight_decay: float = setting(0.0, "decoupled weight decay", low=0)
-    clip_norm: float = setting(0.0, "gradient norm limit (0 = none)", low=0)
+    backbone_lr_scale: float = setting(
+        0.03, "learning rate of the backbone as a multiple of the head's; 0 freezes the backbone", low=0
+    )
+    milestones: tuple[int, ...] = setting(
+        (2, 5),
+        "epochs after which the learning rate is multiplied by optim.gamma, increasing; [] keeps it constant",
+        low=0,
+    )
+    gamma: float = setting(0.1, "factor of the learning rate at each milestone", above=0, high=1)
+    weight_decay: float = setting(
+        0.0, "decoupled weight decay (AdamW) per step, times the learning rate; 0 uses none", low=0
+    )
+    clip_norm: float = setting(0.0, "largest norm of the gradient, which is scaled down to it; 0 does not clip", low=0)
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainConfig:
-    epochs: int = setting(12, "epochs", low=1)
-    steps_per_epoch: int = setting(2000, "optimizer steps an epoch", low=1)
-    seed: int = setting(0, "of the initial weights and the pair stream", low=0, high=2**31 - 1)
-    precision: str = setting("auto", "auto: bf16 on CUDA, fp32 on CPU", choices=("auto", "fp32", "bf16"))
-    compile: bool = setting(False, "torch.compile the head")
+    """The length of a training, its seed, and how it computes."""
+
+    epochs: int = setting(12, "epochs of a full training; each ends with validation and a checkpoint", low=1)
+    steps_per_epoch: int = setting(2000, "optimizer steps per epoch", low=1)
+    seed: int = setting(0, "random seed of the initial weights and of the training pairs", low=0, high=2**31 - 1)
+    precision: str = setting(
+        "auto",
+        "number format of the forward pass: auto is bf16 on a GPU and fp32 on a CPU",
+        choices=("auto", "fp32", "bf16"),
+    )
+    compile: bool = setting(False, "compile the head with torch.compile: a slow first step, faster ones after it")
     micro_batch: int = setting(
-        0, "pairs a worker takes through the model at once, to save memory; the result is the same (0 = all)", low=0
+        0, "pairs a worker computes at once, to save memory; the result is the same; 0 computes all at once", low=0
     )
 
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
+    """The whole configuration of one training, one branch per part."""
+
     data: DataConfig = field(default_factory=DataConfig)
     model: ModelConfig = field(default_factory=ModelConfig)
     loss: LossConfig = field(default_factory=LossConfig)
@@ -157,7 +238,7 @@ class Config:
 
 @dataclass(frozen=True)
 class Setting:
-    """What may stand at one configuration key."""
+    """The type, default, range and meaning of one configuration key."""
 
     key: str
     type: type
@@ -169,7 +250,7 @@ class Setting:
     above: float | None
     choices: tuple[str, ...] | None
     inference: bool
-    """read at inference only: costs no training"""
+    """True if the key is read at inference only, so that another value costs no training"""
 
     @property
     def allowed(self) -> str:
@@ -284,7 +365,7 @@ def check_names(given: Iterable[str], known: Iterable[str], *, source: str) -> N
 
 
 def comparable(config: Config) -> Config:
-    """Without what changes the way to a result, not the result."""
+    """The configuration with fields reset that change memory use but not the result."""
     return dataclasses.replace(config, train=dataclasses.replace(config.train, micro_batch=0))
 
 

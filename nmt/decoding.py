@@ -1,4 +1,10 @@
-"""TODO docstring of nmt.decoding."""
+"""Similarities of the evaluation pairs, and the accuracy of every decoding read from them.
+
+A forward pass costs far more than decoding. So the similarities of all pairs are computed once and kept. A sweep over
+Sinkhorn iterations, epsilon and assignment then reads the accuracy of each, with no forward pass of its own.
+
+Letters as in nmt/batch.py; P evaluation pairs.
+"""
 
 from __future__ import annotations
 
@@ -21,20 +27,31 @@ from nmt.sinkhorn import assign, decode, sinkhorn
 
 @dataclass(frozen=True)
 class Similarities:
-    """Everything decoding needs of the evaluation pairs, padded to the longest, on the CPU."""
+    """Everything that decoding needs of the evaluation pairs, padded to the longest, on the CPU."""
 
     similarity_PNM: Tensor
+    """float32; zero at padding"""
     mask0_PN: Tensor
+    """bool, True where a source keypoint is real"""
     mask1_PM: Tensor
+    """bool, True where a target keypoint is real"""
     match_PN: Tensor
+    """int64, true target keypoint; -1 = none (padding included)"""
     category_P: Tensor
+    """int64, index into the data set's categories"""
 
 
 @torch.no_grad()
 def similarities(
     score: Callable[[PairBatch], Tensor], batches: Iterable[PairBatch], *, device: torch.device
 ) -> Similarities:
-    """`score(batch)` -> (B, N, M) of every batch, stacked."""
+    """Score every batch and stack the results.
+
+    Args:
+        score: batch -> (B, N, M) similarity.
+        batches: evaluation batches, on any device; this rank's share.
+        device: where to score.
+    """
     rows: list[Similarities] = []
     for batch in batches:
         batch = batch.to(device)
@@ -62,7 +79,7 @@ def similarities(
 
 
 def model_score(matcher: Matcher, *, autocast: torch.autocast) -> Callable[[PairBatch], Tensor]:
-    """The similarity of `matcher` as a score function."""
+    """Make the score function of `matcher`: batch -> (B, N, M) similarity, computed in `autocast`."""
 
     def score(batch: PairBatch) -> Tensor:
         with autocast:
@@ -72,12 +89,12 @@ def model_score(matcher: Matcher, *, autocast: torch.autocast) -> Callable[[Pair
 
 
 def timed(score: Callable[[PairBatch], Tensor], taken: list[float]) -> Callable[[PairBatch], Tensor]:
-    """`score`, noting in `taken` the seconds a pair of each batch."""
+    """Wrap `score` so that it appends the seconds per pair of each batch to `taken`."""
 
     def score_timed(batch: PairBatch) -> Tensor:
         started = time.perf_counter()
         similarity_BNM = score(batch)
-        if similarity_BNM.is_cuda:
+        if similarity_BNM.is_cuda:  # kernels run after their call returns
             torch.cuda.synchronize(similarity_BNM.device)
         taken.append((time.perf_counter() - started) / len(similarity_BNM))
         return similarity_BNM
@@ -86,9 +103,17 @@ def timed(score: Callable[[PairBatch], Tensor], taken: list[float]) -> Callable[
 
 
 def sweep(stored: Similarities, settings: Sequence[DecodeConfig], *, num_categories: int) -> dict[DecodeConfig, Counts]:
-    """Counts at every decode setting (summed over ranks), reading each Sinkhorn chain once.
+    """Count correct matches at every decoding.
 
-    The settings of one epsilon share their iterations: 27 iterations pass through 1, 3 and 10 on the way.
+    Decodings of one epsilon share their Sinkhorn iterations: 27 iterations pass through 1, 3 and 10 on the way.
+
+    Args:
+        stored: this rank's similarities.
+        settings: the decodings.
+        num_categories: number of categories.
+
+    Returns:
+        Decoding -> counts, summed over the ranks, in the order of `settings`.
     """
     found: dict[DecodeConfig, Counts] = {}
     by_epsilon = itertools.groupby(
@@ -97,6 +122,7 @@ def sweep(stored: Similarities, settings: Sequence[DecodeConfig], *, num_categor
     for epsilon, chain in by_epsilon:
         plan, done = sinkhorn(stored.similarity_PNM, stored.mask0_PN, stored.mask1_PM, epsilon=epsilon, iterations=0), 0
         for setting in chain:
+            # An epsilon of 1 leaves the log plan as it is, so further iterations continue where the last ones ended.
             more = setting.sinkhorn_iterations - done
             plan = sinkhorn(plan, stored.mask0_PN, stored.mask1_PM, epsilon=1.0, iterations=more)
             done = setting.sinkhorn_iterations
@@ -119,9 +145,10 @@ def predict(output: MatchOutput, setting: DecodeConfig) -> Tensor:
 
 
 def decodings_of(config: Config, grid: Sequence[DecodeConfig]) -> list[DecodeConfig]:
-    """The configured decode setting, then those of the grid, each once.
+    """List the configured decoding, then those of the grid, each once.
 
-    Where the matching loss goes through a Sinkhorn plan its iterations and epsilon belong to the training: they stay.
+    A matching loss that reads the Sinkhorn plan trains through its iterations and epsilon. These then stay as
+    configured, and only the assignment varies.
     """
     decode = config.decode
     if config.loss.matching != "infonce":
@@ -130,5 +157,5 @@ def decodings_of(config: Config, grid: Sequence[DecodeConfig]) -> list[DecodeCon
 
 
 def best_decoding(swept: dict[DecodeConfig, Counts]) -> DecodeConfig:
-    """The setting of highest accuracy; the first given wins a tie."""
+    """Return the decoding of highest accuracy; the first in the dictionary wins a tie."""
     return max(swept, key=lambda setting: swept[setting].accuracy())

@@ -1,4 +1,4 @@
-"""TODO docstring of nmt.device."""
+"""Device, precision and CPU threads of a process."""
 
 from __future__ import annotations
 
@@ -10,11 +10,14 @@ from nmt import distributed
 from nmt.config import Config
 
 SMALL_HEAD = 256
-"""Width up to which one CPU thread trains a head on features about as fast as two."""
+"""largest `model.d_model` for which one CPU thread trains a head on features about as fast as two"""
 
 
 def pick_device() -> torch.device:
-    """This rank's GPU when there is one, else the CPU. LOCAL_RANK is set by torchrun and Ray Train."""
+    """Return this rank's GPU if the machine has one, else the CPU.
+
+    torchrun and Ray Train set LOCAL_RANK, the number of the process on its machine.
+    """
     if not torch.cuda.is_available():
         return torch.device("cpu")
     local_rank = int(os.environ.get("LOCAL_RANK", distributed.rank()))
@@ -22,15 +25,21 @@ def pick_device() -> torch.device:
 
 
 def autocast(precision: str, device: torch.device) -> torch.autocast:
-    """bf16 where asked ("auto": on CUDA), else fp32."""
+    """Make the autocast context of a forward pass.
+
+    Args:
+        precision: "fp32", "bf16", or "auto" (bf16 on CUDA, else fp32).
+        device: device of the model.
+    """
     bf16 = precision == "bf16" or (precision == "auto" and device.type == "cuda")
     return torch.autocast(device.type, dtype=torch.bfloat16, enabled=bf16)
 
 
 def limit_threads(config: Config) -> None:
-    """One CPU thread for a small head on features, where a second gains a fifth at best.
+    """Limit torch to one CPU thread where a small head trains on features.
 
-    Threads that meet hundreds of times a step lose far more: 30 times slower as soon as another process holds a core.
+    A second thread gains a fifth at best. The threads meet hundreds of times a step, and as soon as another process
+    holds a core, each meeting waits for it: measured, a step became 30 times slower.
     """
     if config.data.mode == "features" and config.model.d_model <= SMALL_HEAD:
         torch.set_num_threads(1)

@@ -1,6 +1,7 @@
-"""The only user of torch.distributed: rank and size of the process group, gradients averaged, counts summed.
+"""Data-parallel training: rank and size of the process group, averaged gradients, sums over ranks.
 
-Tensors on the CPU are exchanged too, so a group on GPUs needs both backends, `BACKENDS`.
+No other module uses torch.distributed. Without a process group, every function acts as a group of one. Tensors on the
+CPU are exchanged too, so a group on GPUs needs both backends, `BACKENDS`.
 """
 
 from __future__ import annotations
@@ -17,17 +18,17 @@ BACKENDS = "cpu:gloo,cuda:nccl"
 
 
 def rank() -> int:
-    """This process's rank; 0 without a process group."""
+    """Return this process's rank; 0 without a process group."""
     return dist.get_rank() if dist.is_available() and dist.is_initialized() else 0
 
 
 def world_size() -> int:
-    """Processes that train together; 1 without a process group."""
+    """Return the number of workers that train together; 1 without a process group."""
     return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
 
 
 def data_parallel(model: nn.Module, device: torch.device) -> nn.Module:
-    """`model` with its gradients averaged over the ranks (DistributedDataParallel), or itself when alone."""
+    """Wrap `model` so that backward averages its gradients over the ranks; a single worker gets `model` itself."""
     if world_size() == 1:
         return model
     devices = [device] if device.type == "cuda" else None
@@ -35,21 +36,27 @@ def data_parallel(model: nn.Module, device: torch.device) -> nn.Module:
 
 
 def gradients(model: nn.Module, *, averaged: bool) -> contextlib.AbstractContextManager[None]:
-    """Around a forward and its backward: whether they end with the gradients averaged over the ranks."""
+    """Make the context of a forward and backward pass.
+
+    Args:
+        model: result of `data_parallel`.
+        averaged: average the gradients over the ranks at the end of backward. Parts of a step before the last only add
+            to them, for averaging each part would exchange all gradients again.
+    """
     if averaged or not isinstance(model, nn.parallel.DistributedDataParallel):
         return contextlib.nullcontext()
     return model.no_sync()
 
 
 def sum_over_ranks(values: Tensor) -> Tensor:
-    """The sum of `values` over all ranks."""
+    """Sum `values` over all ranks, in place, and return it."""
     if world_size() > 1:
         dist.all_reduce(values)
     return values
 
 
 def largest(value: int) -> int:
-    """The largest `value` of any rank; waits for the other processes, not for their GPUs."""
+    """Return the largest `value` of any rank. Waits for the other processes, but not for their GPUs (gloo)."""
     if world_size() == 1:
         return value
     shared = torch.tensor(value)
@@ -58,7 +65,7 @@ def largest(value: int) -> int:
 
 
 def trainers(device: torch.device) -> list[dict[str, Any]]:
-    """{"rank", "host", "device"} of each process, by rank, on every rank; empty without a process group."""
+    """Collect {"rank", "host", "device"} of each worker, by rank, on every rank; empty without a process group."""
     if not (dist.is_available() and dist.is_initialized()):
         return []
     found: list[Any] = [None] * world_size()

@@ -1,4 +1,4 @@
-"""The published implementation beside ours: its parameter names, its checkpoints, and the parity check.
+"""Exchange with the published implementation: its parameter names, its checkpoints, and the parity check.
 
 python -m nmt.reference check FIXTURE.npz             stage by stage against numbers of the published code
 python -m nmt.reference import params.pt OUT.pt       published checkpoint -> ours
@@ -20,10 +20,9 @@ import torch
 from torch import Tensor
 
 from nmt.batch import Side
-from nmt.checkpoint import first_line
 from nmt.config import Config, with_overrides
 from nmt.data.graph import delaunay_edges, edge_attributes
-from nmt.errors import UserError
+from nmt.errors import UserError, one_line
 from nmt.io.files import atomic_write
 from nmt.losses import info_nce, inverse_match, loss_terms, total_loss
 from nmt.model.matcher import Head
@@ -56,29 +55,35 @@ PUBLISHED_NAMES = {
     ".alpha_gate.": ".alpha_G.",
     ".alpha_mlp.": ".alpha_M.",
 }
-"""Parts of our head's parameter names -> the published ones, applied in this order."""
+"""parts of our head's parameter names -> the published ones, applied in this order"""
 
 BACKBONE_PREFIX = "swin."
-"""Where a published checkpoint keeps its SwinV2 weights."""
+"""prefix of the SwinV2 weights in a published checkpoint"""
 
 NOT_WEIGHTS = ("kernel_size", "is_open_spline", "precompute_freqs.inv_freq")
-"""Published buffers that hold no weight (the rotary tables are built there, never applied)."""
+"""ends of the names of published buffers that are no weights; its rotary tables are built but never applied"""
 
 LIMITS = {"after_step": 1e-4, "grad_norm": 1e-4}
-"""Largest difference allowed a stage; 2e-5 elsewhere. grad_norm is relative."""
+"""largest difference allowed in a stage, 2e-5 in the others; that of grad_norm is relative"""
 
 
 def published_name(name: str) -> str:
-    """Our head's parameter name -> the published implementation's."""
+    """Translate a parameter name of our head to the published implementation's."""
     for ours, theirs in PUBLISHED_NAMES.items():
         name = name.replace(ours, theirs)
     return name
 
 
 def head_from_published(published: Mapping[str, Tensor], head: Head, *, source: str) -> None:
-    """Load published head weights (names as in the fixtures, `module.` prefix or not) into `head`, in place.
+    """Load published head weights into `head`, in place.
 
-    Raises UserError when a weight is missing or of another shape, naming it and both shapes.
+    Args:
+        published: published names, with or without a `module.` prefix (DataParallel) -> weights.
+        head: a head of the same shape.
+        source: where the weights come from, for messages.
+
+    Raises:
+        UserError: a weight is missing, or has another shape.
     """
     published = {k.removeprefix("module."): v for k, v in published.items()}
     state = {}
@@ -101,13 +106,14 @@ def _is_spline_weight(name: str) -> bool:
 
 
 def _to_published(name: str, ours: Tensor) -> Tensor:
-    """A weight of ours in the published shape: spline kernels (25, C, D), scales with a leading 1."""
+    """Convert a weight of ours to the published shape: spline kernels (25, C, D), scales with a leading 1."""
     if _is_spline_weight(name):
         return ours.unflatten(1, (KERNEL**2, -1)).transpose(0, 1).contiguous()
     return ours[None].clone() if name.endswith(".s") and ours.dim() == 1 else ours.clone()
 
 
 def _from_published(name: str, theirs: Tensor) -> Tensor:
+    """Convert a published weight to our shape; the inverse of `_to_published`."""
     if _is_spline_weight(name):
         return theirs.transpose(0, 1).flatten(1)
     return (
@@ -118,20 +124,23 @@ def _from_published(name: str, theirs: Tensor) -> Tensor:
 
 
 def head_to_published(head: Head) -> dict[str, Tensor]:
-    """The head's weights under the published names and shapes, its constant buffers included."""
+    """Return the head's weights under the published names and shapes, with the published constant buffers.
+
+    Without the buffers, the published implementation's strict loading would refuse the weights.
+    """
     published = {published_name(name): _to_published(name, value) for name, value in head.state_dict().items()}
     for conv in ("psi.convs.0.", "psi.convs.1."):
         published[conv + "kernel_size"] = torch.tensor([5, 5])
         published[conv + "is_open_spline"] = torch.ones(2, dtype=torch.uint8)
     head_dim = published["n_gpt_decoder.layers.0.attn.s_qk.s"].shape[1]
-    rotary = 10_000 ** -(torch.arange(0, head_dim, 2) / head_dim)  # built there, never applied
+    rotary = 10_000 ** -(torch.arange(0, head_dim, 2) / head_dim)  # never applied, but expected
     for decoder in ("n_gpt_decoder.", "n_gpt_decoder_2."):
         published[decoder + "precompute_freqs.inv_freq"] = rotary.clone()
     return published
 
 
 def config_of_published(published: Mapping[str, Tensor]) -> dict[str, Any]:
-    """The configuration keys that a published checkpoint's shapes tell."""
+    """Read the configuration keys that follow from the shapes in a published checkpoint."""
     heads = published["n_gpt_decoder.layers.0.attn.s_qk.s"].shape[0]
     d_model = published["vit_to_node_dim.weight"].shape[0]
     hidden = published["n_gpt_decoder.layers.0.mlp.Wup.weight"].shape[0]
@@ -145,14 +154,16 @@ def config_of_published(published: Mapping[str, Tensor]) -> dict[str, Any]:
 
 
 class _Fixture:
-    """One parity fixture: weights, inputs and what each stage of the published code put out."""
+    """A parity fixture: weights, inputs, and the outputs of every stage of the published code."""
 
     def __init__(self, path: Path) -> None:
         try:
             arrays = np.load(path, allow_pickle=False)
             self.arrays = {name: arrays[name] for name in arrays.files}
         except (OSError, ValueError) as error:
-            raise UserError(f"{path}: not a readable parity fixture (.npz without pickles): {error}") from error
+            raise UserError(
+                f"{path}: not a readable parity fixture (.npz without pickles): {one_line(error)}"
+            ) from error
         self.config: dict[str, Any] = json.loads(str(self["config"]))
 
     def __getitem__(self, name: str) -> np.ndarray:
@@ -164,12 +175,12 @@ class _Fixture:
         return torch.from_numpy(self[name])
 
     def group(self, prefix: str) -> dict[str, Tensor]:
-        """Arrays under `prefix/`, as tensors, without the constant buffers."""
+        """Return the arrays under `prefix/` as tensors, without the constant buffers."""
         names = [n for n in self.arrays if n.startswith(prefix + "/") and not n.endswith(NOT_WEIGHTS)]
         return {n.removeprefix(prefix + "/"): self.tensor(n) for n in names}
 
     def view(self, side: int) -> Side:
-        """One side of the fixture's pairs, its graphs built by our own code."""
+        """Make one side (0 source, 1 target) of the fixture's pairs, with graphs built by our code."""
         points, size = self[f"points_{side}"], self.config["image_size"]
         index, attr = [], []
         for b, points_N2 in enumerate(points):
@@ -184,7 +195,7 @@ class _Fixture:
         )
 
     def edges(self, side: int) -> set[tuple[int, int, float, float]]:
-        """The published graph as a set of (from, to, attribute), flat over the batch."""
+        """Return the published graph as a set of (from, to, x, y): flat indices over the batch, and the attribute."""
         found = set()
         for b in range(self.config["batch"]):
             shift = b * self.config["points"]
@@ -210,7 +221,17 @@ def _edge_difference(view: Side, theirs: set[tuple[int, int, float, float]]) -> 
 
 
 def check(path: Path) -> dict[str, float]:
-    """Run our modules with a fixture's weights and inputs: the largest absolute difference of each stage."""
+    """Run our modules with a fixture's weights and inputs.
+
+    Args:
+        path: the fixture, .npz.
+
+    Returns:
+        Stage -> largest absolute difference from the published code; that of grad_norm is relative.
+
+    Raises:
+        UserError: not a fixture, or arrays or weights missing.
+    """
     fixture = _Fixture(path)
     spec = fixture.config
     config = with_overrides(
@@ -284,7 +305,7 @@ def _mean(terms: Mapping[str, Tensor], name: str) -> Tensor:
 
 
 def _gradient_difference(head: Head, fixture: _Fixture) -> float:
-    """Largest relative difference of the gradients' L2 norms."""
+    """Return the largest relative difference of the gradients' L2 norms."""
     theirs = fixture.group("grad_norm")
     norms = {published_name(n): p.grad.norm() for n, p in head.named_parameters() if p.grad is not None}
     return max(float((norms[name] - norm).abs() / norm.clamp_min(1e-12)) for name, norm in theirs.items())
@@ -300,14 +321,22 @@ def _sinkhorn_difference(fixture: _Fixture, mask0_BN: Tensor, mask1_BM: Tensor) 
 
 
 def passes(stages: Mapping[str, float]) -> bool:
-    """True when every stage is below its limit."""
+    """Return True when every stage is below its limit."""
     return all(value < LIMITS.get(stage, 2e-5) for stage, value in stages.items())
 
 
 def import_published(path: Path, out: Path) -> dict[str, Any]:
-    """A published `params.pt` (head and SwinV2 backbone) as a checkpoint of ours, for --evaluate and --match.
+    """Convert a published `params.pt` (head and SwinV2 backbone) to a checkpoint for --evaluate and --match.
 
-    Returns the configuration keys that its shapes tell.
+    Args:
+        path: the published file.
+        out: the checkpoint to write.
+
+    Returns:
+        Configuration keys that follow from its shapes.
+
+    Raises:
+        UserError: not a published checkpoint.
     """
     from nmt import checkpoint
     from nmt.config import to_dict
@@ -325,7 +354,12 @@ def import_published(path: Path, out: Path) -> dict[str, Any]:
 
 
 def export_published(path: Path, out: Path) -> None:
-    """A checkpoint of ours under the published names, a SwinV2 backbone under Microsoft's."""
+    """Convert a checkpoint of ours to a published `params.pt`, with a SwinV2 backbone under Microsoft names.
+
+    Args:
+        path: our checkpoint.
+        out: the file to write.
+    """
     from nmt.inference.load import load_model
     from nmt.model.weights import published_swinv2
 
@@ -342,7 +376,7 @@ def _load_published(path: Path) -> dict[str, Tensor]:
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except (OSError, RuntimeError, ValueError, EOFError, pickle.UnpicklingError) as error:
-        raise UserError(f"{path}: not a readable params.pt of weights alone ({first_line(error)})") from error
+        raise UserError(f"{path}: not a readable params.pt of weights alone ({one_line(error)})") from error
     content = content.get("model", content) if isinstance(content, dict) else content
     published = {k.removeprefix("module."): v for k, v in content.items()} if isinstance(content, dict) else {}
     if "vit_to_node_dim.weight" not in published:
@@ -351,7 +385,11 @@ def _load_published(path: Path) -> dict[str, Tensor]:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """The command line; returns the exit status."""
+    """Run the command line.
+
+    Returns:
+        Exit status: 0 success, 1 the parity check failed, 2 a wrong request.
+    """
     parser = argparse.ArgumentParser(prog="python -m nmt.reference", description=__doc__.splitlines()[0])
     jobs = parser.add_subparsers(dest="job", required=True)
     jobs.add_parser("check", help="run a parity fixture, stage by stage").add_argument("file", type=Path)

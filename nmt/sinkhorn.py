@@ -1,7 +1,7 @@
-"""Log-space Sinkhorn and the decoding of similarities to matches: pure functions, masked for padding.
+"""Sinkhorn in log space, and decoding of similarities to matches: pure functions, masked for padding.
 
-Letters as in nmt/batch.py. The plan is exp(similarity / epsilon), its rows and columns scaled in turn (Sinkhorn and
-Knopp 1967; Cuturi 2013), which the paper uses at inference only.
+Letters as in nmt/batch.py. The transport plan starts as exp(similarity / epsilon); its rows and columns are normalised
+in turn (Sinkhorn and Knopp 1967; Cuturi 2013, arXiv 1306.0895). The paper uses it at inference only.
 """
 
 from __future__ import annotations
@@ -10,24 +10,32 @@ import torch
 from torch import Tensor
 
 HIDDEN = -1e9
-"""log-weight of padding: exactly zero after exp, finite under subtraction"""
+"""log-weight of padding: exactly 0 after exp, and finite, for the difference of two infinities would be NaN"""
 
 
 def sinkhorn(
     similarity_BNM: Tensor, mask0_BN: Tensor, mask1_BM: Tensor, *, epsilon: float | Tensor, iterations: int
 ) -> Tensor:
-    """The log plan after `iterations` of rows then columns.
+    """Compute the log of the Sinkhorn plan.
+
+    Padding never matters: the plan of a pair is that of its real keypoints alone. The published code lets padded rows
+    and columns take part of the mass.
 
     Args:
-        similarity_BNM: any finite scores, float.
+        similarity_BNM: any finite scores, float; (B, N, M).
         mask0_BN, mask1_BM: True where a keypoint is real.
-        epsilon: regularisation; a tensor of shape (B, 1, 1) gives every pair its own.
+        epsilon: entropic regularisation; a tensor of shape (B, 1, 1) gives every pair its own. Small values bring the
+            plan near to a permutation and need more iterations.
+        iterations: normalisations of the rows, each followed by one of the columns.
 
     Returns:
-        (B, N, M) float32: log of the plan, `HIDDEN` at padding; its exp has real columns that sum to 1.
+        (B, N, M) float32: log of the plan, `HIDDEN` at padding. After one iteration or more, the real columns of its
+        exp sum to 1.
     """
     real_BNM = mask0_BN[:, :, None] & mask1_BM[:, None, :]
     log_plan = (similarity_BNM.float() / epsilon).masked_fill(~real_BNM, HIDDEN)
+    # In log space the plan neither overflows nor underflows at small epsilon. Padding is hidden again after each step:
+    # normalising a padded row, where all entries are equal, would raise it to -log M.
     for _ in range(iterations):
         log_plan = log_plan - log_plan.logsumexp(2, keepdim=True)
         log_plan = log_plan.masked_fill(~real_BNM, HIDDEN)
@@ -37,11 +45,16 @@ def sinkhorn(
 
 
 def assign(log_plan_BNM: Tensor, mask0_BN: Tensor, mask1_BM: Tensor, *, assignment: str) -> Tensor:
-    """The match of each source keypoint, (B, N) int64, -1 = none.
+    """Choose the match of each source keypoint.
 
     Args:
-        assignment: "argmax" (the best target of each source keypoint; targets may repeat) or "hungarian" (the
-            one-to-one assignment of largest total log plan).
+        log_plan_BNM: log of the plan, or any scores.
+        mask0_BN, mask1_BM: True where a keypoint is real.
+        assignment: "argmax" (the best target keypoint for each source keypoint, as published; targets may repeat) or
+            "hungarian" (one-to-one, with the largest total score).
+
+    Returns:
+        (B, N) int64: index of the target keypoint, -1 = none.
     """
     real_BNM = mask0_BN[:, :, None] & mask1_BM[:, None, :]
     scores = log_plan_BNM.masked_fill(~real_BNM, HIDDEN)
@@ -51,6 +64,7 @@ def assign(log_plan_BNM: Tensor, mask0_BN: Tensor, mask1_BM: Tensor, *, assignme
 
 
 def _hungarian(scores_BNM: Tensor, num0_B: Tensor, num1_B: Tensor) -> Tensor:
+    """Solve the assignment of each pair on the CPU, real keypoints only; surplus source keypoints get -1."""
     from scipy.optimize import linear_sum_assignment
 
     match_BN = torch.full(scores_BNM.shape[:2], -1, dtype=torch.int64)
@@ -64,6 +78,16 @@ def _hungarian(scores_BNM: Tensor, num0_B: Tensor, num1_B: Tensor) -> Tensor:
 def decode(
     similarity_BNM: Tensor, mask0_BN: Tensor, mask1_BM: Tensor, *, epsilon: float, iterations: int, assignment: str
 ) -> Tensor:
-    """Similarities -> matches (B, N), -1 = none: Sinkhorn, then the assignment."""
+    """Decode similarities to matches: Sinkhorn, then the assignment.
+
+    Args:
+        similarity_BNM: cosines of source and target keypoints.
+        mask0_BN, mask1_BM: True where a keypoint is real.
+        epsilon, iterations: see `sinkhorn`.
+        assignment: see `assign`.
+
+    Returns:
+        (B, N) int64: index of the target keypoint, -1 = none.
+    """
     log_plan = sinkhorn(similarity_BNM, mask0_BN, mask1_BM, epsilon=epsilon, iterations=iterations)
     return assign(log_plan, mask0_BN, mask1_BM, assignment=assignment)

@@ -1,22 +1,21 @@
-"""Evaluation: a model's similarities on fixed pairs, decoded at any setting, beside the baselines.
+"""Evaluation of a checkpoint on the fixed pairs of a split, beside baselines that need no training.
 
-The similarities are computed once and kept; every decoding (Sinkhorn iterations, epsilon, assignment) is read from
-them, so a sweep over the whole grid costs no forward pass. Letters as in nmt/batch.py; P evaluation pairs, A
-categories.
+Letters as in nmt/batch.py; P evaluation pairs, A categories.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from nmt.batch import PairBatch, Side
-from nmt.config import Config, DecodeConfig
+from nmt.config import Config, DecodeConfig, with_overrides
 from nmt.decoding import model_score, similarities, sweep
 from nmt.errors import UserError
 from nmt.metrics import Counts
@@ -32,15 +31,23 @@ def baselines(
     num_categories: int,
     device: torch.device,
 ) -> dict[str, Counts]:
-    """What is reached without training: {"chance", "positions", "nearest features"}.
+    """Count what three methods without training match correctly.
 
-    chance: one of the target keypoints at random. positions: Hungarian assignment of coordinates standardised in each
-    image. nearest features: cosine of the backbone's features at the keypoints, Sinkhorn at `decode`.
+    "chance" takes a target keypoint at random; its counts are expected values. "positions" solves the one-to-one
+    assignment of coordinates standardised within each image. "nearest features" decodes the cosines of backbone
+    features at the keypoints.
 
     Args:
         features: batch -> (B, N, C), (B, M, C) backbone features at the keypoints.
+        batches: the evaluation pairs.
+        decode: decoding of "nearest features".
+        num_categories: number of categories.
+        device: where to compute.
+
+    Returns:
+        Method -> counts, summed over ranks.
     """
-    kept: list[PairBatch] = list(batches)
+    kept: list[PairBatch] = list(batches)  # read three times
     chance = Counts(*torch.zeros(2, num_categories, dtype=torch.float64))
     for batch in kept:
         expected_B = ((batch.match_BN >= 0).sum(1) / batch.target.num_B).double()
@@ -58,33 +65,39 @@ def baselines(
 
 
 def position_score(batch: PairBatch) -> Tensor:
-    """Minus the squared distance of coordinates standardised (mean 0, deviation 1) within each image: (B, N, M)."""
+    """Score keypoints by position alone.
 
-    def standardised(view: Side) -> Tensor:
-        mask_BN1 = view.mask_BN[..., None].float()
+    Returns:
+        (B, N, M): minus the squared distance of coordinates standardised (mean 0, deviation 1) within each image.
+    """
+
+    def standardised(side: Side) -> Tensor:
+        mask_BN1 = side.mask_BN[..., None].float()
         count_B11 = mask_BN1.sum(1, keepdim=True).clamp_min(1)
-        centred = (view.points_BN2 - (view.points_BN2 * mask_BN1).sum(1, keepdim=True) / count_B11) * mask_BN1
+        centred = (side.points_BN2 - (side.points_BN2 * mask_BN1).sum(1, keepdim=True) / count_B11) * mask_BN1
         deviation = (centred.square().sum(1, keepdim=True) / count_B11).sqrt().clamp_min(1e-6)
         return centred / deviation
 
     distance_BNM = torch.cdist(standardised(batch.source), standardised(batch.target)).square()
-    return -distance_BNM.clamp_max(-HIDDEN / 10)
+    return -distance_BNM.clamp_max(-HIDDEN / 10)  # stay above the score of padding
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Accuracy of a matcher and of the baselines on one split, in [0, 1]."""
+    """Accuracy of a matcher and of the baselines on one split."""
 
     split: str
     pairs: int
+    """number of evaluation pairs"""
     decode: DecodeConfig
+    """decoding of the matcher and of the features baseline"""
     per_category: dict[str, dict[str, float]]
-    """method -> category -> accuracy"""
+    """method -> category -> accuracy, in [0, 1]"""
     mean: dict[str, float]
-    """method -> mean over categories"""
+    """method -> mean over categories, in [0, 1]"""
 
     def table(self) -> str:
-        """One row a category, the mean last; per cent."""
+        """Format the accuracies, in per cent, with one row per category and the mean last."""
         methods = list(self.mean)
         categories = list(self.per_category[MODEL])
         width = max(len(name) for name in [*categories, "category"])
@@ -97,33 +110,35 @@ class Evaluation:
 
 
 MODEL = "NMT"
+"""name of the matcher among the methods"""
 
 
-def evaluate_checkpoint(path: Path, *, data: Path | None, split: str) -> Evaluation:
-    """The matcher at `path` (best.pt) and the baselines on the evaluation pairs of a split.
+def evaluate_checkpoint(
+    path: Path, *, data: str | Path | None, split: str, decode: Mapping[str, Any] | None = None
+) -> Evaluation:
+    """Evaluate the matcher of a checkpoint, and the baselines, on the evaluation pairs of a split.
 
     Args:
-        data: the Arrow data set; by default data/NAME of the checkpoint's configuration.
+        path: the checkpoint, best.pt.
+        data: the Arrow data set, a folder or an address; None: data/NAME of the checkpoint.
+        split: val or test.
+        decode: decode.* keys and values, instead of those of the checkpoint.
 
     Raises:
         UserError: no such checkpoint or data set, or the data set has other categories.
     """
-    from nmt.data.store.features import FeatureTable
-    from nmt.data.store.objects import ObjectStore
     from nmt.data.stream.pairs import eval_batches
     from nmt.device import autocast, limit_threads, pick_device
-    from nmt.inference.load import load_model
+    from nmt.inference.load import load_model, open_plain
 
     matcher, config, categories = load_model(path)
+    config = with_overrides(config, decode or {}, source="--set")
     limit_threads(config)
-    place = data or Path("data") / config.data.name
-    store = ObjectStore.open(place)
+    store, features = open_plain(data, config)
     if categories and list(store.info.categories) != categories:
         raise UserError(
             f"{store.directory}: its categories are not those {path} was trained on ({', '.join(categories)})"
         )
-    in_features = config.data.mode == "features"
-    features = FeatureTable.open(place, config.model, config.data.image_size) if in_features else None
     device, num = pick_device(), len(store.info.categories)
     matcher.to(device)
 
@@ -147,7 +162,7 @@ def evaluate_checkpoint(path: Path, *, data: Path | None, split: str) -> Evaluat
 def _plain_features(
     matcher: Matcher, config: Config, stored: bool, device: torch.device
 ) -> Callable[[PairBatch], tuple[Tensor, Tensor]]:
-    """Features of the backbone as it came, before any training: stored ones, or a fresh backbone's."""
+    """Return a function that reads the untrained backbone's features: the stored ones, or a new backbone's."""
     untrained = matcher
     if not stored:
         from nmt.model.backbone import build_backbone

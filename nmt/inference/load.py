@@ -1,4 +1,4 @@
-"""Finding and loading the checkpoint of a trained matcher."""
+"""Find and load the checkpoint of a trained matcher, and the data set that it is evaluated on."""
 
 from __future__ import annotations
 
@@ -7,6 +7,9 @@ from pathlib import Path
 
 from nmt import checkpoint
 from nmt.config import Config, from_dict
+from nmt.data.store.features import FeatureTable, features_pattern
+from nmt.data.store.node_copy import local_copy
+from nmt.data.store.objects import ObjectStore
 from nmt.errors import UserError
 from nmt.model.matcher import Matcher
 
@@ -15,9 +18,17 @@ CHECKPOINT = "best.pt"
 
 
 def load_model(path: Path) -> tuple[Matcher, Config, list[str]]:
-    """Load the model of a checkpoint (best.pt or checkpoint.pt), its configuration and its training categories.
+    """Load the model of a checkpoint, in evaluation mode on the CPU.
 
-    A checkpoint of features mode gives a matcher without backbone. Raises UserError as `checkpoint.load` does.
+    Args:
+        path: best.pt or checkpoint.pt.
+
+    Returns:
+        The matcher, its configuration, and the categories it was trained on. A checkpoint of features mode gives a
+        matcher without backbone.
+
+    Raises:
+        UserError: missing or damaged, not a checkpoint, or a frozen backbone whose weights cannot be found.
     """
     from nmt.model.build import build_matcher
 
@@ -28,6 +39,7 @@ def load_model(path: Path) -> tuple[Matcher, Config, list[str]]:
         features = _Widths(weights["head.node_linear.weight"].shape[1], weights["head.global_linear.weight"].shape[1])
     else:
         features = None
+    # A frozen backbone is not in the checkpoint: its weights come from where the training took them.
     frozen = config.data.mode == "images" and config.optim.backbone_lr_scale == 0
     matcher = build_matcher(config.model, image_size=config.data.image_size, features=features, pretrained=frozen)
     matcher.load_state_dict(weights, strict=not frozen)
@@ -46,5 +58,23 @@ def find_checkpoint(path: str | Path) -> Path:
 
 @dataclass(frozen=True)
 class _Widths:
+    """Widths of the features that a head was trained on."""
+
     channels: int
     global_channels: int
+
+
+def open_plain(data: str | Path | None, config: Config) -> tuple[ObjectStore, FeatureTable | None]:
+    """Open the data set that a trained matcher is evaluated on, and in features mode any table of its backbone.
+
+    Args:
+        data: a folder or an address; None: data/NAME of the configuration.
+
+    Raises:
+        UserError: no data set or no features there.
+    """
+    in_features = config.data.mode == "features"
+    wanted = [features_pattern(config.model, config.data.image_size)] if in_features else []
+    folder = local_copy(data or Path("data") / config.data.name, features=wanted)
+    store = ObjectStore.open(folder)
+    return store, FeatureTable.open(folder, config.model, config.data.image_size) if in_features else None

@@ -1,27 +1,38 @@
-"""TODO docstring of nmt.inference.sample."""
+"""Matches of a few evaluation pairs, to look at: for TensorBoard and for `--evaluate`."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 
 from nmt.batch import PairBatch
-from nmt.config import Config, DecodeConfig
+from nmt.config import Config, DecodeConfig, with_overrides
 from nmt.data.store.features import FeatureTable
 from nmt.data.store.objects import ObjectStore
-from nmt.data.stream.collate import PairIds, positions
+from nmt.data.stream.pair import Pair
 from nmt.data.stream.pairs import eval_pairs, plain_batch
 from nmt.decoding import predict
-from nmt.inference.load import load_model
+from nmt.inference.load import load_model, open_plain
 from nmt.inference.pictures import MatchedPair, draw_sheet
 from nmt.model.matcher import Matcher
 
 
 @torch.inference_mode()
 def match_batch(matcher: Matcher, batch: PairBatch, setting: DecodeConfig) -> np.ndarray:
-    """(B, N) int64: for each source keypoint the matched target keypoint, -1 = none."""
+    """Match the pairs of a batch.
+
+    Args:
+        matcher: a matcher in evaluation mode.
+        batch: pairs, on any device.
+        setting: the decoding.
+
+    Returns:
+        (B, N) int64: matched target keypoint of each source keypoint, -1 = none.
+    """
     device = next(matcher.parameters()).device
     return predict(matcher(batch.to(device)), setting).cpu().numpy()
 
@@ -29,10 +40,20 @@ def match_batch(matcher: Matcher, batch: PairBatch, setting: DecodeConfig) -> np
 def sample_pairs(
     matcher: Matcher, store: ObjectStore, features: FeatureTable | None, config: Config, *, split: str, count: int
 ) -> list[MatchedPair]:
-    """`count` evaluation pairs of as many categories as there are, matched: always the same ones."""
-    by_category: dict[int, list[PairIds]] = {}
+    """Match a few evaluation pairs, always the same ones, spread over as many categories as possible.
+
+    Args:
+        matcher: the matcher; its training mode is restored.
+        store: the data set.
+        features: its feature table (features mode), or None.
+        config: configuration of the matcher.
+        split: train, val or test.
+        count: number of pairs.
+    """
+    by_category: dict[int, list[Pair]] = {}
     for pair in eval_pairs(store, config.data, split=split):
         by_category.setdefault(pair.category, []).append(pair)
+    # The first pair of every category, then the second of each, and so on.
     turns = [pairs[turn] for turn in range(count) for pairs in by_category.values() if turn < len(pairs)]
     chosen = turns[:count]
     was_training = matcher.training
@@ -42,27 +63,37 @@ def sample_pairs(
     return [_matched(store, pair, row) for pair, row in zip(chosen, predicted_BN, strict=True)]
 
 
-def draw_split(path: Path, *, data: Path | None, split: str, count: int = 8) -> np.ndarray:
-    """A sheet of evaluation pairs of a split as the checkpoint at `path` matches them, uint8.
+def draw_split(
+    path: Path, *, data: str | Path | None, split: str, count: int = 8, decode: Mapping[str, Any] | None = None
+) -> np.ndarray:
+    """Draw a sheet of evaluation pairs of a split, with the matches of a checkpoint.
 
     Args:
-        data: the Arrow data set; by default data/NAME of the checkpoint's configuration.
+        path: the checkpoint.
+        data: the Arrow data set, a folder or an address; None: data/NAME of the checkpoint.
+        split: train, val or test.
+        count: number of pairs.
+        decode: decode.* keys and values, instead of those of the checkpoint.
+
+    Returns:
+        The picture, (H, W, 3) uint8.
+
+    Raises:
+        UserError: no such checkpoint or data set.
     """
     matcher, config, _ = load_model(path)
-    place = data or Path("data") / config.data.name
-    store = ObjectStore.open(place)
-    in_features = config.data.mode == "features"
-    features = FeatureTable.open(place, config.model, config.data.image_size) if in_features else None
+    config = with_overrides(config, decode or {}, source="--set")
+    store, features = open_plain(data, config)
     return draw_sheet(sample_pairs(matcher, store, features, config, split=split, count=count))
 
 
-def _matched(store: ObjectStore, pair: PairIds, predicted_N: np.ndarray) -> MatchedPair:
+def _matched(store: ObjectStore, pair: Pair, predicted_N: np.ndarray) -> MatchedPair:
     return MatchedPair(
         image0_HW3=store.image(pair.row0),
         image1_HW3=store.image(pair.row1),
-        points0_N2=store.points(pair.row0)[positions(store, pair.row0, pair.keypoints0)],
-        points1_M2=store.points(pair.row1)[positions(store, pair.row1, pair.keypoints1)],
-        predicted_N=predicted_N[: len(pair.keypoints0)],
+        points0_N2=store.points(pair.row0)[pair.positions0],
+        points1_M2=store.points(pair.row1)[pair.positions1],
+        predicted_N=predicted_N[: len(pair.positions0)],
         match_N=pair.match_N,
         label=store.info.categories[pair.category],
     )

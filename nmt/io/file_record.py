@@ -1,4 +1,4 @@
-"""TODO docstring of nmt.io.file_record."""
+"""Size and checksum of a file, by which a copy is compared with its original."""
 
 from __future__ import annotations
 
@@ -9,12 +9,16 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class FileRecord:
+    """What a file must contain."""
+
     bytes: int
+    """size of the file"""
     sha256: str
+    """SHA-256 of its content, hex"""
 
 
 def record(path: Path) -> FileRecord:
-    """Size and content hash of a file."""
+    """Compute the record of a file; reads all of it."""
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     return FileRecord(path.stat().st_size, digest)

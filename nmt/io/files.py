@@ -1,4 +1,8 @@
-"""Files that appear whole or not at all: written beside, synced, renamed."""
+"""Atomic file output and file locks.
+
+A file is written under a temporary name in the same folder, synced to disk, and renamed. A reader therefore finds the
+old content or the new, never a part, even after a crash.
+"""
 
 from __future__ import annotations
 
@@ -14,18 +18,28 @@ from typing import IO, Any
 from nmt.errors import UserError
 
 
+def require_file(path: Path, what: str) -> None:
+    """Raise UserError, calling the file `what`, unless it is there."""
+    if not path.is_file():
+        raise UserError(f"{path}: no {what} there")
+
+
 @contextlib.contextmanager
 def atomic_output(path: Path) -> Iterator[Path]:
-    """A path beside `path` to write to: renamed to `path` at the end, removed on any error.
+    """Give a temporary path to write to, which becomes `path` at the end of the block and is removed on any error.
 
-    Raises UserError when the disk is full or the place is not writable; what stood at `path` before is kept.
+    Args:
+        path: the file to create or replace; missing parent folders are made.
+
+    Raises:
+        UserError: the disk is full or the folder not writable. An earlier file at `path` is kept.
     """
     partial = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.partial")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield partial
         with partial.open("rb") as file:
-            os.fsync(file.fileno())
+            os.fsync(file.fileno())  # else a power failure could leave the new name with no content
         partial.replace(path)
     except OSError as error:
         raise UserError(
@@ -33,32 +47,36 @@ def atomic_output(path: Path) -> Iterator[Path]:
             f"--data or --out"
         ) from error
     finally:
-        with contextlib.suppress(OSError):  # its folder may be what could not be made
+        with contextlib.suppress(OSError):  # the folder itself may be missing
             partial.unlink(missing_ok=True)
 
 
 def remove_partials(folder: Path) -> None:
-    """What a process killed in mid-write left in a folder that nobody writes to now."""
+    """Remove what killed processes left half-written in a folder. Call it only where nobody is writing."""
     for left in folder.glob(".*.partial"):
         left.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager
 def atomic_write(path: Path) -> Iterator[IO[bytes]]:
-    """`atomic_output` as an open binary file."""
+    """Open a binary file for writing that replaces `path` at the end of the block; see `atomic_output`."""
     with atomic_output(path) as partial, partial.open("wb") as file:
         yield file
 
 
 def write_json(path: Path, content: Any) -> None:
-    """`content` as indented JSON, atomically."""
+    """Write `content` as indented JSON, atomically. Raises UserError."""
     with atomic_write(path) as file:
         file.write((json.dumps(content, indent=2) + "\n").encode())
 
 
 @contextlib.contextmanager
 def output_folder(out: Path) -> Iterator[None]:
-    """`out`, made with its parents; those made here are removed again when the work fails."""
+    """Make the folder `out` and its parents; those made here are removed again when the block fails.
+
+    Raises:
+        UserError: it cannot be made.
+    """
     made = [folder for folder in (out, *out.parents) if not folder.exists()]
     try:
         out.mkdir(parents=True, exist_ok=True)
@@ -68,16 +86,19 @@ def output_folder(out: Path) -> Iterator[None]:
         yield
     except BaseException:
         for folder in made:
-            with contextlib.suppress(OSError):  # not empty: somebody else works there too
+            with contextlib.suppress(OSError):  # not empty: another process uses it
                 folder.rmdir()
         raise
 
 
 @contextlib.contextmanager
 def file_lock(path: Path) -> Iterator[None]:
-    """Holds the lock file `path`, waiting for whoever holds it; it ends with the process, and nothing stays behind.
+    """Hold the lock file `path` during the block, after waiting for other holders.
 
-    Works between processes of one machine, and between machines on NFS.
+    The lock works between processes and, on NFS, between machines. It ends with the process, and the file is removed.
+
+    Raises:
+        UserError: the file cannot be made.
     """
     while True:
         try:
@@ -88,7 +109,8 @@ def file_lock(path: Path) -> Iterator[None]:
         with contextlib.suppress(FileNotFoundError):
             if os.path.samestat(os.stat(path), os.fstat(descriptor)):
                 break
-        os.close(descriptor)  # whoever held it has removed it: what is there now, or made now, is another file
+        # The holder we waited for has removed the file we locked. Another process may hold a new one: try again.
+        os.close(descriptor)
     try:
         yield
     finally:

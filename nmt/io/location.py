@@ -1,6 +1,7 @@
-"""Files in a folder or below an address (s3://bucket/x, gs://bucket/x, any of pyarrow.fs), read and written patiently.
+"""Files in a folder or an object store (s3://bucket/x, gs://bucket/x, any address of pyarrow.fs), with retries.
 
-A file appears whole or not at all: object stores make it when its stream is closed, a folder gets it by renaming.
+A file appears whole or not at all. An object store creates an object when its stream is closed; in a folder, a
+temporary file is renamed.
 """
 
 from __future__ import annotations
@@ -16,41 +17,67 @@ from typing import TypeVar
 import pyarrow as pa
 import pyarrow.fs
 
-from nmt.errors import UserError
+from nmt.errors import UserError, one_line
 from nmt.io.file_record import FileRecord, record
 from nmt.io.files import atomic_output, atomic_write
 
 ATTEMPTS, FIRST_PAUSE = 4, 0.5
-"""of reading and writing; each pause is twice the one before, seconds"""
+"""tries of each operation; seconds before the second try, doubled for each further one"""
 PIECE = 8 << 20
+"""bytes read or written at once"""
 _CONNECT_SECONDS, _REQUEST_SECONDS = 10, 60
+"""limits of opening an S3 connection and of one request, seconds"""
 T = TypeVar("T")
 
 
 class Location:
-    """The files below `address`, by their paths relative to it.
+    """The files below an address, named by their paths relative to it.
 
-    Every method tries `attempts` times where a connection fails, then raises UserError.
+    Every method tries `attempts` times when a connection fails, then raises UserError.
+
+    Args:
+        address: a folder or an address such as s3://bucket/x.
+        attempts: tries of each operation.
     """
 
     def __init__(self, address: str, *, attempts: int = ATTEMPTS) -> None:
-        """Raises UserError where the address names no file system; nothing is read yet."""
+        """Open the file system; nothing is read. Raises UserError when the address names none."""
         self.address = address
         self._attempts = attempts
         self._fs, self._root = file_system(address)
 
     def names(self, folder: str = "") -> dict[str, int]:
-        """All files in the folder, in all depths, and their sizes; none where nothing is there."""
+        """List all files in a folder and below it.
+
+        Args:
+            folder: relative to the address; a missing one has no files.
+
+        Returns:
+            Name -> size, bytes.
+
+        Raises:
+            UserError: no connection.
+        """
         selector = pa.fs.FileSelector(f"{self._root}/{folder}".rstrip("/"), allow_not_found=True, recursive=True)
         found = self._persistently(lambda: self._fs.get_file_info(selector), "listed", folder)
         files = [info for info in found if info.type == pa.fs.FileType.File]
         return {info.path.removeprefix(f"{self._root}/"): info.size for info in files}
 
     def read(self, name: str, parse: Callable[[bytes], T]) -> T | None:
-        """A small file's content through `parse`; None where it is not there.
+        """Read and parse a small file.
 
-        Content that `parse` refuses with UserError is read again: where a connection breaks, pyarrow may give what
-        came without a word.
+        Content that `parse` refuses with UserError is read again: when a connection breaks, pyarrow may return a part
+        of the content without an error.
+
+        Args:
+            name: relative to the address.
+            parse: turns the content into the result.
+
+        Returns:
+            The parsed content; None when there is no such file.
+
+        Raises:
+            UserError: no connection, or content that is refused each time.
         """
 
         def read() -> T | None:
@@ -67,11 +94,21 @@ class Location:
         return self._persistently(read, "read", name)
 
     def download(self, name: str, expected: FileRecord, path: Path) -> bool:
-        """The file at `path`, going on where a connection broke; False, and no file, where it is not as expected.
+        """Download a file, resuming after broken connections and interrupted calls.
 
-        Also False where it is not there.
+        Args:
+            name: relative to the address.
+            expected: its size and checksum.
+            path: where to put it.
+
+        Returns:
+            False, and no file at `path`, when the file is missing or not as expected.
+
+        Raises:
+            UserError: no connection.
         """
         path.parent.mkdir(parents=True, exist_ok=True)
+        # The checksum in its name keeps a part of an older version from being completed with the newer one.
         part = path.with_name(f".{path.name}.{expected.sha256[:12]}.part")
 
         def read() -> None:
@@ -94,7 +131,16 @@ class Location:
         return True
 
     def copy(self, name: str, size: int, path: Path) -> None:
-        """At least the first `size` bytes, those listed, of a file that may have grown since."""
+        """Copy a file that may be growing, such as TensorBoard events, to `path`.
+
+        Args:
+            name: relative to the address.
+            size: its size when it was listed; a shorter copy is a broken connection and is tried again.
+            path: where to put it.
+
+        Raises:
+            UserError: no connection.
+        """
 
         def check(content: bytes) -> bytes:
             if len(content) < size:
@@ -106,7 +152,7 @@ class Location:
             file.write(content or b"")
 
     def upload(self, source: Path, name: str) -> None:
-        """Puts the file there under that name."""
+        """Upload the file `source` as `name`, replacing what is there. Raises UserError."""
         self._persistently(lambda: self._upload(source, f"{self._root}/{name}"), "written", name)
 
     def _upload(self, source: Path, path: str) -> None:
@@ -114,20 +160,20 @@ class Location:
             with atomic_output(Path(path)) as partial:
                 shutil.copyfile(source, partial)
             return
-        if self._fs.type_name == "hdfs":  # in object stores folders are part of the name
+        if self._fs.type_name == "hdfs":  # object stores have no folders, only names with slashes
             self._fs.create_dir(path.rpartition("/")[0], recursive=True)
         with source.open("rb") as file:
             target = self._fs.open_output_stream(path)
             try:
                 while piece := file.read(PIECE):
                     target.write(piece)
-            except BaseException:
+            except BaseException:  # an interruption too: closing the stream would create a shorter object
                 target.abort()
                 raise
             target.close()
 
     def delete(self, name: str) -> None:
-        """Removes the file; it may be gone already."""
+        """Delete a file; a missing one is no error. Raises UserError when there is no connection."""
 
         def delete() -> None:
             with contextlib.suppress(FileNotFoundError):
@@ -136,7 +182,13 @@ class Location:
         self._persistently(delete, "removed", name)
 
     def _persistently(self, work: Callable[[], T], verb: str, name: str = "") -> T:
-        """Does the work again when the connection fails. Raises UserError when it keeps failing."""
+        """Do the work, up to `attempts` times while the connection fails. Raises UserError, or FileNotFoundError.
+
+        Args:
+            work: one try.
+            verb: what it does, for the message: "read", "written".
+            name: file it is about.
+        """
         for attempt in range(self._attempts):
             try:
                 return work()
@@ -146,18 +198,28 @@ class Location:
                 last = error
                 if attempt < self._attempts - 1:
                     time.sleep(FIRST_PAUSE * 2**attempt)
-        reason = " ".join(str(last).split())[:200]
         raise UserError(
             f"{self.address}{name and '/'}{name}: cannot be {verb} after {self._attempts} attempts; "
-            f"the same command goes on from here ({reason})"
+            f"the same command resumes from here ({one_line(last)})"
         ) from last
 
 
 def file_system(address: str) -> tuple[pa.fs.FileSystem, str]:
-    """The file system of a folder or an address, and the path on it."""
+    """Open the file system of a folder or an address.
+
+    Args:
+        address: a folder; or SCHEME://..., for S3 with AWS_ENDPOINT_URL and AWS_REGION of the environment.
+
+    Returns:
+        The file system, and the path on it.
+
+    Raises:
+        UserError: no such scheme, or a malformed address.
+    """
     if "://" not in address:
         return pa.fs.LocalFileSystem(), str(Path(address).resolve())
     try:
+        # AWS_ENDPOINT_URL names an S3-compatible store that is not Amazon's, such as MinIO.
         endpoint = os.environ.get("AWS_ENDPOINT_URL")
         if address.startswith("s3://") and endpoint and "?" not in address:
             scheme, _, host = endpoint.rpartition("://")
@@ -173,5 +235,4 @@ def file_system(address: str) -> tuple[pa.fs.FileSystem, str]:
         fs, root = pa.fs.FileSystem.from_uri(address)
         return fs, root.rstrip("/")
     except (pa.ArrowInvalid, OSError) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise UserError(f"{address}: not an address that can be opened ({reason})") from error
+        raise UserError(f"{address}: not an address that can be opened ({one_line(error)})") from error

@@ -24,7 +24,7 @@ _INITIAL_SEED = 0
 
 
 class BackboneMaps(NamedTuple):
-    """What a backbone gives for a batch of images, all float32."""
+    """Output of a backbone for a batch of images, float32: two feature maps and a global feature."""
 
     first_BCHW: Tensor
     second_BCHW: Tensor
@@ -32,7 +32,14 @@ class BackboneMaps(NamedTuple):
 
 
 class Backbone(nn.Module):
-    """A net whose forward gives two feature maps and a global feature."""
+    """A net whose forward computes two feature maps and a global feature.
+
+    Args:
+        net: the net, without classifier.
+        read: function of the net and normalised images that returns the maps.
+        channels: widths of the two maps.
+        global_channels: G, width of the global feature.
+    """
 
     def __init__(
         self,
@@ -67,13 +74,13 @@ class Backbone(nn.Module):
         self.eval()
 
     def forward(self, images_B3HW: Tensor) -> BackboneMaps:
-        """Maps (B, C, h, w) and global feature (B, G) of uint8 images (B, 3, H, W) of the size it was built for."""
+        """Compute maps (B, C, h, w) and global feature (B, G) of uint8 images (B, 3, H, W) of the size built for."""
         x_B3HW = (images_B3HW.float() - self.mean) / self.std
         maps = self._read(self.net, x_B3HW)
         return BackboneMaps(*(value.float() for value in maps))
 
     def train(self, mode: bool = True) -> Backbone:
-        """Stays in evaluation mode: see the module's first lines."""
+        """Stay in evaluation mode; see the module's docstring."""
         return super().train(False)
 
 
@@ -149,10 +156,10 @@ def _build_timm(model: ModelConfig, image_size: int) -> Backbone:
 
 
 def backbone_name(model: ModelConfig) -> str:
-    """timm's name of `model.backbone`; raises UserError with the nearest names.
+    """Return timm's name of `model.backbone`. Raises UserError with the nearest names.
 
-    The package's weights are those of timm's tf_efficientnet_lite0 (SAME padding), so `efficientnet_lite0` means that
-    one with them; timm's own efficientnet_lite0 pads otherwise.
+    The package's weights were trained with SAME padding, as timm's tf_efficientnet_lite0 has it. With these weights,
+    `efficientnet_lite0` therefore means that model; timm's own efficientnet_lite0 pads otherwise.
     """
     import timm
 
@@ -172,7 +179,7 @@ def backbone_name(model: ModelConfig) -> str:
 
 
 def _create(name: str, image_size: int, *, pretrained: bool) -> nn.Module:
-    """The timm net without its classifier. Models of a fixed input size are made for `image_size`."""
+    """Create the timm net without its classifier; models of a fixed input size are made for `image_size`."""
     import timm
 
     options: dict[str, Any] = {"num_classes": 0}
@@ -192,7 +199,7 @@ def _create(name: str, image_size: int, *, pretrained: bool) -> nn.Module:
 
 
 def _reader(net: nn.Module) -> Callable[[Any, Tensor], BackboneMaps]:
-    """How to read two maps and a global feature from `net`; takes off what is then never read."""
+    """Choose the function that reads two maps and a global feature from `net`; removes parts that it never uses."""
     from timm.models.swin_transformer_v2 import SwinTransformerV2
     from timm.models.vgg import VGG
 
@@ -205,7 +212,7 @@ def _reader(net: nn.Module) -> Callable[[Any, Tensor], BackboneMaps]:
 
 
 def _read_swinv2(net: Any, x_B3HW: Tensor) -> BackboneMaps:
-    """As published: the input and the output of the last stage's blocks, both through the final norm, and its mean."""
+    """Read SwinV2 as published: input and output of the last stage's blocks after the final norm; global: its mean."""
     x_BHWC = net.patch_embed(x_B3HW)
     *stages, last = net.layers
     for stage in stages:
@@ -219,7 +226,7 @@ def _read_swinv2(net: Any, x_B3HW: Tensor) -> BackboneMaps:
 
 
 def _read_vgg(net: Any, x_BCHW: Tensor) -> BackboneMaps:
-    """relu4_2 and relu5_1; global: the maximum of the last map, unit norm."""
+    """Read VGG16 at relu4_2 and relu5_1 (the usual levels of the field); global: maximum of the last map, unit norm."""
     levels = []
     num_pools = num_relus = 0
     for layer in net.features:
@@ -235,15 +242,15 @@ def _read_vgg(net: Any, x_BCHW: Tensor) -> BackboneMaps:
 
 
 def _read_any(net: Any, x_B3HW: Tensor) -> BackboneMaps:
-    """timm's own two levels, final norm applied where it fits; global: what the classifier would read, unit norm."""
+    """Read any timm model at two levels, after its final norm; global: the input of its classifier, unit norm."""
     final, (first_BCHW, second_BCHW) = net.forward_intermediates(x_B3HW, indices=_levels(net), norm=True)
     return BackboneMaps(first_BCHW, second_BCHW, F.normalize(net.forward_head(final, pre_logits=True), dim=1))
 
 
 def _levels(net: Any) -> list[int]:
-    """The last two levels; in a plain ViT, whose blocks are all of one size, the block at three quarters and the last.
+    """Choose the last two levels; in a plain ViT, where all blocks have one size, the block at 3/4 and the last.
 
-    Two blocks in a row would say nearly the same.
+    Two consecutive blocks of a ViT would give nearly the same features.
     """
     depth = len(net.feature_info)
     plain = len({level["reduction"] for level in net.feature_info}) == 1
@@ -251,7 +258,7 @@ def _levels(net: Any) -> list[int]:
 
 
 def _try_out(net: nn.Module, read: Callable[[Any, Tensor], BackboneMaps], name: str, image_size: int) -> BackboneMaps:
-    """The maps of one blank image: their widths, and proof that `image_size` suits the model and it has two levels."""
+    """Run one blank image: it gives the widths, and raises UserError when the size or the model is unsuitable."""
     try:
         with torch.no_grad():
             maps = read(net, torch.zeros(1, 3, image_size, image_size))

@@ -1,4 +1,4 @@
-"""TODO docstring of nmt.model.build."""
+"""Construction of a matcher from its configuration."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from nmt.model.matcher import Head, Matcher
 
 
 class FeatureWidths(Protocol):
-    """Widths of stored features; a FeatureTable has them."""
+    """Widths of stored features, which a FeatureTable has: of keypoint features, and of the global feature."""
 
     @property
     def channels(self) -> int: ...
@@ -23,11 +23,18 @@ class FeatureWidths(Protocol):
 def build_matcher(
     model: ModelConfig, *, image_size: int, features: FeatureWidths | None, seed: int = 0, pretrained: bool = True
 ) -> Matcher:
-    """A matcher with fresh head weights, on the CPU.
+    """Build a matcher with freshly initialised head weights, on the CPU.
 
     Args:
-        features: with a table of features (or their widths) the matcher is a head alone; without, the backbone is
-            built, with its weights if `pretrained`.
+        model: architecture, and backbone weights.
+        image_size: side of the square images, pixels.
+        features: widths of stored features, for a matcher without backbone (features mode); None: build the backbone
+            too (images mode).
+        seed: seed of the initial weights. The caller's random state is not changed.
+        pretrained: load the backbone's weights; False where a checkpoint replaces them anyway.
+
+    Raises:
+        UserError: see nmt.model.backbone.build_backbone.
     """
     from nmt.model.backbone import build_backbone
 
@@ -39,6 +46,6 @@ def build_matcher(
             built = model if pretrained else dataclasses.replace(model, weights="random")
             backbone = build_backbone(built, image_size)
             channels, global_channels = sum(backbone.channels), backbone.global_channels
-            torch.manual_seed(seed)
+            torch.manual_seed(seed)  # again, so that a head's initial weights do not depend on the mode
         head = Head(model, channels=channels, global_channels=global_channels)
     return Matcher(head, backbone, image_size=image_size)

@@ -1,7 +1,8 @@
-"""The normalized decoder: transformer layers whose tokens and weights live on the unit sphere (nGPT, arXiv 2410.01131).
+"""Normalized decoder: transformer layers whose tokens and weights lie on the unit sphere (nGPT, arXiv 2410.01131).
 
+Every update moves a token along the sphere: h <- norm(h + alpha * (norm(update) - h)), nGPT's equations 10 and 11.
 Letters as in nmt/batch.py; T tokens of this image, S tokens of the other image (the memory), H heads, d = D / H, F
-hidden width of the MLP. Every update moves a token along the sphere: h <- norm(h + alpha * (norm(update) - h)).
+hidden width of the MLP.
 """
 
 from __future__ import annotations
@@ -12,14 +13,20 @@ from torch import Tensor, nn
 
 
 def unit(x: Tensor, dim: int = -1) -> Tensor:
-    """`x` at length 1 along `dim`; a zero vector stays zero."""
+    """Scale `x` to length 1 along `dim`; a zero vector stays zero."""
     return F.normalize(x, dim=dim)
 
 
 class LearnedScale(nn.Module):
-    """A learned factor whose effective value is s * init / scale, with s starting at `scale`.
+    """Learned factor with the effective value s * init / scale, where s starts at `scale` (nGPT, section 2.5).
 
-    The optimizer moves s, so `scale` sets the effective learning rate of the factor.
+    Adam moves s by about the learning rate per step, whatever its size. A small `scale` thus gives the factor a large
+    effective learning rate.
+
+    Args:
+        shape: shape of the factor.
+        init: its effective value at the start.
+        scale: value of s at the start.
     """
 
     def __init__(self, *shape: int, init: float, scale: float) -> None:
@@ -32,7 +39,10 @@ class LearnedScale(nn.Module):
 
 
 class Attention(nn.Module):
-    """Multi-head attention with unit-norm queries and keys; the memory is the sequence itself or the other image's."""
+    """Multi-head attention with unit-norm queries and keys (nGPT, section 2.3), and no biases.
+
+    The memory is the sequence itself (self-attention) or that of the other image (cross-attention).
+    """
 
     def __init__(self, d_model: int, heads: int) -> None:
         super().__init__()
@@ -53,6 +63,7 @@ class Attention(nn.Module):
             key_BHSd.to(value_BHSd.dtype),
             value_BHSd,
             attn_mask=mask_B11S,
+            # sqrt(d) instead of the usual 1 / sqrt(d): the product of two unit vectors has variance 1 / d.
             scale=query_BHTd.shape[-1] ** 0.5,
         )
         return self.out(mixed_BHTd.transpose(1, 2).flatten(2))
@@ -62,7 +73,10 @@ class Attention(nn.Module):
 
 
 class GatedMLP(nn.Module):
-    """down(u * SiLU(v)), u and v times learned scales, v also times sqrt(D)."""
+    """Gated MLP: down(u * SiLU(v)), with u and v times learned scales, and v also times sqrt(D) (nGPT, section 2.4).
+
+    The factor sqrt(D) takes v, the product of unit vectors, to the range in which SiLU is not linear.
+    """
 
     def __init__(self, d_model: int, hidden: int) -> None:
         super().__init__()
@@ -80,7 +94,13 @@ class GatedMLP(nn.Module):
 
 
 class DecoderLayer(nn.Module):
-    """Self-attention, cross-attention, global gate and MLP, each a step on the sphere."""
+    """Self-attention, cross-attention, global gate and gated MLP, each a step on the sphere (arXiv 2503.17715).
+
+    Args:
+        d_model: D, width of the tokens.
+        heads: attention heads.
+        hidden: F, hidden width of the MLP.
+    """
 
     def __init__(self, d_model: int, heads: int, hidden: int) -> None:
         super().__init__()
@@ -99,11 +119,12 @@ class DecoderLayer(nn.Module):
 
 
 def _step(h_BTD: Tensor, update_BTD: Tensor, alpha: LearnedScale) -> Tensor:
+    """Move tokens towards an update: norm(h + alpha * (norm(update) - h)), in float32."""
     return unit(torch.lerp(h_BTD, unit(update_BTD.float()), alpha()))
 
 
 class PlainLayer(nn.Module):
-    """The ablation: a pre-norm transformer layer (SwiGLU) of as many weights, without unit norms and global gate."""
+    """Pre-norm transformer layer with a SwiGLU MLP, for the ablation: as many weights, no unit norms, no gate."""
 
     def __init__(self, d_model: int, heads: int, hidden: int) -> None:
         super().__init__()
@@ -126,17 +147,21 @@ class PlainLayer(nn.Module):
         return h_BTD + self.down(self.up(x_BTD) * F.silu(self.gate(x_BTD)))
 
     def start_small(self, std: float) -> None:
-        """What is added to the tokens starts small, so that a deep stack begins near the identity (GPT-2)."""
+        """Initialise the last map of each branch with a small `std`: the stack starts near the identity (GPT-2)."""
         for last in (self.self_attention.out_proj, self.cross_attention.out_proj, self.down):
             nn.init.normal_(last.weight, std=std)
 
 
 class Decoder(nn.Module):
-    """A stack of layers over the tokens of one image, looking at the input tokens of the other.
+    """Stack of layers over the tokens of one image, which attends to the input tokens of the other image.
 
     Args:
-        normalized: layers on the unit sphere (the method), or a plain pre-norm transformer, of which the outputs alone
-            are made unit length, as the cosine of the similarity asks.
+        d_model: D, width of the tokens.
+        heads: attention heads.
+        layers: number of layers.
+        mlp_multiplier: hidden width of the MLP is int(D * this * 2/3).
+        normalized: True: layers on the unit sphere (the method). False: a plain pre-norm transformer (the ablation),
+            of which only the outputs are made unit length, as the cosine of the similarity requires.
     """
 
     def __init__(
@@ -147,8 +172,9 @@ class Decoder(nn.Module):
         hidden = int(d_model * mlp_multiplier * 2 / 3)
         layer = DecoderLayer if normalized else PlainLayer
         self.layers = nn.ModuleList(layer(d_model, heads, hidden) for _ in range(layers))
-        # Without the first norm the tokens, of length 0.5, drown in updates of length sqrt(D) that all tokens of an
-        # image have in common: their cosines go to 1 and nothing is learned. A step on the sphere is short by itself.
+        # The plain transformer needs norm_in. Its tokens have a length of about 0.5, and its updates, sqrt(D), are much
+        # the same for all tokens of an image. The cosines then go to 1, and nothing is learned. Steps on the sphere
+        # are short, so the normalized decoder needs no such norm.
         self.norm_in, self.norm_out = (nn.Identity() if normalized else nn.LayerNorm(d_model) for _ in range(2))
         for plain in self.layers:
             if isinstance(plain, PlainLayer):
@@ -156,7 +182,16 @@ class Decoder(nn.Module):
         self.enforce_constraints()
 
     def forward(self, h_BTD: Tensor, memory_BSD: Tensor, mask_BT: Tensor, mask_BS: Tensor) -> list[Tensor]:
-        """The tokens after every layer, each (B, T, D), unit length; the last is the output."""
+        """Compute the tokens after every layer.
+
+        Args:
+            h_BTD: tokens of this image, global token first.
+            memory_BSD: input tokens of the other image.
+            mask_BT, mask_BS: True where a token is real.
+
+        Returns:
+            One (B, T, D) per layer, unit length; the last is the output. The layer loss reads them all.
+        """
         outputs = []
         h_BTD, memory_BSD = self.norm_in(h_BTD), self.norm_in(memory_BSD)
         for layer in self.layers:
@@ -166,10 +201,10 @@ class Decoder(nn.Module):
 
     @torch.no_grad()
     def enforce_constraints(self) -> None:
-        """Back onto the sphere, after every optimizer step: alpha <- |alpha|, every Linear at unit norm.
+        """Return the weights to the sphere after an optimizer step: alpha <- |alpha|, every Linear at unit norm.
 
-        The norm runs along the weight's first dimension of size d_model (square weights: dimension 0), as published.
-        The published code does so only after the first step; here the initial weights are normalised too.
+        The norm is taken along the weight's first dimension of size d_model (square weights: dimension 0), as in the
+        published code. That code first does it after the first step; here the initial weights are normalised too.
         """
         if not self.normalized:
             return
@@ -177,7 +212,7 @@ class Decoder(nn.Module):
         for dim in (-2, -1):  # from the end: the weights of a pack have one dimension more
             group = [w for w in weights if (-2 if w.shape[-2] == self.d_model else -1) == dim]
             norms = [torch.linalg.vector_norm(w, dim=dim, keepdim=True).clamp_min_(1e-12) for w in group]
-            if group:
+            if group:  # a few fused kernels for all weights, instead of one division each
                 torch._foreach_div_(group, norms)
         for name, parameter in self.named_parameters():
             if ".alpha_" in name:

@@ -1,8 +1,8 @@
-"""Matchers of equal shape as one: every parameter stacked, every linear map one batched matrix product.
+"""Packed matchers: K matchers of equal shape as one, with stacked parameters and batched matrix products.
 
-A pack of K matchers on a batch of B pairs is one matcher on K * B pairs, member k's weights acting on the k-th block.
-Only the modules that hold parameters know of it; attention, norms, similarity and losses see K * B pairs, and nothing
-of one member ever meets another's, a NaN included. Letters as in nmt/batch.py and nmt/model/spline.py.
+A pack of K matchers on a batch of B pairs is one matcher on K * B pairs; member k's weights act on the k-th block of B.
+Only modules with parameters need a packed form. Attention, norms, similarity and losses see K * B pairs. No value of
+one member ever mixes with another's, not even a NaN. Letters as in nmt/batch.py and nmt/model/spline.py.
 """
 
 from __future__ import annotations
@@ -23,7 +23,10 @@ from nmt.model.spline import SplineConv, SplineGraph, max_over_edges, spline_gra
 
 
 def stacked(parameters: Sequence[Tensor]) -> nn.Parameter:
-    """One parameter (K, ...) of K, which become views of it: what is written to either is seen in both."""
+    """Stack K parameters to one (K, ...) and turn them into views of it: a change to either is seen in both.
+
+    The members thus keep working as matchers of their own, to save, load or evaluate.
+    """
     together = nn.Parameter(torch.stack([p.detach() for p in parameters]))
     for parameter, view in zip(parameters, together.detach(), strict=True):
         parameter.data = view
@@ -31,7 +34,7 @@ def stacked(parameters: Sequence[Tensor]) -> nn.Parameter:
 
 
 class PackedLinear(nn.Linear):
-    """K linear maps, weight (K, out, in) and bias (K, out): (K * B, ..., in) -> (K * B, ..., out)."""
+    """K linear maps from (K * B, ..., in) to (K * B, ..., out); weight (K, out, in), bias (K, out)."""
 
     def __init__(self, members: Sequence[nn.Linear]) -> None:
         nn.Module.__init__(self)
@@ -50,7 +53,7 @@ class PackedLinear(nn.Linear):
 
 
 class PackedScale(nn.Module):
-    """K learned scales, each repeated for the `pairs` of its block: (K * B, 1, D), or (K * B, H, d)."""
+    """K learned scales, each repeated for the B pairs of its block: (K * B, 1, D), or (K * B, H, d)."""
 
     def __init__(self, members: Sequence[LearnedScale]) -> None:
         super().__init__()
@@ -66,7 +69,7 @@ class PackedScale(nn.Module):
 
 
 class PackedLayerNorm(nn.LayerNorm):
-    """K layer norms, weight and bias (K, D): (K * B, ..., D) -> the same."""
+    """K layer norms of (K * B, ..., D); weight and bias (K, D)."""
 
     def __init__(self, members: Sequence[nn.LayerNorm]) -> None:
         first = members[0]
@@ -81,7 +84,7 @@ class PackedLayerNorm(nn.LayerNorm):
 
 
 class PackedSplineConv(nn.Module):
-    """K spline convolutions over the same graph: (K, V, C) -> (K, V, D)."""
+    """K spline convolutions over the same graph, from (K, V, C) to (K, V, D)."""
 
     def __init__(self, members: Sequence[SplineConv]) -> None:
         super().__init__()
@@ -90,14 +93,14 @@ class PackedSplineConv(nn.Module):
         self.bias = stacked([m.bias for m in members])
 
     def forward(self, x_KVC: Tensor, graph: SplineGraph) -> Tensor:
-        # The products of one member stay in a CPU's cache, those of all do not; a GPU wants few large kernels.
+        # On a CPU one member at a time: its products stay in the cache. A GPU prefers few large kernels.
         size = len(x_KVC) if x_KVC.is_cuda else 1
         blocks = zip(x_KVC.split(size), self.weight.split(size), strict=True)
         pooled_KVD = torch.cat([self._pooled(x, weight, graph) for x, weight in blocks])
         return pooled_KVD + self.root(x_KVC) + self.bias[:, None]
 
     def _pooled(self, x_KVC: Tensor, weight_KCX: Tensor, graph: SplineGraph) -> Tensor:
-        """The maximum over incoming messages, of K members as one graph of K * V nodes."""
+        """Compute the maximum over incoming messages, with the members as one graph of K * V nodes."""
         num_members, num_nodes = x_KVC.shape[:2]
         products = torch.bmm(x_KVC, weight_KCX).view(-1, self.bias.shape[1])
         repeated = graph.repeated(num_members, num_nodes)
@@ -106,10 +109,14 @@ class PackedSplineConv(nn.Module):
 
 
 def repeated(batch: PairBatch, times: int, *, num_categories: int = 0) -> PairBatch:
-    """The pairs that many times over, as a pack reads them: features in float32, edges once, for all share them.
+    """Repeat the pairs of a batch for each member of a pack.
+
+    Features become float32. The edges are not repeated, because all members share the graphs.
 
     Args:
-        num_categories: added to the categories of each repetition, so that they can be told apart.
+        batch: B pairs with stored features.
+        times: K, number of members.
+        num_categories: added to the category indices once more for each member, so that counts are kept per member.
     """
 
     def repeat(x: Tensor) -> Tensor:
@@ -135,7 +142,7 @@ class PackedHead(Head):
             setattr(self, name, _packed([getattr(m, name) for m in members]))
 
     def graph_features(self, view0: Side, view1: Side, nodes0_BNC: Tensor, nodes1_BMC: Tensor) -> tuple[Tensor, Tensor]:
-        """As `Head.graph_features`, on nodes of K * B pairs; the views' edges are those of the B."""
+        """Compute `Head.graph_features` for the nodes of K * B pairs; the edges are those of B pairs."""
         assert self.spline is not None, "a head without spline has no graph features"
         blocks = [x.reshape(self.num_members, -1, x.shape[-1]) for x in (nodes0_BNC, nodes1_BMC)]
         num0 = blocks[0].shape[1]
@@ -149,9 +156,13 @@ class PackedHead(Head):
 
 
 class PackedMatcher(nn.Module):
-    """K matchers of features mode as one; their parameters become views of its own.
+    """K matchers of features mode as one; their parameters become views of the pack's.
 
-    Raises UserError for a part that has no packed form.
+    Args:
+        members: matchers of equal shape.
+
+    Raises:
+        UserError: a part has no packed form.
     """
 
     def __init__(self, members: Sequence[Matcher]) -> None:
@@ -161,7 +172,7 @@ class PackedMatcher(nn.Module):
         self._scales = [m for m in self.modules() if isinstance(m, PackedScale)]
 
     def forward(self, batch: PairBatch) -> MatchOutput:
-        """The output for the K * B pairs of a `repeated` batch."""
+        """Compute the output for the K * B pairs of a `repeated` batch."""
         for scale in self._scales:
             scale.pairs = len(batch.category_B) // self.num_members
         source, target = batch.source, batch.target
@@ -170,7 +181,7 @@ class PackedMatcher(nn.Module):
         return self.head(source, target, source.nodes_BNC, target.nodes_BNC, source.global_BG, target.global_BG)
 
     def share_gradients(self, members: Sequence[Matcher]) -> None:
-        """Gives every member its part of the gradients."""
+        """Set every member's gradients to its part of the pack's."""
         own = [dict(m.named_parameters()) for m in members]
         for name, parameter in self.named_parameters():
             assert parameter.grad is not None
@@ -187,7 +198,7 @@ _PACKED: dict[type[nn.Module], Callable[[Any], nn.Module]] = {
 
 
 def _packed(members: Sequence[nn.Module]) -> nn.Module:
-    """The packed form of K equal modules: parts with parameters replaced, the rest as they are."""
+    """Build the packed form of K equal modules: parts with parameters are replaced, the rest is shared."""
     kind = type(members[0])
     if kind in _PACKED:
         return _PACKED[kind](members)

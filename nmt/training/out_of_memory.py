@@ -1,4 +1,7 @@
-"""Out of memory: the same training again with half the pairs a forward takes, once; the result stays the same."""
+"""Recovery from running out of memory: train again, once, with half as many pairs per forward pass.
+
+Gradients of the parts of a step add up (`train.micro_batch`), so the result stays the same.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,7 @@ T = TypeVar("T")
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an allocation of torch failed, on a GPU or, where the system says so, on the CPU."""
+    """Return True for a failed allocation of torch, on a GPU or on the CPU."""
     import torch
 
     if isinstance(error, torch.OutOfMemoryError):
@@ -22,7 +25,15 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 def halved(config: Config, *, workers: int = 1) -> Config | None:
-    """With half the micro-batch in force on the fullest of the workers; None where that is one pair already."""
+    """Halve the micro-batch of a configuration.
+
+    Args:
+        config: the configuration that ran out of memory.
+        workers: number of data-parallel workers.
+
+    Returns:
+        The configuration with half as many pairs per forward pass; None when a pass has a single pair already.
+    """
     pairs = pairs_at_once(config, workers=workers)
     if pairs == 1:
         return None
@@ -30,34 +41,42 @@ def halved(config: Config, *, workers: int = 1) -> Config | None:
 
 
 def pairs_at_once(config: Config, *, workers: int = 1) -> int:
-    """Pairs a forward takes on the fullest of the workers."""
-    share = -(-config.data.pairs_per_step // workers)
+    """Return the largest number of pairs per forward pass on any of the workers."""
+    share = -(-config.data.pairs_per_step // workers)  # rounded up
     return min(config.train.micro_batch or share, share)
 
 
 def out_of_memory(config: Config, *, workers: int = 1) -> UserError:
-    """The error of a training for which there is no more to be done here: what to change."""
+    """Make the error of a training that ran out of memory for good; it names what to change."""
     pairs = pairs_at_once(config, workers=workers)
     smaller = "choose a smaller model or data.image_size, or train.precision = bf16"
     if pairs == 1:
-        return UserError(f"out of memory with one pair at a time: {smaller}")
+        return UserError(f"out of memory with one pair per forward pass: {smaller}")
     return UserError(
-        f"out of memory, again with {pairs} pairs at a time: set train.micro_batch to {pairs // 2} or less "
+        f"out of memory again, with {pairs} pairs per forward pass: set train.micro_batch to {pairs // 2} or less "
         f"(the result is the same) and --resume, or {smaller}"
     )
 
 
 def twice_within_memory(train: Callable[[Config, bool], T], config: Config) -> T:
-    """`train(config, False)`; where it runs out of memory, once more as `train(config with half the parts, True)`.
+    """Train, and train again with half the micro-batch if the first try runs out of memory.
 
-    Raises UserError with what to change where that does not fit either.
+    Args:
+        train: function of a configuration and of whether it resumes the first try.
+        config: the configuration.
+
+    Returns:
+        The result of `train`.
+
+    Raises:
+        UserError: the second try ran out of memory too.
     """
     try:
         return train(config, False)
     except Exception as error:
         if not is_out_of_memory(error):
             raise
-    # Out here, where the error is gone, and with it the frames that hold the tensors of the step that failed.
+    # Outside the except block, for the exception keeps the frames alive that hold the failed step's tensors.
     smaller = halved(config)
     if smaller is None:
         raise out_of_memory(config)
@@ -71,7 +90,7 @@ def twice_within_memory(train: Callable[[Config, bool], T], config: Config) -> T
 
 
 def give_back_memory() -> None:
-    """What this process no longer uses, back to the GPU."""
+    """Free the GPU memory that torch holds but this process no longer uses."""
     import torch
 
     gc.collect()

@@ -1,4 +1,4 @@
-"""Which configurations can train packed together (nmt.training.packed). Imports no torch."""
+"""Test of which configurations can train packed together (nmt.training.packed). Imports no torch."""
 
 from __future__ import annotations
 
@@ -23,18 +23,25 @@ NEEDED = {
 
 
 def is_shared(key: str, config: Config) -> bool:
-    """Whether all members of a pack need the same value at `key`."""
+    """Return True when all members of a pack need the same value at `key`.
+
+    Sinkhorn iterations are shared where the matching loss trains through them: the members run the same loop.
+    """
     trained_through = key == "decode.sinkhorn_iterations" and config.loss.matching != "infonce"
     return not key.startswith(OWN) or key in SHARED or trained_through
 
 
 def shape(config: Config) -> tuple[Any, ...]:
-    """What configurations must have in common to be packed, to group and sort by."""
+    """Return a key to group and sort by: configurations with equal keys can be packed together."""
     return tuple(str(value) for key, value in to_flat(config).items() if is_shared(key, config))
 
 
 def check_packable(configs: Sequence[Config]) -> None:
-    """Raises UserError naming a key in which configurations that cannot be packed differ, or that is not for packs."""
+    """Check that configurations can be packed together.
+
+    Raises:
+        UserError: names the key in which they differ, or whose value packs do not support.
+    """
     first = configs[0]
     shared = {key: value for key, value in to_flat(first).items() if is_shared(key, first)}
     for config in configs:

@@ -1,9 +1,11 @@
-"""Trainings of equal shape in one process: on the same batches, as one matcher with stacked parameters.
+"""Packed training: several trainings of equal shape in one process, on the same batches, as one stacked matcher.
 
-Heads on stored features are small: much of a step is the overhead of its thousands of operations, which a pack pays
-once. Each member is a `Trainer` of its own whose weights are views of the stack: what it computes, reports, saves and
-resumes from is what it would alone. A member that ends (its loss no longer finite, or its caller has seen enough)
-leaves the others as they are.
+Heads on stored features are small. Much of a step is the overhead of its thousands of operations (about 7,500 for the
+`demo` head), which a pack pays once. That helps on a GPU; on two CPU cores, packing gained nothing (0.9 to 1.15 times).
+
+Each member is a `Trainer` of its own whose weights are views of the stack. It computes, reports, saves and resumes as
+it would alone. A member that ends, because its loss is no longer finite or its caller stops it, does not affect the
+others.
 """
 
 from __future__ import annotations
@@ -47,20 +49,24 @@ def train_packed(
     decode_grid: Sequence[DecodeConfig] = (),
     interrupted: Callable[[], bool] | None = None,
 ) -> list[EpochResult | DivergedError]:
-    """`nmt.training.loop.train` for several configurations at once; returns each one's best epoch, or why it failed.
+    """Run `nmt.training.loop.train` for several configurations at once.
 
-    Every directory holds what the training alone would leave there, and either may go on from the other's. Members
-    resumed at different epochs wait for each other: those behind train first. "seconds" is a member's share.
+    Every directory receives the files of a training alone, and each way of training can resume from the other's.
+    Members resumed at different epochs wait for each other: those behind train first. The metric "seconds" is a
+    member's share of the time.
 
     Args:
-        configs: in features mode, equal but for `optim.*`, `loss.*` and `decode.*`.
+        configs: configurations in features mode that differ in `optim.*`, `loss.*` and `decode.*` only.
         data: the Arrow data set.
-        directories: one a configuration.
-        until: train to the end of this epoch of the schedule, by default to `train.epochs`.
-        on_epoch: called with a member's index and report after its checkpoint; False ends that member there, an
-            exception all of them.
-        resume: go on from each directory's checkpoint.pt where there is one.
+        directories: one per configuration.
+        until: last epoch of this call; by default `train.epochs`.
+        on_epoch: hook called with a member's index and report after its checkpoint. Returning False stops this member,
+            an exception stops all.
+        resume: continue from each directory's checkpoint.pt if there is one.
         decode_grid, interrupted: as for `train`.
+
+    Returns:
+        The best epoch of each configuration, or the error that ended it.
 
     Raises:
         UserError: configurations that do not fit together, missing data, a full disk.
@@ -92,27 +98,30 @@ class Member:
     """One training of a pack."""
 
     index: int
+    """position in the list of configurations"""
     trainer: Trainer
     directory: Path
     log: TensorBoardLog
     failure: DivergedError | None = None
+    """the error that ended it"""
     ended: bool = False
-    """its caller has seen enough"""
+    """True: its caller stopped it"""
 
     @property
     def position(self) -> tuple[int, int]:
+        """Return (completed epochs, completed steps of the current epoch)."""
         return self.trainer.progress.epoch, self.trainer.progress.step
 
 
 def _behind(members: Sequence[Member], last: int) -> list[Member]:
-    """Those to train now: of the ones that have epochs left, all that stand where the last of them does."""
+    """Return the members to train next: the unfinished ones at the lowest (epoch, step)."""
     open_ones = [m for m in members if not (m.failure or m.ended) and m.position[0] < last]
     at = min((m.position for m in open_ones), default=None)
     return [m for m in open_ones if m.position == at]
 
 
 class Pack:
-    """Members at the same step, as one matcher; made anew when one leaves."""
+    """Members at the same step, as one matcher. When a member leaves, a new pack is made of the others."""
 
     def __init__(self, members: Sequence[Member]) -> None:
         self.members = list(members)
@@ -127,24 +136,24 @@ class Pack:
         known = [t.progress.loss_sums for t in self.trainers]
         names = ["loss", *(f"loss/{term}" for term in TERMS)]
         self.sums = {n: torch.tensor([float(k.get(n, 0.0)) for k in known], device=self.device) for n in names}
-        """each loss term of each member, summed over the steps of the epoch: (K,)"""
+        """loss term -> its sum over the steps of the epoch, (K,), one value per member"""
 
     def start_epoch(self) -> None:
-        """After its members have counted their last one."""
+        """Reset the loss sums and set the learning rates; call it once the members have completed an epoch."""
         for sums in self.sums.values():
             sums.zero_()
         for trainer in self.trainers:
             trainer.set_learning_rate()
 
     def train_step(self, batch: PairBatch) -> None:
-        """One step of every member; see `Trainer.train_step`."""
+        """Take one step of every member; see `Trainer.train_step`."""
         pairs = repeated(batch, len(self.members))
         with self.first.autocast:
             output = self.matcher(pairs)
         terms = packed_terms(output, pairs.match_BN, self.configs)
         means = {name: value.unflatten(0, (len(self.members), -1)).mean(1) for name, value in terms.items()}
         loss_K = torch.stack([self.weights[name] * mean for name, mean in means.items()]).sum(0)
-        loss_K.sum().backward()
+        loss_K.sum().backward()  # each member's parameters act on its own loss only, so the sum mixes no gradients
         self.matcher.share_gradients([t.matcher for t in self.trainers])
         for trainer in self.trainers:
             trainer.update()
@@ -155,13 +164,17 @@ class Pack:
             self.sums[name] += value.detach()
 
     def note_sums(self) -> None:
-        """Hands every member the sums of its own terms."""
+        """Copy to every member the sums of its own loss terms."""
         for k, (trainer, config) in enumerate(zip(self.trainers, self.configs, strict=True)):
             own = ["loss", *(f"loss/{term}" for term in TERMS if getattr(config.loss, term))]
             trainer.progress.loss_sums = {name: float(self.sums[name][k]) for name in own}
 
     def without_diverged(self) -> Pack | None:
-        """The members whose loss is finite: all, others than before, or none. Those left out have failed."""
+        """Remove the members whose loss is no longer finite, and mark them as failed.
+
+        Returns:
+            This pack when all are finite, else a pack of those left; None when none is.
+        """
         finite = self.sums["loss"].isfinite().tolist()
         if all(finite):
             return self
@@ -173,12 +186,13 @@ class Pack:
         return Pack(left) if left else None
 
     def save(self) -> None:
+        """Write every member's checkpoint."""
         self.note_sums()
         for member in self.members:
             member.trainer.save(member.directory / "checkpoint.pt")
 
     def evaluate(self, decode_grid: Sequence[DecodeConfig]) -> list[dict[str, float | int | str]]:
-        """`Trainer.evaluate` of every member: one pass, one sweep."""
+        """Evaluate every member as `Trainer.evaluate` does, in one pass over the pairs and one sweep."""
         num, num_categories = len(self.members), len(self.first.store.info.categories)
         batches = (repeated(b, num, num_categories=num_categories) for b in self.first.val_batches())
 
@@ -198,8 +212,16 @@ class Pack:
 
 
 def packed_terms(output: MatchOutput, match_BN: Tensor, configs: Sequence[Config]) -> dict[str, Tensor]:
-    """`loss_terms` of K configurations for K * B pairs, each with its member's values: a term that any of them asks
-    for -> (K * B,)."""
+    """Compute the loss terms of K configurations for K * B pairs.
+
+    Args:
+        output: what the packed matcher computed.
+        match_BN: true target keypoints of the K * B pairs.
+        configs: the K configurations; each gives the parameters of its block of B pairs.
+
+    Returns:
+        Loss term -> (K * B,), for every term that any configuration uses.
+    """
     pairs = len(match_BN) // len(configs)
     losses = [config.loss for config in configs]
 
@@ -230,7 +252,11 @@ def _run_epoch(
     interrupted: Callable[[], bool],
     on_epoch: Callable[[int, EpochResult], bool | None] | None,
 ) -> Pack | None:
-    """The rest of the epoch of the pack's members; returns those still well, None where there are none."""
+    """Train the rest of the epoch, evaluate and report.
+
+    Returns:
+        The pack of the members that did not fail; None when all did.
+    """
     trained = train_epoch(pack, interrupted)
     if trained is None:
         return None
@@ -251,7 +277,14 @@ def _run_epoch(
 
 
 def train_epoch(pack: Pack, interrupted: Callable[[], bool]) -> Pack | None:
-    """Trains to the end of the epoch; returns the members that are left, None where there are none."""
+    """Train to the end of the epoch.
+
+    Returns:
+        The pack of the members that did not fail; None when all did.
+
+    Raises:
+        KeyboardInterrupt: interrupted, after a checkpoint of every member.
+    """
     stream, config, progress = pack.first.stream, pack.first.config, pack.first.progress
     size, num_steps, last_saved = config.data.pairs_per_step, config.train.steps_per_epoch, time.monotonic()
     for step in range(progress.step, num_steps):

@@ -1,4 +1,4 @@
-"""TODO docstring of nmt.training.signals."""
+"""Interruption of a training by SIGINT (Ctrl-C) or SIGTERM (a scheduler that ends the job)."""
 
 from __future__ import annotations
 
@@ -6,17 +6,19 @@ import contextlib
 import signal
 import threading
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    pass
+from typing import Any
 
 
 @contextlib.contextmanager
 def interruptions() -> Iterator[Callable[[], bool]]:
-    """A function that says whether SIGINT or SIGTERM came; the second signal acts at once.
+    """Catch SIGINT and SIGTERM during the block, so that a training can save before it ends.
 
-    Outside the main thread (a Tune actor) signals are not ours: the function is always False.
+    The first signal is noted; a second one raises KeyboardInterrupt at once. The earlier handlers return with the end
+    of the block.
+
+    Yields:
+        A function that returns True once a signal has come. Outside the main thread, as in a Ray Tune actor, Python
+        allows no handlers, and the function always returns False.
     """
     if threading.current_thread() is not threading.main_thread():
         yield lambda: False

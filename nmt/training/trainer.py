@@ -1,5 +1,4 @@
-"""The parts of a training and its step: head, backbone, data, optimiser, validation, checkpoint. See
-nmt.training.loop."""
+"""Parts of one training and its step: model, data, optimizer, validation and checkpoint. nmt.training.loop runs it."""
 
 from __future__ import annotations
 
@@ -32,18 +31,24 @@ from nmt.model.build import build_matcher
 from nmt.training.history import Progress, write_metrics
 
 MAX_LOADERS = 8
-"""Loader processes of one rank in images mode; fewer where there are fewer cores."""
+"""most loader processes per rank in images mode; fewer on fewer cores"""
 
 SYNC_STEPS = 50
-"""Steps between looks at the loss on an accelerator: each look waits for it."""
+"""steps between checks of the loss on a GPU: reading it waits for all work queued there"""
 
 
 class DivergedError(FailedError):
-    """The loss is no longer finite."""
+    """A training whose loss is no longer finite."""
 
 
 def learning_rate_factor(epoch: int, milestones: Sequence[int], gamma: float) -> float:
-    """Factor on the learning rate in epoch `epoch` (0 = the first): gamma for each milestone reached."""
+    """Compute the learning rate's factor in an epoch: gamma to the power of the milestones reached.
+
+    Args:
+        epoch: completed epochs, 0 = the first epoch.
+        milestones: numbers of completed epochs after which the rate drops.
+        gamma: factor per milestone.
+    """
     return gamma ** sum(epoch >= milestone for milestone in milestones)
 
 
@@ -52,8 +57,11 @@ class Trainer:
 
     Args:
         config: the whole configuration.
-        data: directory of the Arrow data set.
-        device: by default this rank's.
+        data: folder of the Arrow data set.
+        device: device to train on; by default this rank's.
+
+    Raises:
+        UserError: a wrong configuration, missing data or weights.
     """
 
     def __init__(self, config: Config, *, data: Path, device: torch.device | None = None) -> None:
@@ -86,19 +94,28 @@ class Trainer:
             self.matcher.backbone.requires_grad_(config.backbone_lr_scale > 0)
             if config.backbone_lr_scale > 0:
                 groups.append({"params": list(self.matcher.backbone.parameters()), "scale": config.backbone_lr_scale})
-        # AdamW without decay is Adam; its decay, where asked for, is decoupled.
+        # Without weight decay, as published, AdamW is Adam. Fused: one kernel for all parameters instead of many.
         return torch.optim.AdamW(groups, lr=config.lr, weight_decay=config.weight_decay, fused=True)
 
     def train_epoch(self, *, on_step: Callable[[int], None]) -> dict[str, float]:
-        """The rest of the epoch under way; returns each loss term's mean over its steps.
+        """Train the rest of the current epoch.
 
-        Every rank calls `on_step` after every step, with what it decides agreed (`distributed.largest`).
+        Args:
+            on_step: hook called on every rank after every step. If it saves or raises, it must do so on all ranks at
+                the same step (`distributed.largest`).
+
+        Returns:
+            "loss" and each loss term -> mean over the epoch's steps, over all ranks.
+
+        Raises:
+            DivergedError: the loss is no longer finite.
         """
         progress = self.progress
         self.set_learning_rate()
         self.model.train()
         sums = {name: torch.as_tensor(value, device=self.device) for name, value in progress.loss_sums.items()}
-        progress.loss_sums = sums  # type: ignore[assignment]  # `save` makes it plain; a look at each step would wait for the GPU
+        # The sums stay tensors on the device while training: a float per step would wait for the GPU. `save` converts.
+        progress.loss_sums = sums  # type: ignore[assignment]
         started, already = time.perf_counter(), progress.epoch_seconds
         for parts in self._batches():
             for name, value in self.train_step([part.to(self.device) for part in parts]).items():
@@ -112,14 +129,14 @@ class Trainer:
         return {name: total / progress.step for name, total in self._loss_sums().items()}
 
     def set_learning_rate(self) -> None:
-        """That of the epoch under way."""
+        """Set the learning rate of the current epoch."""
         optim = self.config.optim
         factor = learning_rate_factor(self.progress.epoch, optim.milestones, optim.gamma)
         for group in self.optimizer.param_groups:
             group["lr"] = optim.lr * group["scale"] * factor
 
     def _loss_sums(self) -> dict[str, float]:
-        """The epoch's sums so far over all ranks."""
+        """Return the epoch's loss sums so far over all ranks."""
         sums = self.progress.loss_sums
         if not sums:
             return {}
@@ -137,13 +154,17 @@ class Trainer:
             rank=distributed.rank(),
             world_size=distributed.world_size(),
             micro_batch=config.train.micro_batch,
-            workers=min(MAX_LOADERS, max(1, len(os.sched_getaffinity(0)) - 1)),
+            loader_processes=min(MAX_LOADERS, max(1, len(os.sched_getaffinity(0)) - 1)),
         )
 
     def train_step(self, parts: Sequence[PairBatch]) -> dict[str, Tensor]:
-        """Forward and backward of each part of this rank's pairs, clip, step, back onto the sphere.
+        """Take one optimizer step: forward and backward of each part, clip, update, return weights to the sphere.
 
-        The loss is the mean over the pairs of all parts and ranks; returns this rank's share of it and of its terms.
+        Args:
+            parts: this rank's pairs of the step, in parts of at most `train.micro_batch`.
+
+        Returns:
+            This rank's share of the loss and of each term. The loss is the mean over the pairs of all parts and ranks.
         """
         shares: dict[str, Tensor] = {}
         for number, part in enumerate(parts, start=1):
@@ -155,21 +176,21 @@ class Trainer:
         return shares
 
     def update(self) -> None:
-        """Clip, step, and no gradient left."""
+        """Clip the gradients if configured, update the weights, and delete the gradients."""
         if self.config.optim.clip_norm:
             torch.nn.utils.clip_grad_norm_(self.matcher.parameters(), self.config.optim.clip_norm)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
 
     def _backward(self, part: PairBatch) -> dict[str, Tensor]:
-        """Adds the part's gradient; returns its share of the loss and of its terms, detached."""
+        """Add the part's gradient; return its share of the loss and of its terms, detached."""
         config = self.config
         with self.autocast:
             output = self.model(part)
         terms = loss_terms(output, part.match_BN, config.loss, config.decode)
         loss = total_loss(terms, config.loss)
         share = part.num_pairs / config.data.pairs_per_step
-        # The ranks' gradients are averaged, so each counts world_size times what it is of the whole.
+        # Gradients are averaged over the ranks, so each rank's loss is multiplied by their number to get the sum.
         (loss * (share * distributed.world_size())).backward()
         values = {"loss": loss, **{f"loss/{name}": value.mean() for name, value in terms.items()}}
         return {name: value.detach() * share for name, value in values.items()}
@@ -179,14 +200,21 @@ class Trainer:
             raise self.diverged()
 
     def diverged(self) -> DivergedError:
-        """The error of a training whose loss has just become infinite or not a number."""
+        """Make the error of a training whose loss has just become infinite or NaN."""
         return DivergedError(
             f"the loss is no longer finite (epoch {self.progress.epoch + 1}, step {self.progress.step}): "
             f"lower optim.lr (now {self.config.optim.lr:g}) or set optim.clip_norm"
         )
 
     def evaluate(self, decode_grid: Sequence[DecodeConfig]) -> dict[str, float | int | str]:
-        """Validation accuracy at the best setting of the grid and at the configured one; the same on every rank."""
+        """Evaluate on the validation pairs; every rank gets the same metrics.
+
+        Args:
+            decode_grid: decodings to try besides the configured one.
+
+        Returns:
+            Metrics: see `val_metrics`, and "inference_seconds" (median seconds per pair, mean over ranks).
+        """
         self.model.eval()
         taken: list[float] = []
         score = timed(model_score(self.matcher, autocast=self.autocast), taken)
@@ -198,7 +226,7 @@ class Trainer:
         return metrics | {"inference_seconds": seconds / ranks}
 
     def val_batches(self) -> Iterator[PairBatch]:
-        """This rank's share of the fixed validation pairs."""
+        """Iterate over this rank's share of the fixed validation pairs."""
         return eval_batches(
             self.store,
             self.config.data,
@@ -210,7 +238,15 @@ class Trainer:
         )
 
     def val_metrics(self, swept: dict[DecodeConfig, Counts]) -> dict[str, float | int | str]:
-        """What a sweep over decode settings, the configured one among them, comes to."""
+        """Turn the counts of a sweep into metrics.
+
+        Args:
+            swept: decoding -> counts; the configured decoding must be among them.
+
+        Returns:
+            val/accuracy and val/accuracy/CATEGORY at the best decoding, val/accuracy_fixed_decode at the configured
+            one, and decode/PARAMETER of the best.
+        """
         best = best_decoding(swept)
         per_category = swept[best].accuracy_per_category(self.store.info.categories)
         return {
@@ -221,7 +257,7 @@ class Trainer:
         }
 
     def save(self, path: Path) -> None:
-        """The whole state, for `restore`; called by every rank, rank 0 writes."""
+        """Save the whole state for `restore`. Every rank calls it; rank 0 writes."""
         progress = dataclasses.asdict(dataclasses.replace(self.progress, loss_sums=self._loss_sums()))
         if distributed.rank() == 0:
             checkpoint.save(
@@ -234,50 +270,52 @@ class Trainer:
             )
 
     def save_best(self, path: Path, metrics: dict[str, Any]) -> None:
-        """The weights alone, with the configuration whose decoding is the best found."""
+        """Save the weights alone, for evaluation, with the best decoding in the configuration."""
         decode = {name: metrics[f"decode/{name}"] for name in dataclasses.asdict(self.config.decode)}
         config = {**to_dict(self.config), "decode": decode}
         checkpoint.save(path, {**self._weights(), "config": config, "epoch": metrics["epoch"], "metrics": metrics})
 
     def _weights(self) -> dict[str, Any]:
+        """Return weights, configuration and categories; the weights of a frozen backbone, which are known, are not."""
         frozen = self.matcher.backbone is not None and self.config.optim.backbone_lr_scale == 0
-        # Cloned, for a packed training's weights are views, and torch would save all that they are views of.
+        # Cloned: a packed training's weights are views of the pack's, and torch.save would write the whole pack's.
         weights = self.matcher.state_dict()
         model = {k: v.clone() for k, v in weights.items() if not (frozen and k.startswith("backbone."))}
         return {"model": model, "config": to_dict(self.config), "categories": list(self.store.info.categories)}
 
     def begin(self, directory: Path, *, resume: bool) -> None:
-        """Restores what `directory` holds, where `resume` says so, and leaves config.json there."""
+        """Prepare a run in `directory`: restore its checkpoint if `resume` is set, and write config.json."""
         state = directory / "checkpoint.pt"
         if resume and state.is_file():
             self.restore(state)
         if distributed.rank() == 0:
             remove_partials(directory)
             write_json(directory / "config.json", to_dict(self.config))
-            if self.progress.history:  # a crash between checkpoint and metrics left them an epoch behind
+            if self.progress.history:  # after a crash between checkpoint and metrics, the file lacks an epoch
                 write_metrics(directory, self.progress)
 
     def restore(self, path: Path) -> None:
-        """Go on from `save`'s file, written by any number of ranks.
+        """Restore the state that `save` wrote, with any number of ranks.
 
-        Raises UserError when it belongs to another configuration.
+        Raises:
+            UserError: the checkpoint belongs to another configuration, or cannot be read.
         """
         content = checkpoint.load(path)
         saved = from_dict(content["config"], source=str(path))
         if comparable(saved) != comparable(self.config):
             raise UserError(
                 f"{path}: a checkpoint of another configuration ({differing_keys(saved, self.config)} differ); "
-                f"choose another --results or the same settings"
+                f"choose another --results or the same configuration"
             )
         self.matcher.load_state_dict(content["model"], strict=self.config.optim.backbone_lr_scale > 0)
         self.optimizer.load_state_dict(content["optimizer"])
         self.progress = Progress(**content["progress"])
-        if distributed.rank() > 0:  # the file holds the sums over all ranks: rank 0's now
+        if distributed.rank() > 0:  # the file holds the sums over all ranks; rank 0 continues them
             self.progress.loss_sums = dict.fromkeys(self.progress.loss_sums, 0.0)
 
 
 def differing_keys(one: Config, other: Config) -> str:
-    """The keys at which two configurations differ, for an error message."""
+    """List the keys at which two configurations differ, with both values, for a message."""
     from nmt.config import to_flat
 
     a, b = to_flat(comparable(one)), to_flat(comparable(other))

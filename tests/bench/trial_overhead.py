@@ -102,6 +102,7 @@ def two_workers(groups: int, directory: Path) -> None:
             group = WorkerGroup(
                 Config(),
                 directory=directory / f"group-{number}",
+                data=str(directory),
                 arguments={"times": times},
                 resources=Resources(workers=2),
                 gate=gate,

@@ -1,4 +1,4 @@
-"""A search on a cluster that has no node for it yet: autoscaled.py SPACE DATA RESULTS, in a network of its own.
+"""Run a search on a cluster that has no node for it yet: autoscaled.py SPACE DATA RESULTS, in a network of its own.
 
 Ray's own autoscaler starts the nodes, as processes of this machine (its provider `fake_multinode`).
 """
@@ -20,7 +20,7 @@ FILE = Path("~/ray_bootstrap_config.yaml").expanduser()
 
 
 def cluster() -> dict[str, Any]:
-    """What `ray up` leaves on the head, with processes for machines."""
+    """The cluster file that `ray up` leaves on the head, with processes in place of machines."""
     node: dict[str, Any] = {"resources": {"CPU": 2}, "node_config": {}, "min_workers": 0, "max_workers": 2}
     head = {"resources": {"CPU": 0}, "node_config": {}, "min_workers": 0, "max_workers": 0}
     lists = ("initialization_commands", "setup_commands", "head_setup_commands", "worker_setup_commands",

@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
 # A private network on one machine: SHARE="folder ..." lan.sh COMMAND...
 # COMMAND runs on "laptop" 10.99.0.1, beside "head" 10.99.0.2 and "worker" 10.99.0.3. Each is a host of its own, with its
-# network, processes, host name, /etc/hosts, home, /tmp, /run and /dev/shm; head and worker answer ssh to the key $LAN_KEY,
-# and know each other by address alone. Folders in SHARE are seen by all at their own path. Everything, processes and
-# mounts, ends with COMMAND. Needs root, openssh-server, rsync and iproute2.
+# network, processes, host name, /etc/hosts, home, /tmp, /run and /dev/shm. Head and worker answer ssh with the key
+# $LAN_KEY, and know each other only by address. All hosts see the folders in SHARE at the same path. All processes and
+# mounts end with COMMAND. Needs root, openssh-server, rsync and iproute2.
 set -euo pipefail
 
 if [ -z "${LAN_DIR:-}" ]; then
@@ -14,7 +14,7 @@ if [ -z "${LAN_DIR:-}" ]; then
     exit
 fi
 
-# Gives this mount namespace a home, /tmp and /run below $1, and in them what lies there of the shared folders.
+# Give this mount namespace its own home, /tmp and /run below $1, and mount the shared folders in them.
 own_folders() {
     mkdir -p "$1/home" "$1/tmp" "$1/run/sshd"
     chmod 700 "$1/home"
@@ -35,7 +35,7 @@ own_folders() {
     mount --rbind "$1/run" /run
 }
 
-# As the init process of a host: its network, folders and sshd.
+# Run as the init process of a host: set up its network and folders, then start sshd.
 run_host() {
     local name=$1 address=$2 own=$LAN_DIR/$1
     hostname "$name"

@@ -1,6 +1,6 @@
-"""What a user types on the laptop of lan.sh to run a search on two hosts of theirs: laptop.py FOLDER SPACE DATA.
+"""The commands of a user on the laptop of lan.sh, to run a search on two own hosts: laptop.py FOLDER SPACE DATA.
 
-Follows docs/cluster.md for own hosts; every step must succeed. FOLDER is the storage that all hosts see.
+They follow docs/cluster.md, "Your own hosts". Every step must succeed. FOLDER is the storage that all hosts see.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ DASHBOARD = "http://127.0.0.1:8265"
 STARTED = time.monotonic()
 
 
-def say(text: str) -> None:
+def report(text: str) -> None:
     print(f"[{time.monotonic() - STARTED:6.1f} s] {text}", flush=True)
 
 
 def run(*command: str, limit: float = 300, **environment: str) -> str:
-    """What the command prints; raises where it fails."""
-    say(" ".join(command))
+    """Run the command and return what it prints; exit if it fails."""
+    report(" ".join(command))
     done = subprocess.run(
         command, cwd=ROOT, env=os.environ | environment, timeout=limit, text=True,
         stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False,
@@ -58,7 +58,7 @@ def until(condition: Callable[[], bool], what: str, limit: float) -> None:
 
 
 def fill_in(folder: Path) -> Path:
-    """cluster/local.yaml with its values; two cores a host, so that a trial of two workers of two needs both."""
+    """Write cluster/local.yaml with its values. Each host has two cores, so a trial of two workers needs both hosts."""
     text = (ROOT / "cluster" / "local.yaml").read_text()
     for old, new in (
         ("&head CHANGE-ME", f"&head {HOSTS['head']}"),
@@ -75,7 +75,7 @@ def fill_in(folder: Path) -> Path:
 
 
 def install() -> None:
-    """Gives each host the packages that are on this machine already: `make setup` there then finds its work done."""
+    """Give each host the packages of this machine, so that `make setup` there finds its work done."""
     for name in HOSTS:
         environment = Path(os.environ["LAN_DIR"], name, "home", "nmt", ".venv")
         environment.mkdir(parents=True)
@@ -86,7 +86,7 @@ def install() -> None:
 
 @contextlib.contextmanager
 def dashboard(cluster: Path) -> Iterator[None]:
-    """`ray dashboard`: the head's port 8265 on this machine, through ssh."""
+    """Run `ray dashboard`, which makes the head's port 8265 reachable on this machine, through ssh."""
     tunnel = subprocess.Popen(["ray", "dashboard", str(cluster)], cwd=ROOT, stdin=subprocess.DEVNULL)
     try:
         until(answers, "ray dashboard", 60)
@@ -111,7 +111,7 @@ def status_without_token() -> int:
 
 
 def ray_processes(host: str) -> list[str]:
-    """What runs of Ray there; not what ended and waits for a parent, which a host without an init keeps."""
+    """List Ray's processes on the host, without zombies: a host without an init process keeps those."""
     lines = ssh(host, "ps -eo stat=,args=").splitlines()
     return [line for line in lines if re.search(r"raylet|gcs_server|ray::|/ray/", line) and not line.startswith("Z")]
 
@@ -128,7 +128,7 @@ def main(folder: Path, space: Path, data: Path) -> None:
     run("ray", "up", "-y", "--no-config-cache", str(cluster), limit=600)
     run("ray", "exec", str(cluster), "python -m tune.cluster.nodes 2", limit=600)
     with dashboard(cluster):
-        say(f"without a token the dashboard answers {status_without_token()}")
+        report(f"without a token the dashboard answers {status_without_token()}")
         if status_without_token() != 401:
             raise SystemExit("the dashboard is open to all")
         search = f"python run.py --search {space} --data {data} --results {folder}/results"
@@ -142,7 +142,7 @@ def main(folder: Path, space: Path, data: Path) -> None:
     run("ray", "down", "-y", str(cluster), limit=300)
     for host in HOSTS:
         until(without_ray(host), f"{host} without Ray", 300)
-        say(f"{host} runs nothing of Ray")
+        report(f"{host} runs no process of Ray")
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ from typing import Any
 
 import yaml
 
-from nmt.errors import UserError
+from nmt.errors import UserError, one_line
 from tune.cluster import kubernetes, machines
 
 PLACEHOLDER = "CHANGE-ME"
@@ -38,7 +38,7 @@ def check_file(path: Path) -> None:
     try:
         documents = [document for document in yaml.safe_load_all(text) if document is not None]
     except yaml.YAMLError as error:
-        raise UserError(f"{path}: not YAML: {' '.join(str(error).split())}") from error
+        raise UserError(f"{path}: not YAML: {one_line(error)}") from error
     if not documents or not all(isinstance(document, dict) for document in documents):
         raise UserError(f"{path}: not a cluster's file: it holds no mapping")
     _refuse_placeholders(path, documents)
@@ -61,7 +61,7 @@ def _check_script(path: Path, text: str) -> None:
         )
     parsed = subprocess.run(["bash", "-n", str(path)], capture_output=True, text=True, check=False)
     if parsed.returncode:
-        raise UserError(f"{path}: bash does not parse it: {' '.join(parsed.stderr.split())}")
+        raise UserError(f"{path}: bash does not parse it: {one_line(parsed.stderr)}")
 
 
 def _refuse_placeholders(path: Path, documents: list[dict[str, Any]]) -> None:
@@ -122,8 +122,7 @@ def _with_ray_defaults(config: Mapping[str, Any]) -> dict[str, Any]:
     except jsonschema.ValidationError as error:
         raise UserError(f"{'.'.join(map(str, error.absolute_path)) or 'top level'}: {error.message}") from error
     except (ValueError, AttributeError, KeyError, TypeError, RuntimeError, click.ClickException) as error:
-        reason = str(error) or said.getvalue()
-        raise UserError(f"Ray does not take it: {' '.join(reason.split())}") from error
+        raise UserError(f"Ray does not take it: {one_line(str(error) or said.getvalue() or error)}") from error
     return filled
 
 

@@ -13,7 +13,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from nmt.errors import UserError, nearest
+from nmt.errors import UserError, nearest, one_line
 
 _G_SIZES = {
     "xlarge": 1, "2xlarge": 1, "4xlarge": 1, "8xlarge": 1, "12xlarge": 4, "16xlarge": 1, "24xlarge": 4, "48xlarge": 8,
@@ -78,7 +78,7 @@ def _check_run_instances(node_config: Mapping[str, Any], place: str) -> None:
             raise UserError(f"{place}.{key} is missing")
     report = ParamValidator().validate(request | {"MinCount": 1, "MaxCount": 1}, shape)
     if report.has_errors():
-        raise UserError(f"{place}: {' '.join(report.generate_report().split())}")
+        raise UserError(f"{place}: {one_line(report.generate_report())}")
     for where, value, known in _outside_choices(request, shape, place):
         raise UserError(f"{where}: {value!r} is not known to EC2; {nearest(str(value), known)}")
     if not re.match(r"ami-[0-9a-f]{8,17}$|resolve:ssm:/", request["ImageId"]):

@@ -24,7 +24,7 @@ import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from nmt.config import Config, from_dict
-from nmt.data.store.ready import check_data
+from nmt.data.store.ready import ReadyData, ready_data
 from nmt.errors import UserError
 from nmt.io.location import Location
 from nmt.training.history import read_metrics
@@ -79,7 +79,7 @@ class SearchPreview:
         }
 
 
-def preflight(space: Space, *, directory: Path, data: Path, storage: str | None) -> SearchPreview:
+def preflight(space: Space, *, directory: Path, data: ReadyData, storage: str | None) -> SearchPreview:
     """Check everything a search needs, within a Ray session. What it writes to see that it can, it removes again.
 
     Args:
@@ -107,13 +107,13 @@ def preflight(space: Space, *, directory: Path, data: Path, storage: str | None)
     )
 
 
-def check_nodes(configs: Sequence[Config], *, directory: Path, data: Path, storage: str | None) -> Answer:
-    """What the driver sees. Raises UserError where it lacks something, or a node sees something else."""
+def check_nodes(configs: Sequence[Config], *, directory: Path, data: ReadyData, storage: str | None) -> Answer:
+    """Compare what every node sees with what the driver sees, and return that. Raises UserError where they differ."""
     with written_token(storage or str(directory.resolve())) as token:
-        here = look(configs, data, token)
-        others = _ask_nodes(configs, data, token)
+        here = Answer("the driver", versions(), data.identity, _sees(token))
+        others = _ask_nodes(configs, data.source, token)
     for answer in others:
-        _compare(here, answer, data=data, directory=directory, storage=storage)
+        _compare(here, answer, data=data.given, directory=directory, storage=storage)
     return here
 
 
@@ -154,17 +154,16 @@ def written_token(address: str) -> Iterator[Token]:
                 path.rmdir()
 
 
-def look(configs: Sequence[Config], data: Path, token: Token, node: str = "the driver") -> Answer:
-    """Run on a node: what it has. Raises UserError where the data set or its features are not there."""
-    from nmt.data.store.objects import ObjectStore
-
+def look(configs: Sequence[Config], data: str, token: Token, node: str) -> Answer:
+    """Check the data set on a node, and return what the node sees. Raises UserError that names the node."""
     try:
-        check_data(configs, data)
-        identity = ObjectStore.open(data).info.identity
-        sees = Location(token.address, attempts=2).read(token.name, lambda content: True) is not None
+        return Answer(node, versions(), ready_data(data, configs).identity, _sees(token))
     except UserError as error:
-        raise UserError(f"{error} (seen from node {node})" if node != "the driver" else str(error)) from None
-    return Answer(node, versions(), identity, sees)
+        raise UserError(f"{error} (seen from node {node})") from None
+
+
+def _sees(token: Token) -> bool:
+    return Location(token.address, attempts=2).read(token.name, lambda content: True) is not None
 
 
 def versions() -> dict[str, str]:
@@ -179,7 +178,7 @@ def _alive() -> list[dict[str, Any]]:
     return [node for node in ray.nodes() if node["Alive"]]
 
 
-def _ask_nodes(configs: Sequence[Config], data: Path, token: Token) -> list[Answer]:
+def _ask_nodes(configs: Sequence[Config], data: str, token: Token) -> list[Answer]:
     """The answer of every node that lives; of a single node nothing, for the driver has looked already."""
     nodes = _alive()
     if len(nodes) == 1:
@@ -207,7 +206,7 @@ def _ask_nodes(configs: Sequence[Config], data: Path, token: Token) -> list[Answ
     return answers
 
 
-def _compare(here: Answer, other: Answer, *, data: Path, directory: Path, storage: str | None) -> None:
+def _compare(here: Answer, other: Answer, *, data: str, directory: Path, storage: str | None) -> None:
     """Raises UserError where a node sees something else than the driver."""
     for name, version in here.versions.items():
         if other.versions[name] != version:
@@ -244,7 +243,7 @@ def _cost(config: Config) -> tuple[Any, ...]:
     return (config.data, config.model, config.train.precision, config.train.compile)
 
 
-def render(plan: SearchPreview, space: Space, *, directory: Path, data: Path, storage: str | None) -> str:
+def render(plan: SearchPreview, space: Space, *, directory: Path, data: str, storage: str | None) -> str:
     """The plan in words."""
     resources, count = space.resources, len(plan.nodes)
     worker = f"{resources.cpus} CPUs, {resources.gpus:g} GPUs"

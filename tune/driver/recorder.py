@@ -55,7 +55,7 @@ class Recorder(ray.tune.Callback):
         study: SearchStudy,
         directory: Path,
         *,
-        data: Path,
+        data: str,
         home: Storage | None,
         earlier_seconds: float,
         gate: Any,
@@ -169,7 +169,7 @@ class Recorder(ray.tune.Callback):
         return Summary(
             name=space.name,
             description=space.description,
-            data=str(self._data),
+            data=self._data,
             space={p.key: p.describe() for p in (*space.parameters, *space.sweep)},
             search=plain["search"],
             resources=plain["resources"],

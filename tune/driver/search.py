@@ -16,7 +16,7 @@ import ray.tune
 from optuna.trial import FrozenTrial
 from ray.tune.stopper import CombinedStopper, FunctionStopper
 
-from nmt.data.store.ready import check_data
+from nmt.data.store.ready import ReadyData, ready_data
 from nmt.errors import FailedError, UserError
 from nmt.training.history import METRIC
 from tune.driver.early_stopping import make_scheduler
@@ -50,7 +50,7 @@ def run_search(
     space: Space,
     *,
     results: Path,
-    data: Path,
+    data: str | Path,
     storage: str | None = None,
     trials: int | None = None,
     seed: int | None = None,
@@ -65,7 +65,7 @@ def run_search(
 
     Args:
         results: directory of all searches.
-        data: directory of the Arrow data set.
+        data: the Arrow data set, a folder or an address.
         storage: folder or address where all searches live, with `results` as the place to work in on each node.
         trials: budget, instead of the space's; a resumed search remembers its own, and this may raise it.
         seed: of the sampler, instead of the space's; a resumed search remembers its own.
@@ -79,18 +79,19 @@ def run_search(
     directory = results / space.name
     home = find_home(storage, directory, resume=resume)
     space = check_results(space, directory, resume=resume, trials=trials, seed=seed)
-    summary = complete(space, directory, data=data, home=home, say=say)
+    summary = complete(space, directory, data=ready_data(data, space.stored()), home=home, say=say)
     say("")
     say(render(summary, directory))
     return summary
 
 
-def complete(space: Space, directory: Path, *, data: Path, home: Storage | None, say: Callable[[str], None]) -> Summary:
+def complete(
+    space: Space, directory: Path, *, data: ReadyData, home: Storage | None, say: Callable[[str], None]
+) -> Summary:
     """Run what is left of the checked search in `directory`, whose place at the storage is `home`."""
     warm = warm_trials(space, directory, ladder(space))
     earlier = load_summary(directory) if (directory / "summary.json").is_file() else None
     if earlier is None or not earlier.finished or earlier.search != space.to_dict()["search"]:
-        check_data(space.stored(), data)
         with ray_session():
             plan = preflight(space, directory=directory, data=data, storage=home.address if home else None)
             with only_one(directory):
@@ -104,7 +105,7 @@ def preview_search(
     space: Space,
     *,
     results: Path,
-    data: Path,
+    data: str | Path,
     storage: str | None = None,
     trials: int | None = None,
     seed: int | None = None,
@@ -113,10 +114,10 @@ def preview_search(
     """`--dry-run`: every check of `run_search`, and what it would do in words. Changes nothing."""
     directory, space = results / space.name, space.with_budget(trials=trials, seed=seed)
     home = storage and f"{storage.rstrip('/')}/{space.name}"
-    check_data(space.stored(), data)
+    ready = ready_data(data, space.stored())
     with ray_session():
-        plan = preflight(space, directory=directory, data=data, storage=home)
-    say(render_preview(plan, space, directory=directory, data=data, storage=home))
+        plan = preflight(space, directory=directory, data=ready, storage=home)
+    say(render_preview(plan, space, directory=directory, data=ready.given, storage=home))
     return plan
 
 
@@ -139,7 +140,7 @@ def find_home(storage: str | None, directory: Path, *, resume: bool) -> Storage 
 def _search(
     space: Space,
     directory: Path,
-    data: Path,
+    data: ReadyData,
     home: Storage | None,
     warm: Sequence[FrozenTrial],
     at_once: int,
@@ -157,7 +158,7 @@ def _search(
         Interruption(flag, say).caught() as interruption,
     ):
         setup = TrialSetup(
-            data=data.resolve(),
+            data=data.source,
             directory=directory.resolve(),
             decode_grid=space.decode_grid(),
             resources=space.resources,
@@ -167,7 +168,7 @@ def _search(
         recorder = Recorder(
             study,
             directory,
-            data=data,
+            data=data.given,
             home=home,
             earlier_seconds=earlier_seconds,
             gate=gate,

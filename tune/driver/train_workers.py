@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from nmt.config import Config
+from nmt.data.store.ready import ready_data
 from nmt.errors import UserError
 from nmt.training.history import METRIC, best_epoch, read_metrics
 from tune.driver.preflight import check_nodes
@@ -23,7 +24,7 @@ from tune.jobs.epoch_gate import open_gate
 from tune.jobs.worker_group import WorkerGroup
 from tune.results.report import tell
 from tune.results.storage import Storage
-from tune.spaces.settings import Resources
+from tune.spaces.settings import Resources, workers_for
 
 SCRATCH = "ray"
 """Ray Train's own files, below the training's directory while it runs"""
@@ -33,7 +34,7 @@ def train_together(
     config: Config,
     *,
     workers: str,
-    data: Path,
+    data: str | Path,
     directory: Path,
     storage: Storage | None = None,
     say: Callable[[str], None] = tell,
@@ -52,20 +53,16 @@ def train_together(
             nmt.training.loop.train.
         KeyboardInterrupt: SIGINT or SIGTERM, after a checkpoint at the exact step.
     """
-    asked = parse_workers(workers)
-    if asked.workers > config.data.pairs_per_step:
-        raise UserError(
-            f"--workers {workers}: more than data.pairs_per_step = {config.data.pairs_per_step}, so that a worker "
-            f"would have no pair"
-        )
-    directory = directory.resolve()
+    asked = workers_for(workers, config.data.pairs_per_step)
+    directory, ready = directory.resolve(), ready_data(data, [config])
     with ray_session(), open_gate() as gate:
         resources = spread(asked, node_resources())
-        check_nodes([config], directory=directory, data=data, storage=storage.address if storage is not None else None)
+        check_nodes([config], directory=directory, data=ready, storage=storage.address if storage is not None else None)
         group = WorkerGroup(
             config,
             directory=directory,
-            arguments={"data": data.resolve()},
+            data=ready.source,
+            arguments={},
             resources=resources,
             gate=gate,
             storage=(storage, "") if storage is not None else None,
@@ -97,14 +94,6 @@ def _follow(group: WorkerGroup, config: Config, directory: Path, say: Callable[[
             f"{metrics['train/pairs_per_second']:.1f} pairs/s with {metrics['workers']} workers"
         )
     group.stop()
-
-
-def parse_workers(text: str) -> Resources:
-    """`N` or `FEWEST:MOST` of --workers; the rest at its default."""
-    parts = text.split(":")
-    if len(parts) > 2 or not all(part.isdecimal() for part in parts):
-        raise UserError(f"--workers {text}: expected a number of workers, or FEWEST:MOST, for instance 2:8")
-    return Resources().of_workers(int(parts[0]), int(parts[-1]), source=f"--workers {text}")
 
 
 def spread(asked: Resources, nodes: list[dict[str, float]]) -> Resources:

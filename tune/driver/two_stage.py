@@ -13,7 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from nmt.data.store.ready import check_data
+from nmt.data.store.ready import ready_data
 from nmt.errors import UserError
 from tune.results.report import render, tell
 from tune.results.statistics import rank_correlation
@@ -28,7 +28,7 @@ def run_stages(
     space: Space,
     *,
     results: Path,
-    data: Path,
+    data: str | Path,
     storage: str | None = None,
     trials: int | None = None,
     seed: int | None = None,
@@ -52,14 +52,14 @@ def run_stages(
         raise UserError(f"{directory}: the exploration on {LOW} is over, its best train on {HIGH}; leave --trials out")
     space = check_results(space, directory, resume=resume, trials=trials, seed=seed)
     low = exploration(space)
-    check_data([*low.stored(), space.base], data)
+    ready = ready_data(data, [*low.stored(), space.base])
 
     def stage(part: Space) -> Summary:
         place = directory / part.name
         budget = {"trials": part.search.trials or None, "seed": part.search.seed}
         part = check_results(part, place, resume=(place / "search.json").is_file(), **budget)
         its = Storage(f"{home.address}/{part.name}", place.resolve()) if home else None
-        return complete(part, place, data=data, home=its, say=say)
+        return complete(part, place, data=ready, home=its, say=say)
 
     with ray_session():
         write_definition(space, directory)

@@ -139,7 +139,7 @@ def run_confirm(
     chosen_seeds = unseen_seeds(space.base.train.seed, seeds, first_seed)
     repetition = Repetition(
         directory=directory / FOLDER,
-        data=Path(data or summary.data),
+        data=data or summary.data,
         decode_grid=space.decode_grid(),
         resources=space.resources,
         say=say,

@@ -20,7 +20,8 @@ from pathlib import Path
 from typing import Any
 
 from nmt.config import Config, DecodeConfig, from_dict, to_flat, with_overrides
-from nmt.data.store.ready import check_data
+from nmt.data.store.node_copy import absolute
+from nmt.data.store.ready import ready_data
 from nmt.errors import UserError
 from nmt.io.files import write_json
 from nmt.training.history import FIXED_METRIC, METRIC, best_epoch, decoding_of, read_metrics
@@ -127,14 +128,14 @@ class Repetition:
 
     Args:
         directory: theirs are directory/runs/SLUG-sSEED.
-        data: the Arrow data set.
+        data: the Arrow data set, a folder or an address.
         decode_grid: swept by every training on its validation similarities, as in a trial.
         resources: of one training; one worker.
         say: takes each line for the user.
     """
 
     directory: Path
-    data: Path
+    data: str | Path
     decode_grid: tuple[DecodeConfig, ...]
     resources: Resources
     say: Callable[[str], None]
@@ -144,7 +145,7 @@ class Repetition:
 
     def check(self, variants: Sequence[Variant], seeds: Sequence[int]) -> None:
         """That the trainings can run, before anything starts. Raises UserError."""
-        check_data([v.config for v in variants], self.data)
+        ready_data(self.data, [v.config for v in variants])
         for variant in variants:
             for seed in seeds:
                 _check_earlier(self.run_directory(variant, seed), with_seed(variant.config, seed))
@@ -163,7 +164,7 @@ class Repetition:
             directory = self.run_directory(variant, seed)
             if len(read_metrics(directory)) < variant.config.train.epochs:
                 config = with_seed(variant.config, seed)
-                jobs[directory] = (config, self.data.resolve(), directory.resolve(), self.decode_grid)
+                jobs[directory] = (config, absolute(self.data), directory.resolve(), self.decode_grid)
         labels = {self.run_directory(v, s): f"{v.name}  seed {s}" for v, s in pairs}
         reasons = self._train(jobs, labels) if jobs else {}
         return [
@@ -225,7 +226,7 @@ class Repetition:
         """With the test accuracy of every training, within `in_ray`; each is read once and kept."""
         folders = [self.directory / r.directory for r in repeated.runs if r.reason is None]
         missing = [folder for folder in folders if not (folder / TEST_FILE).is_file()]
-        jobs = {directory: (directory.resolve() / "best.pt", self.data.resolve()) for directory in missing}
+        jobs = {directory: (directory.resolve() / "best.pt", absolute(self.data)) for directory in missing}
         for directory, outcome in outcomes(_test_one, jobs, self.resources, lambda: None):
             if isinstance(outcome, Exception):
                 raise UserError(f"{directory}: the test split could not be read ({outcome})")

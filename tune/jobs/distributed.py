@@ -51,7 +51,8 @@ class WorkersTrial(ray.tune.Trainable):
         return WorkerGroup(
             self._configuration,
             directory=self._directory,
-            arguments={"data": self._shared.data, "until": self._until, "decode_grid": self._shared.decode_grid},
+            data=self._shared.data,
+            arguments={"until": self._until, "decode_grid": self._shared.decode_grid},
             resources=self._shared.resources,
             gate=self._gate,
             storage=(self._shared.storage, self._folder) if self._shared.storage is not None else None,

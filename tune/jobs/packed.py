@@ -12,6 +12,7 @@ from typing import Any
 import ray.tune
 
 from nmt.config import from_dict
+from nmt.data.store.ready import local_data
 from nmt.errors import UserError
 from nmt.training.history import read_metrics
 from tune.jobs.protocol import TrialSetup, failure, interrupted, trial_directory, trial_folder
@@ -38,9 +39,10 @@ def run_pack(setup: TrialSetup, jobs: Sequence[Mapping[str, Any]]) -> None:
             ray.tune.report({**report.metrics, "number": jobs[k]["number"]})
 
         torch.set_num_threads(setup.resources.cpus)
+        configs = [from_dict(job["configuration"], source=f"trial {job['number']}") for job in jobs]
         outcomes: Sequence[Any] = train_packed(
-            [from_dict(job["configuration"], source=f"trial {job['number']}") for job in jobs],
-            data=setup.data,
+            configs,
+            data=local_data(setup.data, configs[0]),
             directories=directories,
             until=jobs[0]["until"],
             on_epoch=on_epoch,

@@ -27,8 +27,8 @@ INTERRUPTED = "interrupted"
 class TrialSetup:
     """What all trials of a search share."""
 
-    data: Path
-    """the Arrow data set"""
+    data: str
+    """the Arrow data set: an absolute path or an address, copied to a node by its first job"""
     directory: Path
     """of the search"""
     decode_grid: tuple[DecodeConfig, ...]

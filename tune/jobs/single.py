@@ -14,6 +14,7 @@ from typing import Any
 import ray.tune
 
 from nmt.config import Config, from_dict
+from nmt.data.store.ready import local_data
 from nmt.errors import UserError
 from nmt.training.history import read_metrics
 from nmt.training.out_of_memory import twice_within_memory
@@ -65,7 +66,7 @@ def _go_on(setup: TrialSetup, trial: Mapping[str, Any], directory: Path) -> None
     def train(config: Config, again: bool) -> nmt.training.history.EpochResult:
         return nmt.training.loop.train(
             config,
-            data=setup.data,
+            data=local_data(setup.data, config),
             directory=directory,
             on_epoch=on_epoch,
             resume=True,

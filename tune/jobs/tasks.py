@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from nmt.config import Config, DecodeConfig
+from nmt.data.store.ready import local_data
 from nmt.errors import UserError
 from tune.spaces.settings import Resources
 
@@ -18,7 +19,7 @@ CHECKPOINT_SECONDS = 60.0
 
 
 def _train_one(
-    config: Config, data: Path, directory: Path, decode_grid: tuple[DecodeConfig, ...], cpus: int
+    config: Config, data: str, directory: Path, decode_grid: tuple[DecodeConfig, ...], cpus: int
 ) -> Exception | None:
     """One training to its end, in a process of Ray's; returns the error that would only repeat."""
     import torch
@@ -28,13 +29,15 @@ def _train_one(
 
     torch.set_num_threads(cpus)
     try:
-        nmt.training.loop.train(config, data=data, directory=directory, resume=True, decode_grid=decode_grid)
+        nmt.training.loop.train(
+            config, data=local_data(data, config), directory=directory, resume=True, decode_grid=decode_grid
+        )
     except (nmt.training.trainer.DivergedError, UserError) as error:
         return error
     return None
 
 
-def _test_one(checkpoint: Path, data: Path, cpus: int) -> dict[str, Any] | UserError:
+def _test_one(checkpoint: Path, data: str, cpus: int) -> dict[str, Any] | UserError:
     """Accuracy of the checkpoint on the test split, in a process of Ray's."""
     import torch
 

@@ -21,9 +21,9 @@ import ray.exceptions
 import ray.util
 from ray.util.placement_group import PlacementGroup
 
-from nmt.checkpoint import first_line
 from nmt.config import Config
-from nmt.errors import UserError
+from nmt.data.store.ready import local_data
+from nmt.errors import UserError, one_line
 from nmt.training import out_of_memory as memory
 from tune.results.storage import Storage
 from tune.spaces.settings import Resources
@@ -45,7 +45,8 @@ class WorkerGroup:
 
     Args:
         directory: of the training; its name is the training's at the gate.
-        arguments: of nmt.training.loop.train, beside the configuration and the directory.
+        data: the Arrow data set: an absolute path or an address, which each worker brings to its node.
+        arguments: of nmt.training.loop.train, beside the configuration, the data set and the directory.
         gate: see tune.jobs.epoch_gate.
         storage: where the run lives that the training belongs to, when that is not here, and the training's folder.
         scratch: directory for Ray Train's own files, which hold nothing that is read again.
@@ -58,6 +59,7 @@ class WorkerGroup:
         config: Config,
         *,
         directory: Path,
+        data: str,
         arguments: Mapping[str, Any],
         resources: Resources,
         gate: Any,
@@ -67,7 +69,7 @@ class WorkerGroup:
         training: Callable[..., Any] | None = None,
     ) -> None:
         self._training = training
-        self._config, self._directory, self._arguments = config, directory, arguments
+        self._config, self._directory, self._data, self._arguments = config, directory, data, arguments
         self._resources, self._gate, self._storage, self._scratch, self._say = resources, gate, storage, scratch, say
         self._name = directory.name
         self._job: _Job | None = None
@@ -200,6 +202,7 @@ class WorkerGroup:
             train_loop_config={
                 "config": self._config,
                 "directory": self._directory,
+                "data": self._data,
                 "arguments": dict(self._arguments),
                 "resources": self._resources,
                 "gate": self._gate,
@@ -231,7 +234,7 @@ def _reason(failures: Sequence[Exception]) -> str:
     """Of the loss of a worker, in few words. The others fail too: theirs may be the only error there is."""
     if any(isinstance(failure, ray.exceptions.RayActorError) for failure in failures):
         return "its process died"
-    return re.sub(r"^\[\S+\] ", "", first_line(failures[0])).partition(". ")[0][
+    return re.sub(r"^\[\S+\] ", "", one_line(failures[0])).partition(". ")[0][
         :MAX_REASON
     ]  # gloo begins with [file:line]
 
@@ -292,6 +295,7 @@ def _train_on_worker(job: dict[str, Any]) -> None:
     try:
         training(
             job["config"],
+            data=local_data(job["data"], job["config"]),
             directory=job["directory"],
             device=ray.train.torch.get_device() if job["resources"].gpus else torch.device("cpu"),
             on_epoch=on_epoch,

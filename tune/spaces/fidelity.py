@@ -1,10 +1,9 @@
 """Two fidelities of one training: the head on stored features (cheap), and end to end on images (what counts).
 
-A search with `fidelity = ["features", "images"]` explores on the first and trains its best on the second: two ordinary
-searches, `exploration` and `final`, which tune.driver.two_stage runs. What features cannot tell, because they never
-read it
-(`without_effect`), and what they tell of the rest: measured on real photographs by tests/bench/fidelity.py, whose
-results lie beside this file. Imports neither Ray nor torch.
+A search with `fidelity = ["features", "images"]` spends its budget on the first and trains its best trials on the
+second. Both parts are ordinary searches (tune/spaces/stages.py), run by tune/driver/two_stage.py. Training on features
+never reads some keys; `without_effect` names them. tests/bench/fidelity.py measures how alike the two order the rest.
+Imports neither Ray nor torch.
 """
 
 from __future__ import annotations
@@ -32,14 +31,14 @@ ON_IMAGES = {
         for name in ("erasing", "cutmix", "mixup", "rotation", "mirror", "scale")
     },
 }
-"""keys that training on features does not read, and why"""
+"""keys that training on features does not read -> the reason"""
 
 STORED = ("model.backbone", "model.weights", "data.views", *(key for key in ON_IMAGES if key.startswith("data.")))
 """keys that decide which stored features a training reads"""
 
 
 def without_effect(config: Config, key: str) -> str | None:
-    """Why a training of this configuration does not read `key`; None where it does."""
+    """Explain why a training of this configuration does not read `key`; None if it does."""
     if config.data.mode == HIGH:
         return "images are drawn anew for each pair" if key == "data.views" else None
     if key.startswith("data.") and config.data.views > 1:
@@ -49,16 +48,23 @@ def without_effect(config: Config, key: str) -> str | None:
 
 @dataclass(frozen=True, kw_only=True)
 class Promoted:
-    """A configuration that is not drawn: it comes from another search."""
+    """A configuration that no sampler draws: it comes from another search."""
 
     origin: str
-    """that search and its trial, "features/007" """
+    """the search and the trial it comes from: features/007"""
     params: dict[str, Any]
-    """its searched values"""
+    """the searched values"""
 
 
 def read_fidelity(value: Any, tables: Mapping[str, Any], source: str) -> tuple[str, ...]:
-    """The `fidelity` of [search], and that [features] fits to it."""
+    """Check `fidelity` of the [search] table, and that [features] fits it.
+
+    Returns:
+        FIDELITIES, or () for a search in one mode.
+
+    Raises:
+        UserError: another value, or a [features] table that does not fit.
+    """
     if value and (not isinstance(value, list) or tuple(value) != FIDELITIES):
         raise UserError(
             f"{source}: [search] fidelity must be {json.dumps(FIDELITIES)} or left out, but got {json.dumps(value)}"

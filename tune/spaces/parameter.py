@@ -1,6 +1,6 @@
-"""The searched keys of a search: what `[space]` says of each, checked against the configuration.
+"""The searched keys: what `[space]` states about each, checked against the configuration.
 
-A key has `values` or a range; with `when` it is searched only in trials where another searched key allows it.
+A key has a list of values or a range. With `when` it is searched only in trials where another searched key allows it.
 """
 
 from __future__ import annotations
@@ -39,13 +39,14 @@ RELATIONS: dict[str, Callable[[Any, Any], bool]] = {
 
 @dataclass(frozen=True)
 class Condition:
-    """That another searched key has a certain value: {"loss.layer" = "> 0"}."""
+    """Condition on the value of another searched key: {"loss.layer" = "> 0"}."""
 
     key: str
     relation: str
     value: Any
 
     def holds(self, value: Any) -> bool:
+        """True if a value of the other key fulfils the condition."""
         return RELATIONS[self.relation](value, self.value)
 
     def __str__(self) -> str:
@@ -54,7 +55,7 @@ class Condition:
 
 @dataclass(frozen=True, kw_only=True)
 class Parameter:
-    """One searched key: either `values`, or a range from `low` to `high`, both inclusive."""
+    """One searched key: a list of `values`, or a range from `low` to `high`, both inclusive."""
 
     key: str
     type: type
@@ -64,13 +65,14 @@ class Parameter:
     step: float | None = None
     log: bool = False
     when: tuple[Condition, ...] = ()
-    """all must hold, else the key keeps its default and is not searched in that trial"""
+    """conditions that must all hold; else the key keeps its default in that trial"""
 
     def active(self, values: Mapping[str, Any]) -> bool:
-        """Whether the key is searched in a trial with these values of the others."""
+        """True if the key is searched in a trial with these values of the other keys."""
         return all(condition.key in values and condition.holds(values[condition.key]) for condition in self.when)
 
     def contains(self, value: Any) -> bool:
+        """True if the value is one of `values`, or lies in the range and on its steps."""
         if self.values is not None:
             return value in self.values
         assert self.low is not None and self.high is not None
@@ -78,7 +80,7 @@ class Parameter:
         return bool(self.low <= value <= self.high) and abs(steps - round(steps)) < 1e-9
 
     def choices(self) -> tuple[Any, ...] | None:
-        """Every value the parameter can take; None if they are not countable."""
+        """List every value that the parameter can take; None if they are not countable."""
         if self.values is not None:
             return self.values
         if self.step is None:
@@ -88,23 +90,24 @@ class Parameter:
         return tuple(self.snapped(self.low + i * self.step) for i in range(count))
 
     def snapped(self, value: Any) -> Any:
-        """A value of a range with steps without the error of its sum: 0.3, not 0.1 + 2 * 0.1."""
+        """Remove the rounding error from a value of a stepped range: 0.3, not 0.1 + 2 * 0.1."""
         return self.type(round(value, 12)) if self.step is not None else value
 
     @property
     def ordered(self) -> tuple[Any, ...] | None:
-        """The `values` by size, where they are numbers; None for names, truth values and ranges."""
+        """The `values` sorted by size if they are numbers; None for names, truth values and ranges."""
         return tuple(sorted(self.values)) if self.values is not None and self.type in (int, float) else None
 
     def encode(self, value: Any) -> Any:
-        """The value as the study and TensorBoard hold it: a number, a truth value or a short string."""
+        """Encode a value as the study and TensorBoard hold it: a number, a truth value or a short string."""
         return json.dumps(list(value)) if self.type is tuple else value
 
     def decode(self, encoded: Any) -> Any:
+        """Decode what `encode` returned."""
         return tuple(json.loads(encoded)) if self.type is tuple else self.type(encoded)
 
     def describe(self) -> str:
-        """The range in words, for the report."""
+        """Describe the range for the report."""
         condition = f", when {' and '.join(map(str, self.when))}" if self.when else ""
         if self.values is not None:
             return ", ".join(shown(v) for v in self.values) + condition
@@ -112,7 +115,7 @@ class Parameter:
         return f"{shown(self.low)} to {shown(self.high)}{note}{condition}"
 
     def to_dict(self) -> dict[str, Any]:
-        """As in the TOML file."""
+        """Return plain values, as in the TOML file."""
         when = {"when": {c.key: f"{c.relation} {json.dumps(c.value)}" for c in self.when}} if self.when else {}
         if self.values is not None:
             return {"values": [list(v) if self.type is tuple else v for v in self.values]} | when
@@ -125,7 +128,7 @@ class Parameter:
 
 
 def read_parameters(table: Mapping[str, Any], source: str) -> list[Parameter]:
-    """The `[space]` table, keys dotted or nested."""
+    """Read the `[space]` table, whose keys are dotted or nested. Raises UserError."""
     found = []
     branches = {f.name for f in dataclasses.fields(Config)}
     for key, spec in table.items():
@@ -153,7 +156,7 @@ def _parameter(key: str, spec: Any, source: str) -> Parameter:
 
 
 def _conditions(spec: Any, where: str) -> tuple[Condition, ...]:
-    """{ "loss.layer" = "> 0" }: a relation and a value; a bare value means =."""
+    """Read `when = { "loss.layer" = "> 0" }`: a relation and a value; a value alone means "="."""
     if not isinstance(spec, dict):
         raise UserError(f'{where}: when must be a table, {{ "loss.layer" = "> 0" }}, but got {spec!r}')
     found = []
@@ -172,10 +175,10 @@ def _conditions(spec: Any, where: str) -> tuple[Condition, ...]:
 
 
 def trained(parameter: Parameter, parameters: Sequence[Parameter], matching: str) -> bool:
-    """Whether the key costs a training; the others are read at inference, where every value is tried in every trial.
+    """True if the key costs a training. Every value of the other keys is tried at inference, in every trial.
 
-    Sinkhorn iterations and epsilon act in training where the matching loss goes through a Sinkhorn plan: in every
-    trial, or where `when` asks for it in a space that searches loss.matching.
+    Sinkhorn iterations and epsilon act in training where the matching loss goes through a Sinkhorn plan. That is the
+    case in every trial, or where `when` asks for it in a space that searches loss.matching.
     """
     if not parameter.key.startswith("decode."):
         return True
@@ -187,7 +190,7 @@ def trained(parameter: Parameter, parameters: Sequence[Parameter], matching: str
 
 
 def check_swept(parameter: Parameter, source: str) -> None:
-    """A key that is tried at inference has values, and no condition."""
+    """Check that a key tried at inference has a list of values and no condition. Raises UserError."""
     where = f"{source}: [space] {parameter.key}"
     if parameter.values is None:
         raise UserError(f"{where} is read at inference, where every value is tried: give values = [..]")
@@ -199,7 +202,7 @@ def check_swept(parameter: Parameter, source: str) -> None:
 
 
 def check_conditions(parameters: Sequence[Parameter], source: str) -> None:
-    """Every condition reads a key that is searched in all trials, and that can make it true."""
+    """Check that conditions read keys searched in every trial, and that they can hold. Raises UserError."""
     by_key = {p.key: p for p in parameters}
     for parameter in parameters:
         where = f"{source}: [space] {parameter.key} when"

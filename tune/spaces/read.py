@@ -1,8 +1,8 @@
-"""Search spaces: one TOML file a search, read and checked against the configuration before anything starts.
+"""Read search spaces: one TOML file per search, checked against the configuration before anything starts.
 
-A file holds `[base]` (the default configuration, trial 0), `[space]` (what is searched: values or a range a key),
+A file holds `[base]` (the default configuration, trial 0), `[space]` (what is searched: values or a range per key),
 `[search]` (sampler, early stopping, budget) and `[resources]` (of one worker of one trial). Files with `[variants]`
-instead of `[space]` are ablations, see tune.evidence.ablation. Imports neither Ray nor torch, so that a mistake in a
+instead of `[space]` are ablations (tune/evidence/ablation.py). Imports neither Ray nor torch, so that a mistake in a
 file is answered at once.
 """
 
@@ -26,9 +26,10 @@ from tune.spaces.stages import parts as parts_of
 
 
 def load_space(given: str | Path | RecipeFile, overrides: Mapping[str, Any] | None = None) -> Space:
-    """The checked search space in a TOML file, given by path, by name, or as read already.
+    """Load the search space in a TOML file and check all of it.
 
     Args:
+        given: path of the file, its name in search_spaces/, or the file as read already.
         overrides: configuration keys to change in its base (--set).
 
     Raises:
@@ -78,7 +79,7 @@ def load_space(given: str | Path | RecipeFile, overrides: Mapping[str, Any] | No
 
 
 def trial_decode_grid(config_file: Path, config: Config) -> tuple[DecodeConfig, ...]:
-    """What the trial of a search swept whose config.json this is; empty for any other file."""
+    """Return the decodings that a trial tried, given its config.json; empty for any other file."""
     folder = config_file.resolve().parent
     definition = folder.parent.parent / "search.toml"
     if folder.parent.name != "trials" or not definition.is_file():

@@ -1,4 +1,4 @@
-"""What must fit together in a search space: keys, budget, sampler, scheduler, resources."""
+"""Check what must fit together in a search space: keys, budget, sampler, scheduler, resources."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from tune.spaces.fidelity import HIGH, LOW, ON_IMAGES, without_effect
 
 
 def check_together(space: Space, source: str) -> None:
-    """What holds between the tables."""
+    """Check what must hold between the tables. Raises UserError."""
     if not space.parameters:
         rest = " (decode settings cost no training: one --train and --evaluate tell them)" if space.sweep else ""
         raise UserError(f"{source}: no free parameter in [space]{rest}")
@@ -65,7 +65,7 @@ def check_together(space: Space, source: str) -> None:
 
 
 def _check_packed(space: Space, source: str) -> None:
-    """What trains packed is a head on features, in one process, that no scheduler stops in mid-job."""
+    """Check that packed trials are heads on features, in one process, that no scheduler stops in mid-job."""
     if space.resources.packed == 1:
         return
     where = f"{source}: [resources] packed = {space.resources.packed}"
@@ -89,7 +89,7 @@ def _check_packed(space: Space, source: str) -> None:
 
 
 def _check_pairs(space: Space, source: str) -> None:
-    """Every worker needs a pair in every step."""
+    """Check that every worker has a pair in every step."""
     searched = next((p for p in space.parameters if p.key == "data.pairs_per_step"), None)
     pairs = space.base.data.pairs_per_step
     smallest = min(searched.values or (searched.low,)) if searched else pairs
@@ -101,7 +101,7 @@ def _check_pairs(space: Space, source: str) -> None:
 
 
 def _check_objectives(search: SearchSettings, source: str) -> None:
-    """Which samplers and schedulers go with several objectives, and which samplers with a warm start."""
+    """Check which samplers and schedulers go with several objectives or with a warm start."""
     names = search.objectives
     if not names or names[0] != OBJECTIVES[0] or len(set(names)) != len(names):
         raise UserError(f'{source}: [search] objectives begin with "val/accuracy", each once, but got {list(names)}')
@@ -119,7 +119,7 @@ def _check_objectives(search: SearchSettings, source: str) -> None:
 
 
 def _check_widths(space: Space, source: str) -> None:
-    """Every d_model must be a multiple of every number of heads that it can meet."""
+    """Check that every d_model is a multiple of every number of heads that it can meet."""
     pair = [p for p in space.parameters if p.key in ("model.d_model", "model.heads")]
     for values in itertools.product(*(p.choices() or (p.low, p.high) for p in pair)):
         overrides = dict(zip((p.key for p in pair), values, strict=True))
@@ -127,7 +127,7 @@ def _check_widths(space: Space, source: str) -> None:
 
 
 def check_effects(space: Space, source: str) -> None:
-    """That every trial reads what is searched. Raises UserError."""
+    """Check that every trial reads what is searched. Raises UserError."""
     mode = space.base.data.mode
     other = LOW if mode == HIGH else HIGH
     for parameter in space.parameters:

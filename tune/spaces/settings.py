@@ -23,46 +23,65 @@ OBJECTIVES = ("val/accuracy", "decoder_parameters", "inference_seconds")
 
 @dataclass(frozen=True, kw_only=True)
 class SearchSettings:
-    """The `[search]` table."""
+    """The `[search]` table of a search: its sampler, its early stopping and its limits."""
 
     sampler: str = setting(
         "tpe",
-        f"how configurations are chosen: {', '.join(BUILT_IN)}, or one of your own (docs/extend.md)",
+        f"how the next configuration is chosen: {', '.join(BUILT_IN)} (Optuna's samplers; grid tries every "
+        "configuration once), or a sampler of your own (docs/extend.md)",
     )
     objectives: tuple[str, ...] = setting(
-        ("val/accuracy",), "what is maximised, and what is minimised beside it", choices=OBJECTIVES
+        ("val/accuracy",),
+        "what the search optimizes: val/accuracy is maximized, the others are minimized beside it",
+        choices=OBJECTIVES,
     )
-    warm_start: str = setting("", "directory or study.db of a search over the same keys, whose trials the sampler sees")
+    warm_start: str = setting(
+        "",
+        "results directory or study.db of an earlier search over the same keys, whose trials the sampler learns from",
+    )
     scheduler: str = setting(
         "asha",
-        "early stopping: halving by promotion, or by stopping, Hyperband's brackets, Ray's own two, or none",
+        "early stopping: asha promotes the best trials of each rung, hyperband runs several such ladders, asha_stop "
+        "stops trials for good, ray_asha and ray_median are Ray Tune's own, fifo stops none",
         choices=("asha", "hyperband", "asha_stop", "ray_asha", "ray_median", "fifo"),
     )
     trials: int = setting(
-        0, "limit: configurations to try, the default one included (16 where no limit is set; of a grid, all)", low=1
+        0,
+        "limit of configurations to try, the default one included; without any limit it is 16, or all of a grid",
+        low=1,
     )
-    epochs: int = setting(0, "limit: epochs trained in all", low=1)
-    hours: float = setting(0.0, "limit: hours on the clock, over all runs of the search", above=0)
-    gpu_hours: float = setting(0.0, "limit: hours of training x GPUs", above=0)
-    patience: int = setting(0, "limit: trials in a row without a better value after the first rung", low=1)
-    seed: int = setting(0, "of the sampler", low=0, high=2**31 - 1)
-    grace_epochs: int = setting(1, "epochs before a trial may be stopped", low=1)
-    reduction_factor: int = setting(3, "one trial in this many goes on at each rung", low=2)
-    promote: int = setting(8, "with fidelity: the best on features that train on images, beside the default", low=1)
-    hang_minutes: float = setting(120.0, "silence before a trial's first epoch that is taken for a hang", low=0)
-    max_failures_in_a_row: int = setting(6, "trials that fail one after the other and stop the search", low=1)
+    epochs: int = setting(0, "limit of epochs trained, summed over all trials", low=1)
+    hours: float = setting(0.0, "limit of hours on the clock, summed over all runs of the search", above=0)
+    gpu_hours: float = setting(0.0, "limit of GPU-hours: hours of training times GPUs, summed over all trials", above=0)
+    patience: int = setting(0, "limit of trials in a row that bring no better value at the first rung", low=1)
+    seed: int = setting(0, "random seed of the sampler", low=0, high=2**31 - 1)
+    grace_epochs: int = setting(1, "epochs every trial trains before it may be stopped: the first rung", low=1)
+    reduction_factor: int = setting(3, "one trial in this many is promoted from each rung to the next", low=2)
+    promote: int = setting(
+        8,
+        "with fidelity: how many of the best configurations on features then train on images, beside the default one",
+        low=1,
+    )
+    hang_minutes: float = setting(
+        120.0,
+        "minutes a trial may report nothing before its first epoch; after them it counts as hung and is ended",
+        low=0,
+    )
+    max_failures_in_a_row: int = setting(6, "number of trials failing one after the other that stops the search", low=1)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Resources:
-    """The `[resources]` table: what one worker of a trial takes."""
+    """The `[resources]` table: what one worker of one trial takes."""
 
-    cpus: int = setting(1, "CPU cores a worker", low=1)
-    gpus: float = setting(0.0, "GPUs a worker; a fraction lets trials share one", low=0)
+    cpus: int = setting(1, "CPU cores of each worker", low=1)
+    gpus: float = setting(0.0, "GPUs of each worker; a fraction lets several trials share one", low=0)
     workers: int = setting(
-        1, "data-parallel workers a trial; [fewest, most] goes on with fewer when some are lost and grows again", low=1
+        1,
+        "data-parallel workers of each trial; [fewest, most] continues with fewer when some are lost and grows again",
+        low=1,
     )
-    packed: int = setting(1, "trials of equal shape that train in one process, on the same batches", low=1)
+    packed: int = setting(1, "trials of equal shape that train together in one process on the same batches", low=1)
     fewest: int = 0
     """workers with which a trial still goes on; `workers` where the table gives one number"""
 
@@ -80,18 +99,41 @@ class Resources:
 T = typing.TypeVar("T", bound="DataclassInstance")
 
 
-def check_table(kind: type[T], values: Mapping[str, Any], source: str) -> T:
-    """The table `values` as a `kind`, each entry checked against its field."""
+def table_settings(kind: type[DataclassInstance]) -> dict[str, Setting]:
+    """The keys that the table of a TOML file may hold, by name."""
     hints = typing.get_type_hints(kind)
-    known = {
+    return {
         f.name: Setting(
             key=f.name, type=typing.get_origin(hints[f.name]) or hints[f.name], default=f.default, **f.metadata
         )
         for f in dataclasses.fields(kind)
         if f.metadata
     }
+
+
+def check_table(kind: type[T], values: Mapping[str, Any], source: str) -> T:
+    """The table `values` as a `kind`, each entry checked against its field."""
+    known = table_settings(kind)
     check_names(values, known, source=source)
     return kind(**{name: known[name].check(value, source=source) for name, value in values.items()})
+
+
+def parse_workers(text: str) -> Resources:
+    """`N` or `FEWEST:MOST` of --workers; the other resources at their defaults. Raises UserError."""
+    parts = text.split(":")
+    if len(parts) > 2 or not all(part.isdecimal() for part in parts):
+        raise UserError(f"--workers {text}: expected a number of workers, or FEWEST:MOST, for instance 2:8")
+    return Resources().of_workers(int(parts[0]), int(parts[-1]), source=f"--workers {text}")
+
+
+def workers_for(text: str, pairs_per_step: int) -> Resources:
+    """`parse_workers`, for a training whose steps have this many pairs. Raises UserError where a worker gets none."""
+    asked = parse_workers(text)
+    if asked.workers > pairs_per_step:
+        raise UserError(
+            f"--workers {text}: more than data.pairs_per_step = {pairs_per_step}, so that a worker would have no pair"
+        )
+    return asked
 
 
 def check_resources(values: Mapping[str, Any], source: str) -> Resources:

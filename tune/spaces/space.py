@@ -1,4 +1,4 @@
-"""TODO docstring of tune.spaces.space."""
+"""The search space: the default configuration, the searched keys, the budget and the resources of a search."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ MAX_GRID = 100_000
 
 @dataclass(frozen=True, kw_only=True)
 class Space:
-    """A checked search: `parameters` cost a training each, `sweep` are read at inference and cost none."""
+    """A checked search. Each value of `parameters` costs a training; those of `sweep` are tried at inference."""
 
     name: str
     description: str
@@ -34,35 +34,35 @@ class Space:
     text: str
     """the TOML file as given"""
     fidelity: tuple[str, ...] = ()
-    """FIDELITIES: explored on features, the best then on images (see tune.spaces.fidelity); (): in the mode of the
+    """FIDELITIES: explored on features, the best then on images (see tune/spaces/fidelity.py); (): in the mode of the
     base"""
     features: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-    """keys that differ from the base while exploring on features"""
+    """keys that differ from the base in the stage on features"""
     given: tuple[Promoted, ...] = ()
     """configurations after the default one that no sampler draws"""
 
     @property
     def default_params(self) -> dict[str, Any]:
-        """The searched keys at their values in the default configuration: trial 0."""
+        """Values of the searched keys in the default configuration, trial 0."""
         flat = to_flat(self.base)
         values = {p.key: tuple(flat[p.key]) if p.type is tuple else flat[p.key] for p in self.parameters}
         return self.active(values)
 
     def active_keys(self, values: Mapping[str, Any]) -> set[str]:
-        """The keys that are searched in a trial with these values."""
+        """Return the keys that are searched in a trial with these values."""
         return {p.key for p in self.parameters if p.active(values)}
 
     def active(self, values: Mapping[str, Any]) -> dict[str, Any]:
-        """Those of `values` whose keys are searched in a trial that has them: their conditions hold."""
+        """Keep the values whose keys are searched in a trial that has them: their conditions hold."""
         keys = self.active_keys(values)
         return {key: value for key, value in values.items() if key in keys}
 
     def configuration(self, params: Mapping[str, Any]) -> Config:
-        """The whole configuration of a trial with these searched values."""
+        """Return the whole configuration of a trial with these searched values."""
         return with_overrides(self.base, params, source=f"search {self.name}")
 
     def with_budget(self, *, trials: int | None = None, seed: int | None = None) -> Space:
-        """With another number of trials or sampler seed (--trials, --seed) where given."""
+        """Replace the number of trials or the seed of the sampler (--trials, --seed) where given."""
         given = {"trials": trials, "seed": seed}
         changed: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
         check_table(SearchSettings, changed, "--trials, --seed")
@@ -71,7 +71,7 @@ class Space:
         return within_size(space, self.name)
 
     def decode_grid(self) -> tuple[DecodeConfig, ...]:
-        """Every swept decode setting, the default one first; empty if none is searched."""
+        """List every decoding to try at inference, the default one first; empty if none is searched."""
         if not self.sweep:
             return ()
         names = [p.key.removeprefix("decode.") for p in self.sweep]
@@ -80,23 +80,23 @@ class Space:
         return (self.base.decode, *(d for d in grid if d != self.base.decode))
 
     def encoded(self, values: Mapping[str, Any]) -> dict[str, Any]:
-        """Searched values as the study holds them."""
+        """Encode searched values as the study holds them."""
         return {p.key: p.encode(values[p.key]) for p in self.parameters if p.key in values}
 
     def decoded(self, params: Mapping[str, Any]) -> dict[str, Any]:
-        """What the study holds, as configuration values."""
+        """Decode what the study holds to configuration values."""
         return {p.key: p.decode(params[p.key]) for p in self.parameters if p.key in params}
 
     @functools.cached_property
     def size(self) -> int | None:
-        """How many configurations there are; None where they are not countable, or more than MAX_GRID."""
+        """Number of configurations; None if they are not countable, or more than MAX_GRID."""
         count = math.prod(len(p.choices() or ()) for p in self.parameters)
         if not 0 < count <= MAX_GRID:
             return None
         return len(self._grid) if any(p.when for p in self.parameters) else count
 
     def grid(self) -> list[dict[str, Any]]:
-        """Every configuration of a countable space, the default one first."""
+        """List every configuration of a countable space, the default one first."""
         return list(self._grid)
 
     @functools.cached_property
@@ -109,17 +109,17 @@ class Space:
         return [default, *(p for p in distinct.values() if p != default)]
 
     def variants(self, keys: Sequence[str]) -> list[Config]:
-        """The configurations that differ in those of `keys` that are searched by values, the rest at the default."""
+        """List the configurations that differ in those of `keys` that are searched, the rest at the default."""
         chosen = [p for p in self.parameters if p.key in keys]
         combinations = itertools.product(*(p.choices() or () for p in chosen))
         return [self.configuration(dict(zip((p.key for p in chosen), c, strict=True))) for c in combinations]
 
     def stored(self) -> list[Config]:
-        """One configuration for each table of stored features that a trial may read."""
+        """List one configuration for each table of stored features that a trial may read."""
         return self.variants(STORED)
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values, as search.json holds them."""
+        """Return plain values, as search.json holds them."""
         return {
             "name": self.name,
             "description": self.description,
@@ -133,7 +133,11 @@ class Space:
 
 
 def within_size(space: Space, source: str) -> Space:
-    """`space` with a budget of at most every configuration once; of a grid search that sets none, all of them."""
+    """Limit the budget to every configuration once; a grid search without a budget gets all of them.
+
+    Raises:
+        UserError: a grid search over what is not countable.
+    """
     if space.size is None:
         if space.search.sampler == "grid":
             raise UserError(f"{source}: {_why_no_grid(space)}")

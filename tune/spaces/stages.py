@@ -1,4 +1,4 @@
-"""TODO docstring of tune.spaces.stages."""
+"""The two searches that a search of two fidelities consists of."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from tune.spaces.fidelity import HIGH, LOW, Promoted
 
 
 def exploration(space: Space) -> Space:
-    """The first stage: the whole budget, on features, with what the file's [features] changes."""
+    """Return the first stage: the whole budget, on features, with the changes of the file's [features]."""
     base = with_overrides(space.base, {"data.mode": LOW, **space.features}, source="[features]")
     return dataclasses.replace(space, name=LOW, base=base, fidelity=(), features={})
 
 
 def final(space: Space, chosen: Sequence[Promoted]) -> Space:
-    """The second stage: the default configuration and the chosen ones, on images, stopped early as any.
+    """Return the second stage: the default configuration and the chosen ones, on images, with early stopping.
 
-    The limits of [search] are the exploration's; this stage costs at most the epochs of these trials.
+    The limits of [search] belong to the exploration. This stage costs at most the epochs of its trials.
     """
     search = dataclasses.replace(
         space.search, trials=len(chosen) + 1, epochs=0, hours=0.0, gpu_hours=0.0, patience=0, warm_start=""
@@ -35,5 +35,5 @@ def final(space: Space, chosen: Sequence[Promoted]) -> Space:
 
 
 def parts(space: Space) -> tuple[Space, ...]:
-    """The searches it consists of."""
+    """List the searches that a search consists of: two stages, or itself."""
     return (exploration(space), final(space, ())) if space.fidelity else (space,)

@@ -1,4 +1,4 @@
-"""When a search is over: the limits of `[search]`, any of which ends it, in plain numbers."""
+"""Decide when a search is over: any limit of `[search]` ends it. Works on plain numbers."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from tune.study.halving import Ladder, Standing
 
 
 def may_start(search: SearchSettings, trials: Sequence[Standing], ladder: Ladder) -> bool:
-    """Whether a new configuration may begin: trials are left, and one of the last `patience` was an improvement."""
+    """True if a new configuration may begin: trials are left, and one of the last `patience` was an improvement."""
     enough = bool(search.trials) and len(trials) >= search.trials
     return not enough and not (search.patience and stale(trials, ladder) >= search.patience)
 
 
 def epochs_left(search: SearchSettings, trials: Sequence[Standing]) -> float:
-    """What may still be trained, beside what the jobs under way will."""
+    """Return the epochs that may still be trained, besides those of running jobs."""
     if not search.epochs:
         return math.inf
     promised = sum(t.until - t.epoch for t in trials if t.running)
@@ -24,7 +24,7 @@ def epochs_left(search: SearchSettings, trials: Sequence[Standing]) -> float:
 
 
 def stale(trials: Sequence[Standing], ladder: Ladder) -> int:
-    """How many trials since the best have been judged, at the lowest rung: there all compare, at any time."""
+    """Count the trials judged since the best one, at the lowest rung: there all trials compare at any time."""
     rung = ladder.rungs[0]
     judged = [t for t in trials if rung in t.values or t.ended]
     best = max(judged, key=lambda t: (t.values.get(rung, -math.inf), -t.number), default=None)
@@ -32,18 +32,18 @@ def stale(trials: Sequence[Standing], ladder: Ladder) -> int:
 
 
 def out_of_time(search: SearchSettings, *, seconds: float, gpu_seconds: float) -> bool:
-    """Whether nothing more may begin and what runs must end with its epoch."""
+    """True once the time budget is spent: start no job, and stop running ones at the end of their epoch."""
     late = bool(search.hours) and seconds >= 3600 * search.hours
     return late or (bool(search.gpu_hours) and gpu_seconds >= 3600 * search.gpu_hours)
 
 
 def most_epochs(search: SearchSettings, epochs: int) -> float:
-    """What a search can train at most; infinite where only time or patience ends it."""
+    """Return the most epochs that a search can train; infinite if only time or patience ends it."""
     return min(search.trials * epochs or math.inf, search.epochs or math.inf)
 
 
 def usual_epochs(trials: int, ladder: Ladder) -> int:
-    """What halving trains of so many trials where each rung promotes exactly its best 1/`factor`."""
+    """Return the epochs that halving trains of so many trials if each rung promotes exactly its best 1/`factor`."""
     total = ladder.epochs
     for bracket in range(len(ladder.rungs) if ladder.brackets else 1):
         left = sum(ladder.bracket(number) == bracket for number in range(1, trials))
@@ -55,7 +55,7 @@ def usual_epochs(trials: int, ladder: Ladder) -> int:
 
 
 def plan(search: SearchSettings, ladder: Ladder) -> str:
-    """What is about to be trained, in a line."""
+    """Describe in one line what a search is about to train."""
     most = most_epochs(search, ladder.epochs)
     rungs = ", ".join(map(str, ladder.rungs[:-1]))
     compared = f"compared after {rungs} of {ladder.epochs} epochs" if rungs else f"{ladder.epochs} epochs each"

@@ -1,11 +1,11 @@
-"""Which job of a search comes next: successive halving that promotes, decided from plain numbers alone.
+"""Decide which job of a search comes next: successive halving that promotes, on plain numbers alone.
 
 A job trains one trial from its checkpoint up to an epoch, `until`. With promotion (ASHA, Li et al. 2018, arXiv
-1810.05934) every trial's first job ends at the first rung; there the trial waits, at no cost, until it is among the
-best 1/`factor` of those that reached the rung, and then a further job takes it to the next. A wrong early decision is
-so mended by what comes later, which stopping cannot do. Trial 0 is the yardstick: one job over the full budget.
+1810.05934) the first job of every trial ends at the first rung. There the trial pauses, at no cost, until it ranks
+among the best 1/`factor` of those that reached the rung. A further job then takes it to the next rung. So later trials
+can correct a wrong early decision, which stopping cannot do. Trial 0 is the yardstick: one job over the full budget.
 
-No Ray, no Optuna, no clock: `--resume` and a replay without processes decide as the search did.
+No Ray, no Optuna, no clock: `--resume`, and a replay without processes, decide as the search did.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from enum import Enum
 
 
 class Pause(Enum):
-    """Why no job comes now."""
+    """Reason why no job comes now."""
 
     WAIT = "a job under way must end first"
     FINISHED = "nothing is left to do"
@@ -27,7 +27,7 @@ class Pause(Enum):
 
 @dataclass(frozen=True)
 class NextJob:
-    """Train trial `number` from where it is to the end of epoch `until`; a trial not there yet is a new one."""
+    """Train trial `number` to the end of epoch `until`, from where it is; an unknown number is a new trial."""
 
     number: int
     until: int
@@ -35,31 +35,32 @@ class NextJob:
 
 @dataclass(frozen=True, kw_only=True)
 class Standing:
-    """Where a trial stands."""
+    """Progress of one trial."""
 
     number: int
     values: Mapping[int, float]
-    """epoch -> value, the higher the better"""
+    """epoch -> value; higher is better"""
     until: int
-    """where its last job ends, or ended"""
+    """epoch at which its last job ends, or ended"""
     running: bool = False
-    """that job is under way"""
+    """True while that job runs"""
     ended: bool = False
-    """nothing more comes: it is complete, pruned or failed"""
+    """True if it is complete, pruned or failed"""
     failed: bool = False
 
     @property
     def epoch(self) -> int:
+        """Last epoch that has a value; 0 before the first."""
         return max(self.values, default=0)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Ladder:
-    """The rungs: `grace`, `grace` x `factor`, ... below `epochs`, and `epochs`. `grace` = `epochs`: no early end.
+    """The rungs of a search: `grace`, `grace` x `factor`, ... below `epochs`, then `epochs` itself.
 
-    With `brackets` (Hyperband, Li et al. 2018, JMLR 18(185)) some trials begin at a higher rung, in case the order
-    at the lowest misleads: bracket b leaves the lowest b rungs out. Its share of the trials is Hyperband's, and the
-    number of a trial decides its bracket.
+    `grace` = `epochs` means no early end. With `brackets` (Hyperband, Li et al. 2018, JMLR 18(185)) some trials begin
+    at a higher rung, in case the order at the lowest misleads: bracket b leaves out the lowest b rungs. The brackets
+    share the trials as in Hyperband, and the number of a trial decides its bracket.
     """
 
     epochs: int
@@ -77,25 +78,25 @@ class Ladder:
         return (*below, self.epochs)
 
     def bracket(self, number: int) -> int:
-        """The bracket of a trial: 0 begins at the lowest rung."""
+        """Return the bracket of a trial; 0 begins at the lowest rung."""
         if not self.brackets:
             return 0
         mixed = _mixed(self.shares())
         return mixed[number % len(mixed)]
 
     def shares(self) -> tuple[int, ...]:
-        """How many of the trials of a round begin in each bracket: of equal cost, as in Hyperband."""
+        """Count the trials of a round that begin in each bracket: all brackets cost the same, as in Hyperband."""
         count = len(self.rungs)
         return tuple(math.ceil(count * self.factor**s / (s + 1)) for s in range(count - 1, -1, -1))
 
     def steps(self, number: int) -> tuple[int, ...]:
-        """Where the jobs of trial `number` end, one after the other."""
+        """Return the epochs at which the jobs of trial `number` end, one after the other."""
         return (self.epochs,) if number == 0 else self.rungs[self.bracket(number) :]
 
 
 @functools.cache
 def _mixed(shares: tuple[int, ...]) -> tuple[int, ...]:
-    """Each index as often as its share, evenly mixed from the start: next comes who is farthest behind."""
+    """Return each index as often as its share, evenly mixed: the one farthest behind comes next."""
     given = [0] * len(shares)
     order = []
     for _ in range(sum(shares)):
@@ -108,16 +109,17 @@ def _mixed(shares: tuple[int, ...]) -> tuple[int, ...]:
 def next_job(
     trials: Sequence[Standing], ladder: Ladder, *, may_start: bool = True, epochs_left: float = math.inf
 ) -> NextJob | Pause:
-    """What to run now.
+    """Decide what to run now.
 
-    In this order: a job that was interrupted; the promotion at the highest rung that has one to give; a new trial;
-    else wait for what is under way. When all that is done and no trial but the default has reached the full budget
-    (a rung of fewer than `factor` trials promotes nobody), the best one goes on, rung by rung.
+    The order is: a job that was interrupted; a promotion at the highest rung that has one to give; a new trial; else
+    wait for running jobs. When all that is done, the default may be the only trial with the full budget, because a rung
+    of fewer than `factor` trials promotes none. Then the best other trial continues, rung by rung.
 
     Args:
         trials: all that exist.
-        may_start: whether the budget has room for a new trial.
-        epochs_left: what may still be trained, beside the jobs under way; no job begins that would exceed it.
+        may_start: True if the budget has room for a new trial.
+        epochs_left: epochs that may still be trained, besides those of running jobs; no job begins that would exceed
+            it.
     """
 
     rivals = [t.until for t in trials if t.number and not t.failed and not (t.ended and t.epoch < ladder.epochs)]
@@ -146,7 +148,7 @@ def next_job(
 
 
 def promotions(trials: Sequence[Standing], ladder: Ladder) -> Iterator[tuple[NextJob, int]]:
-    """Every promotion that is due, with the epoch it starts from: the highest rung first, there the best first."""
+    """List every promotion that is due, with the epoch it starts from: highest rung first, best trial first."""
     due = []
     for bracket in range(len(ladder.rungs) if ladder.brackets else 1):
         rungs = ladder.rungs[bracket:]
@@ -159,7 +161,7 @@ def promotions(trials: Sequence[Standing], ladder: Ladder) -> Iterator[tuple[Nex
 
 
 def last_promotion(trials: Sequence[Standing], ladder: Ladder) -> tuple[NextJob, int] | None:
-    """So that the default configuration meets a rival at the full budget: the best of the highest rung goes on."""
+    """Promote the best trial of the highest rung, so that the default meets a rival at the full budget."""
     if any(t.number and ladder.epochs in t.values and not t.failed for t in trials):
         return None
     waiting = [t for t in trials if not t.ended and not t.running and t.epoch == t.until < ladder.epochs]
@@ -171,7 +173,7 @@ def last_promotion(trials: Sequence[Standing], ladder: Ladder) -> tuple[NextJob,
 
 
 def rung_value(trial: Standing, rung: int) -> float:
-    """The value by which a trial is compared at a rung: a failed one is the worst, whatever it was there."""
+    """Return the value that a trial is compared by at a rung; a failed trial is the worst, whatever it was."""
     value = trial.values[rung]
     return value if math.isfinite(value) and not trial.failed else -math.inf
 

@@ -1,9 +1,8 @@
-"""The samplers of a search. Imports no Ray.
+"""Draw the configurations of a search. Imports no Ray.
 
-Each suggestion is drawn in a fresh study in memory that holds the trials as tune.study.sampler_view shows them. No
-configuration is
-drawn twice: with the same seed it would train to the same values, and a sampler that has found a good one in a space
-of few would draw nothing else.
+Each suggestion is drawn in a fresh study in memory that holds the trials as tune/study/sampler_view.py presents them.
+No configuration is drawn twice. With the same seed it would train to the same values, and a sampler that has found a
+good one in a small space would draw nothing else.
 """
 
 from __future__ import annotations
@@ -38,7 +37,7 @@ from tune.study.halving import Ladder
 from tune.study.sampler_view import distribution, seen, seen_distribution, seen_params, study_params, view_of
 
 DRAWS = 16
-"""of a sampler that draws what the study holds already, before one of the rest is taken at random"""
+"""Redraws allowed before falling back to a random configuration that was not tried."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +47,7 @@ class Suggestion:
     params: dict[str, Any]
     distributions: dict[str, BaseDistribution]
     system_attrs: dict[str, Any]
-    """what the sampler wants to find again in its trial"""
+    """what the sampler wants to find in the trial later"""
 
 
 def suggest(
@@ -60,14 +59,14 @@ def suggest(
     warm: Sequence[FrozenTrial] = (),
     fixed: Mapping[str, Any] | None = None,
 ) -> Suggestion | None:
-    """Draw the values of trial `number`, a function of (space, seed, number, the trials before it).
+    """Draw the values of trial `number`, as a function of (space, seed, number, the trials before it).
 
     Args:
-        warm: complete trials of another search, for the sampler to see first.
-        fixed: values that are not the sampler's to choose, as the study holds them.
+        warm: complete trials of another search, which the sampler sees first.
+        fixed: values that the sampler may not choose, as the study holds them.
 
     Returns:
-        Values that no trial has; None where none are found with the `fixed` ones.
+        Values that no trial has; None if there are none with the `fixed` ones.
     """
     storage = InMemoryStorage()
     with warnings.catch_warnings():  # of two whose arguments may change in a later Optuna
@@ -94,7 +93,7 @@ def suggest(
 
 
 def given(space: Space, params: Mapping[str, Any], system_attrs: Mapping[str, Any] | None = None) -> Suggestion:
-    """Values as the study holds them, with what it declares of them."""
+    """Pair values that are already chosen with what the study declares of them."""
     searched = [p for p in space.parameters if p.key in params]
     return Suggestion(
         {p.key: params[p.key] for p in searched}, {p.key: distribution(p) for p in searched}, dict(system_attrs or {})
@@ -102,7 +101,7 @@ def given(space: Space, params: Mapping[str, Any], system_attrs: Mapping[str, An
 
 
 def directions(space: Space) -> list[StudyDirection]:
-    """The first objective is maximised, the others minimised."""
+    """Maximise the first objective, minimise the others."""
     return [StudyDirection.MAXIMIZE, *[StudyDirection.MINIMIZE for _ in space.search.objectives[1:]]]
 
 
@@ -194,12 +193,12 @@ def _random(request: SamplerRequest) -> BaseSampler:
 
 
 def seed_of(seed: int, number: int) -> int:
-    """The seed of a trial's own draw."""
+    """Return the seed of a trial's own draw."""
     return int.from_bytes(hashlib.sha256(f"{seed}/{number}".encode()).digest()[:4])
 
 
 def _forward(space: Space, view: optuna.Study, storage: InMemoryStorage, number: int) -> None:
-    """So that point `number` of the sequence comes next: Optuna counts its draws in the study, and the view is new."""
+    """Advance the sequence so that point `number` comes next: Optuna counts draws in the study, which is new here."""
     _draw(space, view)
     study_id = storage.get_study_id_from_name(view.study_name)
     for key in storage.get_study_system_attrs(study_id):
@@ -208,7 +207,7 @@ def _forward(space: Space, view: optuna.Study, storage: InMemoryStorage, number:
 
 
 def _draw(space: Space, view: optuna.Study) -> FrozenTrial:
-    """A new trial of the view: the values that every trial has, then those that depend on them."""
+    """Draw a new trial of the view: first the values that every trial has, then those that depend on them."""
     trial = view.ask(fixed_distributions={p.key: seen_distribution(p) for p in space.parameters if not p.when})
     for parameter in space.parameters:
         held = study_params(space, trial.params)

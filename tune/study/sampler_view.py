@@ -1,9 +1,9 @@
 """The study as a sampler sees it. Imports no Ray.
 
-A sampler that read the study itself would be misled twice. By early stopping: the default configuration, always trained
-in full, would count as better than every trial that waits at a rung; so every trial is ranked by the rung where halving
-leaves it in hindsight. And by lists of numbers: a study holds `values = [3e-4, 1e-3, 3e-3]` as three names, of which
-no two are nearer than others; so a sampler sees their places in the order of size.
+Reading the study itself would mislead a sampler twice. First by early stopping: the default configuration, always
+trained in full, would count as better than every paused trial. So every trial is ranked by the rung where halving would
+leave it in hindsight. Second by lists of numbers: a study holds `values = [3e-4, 1e-3, 3e-3]` as three names, all
+equally far from each other. So a sampler sees their positions in the order of size.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from tune.spaces.space import Space
 from tune.study.halving import Ladder, Standing, rung_value
 
 UNTIL = "until"
-"""user attribute of a trial: the epoch its last job ends at"""
+"""user attribute of a trial: the epoch at which its last job ends"""
 
 
 def distribution(parameter: Parameter) -> BaseDistribution:
-    """The parameter as the study declares it."""
+    """Return the parameter as the study declares it."""
     if parameter.values is not None:
         return CategoricalDistribution([parameter.encode(v) for v in parameter.values])
     low, high = parameter.low, parameter.high
@@ -36,14 +36,14 @@ def distribution(parameter: Parameter) -> BaseDistribution:
 
 
 def seen_distribution(parameter: Parameter) -> BaseDistribution:
-    """The parameter as a sampler sees it: of numbers listed as `values`, the place in their order."""
+    """Return the parameter as a sampler sees it: for listed numbers, the position in their order."""
     if parameter.ordered is not None:
         return IntDistribution(0, len(parameter.ordered) - 1)
     return distribution(parameter)
 
 
 def seen_params(space: Space, params: Mapping[str, Any]) -> dict[str, Any]:
-    """Searched values, given as the study holds them, as a sampler sees them."""
+    """Convert searched values from the form of the study to that of a sampler."""
     return {
         p.key: params[p.key] if p.ordered is None else p.ordered.index(p.decode(params[p.key]))
         for p in space.parameters
@@ -52,7 +52,7 @@ def seen_params(space: Space, params: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def study_params(space: Space, params: Mapping[str, Any]) -> dict[str, Any]:
-    """The way back: what a sampler drew, as the study holds it."""
+    """Convert what a sampler drew to the form of the study."""
     return {
         p.key: p.snapped(params[p.key]) if p.ordered is None else p.encode(p.ordered[params[p.key]])
         for p in space.parameters
@@ -61,7 +61,7 @@ def study_params(space: Space, params: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def seen(space: Space, trial: FrozenTrial) -> FrozenTrial:
-    """A trial of the study, or of `view_of`, with its values as a sampler sees them."""
+    """Convert the values of a trial, of the study or of `view_of`, to the form of a sampler."""
     return optuna.trial.create_trial(
         state=trial.state,
         values=trial.values,
@@ -72,12 +72,12 @@ def seen(space: Space, trial: FrozenTrial) -> FrozenTrial:
 
 
 def view_of(trials: Sequence[FrozenTrial], ladder: Ladder) -> list[FrozenTrial]:
-    """The trials as a sampler sees them: all that have a value COMPLETE, in the order of `hindsight`.
+    """Return the trials as a sampler sees them: all that have a value COMPLETE, in the order of `hindsight`.
 
-    Values at different epochs do not compare, but the order does: the value in the view is the normal quantile of a
-    trial's rank, so that samplers that model values (GP), split them (TPE) or rank them (CMA-ES) all can use it. A
-    trial without a value yet stays RUNNING, so that no two workers are sent to one place. With several objectives,
-    where every trial is trained in full, the values are those of the study.
+    Values at different epochs do not compare, but their order does. The value in the view is the normal quantile of the
+    trial's rank, which suits samplers that model values (GP), split them (TPE) or rank them (CMA-ES). A trial without a
+    value stays RUNNING, so that the sampler avoids its place. With several objectives every trial is trained in full,
+    and the values are those of the study.
     """
     scores: dict[int, list[float]] = {
         n: [s] for n, s in ranked({t.number: standing(t) for t in trials}, ladder).items()
@@ -97,17 +97,17 @@ def view_of(trials: Sequence[FrozenTrial], ladder: Ladder) -> list[FrozenTrial]:
 
 
 def ranked(trials: Mapping[int, Standing], ladder: Ladder) -> dict[int, float]:
-    """Trial -> the normal quantile of its rank in the order of `hindsight`."""
+    """Return trial -> normal quantile of its rank in the order of `hindsight`."""
     left = hindsight(trials, ladder)
     order = sorted(left, key=lambda n: (*left[n], -n))
     return {n: NormalDist().inv_cdf((rank + 0.5) / len(order)) for rank, n in enumerate(order)}
 
 
 def hindsight(trials: Mapping[int, Standing], ladder: Ladder) -> dict[int, tuple[int, float]]:
-    """Trial -> (rung, value there) where halving would leave it, judged by all that is known now.
+    """Return trial -> (rung, value there) where halving would leave it, judged by all that is known now.
 
-    A trial passes a rung when it is among the best 1/`factor` there, and stands at the first that it does not pass,
-    or has not reached the next of. The default configuration, which no rung ever stops, is judged like any other.
+    A trial passes a rung if it is among the best 1/`factor` there. It is left at the first rung that it does not pass,
+    or whose next rung it has not reached. The default configuration, which no rung stops, is judged like any other.
     """
     left: dict[int, tuple[int, float]] = {}
     rest = {n: t for n, t in trials.items() if t.values and not t.failed}
@@ -126,7 +126,7 @@ def hindsight(trials: Mapping[int, Standing], ladder: Ladder) -> dict[int, tuple
 
 
 def standing(trial: FrozenTrial, *, running: bool = False) -> Standing:
-    """The trial in the words of tune.study.halving; only who runs a search knows whether its job is under way."""
+    """Return the progress of a trial; only the process that runs a search knows if its job is running."""
     return Standing(
         number=trial.number,
         values=trial.intermediate_values,

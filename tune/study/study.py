@@ -1,9 +1,9 @@
 """The Optuna study of a search: which job comes next, and what became of each trial. Imports no Ray.
 
-The study lies in one sqlite file that Optuna's own tools open. It records honestly: a trial that early stopping ended
-is PRUNED with its value at every epoch, a failed one FAIL, and only a full budget COMPLETE; one that waits at a rung
-is RUNNING. It is the only state of a search: every suggestion and every decision is a function of (search settings,
-trials so far), so a resumed search draws and promotes nothing twice.
+The study is one sqlite file that Optuna's own tools open. A trial that early stopping ended is PRUNED with its value at
+every epoch, a failed one is FAIL, and only a full budget is COMPLETE. A trial that pauses at a rung is RUNNING. The
+study is the only state of a search: every suggestion and every decision is a function of (search settings, trials so
+far). So a resumed search draws and promotes nothing twice.
 """
 
 from __future__ import annotations
@@ -29,19 +29,19 @@ from tune.study.sampler import directions, given, suggest
 from tune.study.sampler_view import UNTIL, standing
 
 ORIGIN = "origin"
-"""user attribute of a trial that came from another search: which, and its trial there"""
+"""user attribute of a trial that came from another search: that search and its trial there"""
 
 
 @dataclass(frozen=True)
 class Job:
-    """Train trial `number` from its own checkpoint, or from the start, to the end of epoch `until`."""
+    """Train trial `number` from its checkpoint, or from the start, to the end of epoch `until`."""
 
     number: int
     config: Config
     until: int
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values, as a trial's process gets them."""
+        """Return plain values, as a trial's process receives them."""
         return {"number": self.number, "configuration": to_dict(self.config), "until": self.until}
 
 
@@ -49,7 +49,7 @@ class SearchStudy:
     """The study of one search. Trials are known by their number; 0 is the default configuration."""
 
     def __init__(self, path: Path, space: Space, *, warm: Sequence[FrozenTrial] = ()) -> None:
-        """The study in the file `path`, made if absent. Jobs an earlier run left unfinished come first again.
+        """Open the study in the file `path`, or create it. Jobs that an earlier run left unfinished come first.
 
         Args:
             warm: trials of another search, for the sampler alone.
@@ -66,7 +66,7 @@ class SearchStudy:
         self._size = space.size or math.inf
 
     def next_job(self, *, out_of_time: bool = False) -> Job | Pause:
-        """The job to run now; it counts as under way until `end_job` or `finish`. None begins when out of time."""
+        """Return the job to run now, which counts as running until `end_job` or `finish`; none when out of time."""
         if out_of_time:
             return Pause.WAIT if self._running else Pause.FINISHED
         trials = self.trials()
@@ -89,7 +89,7 @@ class SearchStudy:
     def _begin(
         self, decision: NextJob, trials: list[FrozenTrial], fixed: Mapping[str, Any] | None = None
     ) -> Job | None:
-        """The job; None where no new trial has the `fixed` values."""
+        """Begin the job; None if no new trial has the `fixed` values."""
         number, until = decision.number, decision.until
         if number == len(trials):
             if not self._add(number, until, trials, fixed or {}):
@@ -100,7 +100,7 @@ class SearchStudy:
         return Job(number, self.configuration(number), until)
 
     def next_pack(self, size: int, *, out_of_time: bool = False) -> list[Job] | Pause:
-        """The next job, and up to `size` - 1 more that can train packed with it: of equal shape, over the same epochs.
+        """Return the next job, and up to `size` - 1 more that can train packed with it: same shape, same epochs.
 
         A new trial takes the values that decide its shape from the first of its pack.
         """
@@ -126,30 +126,30 @@ class SearchStudy:
         return self._begin(decision, trials) if alike and self.standings(trials)[number].epoch == start else None
 
     def _fixed_like(self, first: Job, number: int) -> dict[str, Any] | None:
-        """The values that a new trial needs to be of the shape of `first`; None where its values are given."""
+        """Return the values that give a new trial the shape of `first`; None if its values are given already."""
         if (values := self._known_values(number)) is not None:
             return {} if shape(self.space.configuration(values)) == shape(first.config) else None
         params = self.trial(first.number).params
         return {key: value for key, value in params.items() if is_shared(key, first.config)}
 
     def end_job(self, number: int) -> None:
-        """The trial's job has ended at its rung: the trial waits for its promotion."""
+        """Record that the trial's job has ended at its rung: the trial pauses."""
         self._running.discard(number)
 
     def standings(self, trials: list[FrozenTrial] | None = None) -> list[Standing]:
-        """Where every trial stands, by number."""
+        """Return the progress of every trial, by number."""
         return [standing(t, running=t.number in self._running) for t in trials or self.trials()]
 
     def configuration(self, number: int) -> Config:
-        """The whole configuration of a trial."""
+        """Return the whole configuration of a trial."""
         return self.space.configuration(self.params(self.trial(number)))
 
     def params(self, trial: FrozenTrial) -> dict[str, Any]:
-        """The searched values of a trial, as configuration values."""
+        """Return the searched values of a trial, as configuration values."""
         return self.space.decoded(trial.params)
 
     def report(self, number: int, epoch: int, value: float) -> None:
-        """Record the value after an epoch; an epoch already known (told again after a restart) is left as it is."""
+        """Record the value after an epoch. An epoch that is known already is left as it is."""
         if math.isfinite(value) and epoch not in self.trial(number).intermediate_values:
             self._storage.set_trial_intermediate_value(self._id(number), epoch, value)
 
@@ -169,17 +169,18 @@ class SearchStudy:
         self._study.tell(number, [best, *others] if best is not None else None, state=state)
 
     def trial(self, number: int) -> FrozenTrial:
+        """Return one trial."""
         return self._storage.get_trial(self._id(number))
 
     def trials(self) -> list[FrozenTrial]:
-        """Every trial, by number."""
+        """Return every trial, by number."""
         return self._study.get_trials(deepcopy=False)
 
     def _id(self, number: int) -> int:
         return self._storage.get_trial_id_from_study_id_trial_number(self._study_id, number)
 
     def _add(self, number: int, until: int, trials: list[FrozenTrial], fixed: Mapping[str, Any]) -> bool:
-        """Write a new trial to the study, its values and its first job, at once; False where there is none to draw."""
+        """Write a new trial to the study, its values and its first job at once; False if none is left to draw."""
         attributes: dict[str, Any] = {UNTIL: until}
         chosen = (
             given(self.space, self.space.encoded(values))
@@ -202,7 +203,7 @@ class SearchStudy:
         return True
 
     def _known_values(self, number: int) -> Mapping[str, Any] | None:
-        """The searched values of a trial that no sampler draws; None for any other."""
+        """Return the searched values of a trial that no sampler draws; None for any other."""
         space = self.space
         if number == 0:
             return space.default_params
@@ -226,7 +227,7 @@ def open_study(directory: str | Path) -> optuna.Study:
 
 
 def ladder(space: Space) -> Ladder:
-    """The rungs at which a search compares its trials; without promotion every job goes to the full budget."""
+    """Return the rungs at which a search compares its trials; without promotion every job has the full budget."""
     search, epochs = space.search, space.base.train.epochs
     promotes = search.scheduler in ("asha", "hyperband")
     return Ladder(
@@ -238,12 +239,12 @@ def ladder(space: Space) -> Ladder:
 
 
 def judged(space: Space) -> Ladder:
-    """The rungs at which a sampler compares the trials: also where a scheduler stops them rather than promotes."""
+    """Return the rungs at which a sampler compares trials, also where a scheduler stops them instead of promoting."""
     search, epochs = space.search, space.base.train.epochs
     grace = epochs if search.scheduler == "fifo" else search.grace_epochs
     return Ladder(epochs=epochs, grace=grace, factor=search.reduction_factor)
 
 
 def shuffled(points: list[dict[str, Any]], seed: int) -> list[dict[str, Any]]:
-    """`points` in an order that the seed alone decides."""
+    """Order `points` by the seed alone."""
     return sorted(points, key=lambda p: hashlib.sha256(f"{seed}/{sorted(p.items())}".encode()).digest())

@@ -1,9 +1,9 @@
-"""Warm start: what another search over the same keys found, as the sampler of this one sees it.
+"""Warm start: show the sampler what another search over the same keys found.
 
-Its trials never become trials of this search: they are kept beside the study, in warm_start.json, so that the study
-holds each trial of this search exactly once and --resume needs the other search no more. Values of another search need
-not compare with ours (another data set, other epochs), but its order does: a trial counts with the normal quantile of
-its rank, as in tune.study.sampler_view.
+Trials of the other search never become trials of this one. They are kept beside the study, in warm_start.json. So the
+study holds each trial of this search exactly once, and --resume does not need the other search. Values of another
+search need not compare with ours (another data set, other epochs), but their order does. So a trial counts with the
+normal quantile of its rank, as in tune/study/sampler_view.py.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import sqlalchemy.exc
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
-from nmt.errors import UserError
+from nmt.errors import UserError, one_line
 from nmt.io.files import write_json
 from tune.spaces.space import Space
 from tune.study.halving import Ladder, Standing
@@ -30,9 +30,10 @@ FILE = "warm_start.json"
 
 
 def warm_trials(space: Space, directory: Path, ladder: Ladder) -> list[FrozenTrial]:
-    """The trials that the search in `directory` starts from: as kept there, else read now; none without warm_start.
+    """Return the trials that the search in `directory` starts from: those kept there, else read now.
 
-    Raises UserError where there is no such study, or it searched other keys.
+    Raises:
+        UserError: no such study, or one over other keys.
     """
     kept = directory / FILE
     if not space.search.warm_start:
@@ -43,14 +44,14 @@ def warm_trials(space: Space, directory: Path, ladder: Ladder) -> list[FrozenTri
 
 
 def keep(space: Space, directory: Path, trials: Sequence[FrozenTrial]) -> None:
-    """Write the trials down for --resume."""
+    """Write the trials to warm_start.json for --resume."""
     if space.search.warm_start:
         entries = [{"params": t.params, "score": t.value} for t in trials]
         write_json(directory / FILE, {"source": space.search.warm_start, "trials": entries})
 
 
 def read(space: Space, source: Path, ladder: Ladder) -> list[FrozenTrial]:
-    """The finished trials of the study at `source` that lie within this space, COMPLETE with their quantiles."""
+    """Read the finished trials of the study at `source` that lie within this space, COMPLETE with their quantiles."""
     study = _load(source)
     finished = [t for t in study.trials if t.state in (TrialState.COMPLETE, TrialState.PRUNED) and t.params]
     _check_keys(space, finished, source)
@@ -75,8 +76,7 @@ def _load(source: Path) -> optuna.Study:
             loaded = optuna.load_study(study_name=None, storage=f"sqlite:///{copy}")
             trials, directions = loaded.get_trials(), loaded.directions
         except (sqlalchemy.exc.SQLAlchemyError, ValueError, KeyError, RuntimeError) as error:
-            reason = str(error).splitlines()[0]
-            raise UserError(f"warm_start: {path}: not the study of one search ({reason})") from error
+            raise UserError(f"warm_start: {path}: not the study of one search ({one_line(error)})") from error
     if len(directions) > 1:
         raise UserError(
             f"warm_start: {path} has {len(directions)} objectives; a search starts from one of a single one"
@@ -97,7 +97,7 @@ def _check_keys(space: Space, trials: Sequence[FrozenTrial], source: Path) -> No
 
 
 def _within(space: Space, params: Mapping[str, Any]) -> bool:
-    """Whether a trial of this search could have had these values."""
+    """True if a trial of this search could have these values."""
     by_key = {p.key: p for p in space.parameters}
     try:
         values = {key: by_key[key].decode(value) for key, value in params.items()}

@@ -1,8 +1,11 @@
 """Augmentation of a training pair in images mode: random erasing, CutMix and MixUp on uint8 images.
 
-As published, apart from its faults: a mixed image stays uint8 (the published code fed it unscaled), and another image
-is decoded only when one is mixed in. Erasing and CutMix cut the source; what they cover is dropped from both images.
-A cut that would leave fewer than two keypoints is not made.
+The probabilities and sizes are the published ones (arXiv 2503.17715 and its code), without two faults of that code. A
+mixed image stays uint8 and is normalised like any other; the published code feeds it to the backbone as 0 to 255.
+Another image is decoded only when it is mixed in; the published code decodes two more for every sample.
+
+Erasing and CutMix change the source image. Keypoints that they cover are dropped from both images. A cut that would
+leave fewer than two keypoints is not made.
 """
 
 from __future__ import annotations
@@ -15,15 +18,18 @@ import numpy as np
 from nmt.config import DataConfig
 
 PUBLISHED_SIZE = 384
-"""holes are given in pixels of an image of this side; smaller images get smaller holes"""
+"""side of the image that HOLE_SIDE refers to, pixels; holes shrink with smaller images"""
 HOLE_SIDE = (20, 40)
+"""shortest and longest side of an erased rectangle, pixels at PUBLISHED_SIZE"""
 CUTMIX_MAX_SIDE = 0.3
-"""of the image's side"""
+"""largest side of a CutMix box, as a share of the image's side"""
 MIXUP_BETA = 0.8
 MIXUP_RANGE = (0.4, 0.6)
+"""smallest and largest weight of the image itself in MixUp"""
 MIN_LEFT = 2
+"""keypoints that must stay visible"""
 MIX_ROWS = 48
-"""mixed at a time"""
+"""image rows mixed at a time"""
 
 Box = tuple[int, int, int, int]
 """x0, y0, x1, y1: pixels x0 <= x < x1, y0 <= y < y1"""
@@ -31,10 +37,14 @@ Box = tuple[int, int, int, int]
 
 @dataclass(frozen=True)
 class AugmentedPair:
+    """Images of a pair after augmentation, and the keypoints that are left."""
+
     image0_HW3: np.ndarray
+    """uint8"""
     image1_HW3: np.ndarray
+    """uint8"""
     keep_N: np.ndarray
-    """bool: source keypoints still visible; the others leave both images"""
+    """bool: source keypoints that are still visible; the others are dropped from both images"""
 
 
 def augment_pair(
@@ -47,11 +57,15 @@ def augment_pair(
     config: DataConfig,
     out: tuple[np.ndarray | None, np.ndarray | None] = (None, None),
 ) -> AugmentedPair:
-    """One random augmentation; the inputs are left as they are.
+    """Augment a pair at random; the inputs are not changed.
 
     Args:
-        other_image: draws another image of the same split.
-        out: memory for both images; one that is changed is made there, and in new memory otherwise.
+        rng: generator of all draws.
+        image0_HW3, image1_HW3: source and target image, uint8.
+        points0_N2: source keypoints (x, y), pixels.
+        other_image: draws another image of the same split, for CutMix and MixUp.
+        config: probabilities of erasing, CutMix and MixUp.
+        out: memory for the two results, uint8 (H, W, 3); None: new memory where an image changes.
     """
     keep_N = np.ones(len(points0_N2), bool)
     size = image0_HW3.shape[0]
@@ -73,7 +87,7 @@ def augment_pair(
 
 
 def erasing_boxes(rng: np.random.Generator, size: int) -> list[Box]:
-    """One or two rectangles inside the image, each side 20 to 40 pixels at 384."""
+    """Draw one or two rectangles inside an image of side `size`, their sides 20 to 40 pixels at 384."""
     low, high = (max(1, round(side * size / PUBLISHED_SIZE)) for side in HOLE_SIDE)
     boxes = []
     for _ in range(rng.integers(1, 3)):
@@ -84,19 +98,23 @@ def erasing_boxes(rng: np.random.Generator, size: int) -> list[Box]:
 
 
 def cutmix_box(rng: np.random.Generator, size: int) -> Box:
-    """A square about a random centre, clipped to the image: sqrt(1 - Beta(1, 1)) of its side, at most 0.3."""
+    """Draw a square about a random centre, clipped to the image (CutMix, arXiv 1905.04899).
+
+    Its side is sqrt(1 - Beta(1, 1)) of the image's side, at most 0.3 of it.
+    """
+    # Beta(1, 1) is the uniform distribution.
     half = int(size * min(np.sqrt(1 - rng.random()), CUTMIX_MAX_SIDE)) // 2
     x, y = (int(c) for c in rng.integers(0, size, 2))
     return max(x - half, 0), max(y - half, 0), min(x + half, size), min(y + half, size)
 
 
 def mixup_weight(rng: np.random.Generator) -> float:
-    """Share of the image itself: Beta(0.8, 0.8) clipped to [0.4, 0.6]."""
+    """Draw the weight of the image itself in MixUp (arXiv 1710.09412): Beta(0.8, 0.8) clipped to [0.4, 0.6]."""
     return float(np.clip(rng.beta(MIXUP_BETA, MIXUP_BETA), *MIXUP_RANGE))
 
 
 def covered(points_N2: np.ndarray, boxes: list[Box]) -> np.ndarray:
-    """(N,) bool: keypoints inside any of the boxes."""
+    """Return which keypoints (N, 2) lie inside any of the boxes: (N,) bool."""
     inside_N = np.zeros(len(points_N2), bool)
     x_N, y_N = points_N2[:, 0], points_N2[:, 1]
     for x0, y0, x1, y1 in boxes:
@@ -105,7 +123,7 @@ def covered(points_N2: np.ndarray, boxes: list[Box]) -> np.ndarray:
 
 
 def erase(image_HW3: np.ndarray, boxes: list[Box], out_HW3: np.ndarray | None = None) -> np.ndarray:
-    """A copy, in `out_HW3` where it is given, with the boxes black."""
+    """Return a copy of the image with the boxes black, made in `out_HW3` unless None."""
     image_HW3 = _copy(image_HW3, out_HW3)
     for x0, y0, x1, y1 in boxes:
         image_HW3[y0:y1, x0:x1] = 0
@@ -113,7 +131,7 @@ def erase(image_HW3: np.ndarray, boxes: list[Box], out_HW3: np.ndarray | None = 
 
 
 def paste(image_HW3: np.ndarray, other_HW3: np.ndarray, box: Box, out_HW3: np.ndarray | None = None) -> np.ndarray:
-    """A copy, in `out_HW3` where it is given, whose box shows the same box of another image."""
+    """Return a copy of the image with one box taken from another image, made in `out_HW3` unless None."""
     x0, y0, x1, y1 = box
     image_HW3 = _copy(image_HW3, out_HW3)
     image_HW3[y0:y1, x0:x1] = other_HW3[y0:y1, x0:x1]
@@ -121,7 +139,7 @@ def paste(image_HW3: np.ndarray, other_HW3: np.ndarray, box: Box, out_HW3: np.nd
 
 
 def _copy(image_HW3: np.ndarray, out_HW3: np.ndarray | None) -> np.ndarray:
-    """The image in memory that may be written: `out_HW3`, where it may be already."""
+    """Copy an image to memory that may be written: `out_HW3` (which may hold it already), else new memory."""
     if out_HW3 is None:
         return image_HW3.copy()
     if image_HW3 is not out_HW3:
@@ -130,10 +148,14 @@ def _copy(image_HW3: np.ndarray, out_HW3: np.ndarray | None) -> np.ndarray:
 
 
 def mix(image_HW3: np.ndarray, other_HW3: np.ndarray, weight: float, out_HW3: np.ndarray | None = None) -> np.ndarray:
-    """weight * image + (1 - weight) * other, in integers of 1/256, rounded; in `out_HW3` where it is given."""
+    """Mix two uint8 images: weight * image + (1 - weight) * other, made in `out_HW3` unless None.
+
+    The weight is rounded to 1/256, so that the arithmetic is in 16-bit integers and the result is exact on any machine.
+    """
     share = round(weight * 256)
     mixed_HW3 = np.empty_like(image_HW3) if out_HW3 is None else out_HW3
-    # In blocks that stay in the cache: sixteen bits of the whole image are fetched from the system each time, 0.9 ms.
+    # Blocks of rows stay in the cache. A 16-bit copy of the whole image would be new memory each time, which cost
+    # 0.9 ms per image.
     for y in range(0, len(image_HW3), MIX_ROWS):
         block_hW3 = image_HW3[y : y + MIX_ROWS] * np.uint16(share)
         block_hW3 += other_HW3[y : y + MIX_ROWS] * np.uint16(256 - share)

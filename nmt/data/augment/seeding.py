@@ -1,15 +1,25 @@
-"""Generators of the data path: a draw depends on seed, purpose and counter alone, not on who makes it or when."""
+"""Random generators of the data path, each a pure function of seed, purpose and counter.
+
+So the stream of pairs is the same for any number of loader processes, workers or restarts.
+"""
 
 from __future__ import annotations
 
 import numpy as np
 
 TRAIN, EVAL, VIEWS = 0, 1, 2
-"""keep the draws for different purposes apart under one seed"""
+"""purposes; they keep draws under one seed independent of each other"""
 
 
 def generator(seed: int, purpose: int, *counter: int) -> np.random.Generator:
-    """The generator of one draw; `counter` up to two numbers."""
+    """Make the generator of one draw.
+
+    Args:
+        seed: seed of the data.
+        purpose: TRAIN, EVAL or VIEWS.
+        counter: at most two numbers, such as epoch and index.
+    """
+    # Philox is counter-based: making a generator for any counter costs the same and needs no earlier draws.
     return np.random.Generator(
         np.random.Philox(key=[seed, purpose], counter=[0, 0, *counter, *[0] * (2 - len(counter))])
     )

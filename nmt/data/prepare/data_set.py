@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from nmt.config import Config
+from nmt.config import Config, ModelConfig
 from nmt.data.prepare.features import FeatureRows, add_features
 from nmt.data.prepare.objects import PreparedData, prepare
 from nmt.data.prepare.shards import ShardMaker, make_shards
@@ -27,11 +27,21 @@ class PreparedDataSet:
         return "\n".join([str(self.objects), *(f"features: {path}" for path in self.features)])
 
 
+def feature_models(config: Config, backbone: str | None) -> list[ModelConfig]:
+    """List the backbones whose features a data set gets: the recipe's in features mode, and `backbone`."""
+    models = [config.model] if config.data.mode == "features" else []
+    if backbone and backbone != config.model.backbone:
+        models.append(dataclasses.replace(config.model, backbone=backbone))
+    elif backbone and not models:
+        models.append(config.model)
+    return models
+
+
 def prepare_data_set(
     config: Config,
     *,
     raw: Path | None,
-    out: Path,
+    out: str | Path,
     backbone: str | None = None,
     skip_bad: bool = False,
     seed: int = 0,
@@ -54,11 +64,6 @@ def prepare_data_set(
     Raises:
         UserError: as `prepare` and `add_features` do.
     """
-    models = [config.model] if config.data.mode == "features" else []
-    if backbone and backbone != config.model.backbone:
-        models.append(dataclasses.replace(config.model, backbone=backbone))
-    elif backbone and not models:
-        models.append(config.model)
     objects = prepare(
         config,
         raw=raw,
@@ -71,5 +76,8 @@ def prepare_data_set(
         make=shards,
     )
     views = ViewOptions.of(config.data)
-    tables = [add_features(out, model, views=views, make=rows, progress=progress) for model in models]
+    tables = [
+        add_features(out, model, views=views, make=rows, progress=progress)
+        for model in feature_models(config, backbone)
+    ]
     return PreparedDataSet(objects, tuple(tables))

@@ -1,12 +1,11 @@
-"""Tables of frozen backbone features at the keypoints: `data/NAME/features/BACKBONE-SIZE-WEIGHTS.arrow`.
+"""Maker of feature tables: frozen backbone features at the keypoints, in features/BACKBONE-SIZE-WEIGHTS.arrow.
 
-Rows in the order of objects.arrow (nmt/data/store/objects.py); columns `nodes` list<float16> (N * C: both
-channel-normalised
-maps read at the N keypoints) and `global` list<float32> (G). The metadata, JSON under the key `nmt`, names the
-backbone, its weights and the data set the features were made from. A table of several views
-(nmt/data/prepare/views.py) has the
-views of an object one after the other, and of each also `points` list<float32> and `visible` list<uint8> of all its
-keypoints and `mirrored` uint8.
+The rows are in the order of objects.arrow (nmt/data/store/objects.py). Columns: `nodes` list<float16> (N * C, both
+channel-normalised maps read at the N keypoints) and `global` list<float32> (G). The metadata, JSON under the key `nmt`,
+names the backbone, its weights and the data set.
+
+A table of several views (nmt/data/prepare/views.py) holds the views of an object one after the other. Each row then
+also has `points` list<float32> and `visible` list<uint8> of all keypoints, and `mirrored` uint8.
 """
 
 from __future__ import annotations
@@ -29,51 +28,64 @@ from nmt.data.prepare.views import ViewMaker
 from nmt.data.store.arrow import METADATA_KEY, SCHEMA_VERSION
 from nmt.data.store.features import _SCHEMA, _VIEWS_SCHEMA, PLAIN, FeatureTable, ViewOptions, features_path
 from nmt.data.store.manifest import write_manifest
-from nmt.data.store.node_copy import workplace
+from nmt.data.store.node_copy import folder_to_write
 from nmt.data.store.objects import LOCK_FILE, ObjectStore
 from nmt.errors import UserError
 from nmt.io.files import atomic_output, file_lock, output_folder
 
 BATCH_IMAGES = 16
+"""images per forward pass of the backbone"""
 _BATCH_ROWS = 512
+"""rows per Arrow record batch of the table, at least"""
 _MAX_BATCHES_AT_ONCE = 8
+"""forward passes at once on a CPU, which bounds their memory"""
 
 
 @dataclass(frozen=True)
 class FeatureJob:
-    """A table to be made; travels to other processes."""
+    """A feature table to make; it is sent to other processes."""
 
     directory: Path
+    """folder of the data set"""
     model: ModelConfig
+    """backbone and weights"""
     views: ViewOptions
+    """number of views per object, and their augmentation"""
 
 
 FeatureRows = Callable[[FeatureJob, Sequence[range]], Iterator[pa.RecordBatch]]
-"""makes ranges of a table's rows, and gives them in order"""
+"""function that makes ranges of a table's rows and yields them in order"""
 
 
 def add_features(
-    directory: Path,
+    data: str | Path,
     model: ModelConfig,
     *,
     views: ViewOptions = PLAIN,
     progress: bool = False,
     make: FeatureRows | None = None,
 ) -> Path:
-    """Makes the table of features for a backbone, on the GPU if there is one; nothing to do when it is there.
+    """Make the feature table of a backbone, on the GPU if there is one. A table that is up to date is kept.
 
     Args:
-        make: makes the rows; None: this machine.
+        data: folder or address of the data set.
+        model: backbone and weights.
+        views: number of views per object, and their augmentation.
+        progress: show a progress bar on standard error.
+        make: function that makes the rows; None: this process.
+
+    Returns:
+        Path of the table.
 
     Raises:
-        UserError: no data set in `directory`, unknown backbone, or weights that cannot be loaded.
+        UserError: no data set there, unknown backbone, or weights that cannot be loaded.
     """
-    with workplace(directory) as folder:
+    with folder_to_write(data) as folder:
         store = ObjectStore.open(folder)
         path = features_path(folder, model, store.info.image_size, views)
         if not _is_current(path, store):
             with file_lock(folder / LOCK_FILE), output_folder(path.parent):
-                if not _is_current(path, store):  # nobody else has made it meanwhile
+                if not _is_current(path, store):  # another process may have made it while we waited for the lock
                     job = FeatureJob(folder.absolute(), model, views)
                     with atomic_output(path) as partial:
                         _write_features(partial, store, job, progress, make or feature_rows)
@@ -122,10 +134,10 @@ def _write_features(path: Path, store: ObjectStore, job: FeatureJob, progress: b
 
 
 def feature_rows(job: FeatureJob, ranges: Sequence[range]) -> Iterator[pa.RecordBatch]:
-    """The `FeatureRows` of one process.
+    """Make rows in this process (a `FeatureRows`).
 
-    On the CPU one batch a thread of ours, with few threads of torch's own within it: those wait for each other after
-    every operation, and on two busy cores two of them took four times as long as one.
+    On a CPU, each thread runs one batch, with few of torch's own threads inside it. Torch's threads wait for each other
+    after every operation: on two busy cores, two of them took four times as long as one.
     """
     maker, cores = FeatureMaker(job), torch.get_num_threads()
     num_batches = min(cores, _MAX_BATCHES_AT_ONCE) if maker.device.type == "cpu" else 1
@@ -148,7 +160,7 @@ def feature_rows(job: FeatureJob, ranges: Sequence[range]) -> Iterator[pa.Record
 
 
 class FeatureMaker:
-    """Makes rows of a table: the data set and the backbone, open in one process, on its GPU if there is one."""
+    """Maker of a table's rows: holds the data set and the backbone, on the GPU if there is one."""
 
     def __init__(self, job: FeatureJob) -> None:
         from nmt.model.backbone import build_backbone
@@ -160,7 +172,7 @@ class FeatureMaker:
 
     @torch.inference_mode()
     def __call__(self, rows: range) -> pa.RecordBatch:
-        """The rows (object * views + view) of a table; its widths are their metadata."""
+        """Make a range of rows; row = object * views + view. The feature widths are the batch's metadata."""
         from nmt.model.sampling import sample_features
 
         views = [self._view(*divmod(row, self._num_views)) for row in rows]

@@ -1,4 +1,4 @@
-"""Raw data set -> Arrow data set (nmt/data/store/objects.py)."""
+"""Preparing a data set: from the raw files to the Arrow data set (nmt/data/store/objects.py)."""
 
 from __future__ import annotations
 
@@ -24,46 +24,49 @@ from nmt.data.readers.registry import RawDataSet
 from nmt.data.readers.sources import find_source
 from nmt.data.store.given_pairs import PAIRS_FILE, GivenPair, open_pairs, write_pairs
 from nmt.data.store.manifest import write_manifest
-from nmt.data.store.node_copy import workplace
+from nmt.data.store.node_copy import folder_to_write
 from nmt.data.store.objects import (
     IMAGE_CODINGS,
     INDEX_FILE,
     LOCK_FILE,
     MIN_KEYPOINTS,
-    OBJECTS_FILE,
     SPLITS,
     ObjectStore,
     StoreInfo,
     write_index,
 )
+from nmt.data.store.present import OBJECTS_FILE
 from nmt.data.store.writer import ObjectWriter
 from nmt.errors import UserError
 from nmt.io.files import atomic_output, file_lock, output_folder
 
 _READER_VERSION = 1
-"""raised when a reader gives something else for the same files, so that data sets are made anew"""
+"""increase it when a reader's output changes for the same files, so that data sets are made anew"""
 
 
 @dataclass(frozen=True)
 class PreparedData:
-    """What a data set holds; printed, it is a table."""
+    """Summary of a prepared data set; `str()` formats it as a table."""
 
-    directory: Path
+    data: str
+    """folder or address of the data set"""
     info: StoreInfo
+    """its metadata"""
     seconds: float
+    """duration of `prepare`"""
     made: bool
-    """False: it was there already, made from the same raw input with the same options"""
+    """False: the data set existed already, made from the same raw files with the same options"""
     pairs: dict[str, int]
-    """split -> given pairs; empty where pairs are drawn"""
+    """split -> number of given pairs; empty where pairs are drawn"""
 
     @property
     def counts(self) -> dict[str, dict[str, int]]:
-        """split -> category -> objects"""
+        """Return split -> category -> number of objects."""
         return self.info.counts
 
     @property
     def left_out(self) -> int:
-        """objects of the raw input that are not in the data set"""
+        """Return the number of raw objects (or given pairs) that are not in the data set."""
         return sum(self.info.left_out.values())
 
     def __str__(self) -> str:
@@ -72,9 +75,9 @@ class PreparedData:
             lines.append("given pairs: " + ", ".join(f"{num} {split}" for split, num in self.pairs.items()))
         if self.left_out:
             lines.append("left out: " + ", ".join(f"{n} {reason}" for reason, n in self.info.left_out.items()))
-        done = f"made in {self.seconds:.1f} s" if self.made else "was there already"
+        done = f"made in {self.seconds:.1f} s" if self.made else "already up to date"
         size = f"{self.info.image_size} x {self.info.image_size}"
-        lines.append(f"{self.directory}: {self.info.num_objects} images of {size}, {done}")
+        lines.append(f"{self.data}: {self.info.num_objects} images of {size}, {done}")
         return "\n".join(lines)
 
 
@@ -82,7 +85,7 @@ def prepare(
     config: Config,
     *,
     raw: Path | None,
-    out: Path,
+    out: str | Path,
     skip_bad: bool = False,
     seed: int = 0,
     difficulty: Mapping[str, Sequence[int]] | None = None,
@@ -90,27 +93,30 @@ def prepare(
     progress: bool = False,
     make: ShardMaker = make_shards,
 ) -> PreparedData:
-    """Makes the Arrow data set `config.data.name` at `config.data.image_size`.
+    """Make the Arrow data set `config.data.name` at `config.data.image_size`.
+
+    An interrupted call resumes. Of two calls on one folder, the second waits for the first and reuses its result.
 
     Args:
-        raw: folder of the raw data set; None for those that are rendered. A name without a reader of its own is one
-            of the user's own data sets.
+        config: name and image size are read.
+        raw: folder of the raw data set; None for `demo`, which is rendered. A name without a reader is a data set of
+            the user's own (nmt/data/readers/user_data.py).
         out: folder of the Arrow data set, data/NAME, or an address (nmt/data/store/node_copy.py).
         skip_bad: leave unreadable images and annotations out and count them.
-        seed: of what is random in making it (rendering, rotated views).
-        difficulty: the levels of given pairs to keep (nmt/data/readers/spair.py).
-        image_coding: how images are stored, of IMAGE_CODINGS.
-        make: makes the shards; the bytes of the data set do not depend on it.
-
-    An interrupted prepare goes on where it was; of two at once on the same folder the second waits, and finds the work
-    done.
+        seed: seed of rendered objects and of WILLOW's rotated views.
+        difficulty: levels of given pairs to keep (nmt/data/readers/spair.py).
+        image_coding: how images are stored, one of IMAGE_CODINGS.
+        progress: show a progress bar on standard error.
+        make: function that makes the shards; the bytes of the data set do not depend on it.
 
     Raises:
         UserError: unknown name; raw folder missing or empty; an unreadable file; a category with fewer than two
             photographs in a split. Nothing is left half-written.
     """
-    if getattr(multiprocessing.current_process(), "_inheriting", False):  # it and its parent would wait for each other
-        raise RuntimeError("a script must call prepare under `if __name__ == '__main__':`, for it starts processes")
+    # A process being started by multiprocessing imports the caller's script. If that calls prepare, the new process
+    # would wait for the file lock that its parent holds, and the parent for the new process.
+    if getattr(multiprocessing.current_process(), "_inheriting", False):
+        raise RuntimeError("call prepare under `if __name__ == '__main__':` in a script, for it starts processes")
     started, name, size = time.perf_counter(), config.data.name, config.data.image_size
     source = find_source(name, raw, size=size, skip_bad=skip_bad, seed=seed, difficulty=difficulty or {})
     wanted = {
@@ -122,7 +128,7 @@ def prepare(
         "fingerprint": source.fingerprint(),
         "mirror": source.mirror,
     }
-    with workplace(out) as folder:
+    with folder_to_write(out) as folder:
         info, made = _finished(folder, wanted), False
         if info is None:
             with output_folder(folder), file_lock(folder / LOCK_FILE):
@@ -131,11 +137,11 @@ def prepare(
                 info = info or _write(source, folder, wanted, progress=progress, make=make)
     table = open_pairs(ObjectStore.open(folder))
     pairs = {split: len(table.of(split)) for split in SPLITS} if table else {}
-    return PreparedData(out, info, time.perf_counter() - started, made, pairs)
+    return PreparedData(str(out), info, time.perf_counter() - started, made, pairs)
 
 
 def _finished(out: Path, wanted: dict[str, Any]) -> StoreInfo | None:
-    """What is in `out`, if that is what is wanted."""
+    """Return the metadata of the data set in `out` if it is the wanted one, else None."""
     with contextlib.suppress(UserError):
         info = ObjectStore.open(out).info
         if all(getattr(info, key) == value for key, value in wanted.items()):
@@ -145,10 +151,11 @@ def _finished(out: Path, wanted: dict[str, Any]) -> StoreInfo | None:
 
 
 def _write(source: RawDataSet, out: Path, wanted: dict[str, Any], *, progress: bool, make: ShardMaker) -> StoreInfo:
+    """Make the missing shards and join them. A UserError removes the shards, an interruption keeps them."""
     shards = in_shards(source.tasks)
     key = hashlib.sha256(json.dumps([wanted, len(source.tasks)]).encode()).hexdigest()[:12]
     folder = out / f".partial-{key}"
-    for other in out.glob(".partial-*"):  # of an interrupted prepare from other input
+    for other in out.glob(".partial-*"):  # left by an interrupted call with other input
         if other != folder:
             shutil.rmtree(other)
     try:
@@ -164,7 +171,7 @@ def _write(source: RawDataSet, out: Path, wanted: dict[str, Any], *, progress: b
 def _make_missing(
     source: RawDataSet, shards: Shards, folder: Path, wanted: dict[str, Any], *, progress: bool, make: ShardMaker
 ) -> None:
-    """Makes the shards that are not in `folder` yet."""
+    """Make the shards that are not in `folder` yet."""
     from tqdm import tqdm
 
     make_rows = RowMaker(source.load, source.keypoint_names(), wanted["image_size"], wanted["image_coding"])
@@ -176,7 +183,7 @@ def _make_missing(
 
 
 def _join(source: RawDataSet, shards: Shards, folder: Path, out: Path, wanted: dict[str, Any]) -> StoreInfo:
-    """The data set from its shards; the objects appear last, when all that belongs to them is there."""
+    """Join the shards to the data set. objects.arrow appears last, once pairs and index are complete."""
     names, left_out = source.keypoint_names(), Counter(source.left_out)
     points: dict[str, tuple[int, frozenset[str]]] = {}
     with atomic_output(out / OBJECTS_FILE) as partial:
@@ -205,7 +212,7 @@ def _join(source: RawDataSet, shards: Shards, folder: Path, out: Path, wanted: d
 def _points_of(
     rows: pa.RecordBatch, names: Mapping[str, list[str]], *, first: int
 ) -> dict[str, tuple[int, frozenset[str]]]:
-    """Object id -> row, and names of its keypoints."""
+    """Return object id -> its row (counted from `first`), and the names of its keypoints."""
     of_category = list(names.values())
     columns = (rows.column(name).to_pylist() for name in ("id", "category", "keypoints"))
     return {
@@ -217,7 +224,7 @@ def _points_of(
 def _pairs_of(
     given: Sequence[GivenPair], rows: Mapping[str, tuple[int, frozenset[str]]], left_out: Counter[str]
 ) -> list[GivenPair]:
-    """The given pairs between objects of the data set, with the keypoints both of them have there."""
+    """Keep the given pairs that have two common keypoints in the data set; count the others in `left_out`."""
     pairs = []
     for pair in given:
         points0, points1 = (rows.get(key, (0, frozenset[str]()))[1] for key in (pair.id0, pair.id1))
@@ -232,11 +239,12 @@ def _pairs_of(
 def _check_pairs(
     name: str, categories: dict[str, list[str]], photos: Counter[tuple[str, str]], *, every_split: bool
 ) -> None:
+    """Check that every category has pairs in every split. Raises UserError."""
     for category in categories:
         for split in SPLITS:
             num = photos[split, category]
             if num == 1 or (num == 0 and every_split):
                 raise UserError(
                     f"{name}: category {category} has {num} photograph(s) in {split}; a pair needs "
-                    f"two: add photographs, or take {category} out of the raw folder"
+                    f"two: add photographs, or remove {category} from the raw folder"
                 )

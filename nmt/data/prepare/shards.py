@@ -1,9 +1,8 @@
-"""A raw data set in shards: the rows of a few dozen tasks each, made in any order by any process.
+"""Shards of a data set in the making: the rows of 32 tasks each, made in any order by any process.
 
-What an interrupted `prepare` has made lies in a hidden folder beside the data set, `.partial-KEY`, and the same command
-goes on from there. A shard is an Arrow IPC file of `ROWS_SCHEMA` (nmt/data/store/objects.py); its metadata, JSON
-under the key
-`nmt`, counts what was left out.
+Shards lie in a hidden folder of the data set, `.partial-KEY`, from which an interrupted `prepare` resumes. A shard is
+an Arrow IPC file of `ROWS_SCHEMA` (nmt/data/store/objects.py). Its metadata, JSON under the key `nmt`, counts what was
+left out.
 """
 
 from __future__ import annotations
@@ -28,18 +27,23 @@ from nmt.data.store.writer import RawObject, encode_objects
 from nmt.io.files import atomic_output
 
 SHARD_TASKS = 32
+"""tasks per shard: an interruption loses at most this many per process"""
 _FEW_SHARDS = 2
-"""are made before other processes have started"""
+"""number of shards up to which this process makes them itself, faster than others start"""
 
 
 @dataclass(frozen=True)
 class RowMaker:
-    """Makes the rows of a shard; travels to other processes."""
+    """Maker of a shard's rows; it is sent to other processes."""
 
     load: Callable[[Any], Loaded]
+    """function that does one task"""
     keypoint_names: Mapping[str, list[str]]
+    """category -> names of its keypoints"""
     image_size: int
+    """side of the square images, pixels"""
     image_coding: str
+    """one of IMAGE_CODINGS"""
 
     def __call__(self, tasks: Sequence[Any]) -> pa.RecordBatch:
         objects, left_out = list[RawObject](), Counter[str]()
@@ -52,13 +56,13 @@ class RowMaker:
 
 
 Shards = Mapping[int, Sequence[Any]]
-"""number -> tasks"""
+"""number of a shard -> its tasks"""
 ShardMaker = Callable[[RowMaker, Shards, Path], Iterator[int]]
-"""makes shards in a folder; yields the number of each when its file is there"""
+"""function that makes shards in a folder and yields the number of each once its file is complete"""
 
 
 def in_shards(tasks: Sequence[Any]) -> Shards:
-    """The tasks of a data set, SHARD_TASKS a shard, in order."""
+    """Split the tasks of a data set, in order, into shards of SHARD_TASKS."""
     firsts = range(0, len(tasks), SHARD_TASKS)
     return {shard: tasks[first : first + SHARD_TASKS] for shard, first in enumerate(firsts)}
 
@@ -73,18 +77,18 @@ def write_shard(folder: Path, shard: int, rows: pa.RecordBatch) -> None:
 
 
 def read_shard(folder: Path, shard: int) -> tuple[pa.RecordBatch, Counter[str]]:
-    """Its rows, in the mapped file, and what was left out."""
+    """Open a shard: its rows, memory-mapped, and reason -> number of objects left out."""
     reader = pa.ipc.open_file(pa.memory_map(str(shard_path(folder, shard))))
     left_out = Counter[str](json.loads(reader.schema.metadata[METADATA_KEY]))
     return reader.get_batch(0).replace_schema_metadata(None), left_out
 
 
 def make_shards(make_rows: RowMaker, shards: Shards, folder: Path) -> Iterator[int]:
-    """The `ShardMaker` of one machine: on every core, where there is enough to do."""
+    """Make shards on all cores of this machine (a `ShardMaker`)."""
     if len(shards) <= _FEW_SHARDS:
         yield from (_make_shard(make_rows, shard, tasks, folder) for shard, tasks in shards.items())
         return
-    # Started afresh: a fork of a process that runs threads (torch, Ray) may hang.
+    # Not forked from this process: a fork of a process that runs threads (torch, Ray) can hang.
     context = multiprocessing.get_context("forkserver" if os.name == "posix" else "spawn")
     with ProcessPoolExecutor(os.cpu_count(), mp_context=context, initializer=_start_process) as pool:
         try:
@@ -100,7 +104,10 @@ def _make_shard(make_rows: RowMaker, shard: int, tasks: Sequence[Any], folder: P
 
 
 def _start_process() -> None:
-    """Ctrl-C is the parent's; and when it is killed, a pool's processes would wait for work for ever."""
+    """Prepare a process of the pool: ignore Ctrl-C, which the parent handles, and end when the parent is killed.
+
+    The pool's processes would otherwise wait for work for ever.
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     parent = multiprocessing.parent_process()
     assert parent is not None

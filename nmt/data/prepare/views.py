@@ -1,8 +1,8 @@
-"""Augmented views of single objects, for stored features: features mode trains on images seen once by the backbone.
+"""Augmented views of single objects, for stored features.
 
-View 0 of an object is the object as stored, and what evaluation uses. The others are augmented as a training pair's
-images are (nmt/data/augment/pair.py, nmt/data/augment/geometry.py), each a pure function of (data set,
-configuration, row, view).
+Features mode runs the backbone once per stored image, so augmentation must happen before. View 0 is the object as
+stored; evaluation uses it alone. The other views are augmented as the images of a training pair are
+(nmt/data/augment). Each is a pure function of (data set, augmentation, row, view).
 """
 
 from __future__ import annotations
@@ -22,16 +22,20 @@ from nmt.data.store.objects import MIN_KEYPOINTS, SPLITS, ObjectStore
 
 @dataclass(frozen=True)
 class ObjectView:
+    """One view of an object."""
+
     image_HW3: np.ndarray
+    """uint8"""
     points_N2: np.ndarray
-    """float32, all the object's keypoints; those that are not visible anywhere"""
+    """float32, pixels, all keypoints of the object; invisible ones may lie anywhere"""
     visible_N: np.ndarray
-    """bool"""
+    """bool, keypoints that are inside the image and not covered"""
     mirrored: bool
+    """True: left and right are swapped, so paired keypoints change names"""
 
 
 class ViewMaker:
-    """Makes the views of a data set's objects."""
+    """Maker of the views of a data set's objects."""
 
     def __init__(self, store: ObjectStore, options: ViewOptions) -> None:
         self.store = store
@@ -40,6 +44,7 @@ class ViewMaker:
         self._rows = [np.concatenate(store.rows(split)) for split in SPLITS]
 
     def __call__(self, row: int, view: int) -> ObjectView:
+        """Make a view of the object in a row; view 0 is the object as stored."""
         image_HW3, points_N2 = self.store.image(row), self.store.points(row)
         everything_N = np.ones(len(points_N2), bool)
         if view == 0:
@@ -52,7 +57,7 @@ class ViewMaker:
             inside_N = geometry.inside(moved_N2, self.store.info.image_size)
             if inside_N.sum() >= MIN_KEYPOINTS:
                 image_HW3, points_N2, visible_N = move.image(image_HW3), moved_N2, inside_N
-            else:
+            else:  # it would leave no pair to train on
                 move = None
         others = self._rows[self.store.split[row]]
         augmented = augment_pair(

@@ -1,9 +1,11 @@
-"""What the readers of raw data sets share: objects as annotations describe them, and how their images are read.
+"""Shared parts of the readers of raw data sets: listed objects, checked annotation values, and image loading.
 
-A reader (voc, spair, own) lists a raw data set as `Entry`s without opening an image; `load` turns one entry into the
-`RawObject` the store takes, on its own, so entries can be loaded in any process. What goes wrong is of two kinds:
-damage (an unreadable file, an annotation that makes no sense) is a `UserError` that names the file, or is left out and
-counted where the user asked for that; what the protocol leaves out raises `Excluded` and is always counted.
+A reader (voc, spair, user_data) lists a raw data set as `Entry` objects and opens no image. `load` turns one entry into
+the `RawObject` that the store takes. It needs nothing but the entry, so any process can load any part of a data set.
+
+Two kinds of trouble are kept apart. Damage (an unreadable file, an impossible annotation) raises a `UserError` that
+names the file; with `skip_bad` it is left out and counted. Objects that the protocol excludes raise `Excluded` and are
+always counted.
 """
 
 from __future__ import annotations
@@ -26,10 +28,10 @@ from PIL import Image, ImageOps
 from nmt.data.store.given_pairs import GivenPair
 from nmt.data.store.objects import MIN_KEYPOINTS, SPLITS, stable_hash
 from nmt.data.store.writer import RawObject
-from nmt.errors import UserError
+from nmt.errors import UserError, one_line
 
 Box = tuple[float, float, float, float]
-"""x0, y0, x1, y1 in pixels of the photograph"""
+"""x0, y0, x1, y1, pixels of the photograph"""
 FEW_KEYPOINTS = f"fewer than {MIN_KEYPOINTS} keypoints"
 EMPTY_BOX = "an empty box"
 NO_PARTNER = f"no other photograph with {MIN_KEYPOINTS} common keypoints"
@@ -39,70 +41,76 @@ _PLAIN_NAME = re.compile(r"[^/\\\0]+")
 
 
 class Excluded(Exception):
-    """An object the protocol leaves out; the message is the reason it is counted under."""
+    """An object that the protocol excludes; the message is the reason it is counted under."""
 
 
 @dataclass(frozen=True)
 class Entry:
-    """One object of a raw data set, its image not read yet."""
+    """One listed object of a raw data set; its image has not been read."""
 
     id: str
+    """name of the object, unique in the data set"""
     category: str
     split: str
+    """train, val or test"""
     photo: str
+    """name of the photograph: objects of one photograph are never paired, nor put into two splits"""
     image: Path
     points: Mapping[str, tuple[float, float]]
-    """keypoint name -> (x, y) pixels of the photograph"""
+    """keypoint name -> (x, y), pixels of the photograph"""
     box: Box | None = None
-    """what is cut out of the photograph; None: all of it"""
+    """part of the photograph to cut out; None: the whole photograph"""
     size: tuple[int, int] | None = None
-    """width and height the annotation was made at, where it is to be trusted"""
+    """width and height of the image that was annotated, pixels; None: the annotation does not say"""
 
 
 @dataclass
 class RawListing:
-    """A raw data set, listed."""
+    """The objects of a raw data set, and what was left out on the way."""
 
     entries: list[Entry] = field(default_factory=list)
     files: list[Path] = field(default_factory=list)
-    """every file the entries were read from, without the images"""
+    """annotation files that were read (images not included)"""
     left_out: Counter[str] = field(default_factory=Counter)
-    """reason -> objects (or pairs, as the reason says)"""
+    """reason -> number of objects, or of pairs where the reason names pairs"""
     pairs: list[GivenPair] | None = None
-    """None: pairs are drawn from the objects"""
+    """given pairs; None: pairs are drawn from the objects"""
     mirror: dict[str, dict[str, str]] = field(default_factory=dict)
-    """category -> keypoint name -> its name when the image is mirrored; names that stay are left out"""
+    """category -> keypoint name -> its name in the mirrored image; names that do not change are omitted"""
 
     @contextlib.contextmanager
     def leaving_out(self, *, skip_bad: bool) -> Iterator[None]:
-        """Counts what the block excludes and, with `skip_bad`, what it cannot read."""
+        """Count in `left_out` an object that the block excludes or, with `skip_bad`, cannot read; see `counting`."""
         with counting(self.left_out, skip_bad=skip_bad):
             yield
 
     def keypoint_names(self) -> dict[str, list[str]]:
-        """category -> keypoint names, both sorted; numbers by value."""
+        """Return category -> keypoint names, both sorted; names that are numbers are sorted by value."""
         names: dict[str, set[str]] = {}
         for entry in self.entries:
             names.setdefault(entry.category, set()).update(entry.points)
         return {category: sorted(names[category], key=_natural) for category in sorted(names)}
 
     def input_files(self) -> list[Path]:
-        """Every file the data set is made from."""
+        """Return every file that the data set is made from, images included, sorted."""
         images = {entry.image for entry in self.entries if entry.image.is_file()}
         return sorted({*self.files, *images})
 
     def check_ids(self) -> None:
-        """Raises UserError when two entries have one id."""
+        """Check that no two entries have the same id. Raises UserError."""
         for entry_id, num in Counter(entry.id for entry in self.entries).items():
             if num > 1:
                 image = next(entry.image for entry in self.entries if entry.id == entry_id)
-                raise UserError(f"{image}: object {entry_id} is there {num} times; each must have a name of its own")
+                raise UserError(f"{image}: object {entry_id} is listed {num} times; give each a different id")
 
     def drop_unpaired(self, raw: Path) -> None:
-        """Leaves out the objects no pair can be made with.
+        """Leave out the objects that cannot be paired with any other of their split and category.
+
+        Args:
+            raw: folder of the raw data set, for the message.
 
         Raises:
-            UserError: nothing to train on, or nothing to validate on, is left.
+            UserError: split train or val has no objects left.
         """
         groups: dict[tuple[str, str], list[Entry]] = {}
         for entry in self.entries:
@@ -121,7 +129,12 @@ class RawListing:
 
 @contextlib.contextmanager
 def counting(left_out: Counter[str], *, skip_bad: bool) -> Iterator[None]:
-    """Counts in `left_out` what the block excludes and, with `skip_bad`, what it cannot read."""
+    """Count an object that the block excludes or cannot read, instead of raising.
+
+    Args:
+        left_out: reason -> number of objects, counted up in place.
+        skip_bad: count damage as well; otherwise its UserError is raised.
+    """
     try:
         yield
     except Excluded as reason:
@@ -133,26 +146,40 @@ def counting(left_out: Counter[str], *, skip_bad: bool) -> Iterator[None]:
 
 
 def _natural(name: str) -> tuple[int, int, str]:
+    """Return a sorting key: numbers by value (SPair-71k numbers its keypoints), then names by letters."""
     return (0, int(name), name) if name.isascii() and name.isdigit() else (1, 0, name)
 
 
 def _has_partner(entry: Entry, group: list[Entry]) -> bool:
+    # Two objects of one photograph would share background and light, so the field never pairs them.
     names = entry.points.keys()
     return any(other.photo != entry.photo and len(names & other.points.keys()) >= MIN_KEYPOINTS for other in group)
 
 
 def carve(photo: str, shares: Mapping[str, int]) -> str:
-    """The split of a photograph by its name alone; `shares` in percent, of 100 together."""
-    place = stable_hash(photo) % 100
+    """Assign a photograph to a split by a hash of its name.
+
+    The split thus depends on neither the order nor the number of photographs: adding some moves none of the others.
+
+    Args:
+        photo: name of the photograph.
+        shares: split -> percent; their sum is 100.
+    """
+    percentile = stable_hash(photo) % 100
     for split, share in shares.items():
-        place -= share
-        if place < 0:
+        percentile -= share
+        if percentile < 0:
             return split
     raise AssertionError(f"shares {shares} are less than 100 %")
 
 
 def points_within(points: Mapping[str, tuple[float, float]], box: Box | None) -> dict[str, tuple[float, float]]:
-    """The keypoints that lie in the box (None: anywhere); never those that are NaN or infinite."""
+    """Keep the keypoints inside a box, its edge included.
+
+    Args:
+        points: keypoint name -> (x, y), pixels.
+        box: None keeps every keypoint with finite coordinates.
+    """
     x0, y0, x1, y1 = box or (-math.inf, -math.inf, math.inf, math.inf)
     return {
         name: (x, y)
@@ -162,21 +189,29 @@ def points_within(points: Mapping[str, tuple[float, float]], box: Box | None) ->
 
 
 def checked_box(x: float, y: float, width: float, height: float) -> Box:
-    """A box from its corner and size. Raises Excluded when it holds nothing."""
+    """Convert a corner and a size, pixels, to a box. Raises Excluded when it is empty or not finite."""
     if not all(map(math.isfinite, (x, y, width, height))) or width <= 0 or height <= 0:
         raise Excluded(EMPTY_BOX)
     return x, y, x + width, y + height
 
 
 def load(entry: Entry, *, size: int) -> RawObject:
-    """The object as the store takes it: cut out, resized to the square, its keypoints with it.
+    """Read an entry's image, cut out its box, and resize it to a square; the keypoints move with it.
+
+    Args:
+        entry: the listed object.
+        size: side of the square, pixels.
+
+    Returns:
+        The object as the store takes it, keypoints in pixels of the square.
 
     Raises:
         UserError: the image cannot be read.
-        Excluded: too few keypoints lie in the image, or none of the box does.
+        Excluded: fewer than two keypoints lie in the image, or the box lies outside it.
     """
     image = open_image(entry.image, size=entry.size)
     x0, y0, x1, y1 = entry.box or (0.0, 0.0, float(image.width), float(image.height))
+    # Boxes of COCO and PascalVOC may reach a little beyond the image.
     x0, y0, x1, y1 = max(x0, 0.0), max(y0, 0.0), min(x1, float(image.width)), min(y1, float(image.height))
     if x1 - x0 < 1 or y1 - y0 < 1:
         raise Excluded(EMPTY_BOX)
@@ -192,13 +227,15 @@ def load(entry: Entry, *, size: int) -> RawObject:
 
 
 def open_image(path: Path, *, size: tuple[int, int] | None = None) -> Image.Image:
-    """The image in RGB, turned as its EXIF orientation says, which is how it was seen when it was annotated.
+    """Read an image as RGB, rotated as its EXIF orientation asks: annotation tools show it that way.
 
     Args:
-        size: width and height it was annotated at; where they are those of the unturned image, it is not turned.
+        path: the image file.
+        size: width and height of the image that was annotated, pixels. Where only the unrotated image has this size,
+            the annotation tool ignored EXIF, and the image is not rotated.
 
     Raises:
-        UserError: not an image, damaged, or of another size.
+        UserError: no such file, not an image, damaged, or of another size.
     """
     try:
         with Image.open(path) as file:
@@ -208,7 +245,7 @@ def open_image(path: Path, *, size: tuple[int, int] | None = None) -> Image.Imag
             if size not in (None, image.size) and size == stored_size:
                 image = stored.convert("RGB")
     except FileNotFoundError:
-        raise UserError(f"{path}: not there, but an annotation names it") from None
+        raise UserError(f"{path}: no such file, but an annotation names it") from None
     except Exception as error:  # Pillow raises OSError, SyntaxError, ValueError and more for damaged files
         raise UserError(f"{path}: not a readable image ({one_line(error)})") from error
     if size not in (None, image.size):
@@ -217,7 +254,7 @@ def open_image(path: Path, *, size: tuple[int, int] | None = None) -> Image.Imag
 
 
 def _eight_bits(image: Image.Image) -> Image.Image:
-    """Sixteen-bit greys as eight bits (Pillow would cut them off at 255); other images as they are."""
+    """Scale 16-bit grey values to 8 bits, for Pillow's conversion clips them at 255; return other images unchanged."""
     image.load()
     if not image.mode.startswith("I"):
         return image
@@ -226,13 +263,8 @@ def _eight_bits(image: Image.Image) -> Image.Image:
     return reduced
 
 
-def one_line(error: BaseException) -> str:
-    """The message of another library's error on one line."""
-    return " ".join(str(error).split())[:200] or type(error).__name__
-
-
 def read_bytes(path: Path) -> bytes:
-    """The content of an annotation. Raises UserError."""
+    """Read an annotation file. Raises UserError when it cannot be read."""
     try:
         return path.read_bytes()
     except OSError as error:
@@ -240,7 +272,7 @@ def read_bytes(path: Path) -> bytes:
 
 
 def read_json(path: Path) -> Any:
-    """The content of a JSON annotation. Raises UserError."""
+    """Parse a JSON annotation. Raises UserError when it cannot be read or is not JSON."""
     try:
         return json.loads(read_bytes(path))
     except (ValueError, RecursionError) as error:
@@ -248,14 +280,16 @@ def read_json(path: Path) -> Any:
 
 
 def read_xml(path: Path) -> ElementTree.Element:
-    """The root of an XML annotation. Declarations of a document type are refused: entities could expand without end.
+    """Parse an XML annotation and return its root element.
+
+    Document type declarations are refused, for the entities they declare can expand to gigabytes.
 
     Raises:
-        UserError: not there, not XML, or with a document type.
+        UserError: no such file, not XML, or a document type declaration in it.
     """
 
     def refuse(*_: object) -> None:
-        raise ValueError("a document type declaration, which annotations have no use for")
+        raise ValueError("it declares a document type, which no annotation needs")
 
     builder = ElementTree.TreeBuilder()
     parser = expat.ParserCreate()
@@ -271,7 +305,15 @@ def read_xml(path: Path) -> ElementTree.Element:
 
 
 def as_number(value: object, where: str) -> float:
-    """A number of an annotation, NaN and infinity included. Raises UserError with `where`."""
+    """Convert a value of an annotation to a number; NaN and infinity are allowed.
+
+    Args:
+        value: what the annotation holds.
+        where: file and field, which the message begins with.
+
+    Raises:
+        UserError: not a number.
+    """
     try:
         if isinstance(value, bool) or not isinstance(value, int | float | str):
             raise ValueError
@@ -281,21 +323,21 @@ def as_number(value: object, where: str) -> float:
 
 
 def as_name(value: object, where: str) -> str:
-    """The name of a file or a category in an annotation: not empty, and no path. Raises UserError with `where`."""
+    """Check a file's or category's name in an annotation: not empty, and no path. Raises UserError with `where`."""
     if not isinstance(value, str) or not _PLAIN_NAME.fullmatch(value) or value in (".", ".."):
         raise UserError(f"{where} must be a name, but is {shown(value)}")
     return value
 
 
 def as_dict(value: object, where: str) -> dict[str, Any]:
-    """A JSON object. Raises UserError with `where`."""
+    """Check that a value is a JSON object. Raises UserError with `where`."""
     if not isinstance(value, dict):
         raise UserError(f"{where} must be an object, but is {shown(value)}")
     return value
 
 
 def as_list(value: object, where: str, *, length: int | None = None) -> list[Any]:
-    """A JSON list, of `length` items where given. Raises UserError with `where`."""
+    """Check that a value is a JSON list, of `length` items unless None. Raises UserError with `where`."""
     if not isinstance(value, list) or length not in (None, len(value)):
         items = "" if length is None else f" of {length}"
         raise UserError(f"{where} must be a list{items}, but is {shown(value)}")
@@ -303,12 +345,12 @@ def as_list(value: object, where: str, *, length: int | None = None) -> list[Any
 
 
 def as_point(value: object, where: str) -> tuple[float, float]:
-    """Two numbers. Raises UserError with `where`."""
+    """Convert a JSON list of two numbers to a point. Raises UserError with `where`."""
     x, y = as_list(value, where, length=2)
     return as_number(x, where), as_number(y, where)
 
 
 def shown(value: object) -> str:
-    """A value of an annotation, short enough for an error message."""
+    """Format a value of an annotation for an error message, at most 60 characters."""
     text = "missing" if value is None else repr(value)
     return text if len(text) <= 60 else text[:57] + "..."

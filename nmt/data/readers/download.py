@@ -1,9 +1,9 @@
-"""Downloads of the published raw data sets, from their official addresses, that survive broken connections.
+"""Resumable downloads of the published raw data sets from their official addresses.
 
-An archive is fetched into the raw folder as NAME.part, which a later run goes on with, and renamed when it is whole.
-Its SHA-256 is written beside it and compared on every later run. Then it is unpacked, in a folder beside so that a half
-unpacked archive is never taken for the data set; members that would land outside are refused. The archives may be
-deleted afterwards.
+An archive is fetched into the raw folder as NAME.part, which a later run resumes, and is renamed once complete. Its
+SHA-256 is written beside it and compared on every later run. It is unpacked into a temporary folder first, so that a
+half-unpacked archive is never taken for the data set. Members that would land outside that folder are refused. The
+archives may be deleted afterwards.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import IO, TYPE_CHECKING
 
-from nmt.errors import UserError, nearest
+from nmt.errors import UserError, nearest, one_line
 from nmt.io.files import atomic_write
 
 if TYPE_CHECKING:
@@ -33,19 +33,22 @@ if TYPE_CHECKING:
 
 
 TIMEOUT, ATTEMPTS, WAIT = 30.0, 5, 2.0
-"""seconds without a byte that end a connection; connections in a row that bring nothing before we give up; seconds
-before the next one, doubled each time"""
+"""seconds without data after which a connection is dropped; connections in a row without data before giving up;
+seconds before the second try, doubled for each further one"""
 _CHUNK = 1 << 18
 _TRY_AGAIN = {408, 425, 429, 500, 502, 503, 504}
+"""HTTP statuses that may pass: time-outs, too many requests, an overloaded or restarting server"""
 
 
 @dataclass(frozen=True)
 class Archive:
-    """A file to fetch. `inside`: the folder it is unpacked into below the raw folder; None: it stays as it is."""
+    """A file to download."""
 
     url: str
     name: str
+    """file name in the raw folder"""
     inside: str | None = "."
+    """folder to unpack into, relative to the raw folder; None: not an archive, keep as is"""
 
 
 ARCHIVES: dict[str, tuple[Archive, ...]] = {
@@ -74,15 +77,16 @@ ARCHIVES: dict[str, tuple[Archive, ...]] = {
 
 
 def download(name: str, raw: Path, *, progress: bool = False, archives: Sequence[Archive] | None = None) -> None:
-    """Fetches and unpacks a raw data set; what is there already is checked, not fetched again.
+    """Download and unpack a raw data set. Files that exist are checked, not downloaded again.
 
     Args:
         name: voc, spair or willow.
-        raw: folder to put it in.
-        archives: other archives than those of `name`.
+        raw: folder to download into.
+        progress: show a progress bar on standard error.
+        archives: archives to download instead of those of `name`.
 
     Raises:
-        UserError: unknown name, no connection, a file that changed, an archive with unsafe members, a full disk.
+        UserError: unknown name, no connection, a changed file, an archive with unsafe members, a full disk.
     """
     if archives is None and name not in ARCHIVES:
         raise UserError(f"--download {name}: no such data set; {nearest(name, ARCHIVES)}")
@@ -97,13 +101,18 @@ def download(name: str, raw: Path, *, progress: bool = False, archives: Sequence
 
 
 def fetch(url: str, path: Path, *, progress: bool = False) -> str:
-    """Fetches a file, or checks the one that is there against the sum recorded when it was fetched.
+    """Download a file; check one that exists against the checksum recorded when it was downloaded.
+
+    Args:
+        url: where it is.
+        path: where to put it; NAME.part, NAME.tag and NAME.sha256 lie beside it.
+        progress: show a progress bar on standard error.
 
     Returns:
-        Its SHA-256 in hex.
+        SHA-256 of the file, hex.
 
     Raises:
-        UserError: no connection, or another sum than the recorded one.
+        UserError: no connection, or another checksum than the recorded one.
     """
     part, record = _beside(path, ".part"), _beside(path, ".sha256")
     recorded = next(iter(record.read_text().split()), None) if record.is_file() else None
@@ -114,10 +123,10 @@ def fetch(url: str, path: Path, *, progress: bool = False) -> str:
     with found.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     if recorded not in (None, digest):
-        state = f"{path}: not the file that was downloaded" if was_there else f"{url}: another file than it was before"
+        state = f"{path}: not the file that was downloaded" if was_there else f"{url}: the file has changed"
         raise UserError(
-            f"{state} (SHA-256 {digest[:12]}..., but {record} says {recorded[:12]}...); delete {found} to download it "
-            f"again, and {record.name} too if the change is meant"
+            f"{state} (SHA-256 {digest[:12]}..., but {record} records {recorded[:12]}...); delete {found} to download "
+            f"it again, and {record.name} too to accept the change"
         )
     if recorded is None:
         with atomic_write(record) as record_file:
@@ -133,7 +142,7 @@ def _beside(path: Path, suffix: str) -> Path:
 
 
 def _fetch_part(url: str, part: Path, path: Path, *, progress: bool) -> None:
-    """Fetches the rest of `part` until it is whole, over as many connections as that takes."""
+    """Download the rest of `part`, over as many connections as needed. Raises UserError after ATTEMPTS idle ones."""
     from tqdm import tqdm
 
     failures = 0
@@ -146,25 +155,31 @@ def _fetch_part(url: str, part: Path, path: Path, *, progress: bool) -> None:
             failures = 0 if _size(part) > before else failures + 1
             if failures >= ATTEMPTS:
                 raise UserError(
-                    f"{url}: cannot be fetched ({problem}); is there internet? The same command goes on where it "
+                    f"{url}: cannot be downloaded ({problem}); is there internet? The same command resumes where it "
                     f"stopped; or put the file at {path}"
                 )
             time.sleep(WAIT * 2 ** max(failures - 1, 0))
 
 
 def _try(url: str, part: Path, path: Path, bar: tqdm[None]) -> str | None:
-    """One connection: what broke it, None when the file is whole. Raises UserError when trying again is of no use."""
+    """Download over one connection.
+
+    Returns:
+        None when the file is complete, else what ended the connection.
+
+    Raises:
+        UserError: the server refuses, so that another try is of no use.
+    """
     try:
         return None if _transfer(url, part, bar) else "the connection ended early"
     except urllib.error.HTTPError as error:
         if error.code in _TRY_AGAIN:
-            return f"the server answers {error.code} {error.reason}"
+            return f"the server replies {error.code} {error.reason}"
         raise UserError(
-            f"{url}: the server answers {error.code} {error.reason}; if you have the file, put it at {path}"
+            f"{url}: the server replies {error.code} {error.reason}; if you have the file, put it at {path}"
         ) from error
     except (OSError, http.client.HTTPException) as error:
-        reason = getattr(error, "reason", None) or error
-        return " ".join(str(reason).split()) or type(error).__name__
+        return one_line(getattr(error, "reason", None) or error)
 
 
 def _size(path: Path) -> int:
@@ -172,12 +187,12 @@ def _size(path: Path) -> int:
 
 
 def _transfer(url: str, part: Path, bar: tqdm[None]) -> bool:
-    """One connection: appends to `part`, from the start where the server cannot go on or has another file now.
+    """Append to `part` over one connection. Starts anew where the server cannot resume or the file has changed.
 
     Returns:
-        Whether the file is whole.
+        True when the file is complete.
     """
-    tag_file = _beside(part, ".tag")  # the server's name for this version of the file
+    tag_file = _beside(part, ".tag")  # the server's name for this version of the file, sent back as If-Range
     start, tag = _size(part), tag_file.read_text() if tag_file.is_file() else ""
     request = urllib.request.Request(url, headers={"User-Agent": "nmt", "Accept-Encoding": "identity"})
     if start and tag:
@@ -187,7 +202,7 @@ def _transfer(url: str, part: Path, bar: tqdm[None]) -> bool:
         if response.status == http.HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
             if response.headers.get("Content-Range") == f"bytes */{start}":
                 return True
-            tag_file.unlink()  # longer than the file is now: the next connection starts anew
+            tag_file.unlink()  # our part is longer than the file: the next connection starts anew
             return False
         resumed = response.status == http.HTTPStatus.PARTIAL_CONTENT
         start = start if resumed else 0
@@ -202,7 +217,7 @@ def _transfer(url: str, part: Path, bar: tqdm[None]) -> bool:
 
 
 def _write(to: Path | IO[bytes], content: bytes) -> None:
-    """Writes; a full disk is no broken connection."""
+    """Write to disk. Raises UserError: a full disk is an OSError too, but must not be retried as a connection is."""
     try:
         if isinstance(to, Path):
             to.write_bytes(content)
@@ -214,7 +229,7 @@ def _write(to: Path | IO[bytes], content: bytes) -> None:
 
 
 def _opened(request: urllib.request.Request) -> http.client.HTTPResponse | urllib.error.HTTPError:
-    """The response, be it that there is nothing in the range that was asked for."""
+    """Open a request. Status 416 (the requested range is empty) is returned like a response, other errors raise."""
     try:
         response: http.client.HTTPResponse = urllib.request.urlopen(request, timeout=TIMEOUT)
         return response
@@ -225,16 +240,21 @@ def _opened(request: urllib.request.Request) -> http.client.HTTPResponse | urlli
 
 
 def _tag(headers: email.message.Message) -> str:
-    """What If-Range takes: a strong ETag, or the date; empty where the server tells neither."""
+    """Return what If-Range accepts: a strong ETag, else the date of last change, else an empty string."""
     etag = headers.get("ETag", "")
     return etag if etag and not etag.startswith("W/") else headers.get("Last-Modified", "")
 
 
 def unpack(archive: Path, folder: Path, *, digest: str) -> None:
-    """Unpacks a tar or zip archive into `folder`, unless this very archive was unpacked there before.
+    """Unpack a tar or zip archive into `folder`, unless an archive of this checksum was unpacked there before.
+
+    Args:
+        archive: the file.
+        folder: where its members go; existing folders are merged, existing files replaced.
+        digest: SHA-256 of the archive, kept in NAME.unpacked.
 
     Raises:
-        UserError: damaged, or with members that would land outside the folder; nothing of it is kept then.
+        UserError: damaged, or with members that would land outside the folder. Nothing of it is kept.
     """
     marker = _beside(archive, ".unpacked")
     if marker.is_file() and marker.read_text() == digest:
@@ -253,7 +273,7 @@ def unpack(archive: Path, folder: Path, *, digest: str) -> None:
 
 
 def _move(found: Path, to: Path) -> None:
-    """Renames into place, folder into folder where it is there already."""
+    """Move a file or folder into place, merging it into a folder that exists."""
     if found.is_dir() and not found.is_symlink() and to.is_dir():
         for inner in sorted(found.iterdir()):
             _move(inner, to / inner.name)
@@ -269,7 +289,7 @@ def _extract(archive: Path, folder: Path) -> None:
         else:
             _extract_tar(archive, folder)
     except (tarfile.TarError, zipfile.BadZipFile, EOFError, zlib.error, NotImplementedError, RuntimeError) as error:
-        raise UserError(f"{archive}: a damaged archive ({error}); delete it to download it again") from error
+        raise UserError(f"{archive}: damaged archive ({one_line(error)}); delete it to download it again") from error
 
 
 def _extract_tar(archive: Path, folder: Path) -> None:
@@ -279,7 +299,9 @@ def _extract_tar(archive: Path, folder: Path) -> None:
             try:
                 tar.extract(member, folder, filter="data")  # refuses links that lead out, and devices
             except tarfile.FilterError as error:
-                raise UserError(f"{archive}: refused, its member {member.name!r} is not safe ({error})") from error
+                raise UserError(
+                    f"{archive}: refused, its member {member.name!r} is not safe ({one_line(error)})"
+                ) from error
 
 
 def _extract_zip(archive: Path, folder: Path) -> None:
@@ -292,6 +314,7 @@ def _extract_zip(archive: Path, folder: Path) -> None:
 
 
 def _check_name(archive: Path, name: str) -> None:
+    """Check that a member stays inside the folder, on Windows too (backslashes, drives). Raises UserError."""
     path = PurePosixPath(name.replace("\\", "/"))
     if path.is_absolute() or ".." in path.parts or name[1:2] == ":":
         raise UserError(f"{archive}: refused, its member {name!r} would land outside the folder")

@@ -24,24 +24,26 @@ Loaded = tuple[list[RawObject], Counter[str]]
 
 @dataclass(frozen=True)
 class RawDataSet:
-    """A raw data set: what `prepare` needs to know of it."""
+    """Everything that `prepare` needs from a reader."""
 
     fingerprint: Callable[[], str]
+    """hash of everything the data set is made from"""
     keypoint_names: Callable[[], dict[str, list[str]]]
+    """category -> names of its keypoints"""
     tasks: Sequence[Any]
-    """pieces of work in the order of the data set: each gives an object, a few, or none"""
+    """units of work in the order of the data set; each yields one object, several, or none"""
     load: Callable[[Any], Loaded]
-    """does a piece of work, in any process"""
+    """function that does one unit of work, in any process"""
     left_out: Mapping[str, int] = field(default_factory=dict)
-    """reason -> objects that are no longer among the tasks"""
+    """reason -> objects that were left out before `tasks` was made"""
     options: dict[str, Any] = field(default_factory=dict)
-    """how this raw data set is read, as the data set will say"""
+    """reader options, recorded in the data set"""
     pairs: Sequence[GivenPair] | None = None
-    """the given pairs, by object id; None: pairs are drawn"""
+    """given pairs, by object id; None: pairs are drawn"""
     mirror: dict[str, dict[str, str]] = field(default_factory=dict)
-    """category -> keypoint name -> its name when the image is mirrored; names that stay are left out"""
+    """category -> keypoint name -> its name in the mirrored image; names that do not change are omitted"""
     every_split: bool = True
-    """each category must have a pair in each split; else a split may be without some of them"""
+    """True: every category needs a pair in every split; False: a split may lack some categories"""
 
 
 @dataclass(frozen=True)
@@ -86,7 +88,7 @@ def register_reader(name: str, *, difficulty: bool = False) -> Callable[[Reader]
 
 
 def files_fingerprint(files: list[Path]) -> str:
-    """Hash of the files' folders, names and content."""
+    """Hash the content, name and folder of each file: 16 hex digits."""
     total = hashlib.sha256()
     for path in files:
         with path.open("rb") as file:

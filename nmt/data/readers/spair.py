@@ -1,7 +1,7 @@
-"""Reader of SPair-71k: its given pairs, in the large or the small layout, and the images they join, whole.
+"""Reader of SPair-71k (Min et al., arXiv 1908.10543): its given pairs, large or small layout, and their whole images.
 
-One object an image and category. Its keypoints are those of all its pairs together, by id; the pairs of an image must
-agree on them. What is matched in a pair is what the pair lists.
+An object is one image and category. SPair-71k annotates pairs, not images, so an object's keypoints are collected by id
+from all of its pairs, which must agree on their positions. A pair is matched on the keypoints that its file lists.
 """
 
 from __future__ import annotations
@@ -29,19 +29,18 @@ from nmt.data.store.given_pairs import DIFFICULTIES, GivenPair
 from nmt.data.store.objects import MIN_KEYPOINTS
 from nmt.errors import UserError, nearest
 
-LAYOUTS = ("large", "small")
 SPLIT_NAMES = {"test": "test", "val": "val", "train": "trn"}
-"""ours -> theirs, in the order in which an image that is in several splits is given to the first"""
+"""our split -> its name in SPair-71k; an image listed in several splits goes to the first of this order"""
 FEW_COMMON = f"pairs with fewer than {MIN_KEYPOINTS} common keypoints"
 OTHER_SPLIT = "pairs with an image of another split"
 OTHER_DIFFICULTY = "pairs of another difficulty"
 TOLERANCE = 1.0
-"""pixels by which two pairs of an image may differ on a keypoint"""
+"""largest difference of a keypoint's position between two pairs of an image, pixels"""
 
 
 @dataclass
 class _Object:
-    """An image of a category while its pairs are read."""
+    """One image and category, whose keypoints grow as pairs are read."""
 
     split: str
     image: Path
@@ -49,14 +48,17 @@ class _Object:
 
 
 def read(raw: Path, *, layout: str, difficulty: Mapping[str, Sequence[int]], skip_bad: bool) -> RawListing:
-    """Lists the pairs of a layout and their images.
+    """List the given pairs of a layout and the images they join.
 
     Args:
-        raw: the folder SPair-71k, or the one it lies in.
-        layout: large (all pairs) or small.
-        difficulty: the levels of DIFFICULTIES to keep, {"mirror": [0], "viewpoint_variation": [0, 1]}; what is not
-            named keeps every level.
+        raw: the folder SPair-71k, or its parent.
+        layout: "large" (all pairs) or "small".
+        difficulty: levels to keep of each grading, such as {"mirror": [0], "viewpoint_variation": [0, 1]}. A grading
+            that is not named keeps all levels.
         skip_bad: leave damaged pairs out instead of raising UserError.
+
+    Raises:
+        UserError: not SPair-71k, a damaged file (without `skip_bad`), or no pairs left.
     """
     root = _find(raw)
     listing, objects, pairs = RawListing(), dict[str, _Object](), list[GivenPair]()
@@ -79,7 +81,11 @@ def read(raw: Path, *, layout: str, difficulty: Mapping[str, Sequence[int]], ski
 
 
 def parse_difficulty(texts: Sequence[str]) -> dict[str, list[int]]:
-    """["mirror=0", "viewpoint_variation=0,1"] -> the levels to keep. Raises UserError."""
+    """Parse the values of --difficulty, such as ["mirror=0", "viewpoint_variation=0,1"], to grading -> levels to keep.
+
+    Raises:
+        UserError: an unknown grading, or levels that are not numbers.
+    """
     levels: dict[str, list[int]] = {}
     for text in texts:
         key, _, values = text.partition("=")
@@ -96,7 +102,7 @@ def _find(raw: Path) -> Path:
     for root in (raw, raw / "SPair-71k"):
         if (root / "PairAnnotation").is_dir() and (root / "Layout").is_dir():
             return root
-    state = "not SPair-71k" if raw.is_dir() else "is not there"
+    state = "not SPair-71k" if raw.is_dir() else "does not exist"
     raise UserError(
         f"{raw}: {state}; looked for Layout/large/trn.txt, PairAnnotation/trn/*.json and JPEGImages/CATEGORY/*.jpg, "
         "in it and in SPair-71k below"
@@ -104,7 +110,7 @@ def _find(raw: Path) -> Path:
 
 
 def _pair_names(root: Path, layout: str, files: list[Path]) -> Iterator[tuple[str, Path, str]]:
-    """(split, layout file, name of a pair) of every pair."""
+    """Yield (split, layout file, name) of every pair of a layout; the files read are appended to `files`."""
     for split, theirs in SPLIT_NAMES.items():
         file = root / "Layout" / layout / f"{theirs}.txt"
         try:
@@ -116,7 +122,7 @@ def _pair_names(root: Path, layout: str, files: list[Path]) -> Iterator[tuple[st
 
 
 def _pair_file(root: Path, split: str, file: Path, name: str) -> Path:
-    """Where a pair lies; archives that went through Windows have `_` for the `:` before the category."""
+    """Find the file of a pair. In copies that passed through Windows, `_` replaces the `:` before the category."""
     folder = root / "PairAnnotation" / SPLIT_NAMES[split]
     as_name(name, f"{file}: a pair")
     stem, _, category = name.replace(":", "_").rpartition("_")
@@ -129,7 +135,7 @@ def _pair_file(root: Path, split: str, file: Path, name: str) -> Path:
 def _pair(
     root: Path, split: str, path: Path, objects: dict[str, _Object], difficulty: Mapping[str, Sequence[int]]
 ) -> GivenPair:
-    """The pair in a file; its objects and keypoints go into `objects`, unless the pair is left out."""
+    """Read one pair and add its objects and keypoints to `objects`. Raises Excluded before anything is added."""
     content = as_dict(read_json(path), f"{path}: the pair")
     levels = tuple(_level(content, key, path) for key in DIFFICULTIES)
     if any(level not in difficulty.get(key, (level,)) for key, level in zip(DIFFICULTIES, levels, strict=True)):
@@ -151,11 +157,11 @@ def _level(content: dict[str, Any], key: str, path: Path) -> int:
 
 
 def _side(root: Path, split: str, path: Path, content: dict[str, Any], side: str) -> tuple[str, _Object]:
-    """One image of the pair and its keypoints."""
+    """Read one side ("src" or "trg") of a pair: object id, and the object with this pair's keypoints."""
     category = as_name(content.get("category"), f"{path}: category")
     image = root / "JPEGImages" / category / as_name(content.get(f"{side}_imname"), f"{path}: {side}_imname")
     if not image.is_file():
-        raise UserError(f"{path}: its image {image} is not there")
+        raise UserError(f"{path}: its image {image} does not exist")
     ids = [
         as_name(k if isinstance(k, str) else str(k), f"{path}: kps_ids")
         for k in as_list(content.get("kps_ids"), f"{path}: kps_ids")
@@ -169,7 +175,12 @@ def _side(root: Path, split: str, path: Path, content: dict[str, Any], side: str
 
 
 def _check(path: Path, found: _Object, known: _Object | None) -> None:
-    """Raises when an image is in another split already, or its pairs contradict each other."""
+    """Check an object of a pair against the earlier pairs of the same image.
+
+    Raises:
+        Excluded: its image belongs to another split.
+        UserError: another image of the same name, or a keypoint at another position.
+    """
     if known is None:
         return
     if known.split != found.split:

@@ -1,19 +1,20 @@
-"""Reader of your own labelled images: COCO keypoints, or a plain folder with one CSV or JSON of named keypoints.
+"""Reader of a user's own labelled images: COCO keypoints, a CSV table, or a JSON list of named keypoints.
 
-COCO: one or more JSON files with images, annotations and categories (each with the names of its keypoints), in the
-folder or in `annotations/` below. An object is cut out at its `bbox`; keypoints with v = 0 are not labelled, and crowds
-are left out.
+COCO: one or more JSON files with images, annotations and categories, in the folder or in `annotations/`. Each category
+names its keypoints. An object is cut out at its `bbox`. Keypoints with v = 0 are not labelled; crowds are left out.
 
-Plain: `*.csv` with the columns image, category, keypoint, x, y and perhaps split, a row a keypoint, one object of a
-category an image; or `*.json`, a list of {"image", "category", "keypoints": {name: [x, y]}} and perhaps "split" and
-"box": [x, y, width, height]. Without a box the whole image is the object.
+CSV: `*.csv` with the columns image, category, keypoint, x, y and optionally split. Each row is one keypoint, and an
+image has at most one object of a category.
 
-Images lie in the folder, in `images/`, or where COCO has them (train2017/). Coordinates are pixels of the image as
-viewers show it. Splits are as given (train, val, test; COCO also by file name, person_keypoints_train2017.json); images
-without one are split 80 / 10 / 10 % by a hash of their name; where splits are given but none is val, a tenth of train
-becomes val.
+JSON: `*.json`, a list of {"image", "category", "keypoints": {name: [x, y]}}, optionally with "split" and "box": [x, y,
+width, height]. An object without a box is the whole image.
 
-`mirror.csv` (category, left, right), where it is there, names the keypoints that change names in a mirrored image.
+Images lie in the folder, in `images/`, or where COCO puts them (train2017/). Coordinates are pixels of the image as
+viewers show it, EXIF orientation applied. Splits are train, val and test; COCO gives them by file name too, as in
+person_keypoints_train2017.json. Images without a split are split 80 / 10 / 10 % by a hash of their names. Where splits
+are given but none is val, a tenth of train becomes val.
+
+`mirror.csv` (category, left, right) is optional. It lists the keypoints that swap names in a mirrored image.
 """
 
 from __future__ import annotations
@@ -39,14 +40,13 @@ from nmt.data.readers.base import (
     as_point,
     carve,
     checked_box,
-    one_line,
     points_within,
     read_bytes,
     read_json,
     shown,
 )
 from nmt.data.store.objects import MIN_KEYPOINTS, SPLITS
-from nmt.errors import UserError, nearest
+from nmt.errors import UserError, nearest, one_line
 
 SHARES = {"train": 80, "val": 10, "test": 10}
 VAL_SHARES = {"val": 10, "train": 90}
@@ -59,11 +59,14 @@ _SPLIT_IN_NAME = re.compile(r"(?:^|[_-])(train|val|test)\d*$")
 
 
 def read(raw: Path, *, skip_bad: bool) -> RawListing:
-    """Lists the objects of whichever format lies in the folder.
+    """List the objects in a folder, in whichever format it holds.
 
     Args:
         raw: the folder.
         skip_bad: leave damaged annotations out instead of raising UserError.
+
+    Raises:
+        UserError: no annotations, damage (without `skip_bad`), an id or split given twice, or no pairs.
     """
     kind, files = _recognise(raw)
     listing = RawListing(files=files)
@@ -85,19 +88,22 @@ def read(raw: Path, *, skip_bad: bool) -> RawListing:
 
 
 Reader = Callable[[Path, Path], Iterator[Callable[[], Entry]]]
-"""(folder, annotation file) -> what makes each object, so that one that is damaged does not end the others"""
+"""(folder, annotation file) -> one function per object, which makes it: damage to one object leaves the others"""
 
 
 def _recognise(raw: Path) -> tuple[Reader, list[Path]]:
+    """Find the annotation files and their reader. Raises UserError when there are none, or of both kinds."""
     looked_for = (
         "looked for *.csv (image,category,keypoint,x,y), *.json or annotations/*.json (COCO, or a list of objects)"
     )
     if not raw.is_dir():
-        raise UserError(f"{raw}: is not there; {looked_for}")
+        raise UserError(f"{raw}: does not exist; {looked_for}")
     tables = sorted(path for path in raw.glob("*.csv") if path.name != MIRROR_FILE)
     contents = sorted(raw.glob("*.json")) or sorted((raw / "annotations").glob("*.json"))
     if tables and contents:
-        raise UserError(f"{raw}: both {tables[0].name} and {contents[0].name}; keep the one that holds the keypoints")
+        raise UserError(
+            f"{raw}: it holds both {tables[0].name} and {contents[0].name}; keep the one that holds the keypoints"
+        )
     if not tables and not contents:
         raise UserError(f"{raw}: no annotations of keypoints; {looked_for}")
     if tables:
@@ -163,7 +169,7 @@ def _read_coco(raw: Path, file: Path, content: dict[str, Any]) -> Iterator[Calla
 
 
 def _coco_categories(file: Path, content: dict[str, Any]) -> Iterator[tuple[str, tuple[str, list[str]]]]:
-    """(id, (name, keypoint names)) of the categories that have keypoints."""
+    """Yield (id, (name, keypoint names)) of the categories that have keypoints."""
     for category in _dicts(content.get("categories"), f"{file}: categories"):
         if category.get("keypoints"):
             where = f"{file}: category {shown(category.get('name'))}"
@@ -174,7 +180,7 @@ def _coco_categories(file: Path, content: dict[str, Any]) -> Iterator[tuple[str,
 
 
 def _read_csv(raw: Path, file: Path) -> Iterator[Callable[[], Entry]]:
-    """One object for each image and category, of all their rows."""
+    """Group the rows of a table into one object per image and category."""
     objects: dict[tuple[str, str], list[tuple[int, dict[str, str]]]] = {}
     for line, row in _csv_rows(file):
         objects.setdefault((row["image"], row["category"]), []).append((line, row))
@@ -188,7 +194,9 @@ def _read_csv(raw: Path, file: Path) -> Iterator[Callable[[], Entry]]:
             where = f"{file}, line {line}"
             keypoint = _keypoint(row["keypoint"], where)
             if keypoint in points:
-                raise UserError(f"{where}: {keypoint} of {name} is there already; one object of a category an image")
+                raise UserError(
+                    f"{where}: {keypoint} of {name} is labelled twice; an image has one object of a category"
+                )
             points[keypoint] = as_number(row["x"], f"{where}: x"), as_number(row["y"], f"{where}: y")
         splits = {row.get("split") for _, row in rows}
         if len(splits) > 1:
@@ -200,7 +208,7 @@ def _read_csv(raw: Path, file: Path) -> Iterator[Callable[[], Entry]]:
 
 
 def _read_mirror(file: Path, keypoint_names: Mapping[str, list[str]]) -> dict[str, dict[str, str]]:
-    """Category -> keypoint name -> its name when the image is mirrored."""
+    """Read mirror.csv: category -> keypoint name -> its name in the mirrored image. Raises UserError."""
     mirror: dict[str, dict[str, str]] = {}
     for line, row in _csv_rows(file, MIRROR_COLUMNS):
         where, category = f"{file}, line {line}", row["category"]
@@ -211,13 +219,13 @@ def _read_mirror(file: Path, keypoint_names: Mapping[str, list[str]]) -> dict[st
             if name not in keypoint_names[category]:
                 raise UserError(f"{where}: no keypoint {shown(name)}; {nearest(name, keypoint_names[category])}")
             if name in of_category:
-                raise UserError(f"{where}: {name} of {category} is there already")
+                raise UserError(f"{where}: {name} of {category} is listed twice")
             of_category[name] = other
     return mirror
 
 
 def _csv_rows(file: Path, needed: Sequence[str] = CSV_COLUMNS) -> Iterator[tuple[int, dict[str, str]]]:
-    """(line, column -> text) of every row."""
+    """Yield (line, column -> text) of every row. Raises UserError for a missing column or a short row."""
     try:
         reader = csv.DictReader(io.StringIO(read_bytes(file).decode("utf-8-sig"), newline=""), skipinitialspace=True)
         columns = [name.strip() for name in reader.fieldnames or []]
@@ -238,7 +246,7 @@ def _dicts(value: Any, where: str) -> list[dict[str, Any]]:
 
 
 def _relative(value: Any, where: str) -> str:
-    """The name of an image, perhaps with folders, that stays in the raw folder."""
+    """Check the name of an image, perhaps with folders, and that it stays inside the raw folder."""
     if not isinstance(value, str) or not value or "\0" in value:
         raise UserError(f"{where} must be the name of a file, but is {shown(value)}")
     path = PurePosixPath(value.replace("\\", "/"))
@@ -248,7 +256,7 @@ def _relative(value: Any, where: str) -> str:
 
 
 def _image(raw: Path, file: Path, name: str) -> Path:
-    """Where an image lies; the first place looked at when it is nowhere, so that reading it says so."""
+    """Find an image file. One that exists nowhere is placed in `images/`, and reading it raises the error."""
     of_file = file.stem.rpartition("_")[2]  # person_keypoints_train2017.json -> train2017
     folders = (raw / "images", raw, raw / of_file, raw / "images" / of_file)
     return next((folder / name for folder in folders if (folder / name).is_file()), raw / "images" / name)
@@ -267,7 +275,7 @@ def _box(value: Any, where: str) -> Box | None:
 
 
 def _size(image: dict[str, Any], where: str) -> tuple[int, int] | None:
-    """Width and height an annotation was made at, where it says so."""
+    """Read the width and height of the annotated image, pixels; None where they are missing or impossible."""
     sides = image.get("width"), image.get("height")
     if not all(type(side) is int and side > 0 for side in sides):
         return None
@@ -275,7 +283,7 @@ def _size(image: dict[str, Any], where: str) -> tuple[int, int] | None:
 
 
 def _split(value: Any, where: str) -> str:
-    """train, val or test; empty where none is given."""
+    """Check a split; an empty string where none is given. Raises UserError with `where`."""
     if value in (None, ""):
         return ""
     if value not in SPLITS:
@@ -284,7 +292,7 @@ def _split(value: Any, where: str) -> str:
 
 
 def _fill_splits(listing: RawListing, raw: Path) -> None:
-    """Gives every entry a split, by its image's name where none is given; val out of train where none is val."""
+    """Assign a split to every entry without one, and carve val out of train where splits are given but none is val."""
     given = {entry.split for entry in listing.entries} - {""}
     splits: dict[str, str] = {}
     filled = []

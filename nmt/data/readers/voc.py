@@ -1,10 +1,12 @@
-"""Reader of PascalVOC 2011 with Berkeley's keypoints, by the published protocol.
+"""Reader of PascalVOC 2011 with Berkeley keypoints, following the published protocol.
 
-Which objects: those of the split file `voc2011_pairs.npz`, less those flagged difficult, occluded or truncated, and
-less persons after 2008, whose annotation nobody checked. Each is cut out at its `visible_bounds`; keypoints outside
-are dropped, `visible="0"` ones are not (the published loaders never look at that flag). The split file knows train and
-test: `val` is a tenth of the train photographs, by a hash of their name. No photograph is in two splits; should one be
-listed for both, its train objects are left out.
+The objects are those that the split file `voc2011_pairs.npz` lists. Left out are objects flagged difficult, occluded or
+truncated, and persons after 2008, whose annotations nobody checked. An object is cut out at its `visible_bounds`.
+Keypoints outside these bounds are dropped; keypoints with `visible="0"` are kept, for the published loaders ignore that
+flag.
+
+The split file has train and test only. A tenth of the train photographs, chosen by a hash of their names, becomes
+`val`. No photograph is in two splits: where one is listed in both, its train objects are left out.
 """
 
 from __future__ import annotations
@@ -29,12 +31,11 @@ from nmt.data.readers.base import (
     as_number,
     carve,
     checked_box,
-    one_line,
     points_within,
     read_xml,
 )
 from nmt.data.store.objects import MIN_KEYPOINTS
-from nmt.errors import UserError
+from nmt.errors import UserError, one_line
 
 SPLIT_FILE = "voc2011_pairs.npz"
 FLAGS = ("difficult", "occluded", "truncated")
@@ -45,8 +46,9 @@ LISTED_TWICE = "listed twice"
 VAL_SHARES = {"val": 10, "train": 90}
 
 _ENTRY = re.compile(r"([a-z]+)/((\d{4})_\w+)_(\d+)\.xml")
-"""category / photograph _ number of the object in it, from 1"""
+"""category / photograph _ number of the object in the photograph, from 1"""
 _MAX_SPLIT_FILE = 64 << 20
+"""largest decompressed member, bytes: a small archive can unpack to any size"""
 
 
 @dataclass(frozen=True)
@@ -58,11 +60,14 @@ class _Folders:
 
 
 def read(raw: Path, *, skip_bad: bool) -> RawListing:
-    """Lists the objects of the protocol.
+    """List the objects of the published protocol.
 
     Args:
         raw: folder with `VOC2011` (or `TrainVal/VOCdevkit/VOC2011`), `annotations` and `voc2011_pairs.npz`.
         skip_bad: leave damaged annotations out instead of raising UserError.
+
+    Raises:
+        UserError: files are missing or damaged, or a split has no pairs.
     """
     folders = _find(raw)
     names = read_split_file(folders.split_file)
@@ -70,6 +75,7 @@ def read(raw: Path, *, skip_bad: bool) -> RawListing:
     flags: dict[str, list[bool]] = {}
     test_photos: set[str] = set()
     listed: set[str] = set()
+    # Test first: a photograph listed in both stays in test, where published results are compared.
     for split in ("test", "train"):
         for name in names[split]:
             with listing.leaving_out(skip_bad=skip_bad):
@@ -91,7 +97,7 @@ def _find(raw: Path) -> _Folders:
     devkit = next((folder for folder in devkits if folder.is_dir()), None)
     split_file, keypoints = raw / SPLIT_FILE, raw / "annotations"
     if devkit is None or not split_file.is_file() or not keypoints.is_dir():
-        state = "not PascalVOC 2011 with keypoints" if raw.is_dir() else "is not there"
+        state = "not PascalVOC 2011 with keypoints" if raw.is_dir() else "does not exist"
         raise UserError(
             f"{raw}: {state}; looked for VOC2011/JPEGImages, VOC2011/Annotations (or both below TrainVal/VOCdevkit), "
             f"annotations/CATEGORY/*.xml and {SPLIT_FILE} in it"
@@ -100,14 +106,15 @@ def _find(raw: Path) -> _Folders:
 
 
 def _entry(folders: _Folders, name: str, split: str, flags: dict[str, list[bool]], files: list[Path]) -> Entry:
+    """Read one object of the split file. `flags` caches the flags of photographs; files read go into `files`."""
     match = _ENTRY.fullmatch(name)
     assert match, name
     category, photo, year, number = match[1], match[2], int(match[3]), int(match[4])
     if photo not in flags:
         files.append(folders.flags / f"{photo}.xml")
         flags[photo] = _object_flags(files[-1])
-    # Some persons are numbered 0. The published lists were filtered by the flags at number - 1, counted from the end
-    # where that is negative, so theirs are the last object's; other numbers beyond the objects are damage.
+    # Some persons have number 0. The published lists were filtered in Python by the flags at index number - 1, so
+    # number 0 read the flags of the last object; we do the same. Numbers beyond the objects are damage.
     if number > len(flags[photo]) or not flags[photo]:
         raise UserError(f"{folders.flags / photo}.xml: {len(flags[photo])} objects, but {name} is number {number}")
     if flags[photo][number - 1]:
@@ -123,13 +130,13 @@ def _entry(folders: _Folders, name: str, split: str, flags: dict[str, list[bool]
 
 
 def _object_flags(path: Path) -> list[bool]:
-    """For each object of a photograph, in order: whether the protocol leaves it out."""
+    """Read which objects of a photograph, in order, the protocol leaves out."""
     objects = read_xml(path).iterfind("object")
     return [any((found.findtext(flag) or "0").strip() == "1" for flag in FLAGS) for found in objects]
 
 
 def _box_and_points(annotation: Path) -> tuple[Box, dict[str, tuple[float, float]]]:
-    """The visible bounds and the keypoints within them. Raises Excluded when fewer than two are."""
+    """Read the visible bounds and the keypoints inside them. Raises Excluded for fewer than two keypoints."""
     root = read_xml(annotation)
     bounds = root.find("visible_bounds")
     if bounds is None:
@@ -151,13 +158,16 @@ def _box_and_points(annotation: Path) -> tuple[Box, dict[str, tuple[float, float
 
 
 def read_split_file(path: Path) -> dict[str, list[str]]:
-    """train and test -> names CATEGORY/PHOTO_NUMBER.xml.
+    """Read the object names of the published split file, without running any code that it may contain.
 
-    The file holds arrays of Python objects, hence pickles, which may run any code when loaded the usual way. Here
-    they are read by an unpickler that knows lists, texts and arrays of them, and refuses everything else.
+    The file holds arrays of Python objects, which numpy stores as pickles. A pickle loaded the usual way can run any
+    code. The unpickler here accepts lists, strings and arrays of them, and refuses everything else.
+
+    Returns:
+        "train" and "test" -> names CATEGORY/PHOTO_NUMBER.xml.
 
     Raises:
-        UserError: not such a file, or one that asks for anything else.
+        UserError: not the split file, damaged, or with other content in it.
     """
     try:
         with zipfile.ZipFile(path) as archive:
@@ -171,6 +181,7 @@ def read_split_file(path: Path) -> dict[str, list[str]]:
 
 
 def _member(archive: zipfile.ZipFile, name: str) -> bytes:
+    """Decompress one member of the archive, at most _MAX_SPLIT_FILE bytes. Raises ValueError beyond that."""
     with archive.open(name) as file:
         content = file.read(_MAX_SPLIT_FILE + 1)
     if len(content) > _MAX_SPLIT_FILE:
@@ -179,6 +190,7 @@ def _member(archive: zipfile.ZipFile, name: str) -> bytes:
 
 
 def _names(content: bytes, path: Path) -> list[str]:
+    """Read the names in a .npy file that holds one list per category."""
     file = io.BytesIO(content)
     version = np.lib.format.read_magic(file)
     header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
@@ -193,19 +205,19 @@ def _names(content: bytes, path: Path) -> list[str]:
 
 
 class _Array:
-    """Stands for an array of objects in a pickle; numpy itself takes no part in reading it."""
+    """Replacement for an object array in a pickle; numpy itself is not involved."""
 
     items: list[Any]
 
     def __setstate__(self, state: Any) -> None:
         items = state[4]
         if not isinstance(items, list):
-            raise pickle.UnpicklingError("an array of something else than objects")
+            raise pickle.UnpicklingError("an array that does not hold objects")
         self.items = items
 
 
 class _Dtype:
-    """Stands for the type of an array in a pickle, which is always that of objects here."""
+    """Replacement for the dtype of an array in a pickle; it is always `object` here."""
 
     def __setstate__(self, state: Any) -> None:
         pass
@@ -220,12 +232,14 @@ def _items(value: Any) -> list[Any]:
 
 
 class _Unpickler(pickle.Unpickler):
+    """Unpickler that resolves the five names an object array needs, none of them to numpy, and refuses all others."""
+
     _ALLOWED: ClassVar[dict[tuple[str, str], Callable[..., Any] | str]] = {
         ("numpy.core.multiarray", "_reconstruct"): lambda *_: _Array(),
         ("numpy._core.multiarray", "_reconstruct"): lambda *_: _Array(),
-        ("numpy", "ndarray"): "an argument of _reconstruct alone, so no callable",
+        ("numpy", "ndarray"): "an argument of _reconstruct, never called",
         ("numpy", "dtype"): lambda *_: _Dtype(),
-        ("_codecs", "encode"): lambda *_: b"",  # how protocols before 3 spell an argument of _reconstruct
+        ("_codecs", "encode"): lambda *_: b"",  # protocols before 3 write an argument of _reconstruct this way
     }
 
     def find_class(self, module: str, name: str) -> Any:

@@ -1,8 +1,8 @@
-"""Reader of WILLOW-ObjectClass: a folder a category, each photograph IMAGE.png or .jpg with IMAGE.mat, ten keypoints.
+"""Reader of WILLOW-ObjectClass (Cho et al., ICCV 2013): one folder per category, IMAGE.png or .jpg with IMAGE.mat.
 
-Two data sets come of it. `willow` is the published one: the whole photograph, resized to the square input. There every
-object is upright and faces the same way, so positions alone give the answer. `willow_rotated` asks for more: ten views
-a photograph, turned by any angle, mirrored or not, moved and scaled, the keypoints with it.
+Two data sets are made from it. `willow` is the published one: whole photographs, resized to the square input, with ten
+keypoints each. All its objects are upright and face the same way, so positions alone solve it. `willow_rotated` is
+harder: ten views per photograph, each rotated by any angle, mirrored or not, moved and scaled with its keypoints.
 """
 
 from __future__ import annotations
@@ -18,43 +18,47 @@ from PIL import Image
 
 from nmt.data.store.objects import MIN_KEYPOINTS, SPLITS, stable_hash
 from nmt.data.store.writer import RawObject
-from nmt.errors import UserError
+from nmt.errors import UserError, one_line
 
 NUM_KEYPOINTS = 10
 VIEWS = 10
+"""rotated views per photograph"""
 SCALE = (0.75, 1.1)
-"""of a rotated view"""
+"""smallest and largest scale of a rotated view"""
 SHIFT = 0.08
-"""largest shift of a rotated view, in sides, each way"""
+"""largest shift of a rotated view in each direction, as a share of the image's side"""
 
 FULL_CATEGORY = 40
-"""photographs of a category from which on it is split as published"""
+"""smallest number of photographs for which a category is split as published"""
 FULL_TRAIN, FULL_VAL_SHARE = 20, 0.1
+"""photographs per category that the published protocol trains on; share of them that becomes val"""
 
 DAMAGED = {"Face/image_0160"}
-"""photographs whose annotation is wrong as published; always left out"""
+"""photographs with a wrong annotation in the published data; always left out"""
 
 _IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg")
 
 
 def raw_files(raw: Path) -> list[Path]:
-    """Every file the data set is read from, sorted. Raises UserError when there is none."""
+    """Return every file that the data set is made from, sorted. Raises UserError when there is none."""
     files = [f for a in _annotations(raw) for f in (a, *(a.with_suffix(s) for s in _IMAGE_SUFFIXES)) if f.is_file()]
     return sorted(files)
 
 
 def keypoint_names(raw: Path) -> dict[str, list[str]]:
-    """The categories in `raw` and the names of their keypoints, which WILLOW only numbers."""
+    """Return category -> names of its keypoints, "point0" to "point9": WILLOW numbers them only."""
     categories = sorted({annotation.parent.name for annotation in _annotations(raw)})
     return {category: [f"point{k}" for k in range(NUM_KEYPOINTS)] for category in categories}
 
 
 @dataclass(frozen=True)
 class Photograph:
-    """One photograph, listed."""
+    """One listed photograph."""
 
     annotation: Path
+    """its .mat file"""
     split: str
+    """train, val or test"""
 
     @property
     def id(self) -> str:
@@ -62,10 +66,10 @@ class Photograph:
 
 
 def photographs(raw: Path) -> list[Photograph]:
-    """Every photograph, by category and name.
+    """List every photograph with its split, by category and name.
 
     Args:
-        raw: the folder WILLOW-ObjectClass, or the one it lies in.
+        raw: the folder WILLOW-ObjectClass, or its parent.
     """
     by_category: dict[str, list[Path]] = {}
     for annotation in _annotations(raw):
@@ -81,12 +85,16 @@ def photographs(raw: Path) -> list[Photograph]:
 def load(
     photograph: Photograph, *, size: int, seed: int | None, skip_bad: bool
 ) -> tuple[list[RawObject], Counter[str]]:
-    """The object in a photograph, or its rotated views; and by reason what is left out.
+    """Load the object in a photograph, or its rotated views.
 
     Args:
-        size: side of the square image.
-        seed: of ten rotated views, which are taken instead of the photograph; None: the photograph.
+        photograph: the listed photograph.
+        size: side of the square image, pixels.
+        seed: seed of the ten rotated views (`willow_rotated`); None: the photograph itself (`willow`).
         skip_bad: leave unreadable images and annotations out instead of raising UserError.
+
+    Returns:
+        The objects, and reason -> number of objects left out.
     """
     if photograph.id in DAMAGED:
         return [], Counter({"known to be damaged": 1})
@@ -101,11 +109,18 @@ def load(
 
 
 def split_photographs(names: list[str], category: str) -> dict[str, str]:
-    """Photograph -> split. No photograph is in two splits, and each split has two or more from ten photographs on.
+    """Assign the photographs of a category to splits.
 
-    The full data set is split as published, the first twenty by name for training, less the tenth of them (two) with
-    the smallest hash for validation, the others for the test. Smaller copies would have no test photographs left: they
-    are split 50 / 25 / 25 % by hash.
+    The full data set is split as published: the first twenty photographs by name train, the others test. Of the twenty,
+    the tenth (two) with the smallest hashes becomes val. A smaller copy would have no test photographs left, so it is
+    split 50 / 25 / 25 % by hash; with ten photographs or more, every split then has at least two.
+
+    Args:
+        names: the photographs of the category.
+        category: its name, a part of the hash.
+
+    Returns:
+        Photograph -> train, val or test.
     """
     by_hash = sorted(names, key=lambda name: stable_hash(f"{category}/{name}"))
     if len(names) < FULL_CATEGORY:
@@ -121,23 +136,23 @@ def split_photographs(names: list[str], category: str) -> dict[str, str]:
 
 
 def _annotations(raw: Path) -> list[Path]:
-    """The .mat files, by category and name."""
+    """List the .mat files, by category and name. Raises UserError when there is none."""
     for folder in (raw, raw / "WILLOW-ObjectClass"):
         found = sorted(folder.glob("*/*.mat"))
         if found:
             return found
-    state = "is empty or not WILLOW-ObjectClass" if raw.is_dir() else "is not there"
+    state = "is empty or not WILLOW-ObjectClass" if raw.is_dir() else "does not exist"
     raise UserError(f"{raw}: {state}; looked for Car/*.mat, Duck/*.mat, ... beside Car/*.png, in it and below")
 
 
 def _read_points(annotation: Path) -> np.ndarray:
-    """(10, 2) float pixels of the photograph."""
+    """Read the keypoints of a photograph: (10, 2) float64, pixels. Raises UserError."""
     try:
         coordinates = scipy.io.loadmat(str(annotation), variable_names=["pts_coord"])["pts_coord"]
     except KeyError:
         raise UserError(f"{annotation}: no variable pts_coord") from None
     except Exception as error:  # scipy raises whatever the damaged bytes lead it to
-        raise UserError(f"{annotation}: not a readable .mat file ({error or type(error).__name__})") from error
+        raise UserError(f"{annotation}: not a readable .mat file ({one_line(error)})") from error
     if coordinates.shape != (2, NUM_KEYPOINTS) or coordinates.dtype.kind not in "iuf":
         raise UserError(f"{annotation}: pts_coord must be 2 x {NUM_KEYPOINTS} numbers, but is {coordinates.shape}")
     if not np.isfinite(coordinates).all():
@@ -150,11 +165,11 @@ def _read_image(annotation: Path) -> Image.Image:
     paths = [annotation.with_suffix(suffix) for suffix in _IMAGE_SUFFIXES]
     path = next((p for p in paths if p.is_file()), None)
     if path is None:
-        raise UserError(f"{annotation}: its image {paths[0].name} is not there")
+        raise UserError(f"{annotation}: its image {paths[0].name} does not exist")
     try:
         return Image.open(path).convert("RGB")
     except Exception as error:  # Pillow raises OSError, SyntaxError, ValueError and more for damaged files
-        raise UserError(f"{path}: not a readable image ({error})") from error
+        raise UserError(f"{path}: not a readable image ({one_line(error)})") from error
 
 
 def _objects(
@@ -166,7 +181,7 @@ def _objects(
     seed: int | None,
     left_out: Counter[str],
 ) -> Iterator[RawObject]:
-    """The photograph itself (no seed), or its rotated views."""
+    """Yield the resized photograph, or with a seed its rotated views; count in `left_out` those with few keypoints."""
     category = photo.split("/")[0]
     square = image.resize((size, size), Image.Resampling.BICUBIC)
     points_N2 = points_N2 * (size / np.array(image.size))
@@ -187,9 +202,16 @@ def _objects(
 def rotated_view(
     square: Image.Image, points_N2: np.ndarray, rng: np.random.Generator
 ) -> tuple[Image.Image, np.ndarray]:
-    """The square image and its keypoints turned, mirrored half of the time, scaled and moved about its centre.
+    """Rotate, mirror (half of the time), scale and shift a square image and its keypoints about its centre.
 
-    What comes into sight beyond the image has the image's mean colour. Keypoints may leave the square.
+    Args:
+        square: the image.
+        points_N2: keypoints (x, y), pixels.
+        rng: generator that draws the transform.
+
+    Returns:
+        The image, of the same size, and the moved keypoints, some perhaps outside. Areas that the image does not cover
+        have its mean colour.
     """
     size = square.width
     angle, scale = rng.uniform(-np.pi, np.pi), rng.uniform(*SCALE)
@@ -199,7 +221,7 @@ def rotated_view(
     linear_22 = np.array([[cos, -sin], [sin, cos]]) @ np.diag([mirror, 1.0])
     centre_2 = np.full(2, size / 2)
     offset_2 = centre_2 + shift_2 - linear_22 @ centre_2
-    back_22 = np.linalg.inv(linear_22)  # Pillow asks where each pixel of the view comes from
+    back_22 = np.linalg.inv(linear_22)  # Pillow maps pixels of the result to pixels of the input
     back_23 = np.column_stack([back_22, -back_22 @ offset_2])
     fill = tuple(int(c) for c in np.asarray(square).mean((0, 1)).round())
     view = square.transform(

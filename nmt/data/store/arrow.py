@@ -1,4 +1,4 @@
-"""TODO docstring of nmt.data.store.arrow."""
+"""Read memory-mapped Arrow IPC files, column by column and without copies."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from nmt.data.store.present import require_table
 from nmt.errors import UserError
 
 SCHEMA_VERSION = 1
@@ -20,16 +21,18 @@ METADATA_KEY = b"nmt"
 
 
 class ArrowTable:
-    """The record batches of a memory-mapped Arrow IPC file and their metadata.
+    """Record batches of a memory-mapped Arrow IPC file, and their metadata.
 
     Args:
         path: the file.
-        remedy: the command that makes the file, for the error messages.
+        remedy: the command that makes the file, for error messages.
+
+    Raises:
+        UserError: no such file, not one of this project, or another schema version.
     """
 
     def __init__(self, path: Path, *, remedy: str) -> None:
-        if not path.is_file():
-            raise UserError(f"{path}: not there; make it with: {remedy}")
+        require_table(path, remedy=remedy)
         try:
             self._reader = pa.ipc.open_file(pa.memory_map(str(path)))
             self.metadata: dict[str, Any] = json.loads((self._reader.schema.metadata or {})[METADATA_KEY])
@@ -47,34 +50,34 @@ class ArrowTable:
 
     @cached_property
     def starts(self) -> list[int]:
-        """Number of the first row of each record batch, and of all rows; looks at every batch."""
+        """Row number at which each record batch starts, then the number of rows. Opens every batch."""
         return [0, *itertools.accumulate(self.batch(k).num_rows for k in range(self.num_batches))]
 
     def batch(self, k: int) -> pa.RecordBatch:
-        """Record batch `k`; nothing of it is read yet."""
+        """Return record batch `k`. Nothing of it is read yet."""
         return self._reader.get_batch(k)
 
     def fixed(self, name: str) -> np.ndarray:
-        """A column of numbers, all rows; a view where there is one record batch, a copy of them otherwise."""
+        """Return a column of numbers for all rows: a view if there is one record batch, else a copy."""
         columns = [_numbers(self.batch(k).column(name)) for k in range(self.num_batches)]
         return columns[0] if len(columns) == 1 else np.concatenate(columns)
 
     def ragged(self, name: str, starts: Sequence[int] | None = None) -> RaggedColumn:
-        """A column of lists, strings or bytes, read row by row.
+        """Return a column of lists, strings or bytes, to be read row by row.
 
         Args:
-            starts: `self.starts`, where known from elsewhere.
+            starts: the value of `self.starts`, if the caller knows it already.
         """
         return RaggedColumn(self, name, self.starts if starts is None else starts)
 
 
 def _numbers(array: pa.Array) -> np.ndarray:
-    """An array of numbers without nulls; `to_numpy` would import pandas where it is installed, which takes a second."""
+    """View an array of numbers without nulls. `to_numpy` would import pandas if installed, which takes a second."""
     return np.frombuffer(array.buffers()[1] or b"", array.type.to_pandas_dtype())[array.offset :][: len(array)]
 
 
 class RaggedColumn:
-    """Row -> view of its values in the mapped file; nothing is copied."""
+    """Column of lists: `column[row]` is a view of the row's values in the mapped file; nothing is copied."""
 
     def __init__(self, table: ArrowTable, name: str, starts: Sequence[int]) -> None:
         self._table, self._name, self._starts = table, name, starts

@@ -1,4 +1,17 @@
-"""TODO docstring of nmt.data.store.features."""
+"""Tables of frozen backbone features at the keypoints: data/NAME/features/BACKBONE-SIZE-WEIGHTS.arrow.
+
+The rows are in the order of objects.arrow. Columns:
+
+    nodes      list<float16>  N * C: both channel-normalised feature maps, sampled at the N keypoints
+    global     list<float32>  G: the global feature of the image
+
+The metadata (JSON under the key `nmt`) names the backbone, its weights and the data set. A table of several views has
+the views of an object one after the other; the first is the object as stored. For each view it also has:
+
+    points     list<float32>  x0 y0 x1 y1 ..., where the keypoints are in the view, pixels
+    visible    list<uint8>    1 for each keypoint that can be seen in the view
+    mirrored   uint8          1 if the view is mirrored
+"""
 
 from __future__ import annotations
 
@@ -13,22 +26,22 @@ import pyarrow as pa
 
 from nmt.config import Config, DataConfig, ModelConfig
 from nmt.data.store.arrow import ArrowTable
-from nmt.data.store.node_copy import local_directory
-from nmt.data.store.objects import ObjectStore, prepare_command
+from nmt.data.store.objects import ObjectStore
+from nmt.data.store.present import prepare_command
 from nmt.errors import UserError
 
 AUGMENTATIONS = ("erasing", "cutmix", "mixup", "rotation", "mirror", "scale")
-"""the configuration keys of data.* that a view depends on"""
+"""configuration keys of `data` that a view depends on"""
 
 
 @dataclass(frozen=True)
 class ViewOptions:
-    """Which views a table of features holds."""
+    """Which augmented views of each object a table holds."""
 
     num: int = 1
-    """views an object; 1: the plain one alone"""
+    """views of each object; 1: the object as stored, alone"""
     augmentation: tuple[float, ...] = ()
-    """values of AUGMENTATIONS; none for the plain view alone"""
+    """values of AUGMENTATIONS; empty for the plain view alone"""
 
     @classmethod
     def of(cls, config: DataConfig) -> ViewOptions:
@@ -38,7 +51,7 @@ class ViewOptions:
 
     @property
     def suffix(self) -> str:
-        """What tells the file from those of other views."""
+        """Part of the file name that separates tables of different views."""
         if self.num == 1:
             return ""
         return f"-{self.num}views-{hashlib.sha256(json.dumps(self.augmentation).encode()).hexdigest()[:6]}"
@@ -65,26 +78,39 @@ PLAIN = ViewOptions()
 
 
 def features_path(directory: Path, model: ModelConfig, image_size: int, views: ViewOptions = PLAIN) -> Path:
-    """Where the table for this backbone, with these weights and views, at this size lies."""
+    """Path of the table of a backbone with its weights, at one image size and with these views."""
     from nmt.model.weights import weights_fingerprint
 
     name = model.backbone.replace("/", "_").replace(":", "_")
     return directory / "features" / f"{name}-{image_size}-{weights_fingerprint(model)}{views.suffix}.arrow"
 
 
+def features_pattern(model: ModelConfig, image_size: int, views: ViewOptions | None = None) -> str:
+    """Pattern of the tables that `FeatureTable.open` may choose from, relative to the data set's folder.
+
+    Args:
+        views: the views it must have; None for any.
+    """
+    path = features_path(Path(), model, image_size, views or PLAIN)
+    return str(path) if views else str(path.with_name(f"{path.stem}*.arrow"))
+
+
 class FeatureTable:
-    """Backbone features of every object of a data set, open for reading; rows as in the ObjectStore."""
+    """Backbone features of every object of a data set, open for reading.
+
+    Rows are numbered as in `ObjectStore`. Arrays are read-only views of the mapped file.
+    """
 
     def __init__(self, path: Path, *, remedy: str) -> None:
         self.path, self._remedy = path, remedy
         table = ArrowTable(path, remedy=remedy)
         self.info = table.metadata
         self.channels: int = table.metadata["channels"]
-        """C, both maps together"""
+        """C, of both feature maps together"""
         self.global_channels: int = table.metadata["global_channels"]
-        """G"""
+        """G, of the global feature"""
         self.views: int = table.metadata.get("views", 1)
-        """of each object, one after the other; the first is the plain one"""
+        """views of each object; the first is the object as stored"""
         self._nodes, self._global = table.ragged("nodes"), table.ragged("global")
         if self.views > 1:
             self._points, self._visible = table.ragged("points"), table.ragged("visible")
@@ -94,19 +120,18 @@ class FeatureTable:
     def open(
         cls, directory: Path, model: ModelConfig, image_size: int, views: ViewOptions | None = None
     ) -> FeatureTable:
-        """The table for this backbone.
+        """Open the table of a backbone.
 
         Args:
-            views: those it must have; None: any, for who reads the plain ones.
+            directory: folder of the data set.
+            views: the views it must have; None for a reader of plain features, which any table holds.
 
         Raises:
-            UserError: there is none, or it was made from another state of the data set; with the command that makes it.
+            UserError: no such table, or one of another version of the data set; names the command that makes it.
         """
         info = ObjectStore.open(directory).info
         remedy = prepare_command(info.name, features=model.backbone)
-        name = features_path(Path(), model, image_size, views or PLAIN).name
-        wanted = f"features/{name}" if views else f"features/{Path(name).stem}*.arrow"
-        path = local_directory(directory, features=wanted) / "features" / name
+        path = features_path(directory, model, image_size, views or PLAIN)
         if views is None and not path.is_file():
             path = next(iter(sorted(path.parent.glob(f"{path.stem}-*.arrow"))), path)
         if views is not None and views.num > 1:
@@ -120,23 +145,23 @@ class FeatureTable:
         return _open_table, (self.path, self._remedy)
 
     def nodes(self, row: int, view: int = 0) -> np.ndarray:
-        """(N, C) float16, keypoints as in ObjectStore.keypoints."""
+        """Return the features at the keypoints, (N, C) float16, in the order of `ObjectStore.keypoints`."""
         return self._nodes[row * self.views + view].reshape(-1, self.channels)
 
     def global_feature(self, row: int, view: int = 0) -> np.ndarray:
-        """(G,) float32."""
+        """Return the global feature, (G,) float32."""
         return self._global[row * self.views + view]
 
     def points(self, row: int, view: int) -> np.ndarray:
-        """(N, 2) float32: where the keypoints are in a view; of a table with several."""
+        """Return where the keypoints are in a view, (N, 2) float32 pixels. For tables of several views."""
         return self._points[row * self.views + view].reshape(-1, 2)
 
     def visible(self, row: int, view: int) -> np.ndarray:
-        """(N,) bool: the keypoints that can be seen in a view; of a table with several."""
+        """Return which keypoints can be seen in a view, (N,) bool. For tables of several views."""
         return self._visible[row * self.views + view].view(bool)
 
     def mirrored(self, row: int, view: int) -> bool:
-        """Whether a view is mirrored; of a table with several."""
+        """True if the view is mirrored. For tables of several views."""
         return bool(self._mirrored[row * self.views + view])
 
 
@@ -145,5 +170,5 @@ def _open_table(path: Path, remedy: str) -> FeatureTable:
 
 
 def open_features(directory: Path, config: Config) -> FeatureTable:
-    """The table a training reads."""
+    """Open the table that a training with this configuration reads. Raises as `FeatureTable.open`."""
     return FeatureTable.open(directory, config.model, config.data.image_size, ViewOptions.of(config.data))

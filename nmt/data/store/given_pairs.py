@@ -1,8 +1,13 @@
-"""Given pairs: `data/NAME/pairs.arrow` beside the objects of data sets that say which two images to match (SPair-71k).
+"""Given pairs: data/NAME/pairs.arrow, for data sets that list which two images to match (SPair-71k).
 
-An Arrow IPC file, one row a pair: split int8 (as in the objects), row0 and row1 int64 (rows of objects.arrow),
-keypoints list<int16> (what is matched, increasing indices into the category's keypoint names), and int8 gradings, named
-as in `nmt.data.readers.base.DIFFICULTIES`. The metadata, JSON under the key `nmt`, names the data set it belongs to.
+An Arrow IPC file with one row per pair:
+
+    split       int8         as in objects.arrow
+    row0, row1  int64        rows of objects.arrow
+    keypoints   list<int16>  what is to be matched: indices into the category's keypoint names, increasing
+    mirror ...  int8         how hard the pair is, one column for each of DIFFICULTIES
+
+The metadata (JSON under the key `nmt`) names the data set that the pairs belong to.
 """
 
 from __future__ import annotations
@@ -16,29 +21,30 @@ import numpy as np
 import pyarrow as pa
 
 from nmt.data.store.arrow import METADATA_KEY, SCHEMA_VERSION, ArrowTable
-from nmt.data.store.objects import SPLITS, ObjectStore, StoreInfo, prepare_command
+from nmt.data.store.objects import SPLITS, ObjectStore, StoreInfo
+from nmt.data.store.present import prepare_command
 from nmt.errors import UserError
 
 DIFFICULTIES = ("mirror", "viewpoint_variation", "scale_variation", "truncation", "occlusion")
-"""what a given pair is graded by, 0 = none"""
+"""grades of a given pair; 0 = none"""
 
 
 @dataclass(frozen=True)
 class GivenPair:
-    """Two entries a data set wants matched, by id."""
+    """Two objects that a data set lists as a pair, by id."""
 
     split: str
     id0: str
     id1: str
     keypoints: tuple[str, ...]
-    """what is to be matched, by name; fewer than the two have in common, perhaps"""
+    """names of the keypoints to match; may be fewer than the two objects share"""
     difficulty: tuple[int, ...]
-    """as DIFFICULTIES"""
+    """one grade for each of DIFFICULTIES"""
 
 
 PAIRS_FILE = "pairs.arrow"
 GIVEN_PAIRS = "given_pairs"
-"""the option of the data set (StoreInfo.options) that says it has them"""
+"""key of `StoreInfo.options` that is true if the data set lists pairs"""
 
 _SCHEMA = pa.schema(
     [
@@ -63,28 +69,29 @@ class PairTable:
         self._keypoints = table.ragged("keypoints")
 
     def of(self, split: str) -> np.ndarray:
-        """The numbers of the split's pairs, in the data set's order."""
+        """Return the numbers of a split's pairs, in the order of the data set."""
         return np.flatnonzero(self.split == SPLITS.index(split))
 
     def keypoints(self, pair: int) -> np.ndarray:
-        """(N,) int16 indices into the category's keypoint names, increasing; a view of the mapped file."""
+        """Return the ids to match, (N,) int16, increasing; a view of the mapped file."""
         return self._keypoints[pair]
 
 
 def open_pairs(store: ObjectStore) -> PairTable | None:
-    """The given pairs of a data set, None when it has none.
+    """Open the given pairs of a data set; None if it lists none.
 
     Raises:
-        UserError: it should have them, but they are not there or are another version's.
+        UserError: the data set should have pairs, but the file is missing or belongs to another version of it.
     """
     return PairTable(store) if store.info.options.get(GIVEN_PAIRS) else None
 
 
 def write_pairs(path: Path, pairs: Sequence[GivenPair], rows: Mapping[str, int], info: StoreInfo) -> None:
-    """Writes the pairs of the data set `info`.
+    """Write the given pairs of the data set `info`.
 
     Args:
-        rows: object id -> row, of every object the pairs name.
+        path: the file to write.
+        rows: object id -> row, for every object that a pair names.
     """
     numbers = {c: {name: k for k, name in enumerate(names)} for c, names in info.keypoint_names.items()}
     columns = [

@@ -1,4 +1,4 @@
-"""`manifest.json` of a data set: size and SHA-256 of each of its files, to verify copies by."""
+"""The manifest of a data set, manifest.json: size and SHA-256 of each of its files, to verify copies."""
 
 from __future__ import annotations
 
@@ -14,19 +14,26 @@ MANIFEST_FILE = "manifest.json"
 
 
 def data_files(directory: Path) -> list[Path]:
-    """The files of a data set, relative to it."""
+    """List the files of a data set, relative to its folder."""
     found = [*directory.glob("*.arrow"), *directory.glob("features/*.arrow")]
     return sorted(path.relative_to(directory) for path in found if not path.name.startswith("."))
 
 
 def write_manifest(directory: Path) -> None:
-    """Notes every file of the data set."""
+    """Record every file of the data set in its manifest."""
     records = {str(path): asdict(record(directory / path)) for path in data_files(directory)}
     write_json(directory / MANIFEST_FILE, {"version": 1, "files": records})
 
 
 def parse_manifest(content: bytes, where: str) -> dict[str, FileRecord]:
-    """Relative path -> what it must be. Raises UserError when that is no manifest, or points out of the data set."""
+    """Parse a manifest into relative path -> expected size and hash.
+
+    Args:
+        where: what error messages call it.
+
+    Raises:
+        UserError: not a manifest, or one that names a path outside the data set.
+    """
     try:
         records = {path: FileRecord(**values) for path, values in json.loads(content)["files"].items()}
     except (ValueError, KeyError, TypeError, AttributeError) as error:

@@ -1,19 +1,19 @@
-"""The Arrow data set `data/NAME/objects.arrow`: one row an object, memory-mapped, described by its schema metadata.
+"""The Arrow data set data/NAME/objects.arrow: one row per object, memory-mapped.
 
-An Arrow IPC file of uncompressed record batches, so every reader on a machine shares one copy of its pages and reads
+An Arrow IPC file of uncompressed record batches, so that all readers on a machine share one copy of its pages and read
 columns without copying. Columns (schema version 1):
 
     id         string         unique, CATEGORY/IMAGE or CATEGORY/IMAGE@VIEW
     category   int16          index into the categories
     split      int8           0 train, 1 val, 2 test
-    photo      int32          rows of one photograph share it; a pair never joins two of them
+    photo      int32          equal for the rows of one photograph; a pair never joins two of them
     image      binary         raw uint8 (size, size, 3) or JPEG (quality 95, 4:4:4); the metadata says which
-    keypoints  list<int16>    index into the category's keypoint names, increasing
-    points     list<float32>  x0 y0 x1 y1 ..., pixels of the square image, as many as keypoints
+    keypoints  list<int16>    indices into the category's keypoint names, increasing
+    points     list<float32>  x0 y0 x1 y1 ..., pixels of the square image, in the order of keypoints
     edges      list<int16>    graph of all the object's keypoints (nmt/data/graph.py): E "from", then E "to"
 
-The metadata is the JSON of `StoreInfo` under the key `nmt`. Beside it, `index.arrow` has what a reader needs
-of every row at once (`RowIndex`).
+The schema's metadata is the JSON of `StoreInfo` under the key `nmt`. Beside the file lies index.arrow, which holds
+what a reader needs of all rows at once (`RowIndex`).
 """
 
 from __future__ import annotations
@@ -33,17 +33,17 @@ import pyarrow as pa
 from PIL import Image
 
 from nmt.data.store.arrow import METADATA_KEY, SCHEMA_VERSION, ArrowTable
-from nmt.data.store.node_copy import local_directory
+from nmt.data.store.present import OBJECTS_FILE, prepare_command
 from nmt.errors import UserError
 
-OBJECTS_FILE, INDEX_FILE = "objects.arrow", "index.arrow"
+INDEX_FILE = "index.arrow"
 LOCK_FILE = ".lock"
-"""held by whoever writes into the folder of a data set"""
+"""held by the process that writes into the folder of a data set"""
 SPLITS = ("train", "val", "test")
 IMAGE_CODINGS = ("raw", "jpeg")
-"""the first is the default"""
+"""how images may be stored; the first is the default"""
 MIN_KEYPOINTS = 2
-"""of a pair, and so of an object"""
+"""fewest keypoints of a pair, and so of an object"""
 
 _SCHEMA = pa.schema(
     [
@@ -58,42 +58,44 @@ _SCHEMA = pa.schema(
     ]
 )
 ROWS_SCHEMA = _SCHEMA.set(3, pa.field("photo", pa.string(), nullable=False))
-"""of rows on their way into the file"""
+"""schema of rows on their way into the file: the photograph is still a name"""
 
 
 @dataclass(frozen=True, kw_only=True)
 class StoreInfo:
-    """What a data set is: the schema metadata."""
+    """Description of a data set, kept in the metadata of its schema."""
 
     name: str
     keypoint_names: dict[str, list[str]]
-    """category -> names; the order of both is the meaning of the columns `category` and `keypoints`"""
+    """category -> keypoint names; the columns `category` and `keypoints` are indices into these"""
     image_size: int
     image_coding: str
     """jpeg or raw"""
     options: dict[str, Any]
-    """how the raw input was read"""
+    """options that the raw data set was read with"""
     seed: int
     fingerprint: str
-    """of the raw input"""
+    """hash of the raw input"""
     counts: dict[str, dict[str, int]]
     """split -> category -> objects"""
     left_out: dict[str, int]
-    """reason -> objects of the raw input that are not in the data set"""
+    """reason -> number of objects of the raw input that were left out"""
     mirror: dict[str, dict[str, str]] = dataclasses.field(default_factory=dict)
-    """category -> keypoint name -> its name when the image is mirrored; names that stay are left out"""
+    """category -> keypoint name -> its name in a mirrored image; names that stay the same are not listed"""
     version: int = SCHEMA_VERSION
 
     @property
     def categories(self) -> list[str]:
+        """Names of the categories, in the order of the column `category`."""
         return list(self.keypoint_names)
 
     @property
     def num_objects(self) -> int:
+        """Objects in all splits."""
         return sum(sum(of_split.values()) for of_split in self.counts.values())
 
     def counts_table(self) -> str:
-        """Objects by category and split, as text."""
+        """Print the number of objects by category and split as text."""
         width = max(len(category) for category in [*self.categories, "category"])
         rows: dict[str, list[object]] = {"category": list(SPLITS)}
         rows |= {category: [self.counts[split][category] for split in SPLITS] for category in self.categories}
@@ -102,30 +104,25 @@ class StoreInfo:
 
     @property
     def identity(self) -> str:
-        """12 hex digits that differ between any two different data sets; feature tables carry it."""
+        """12 hex digits that differ between any two different data sets. Feature tables and pairs carry it."""
         return hashlib.sha256(self.to_json()).hexdigest()[:12]
 
     def to_json(self) -> bytes:
+        """Encode the description for the schema's metadata."""
         return json.dumps(dataclasses.asdict(self)).encode()
 
 
-def prepare_command(name: str, *, features: str | None = None) -> str:
-    """The command that makes a data set, or its table of features, for error messages."""
-    raw = "" if name == "demo" else " --raw DIR"
-    return f"python run.py --prepare {name}{raw}" + (f" --features {features}" if features else "")
-
-
 def stable_hash(text: str) -> int:
-    """A number from a text, the same on every machine and in every run; for splits and seeds."""
+    """Hash a text to a number that is the same on every machine, for splits and seeds."""
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8])
 
 
 @dataclass(frozen=True)
 class RowIndex:
-    """The columns of numbers of all rows, and the rows by split and category.
+    """The numeric columns of all rows, and the rows grouped by split and category.
 
-    `index.arrow` holds it in one record batch, so that a data set of any size opens at once and all processes share its
-    pages; without that file, or with another data set's, it is computed from the objects.
+    index.arrow holds it in one record batch, so that a data set of any size opens at once and all processes share its
+    pages. Without that file, or with one of another data set, it is computed from the objects.
     """
 
     category: np.ndarray
@@ -134,13 +131,13 @@ class RowIndex:
     order: np.ndarray
     """int64: rows by (split, category), increasing within"""
     groups: Sequence[int]
-    """where each (split, category) starts in `order`, and the number of rows"""
+    """index at which each (split, category) starts in `order`, then the number of rows"""
     starts: Sequence[int]
-    """first row of each record batch of the objects, and the number of rows"""
+    """first row of each record batch of the objects, then the number of rows"""
 
     @classmethod
     def open(cls, directory: Path, identity: str) -> RowIndex | None:
-        """The stored index of the data set `identity`, None where there is none."""
+        """Open the stored index of the data set `identity`; None if there is none."""
         try:
             table = ArrowTable(directory / INDEX_FILE, remedy="")
         except UserError:
@@ -152,7 +149,7 @@ class RowIndex:
 
     @classmethod
     def compute(cls, objects: ArrowTable, num_categories: int) -> RowIndex:
-        """The index of the objects."""
+        """Compute the index of the objects."""
         category, split, photo = (objects.fixed(name) for name in ("category", "split", "photo"))
         # Sixteen bits, which NumPy sorts by counting: 0.1 s for ten million rows.
         group = np.multiply(split, num_categories, dtype=np.int16) + category
@@ -161,7 +158,7 @@ class RowIndex:
         return cls(category, split, photo, group.argsort(kind="stable"), groups, objects.starts)
 
     def write(self, path: Path, identity: str) -> None:
-        """Writes `index.arrow` for the data set `identity`."""
+        """Write index.arrow for the data set `identity`."""
         info = {"version": SCHEMA_VERSION, "data_set": identity, "groups": self.groups, "starts": self.starts}
         names = ("category", "split", "photo", "order")
         batch = pa.RecordBatch.from_arrays([pa.array(getattr(self, name)) for name in names], names)
@@ -171,17 +168,17 @@ class RowIndex:
 
 
 def write_index(objects: Path, path: Path) -> None:
-    """Writes the index of a file of objects."""
+    """Write the index of a file of objects."""
     table = ArrowTable(objects, remedy="")
     info = StoreInfo(**table.metadata)
     RowIndex.compute(table, len(info.categories)).write(path, info.identity)
 
 
 class ObjectStore:
-    """A prepared data set, open for reading; rows are numbered from 0.
+    """A prepared data set, open for reading. Rows are numbered from 0.
 
     The arrays that `keypoints`, `points`, `edges` and (raw coding) `image` return are read-only views of the mapped
-    file. Pickling carries the folder alone, so worker processes map the same pages.
+    file. Pickling carries only the folder, so loader processes map the same pages.
     """
 
     def __init__(self, directory: Path) -> None:
@@ -197,8 +194,8 @@ class ObjectStore:
 
     @classmethod
     def open(cls, directory: Path) -> ObjectStore:
-        """Opens the data set in a folder, or at an address; raises UserError with the command that makes it."""
-        return cls(local_directory(Path(directory)))
+        """Open the data set in a folder. Raises UserError with the command that makes it."""
+        return cls(Path(directory))
 
     def __reduce__(self) -> tuple[Any, ...]:
         return ObjectStore, (self.directory,)
@@ -207,13 +204,13 @@ class ObjectStore:
         return len(self.category)
 
     def rows(self, split: str) -> list[np.ndarray]:
-        """Row numbers of the split, increasing, one array a category."""
+        """Return the row numbers of a split, increasing, one array per category."""
         order, groups = self._index.order, self._index.groups
         first = SPLITS.index(split) * len(self.info.keypoint_names)
         return [order[groups[g] : groups[g + 1]] for g in range(first, first + len(self.info.keypoint_names))]
 
     def mirror(self, category: int) -> np.ndarray | None:
-        """(K,) int16: keypoint id -> id when the image is mirrored; None where all keep their names."""
+        """Return keypoint id -> id in a mirrored image, (K,) int16; None if all keep their names."""
         return self._mirrors[category]
 
     @cached_property
@@ -226,22 +223,23 @@ class ObjectStore:
         return mirrors
 
     def id(self, row: int) -> str:
+        """Return the unique name of an object."""
         return self._id[row].tobytes().decode()
 
     def keypoints(self, row: int) -> np.ndarray:
-        """(N,) int16 indices into the category's keypoint names, increasing."""
+        """Return the ids of an object's keypoints, (N,) int16: indices into the category's names, increasing."""
         return self._keypoints[row]
 
     def points(self, row: int) -> np.ndarray:
-        """(N, 2) float32 pixels (x, y)."""
+        """Return where an object's keypoints are, (N, 2) float32 pixels (x, y)."""
         return self._points[row].reshape(-1, 2)
 
     def edges(self, row: int) -> np.ndarray:
-        """(2, E) int16: the graph of all the object's keypoints."""
+        """Return the graph of all the object's keypoints, (2, E) int16."""
         return self._edges[row].reshape(2, -1)
 
     def image(self, row: int) -> np.ndarray:
-        """(size, size, 3) uint8."""
+        """Return the image, (size, size, 3) uint8."""
         data = self._image[row]
         if self.info.image_coding == "raw":
             return data.reshape(self.info.image_size, self.info.image_size, 3)

@@ -1,26 +1,104 @@
-"""TODO docstring of nmt.data.store.ready."""
+"""Bring a data set to this node and check that it fits what is to be trained, before anything starts.
+
+A command calls `ready_data` once; on a cluster every other node does the same for itself (tune/driver/preflight.py). A
+job then calls `local_data`, which only makes sure that the copy of its node is there.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from nmt.config import Config
+from nmt.config import Config, DataConfig
+from nmt.data.store.present import prepare_command
 from nmt.errors import UserError
 
-
-def check_data(configs: Sequence[Config], data: Path) -> None:
-    """That the data set, and the features of every backbone, are there. Raises UserError."""
-    from nmt.data.store.features import open_features
+if TYPE_CHECKING:
+    from nmt.data.store.features import FeatureTable
     from nmt.data.store.objects import ObjectStore
 
-    store = ObjectStore.open(data)
-    for config in {(c.data, c.model.backbone, c.model.weights): c for c in configs}.values():
-        size = config.data.image_size
-        if store.info.image_size != size:
-            raise UserError(
-                f"{data}: made at {store.info.image_size} pixels, but data.image_size is {size}; "
-                f"prepare it again or set data.image_size={store.info.image_size}"
-            )
-        if config.data.mode == "features":
-            open_features(data, config)
+
+@dataclass(frozen=True)
+class ReadyData:
+    """A data set that was checked on this node."""
+
+    given: str
+    """the folder or the address as the user wrote it"""
+    source: str
+    """the same as an absolute path or an address, for other processes and nodes"""
+    folder: Path
+    """where it lies on this node"""
+    identity: str
+    """12 hex digits that differ between any two different data sets"""
+
+
+def ready_data(data: str | Path, configs: Sequence[Config]) -> ReadyData:
+    """Bring the data set here and check it against every configuration that will be trained on it.
+
+    Args:
+        data: a folder or an address.
+
+    Raises:
+        UserError: no data set there, no table of the features of a backbone, or another image size.
+    """
+    from nmt.data.store.features import open_features
+    from nmt.data.store.node_copy import absolute, local_copy
+    from nmt.data.store.objects import ObjectStore
+
+    distinct = list({(c.data, c.model.backbone, c.model.weights): c for c in configs}.values())
+    folder = local_copy(data, features=[pattern for config in distinct for pattern in _tables(config)])
+    store = ObjectStore.open(folder)
+    for config in distinct:
+        features = open_features(folder, config) if config.data.mode == "features" else None
+        check_fit(store, config.data, features)
+    return ReadyData(str(data), absolute(data), folder, store.info.identity)
+
+
+def local_data(data: str | Path, config: Config) -> Path:
+    """Bring to this node what one training reads of a data set; returns its folder.
+
+    Raises:
+        UserError: no data set at the address, or it cannot be reached.
+    """
+    from nmt.data.store.node_copy import local_copy
+
+    return local_copy(data, features=_tables(config))
+
+
+def _tables(config: Config) -> list[str]:
+    """Name the tables of features that a training of this configuration reads."""
+    from nmt.data.store.features import ViewOptions, features_pattern
+
+    if config.data.mode != "features":
+        return []
+    return [features_pattern(config.model, config.data.image_size, ViewOptions.of(config.data))]
+
+
+def check_fit(store: ObjectStore, config: DataConfig, features: FeatureTable | None) -> FeatureTable | None:
+    """Check that an open data set fits the `data` branch of a configuration.
+
+    Returns:
+        The features to train on; None in images mode.
+
+    Raises:
+        UserError: another image size, or fewer padded keypoints than an object has.
+    """
+    if store.info.image_size != config.image_size:
+        raise UserError(
+            f"{store.directory}: its images are {store.info.image_size} pixels wide, but data.image_size is "
+            f"{config.image_size}; set it to {store.info.image_size}, or make the data set anew with: "
+            f"{prepare_command(store.info.name)} --set data.image_size={config.image_size}"
+        )
+    most = max(len(names) for names in store.info.keypoint_names.values())
+    if 0 < config.pad_keypoints <= most:
+        raise UserError(
+            f"{store.directory}: objects have up to {most} keypoints, so data.pad_keypoints must be at least "
+            f"{most + 1} (one is always padding) or 0, but is {config.pad_keypoints}"
+        )
+    if config.mode == "images":
+        return None
+    if features is None:
+        raise ValueError("data.mode = features needs a FeatureTable")
+    return features

@@ -1,4 +1,4 @@
-"""Verifies a prepared data set: every row is what the training relies on, and no file has changed."""
+"""Verify a prepared data set: every row is what training relies on, and no file has changed."""
 
 from __future__ import annotations
 
@@ -14,25 +14,26 @@ from nmt.data.store.arrow import ArrowTable
 from nmt.data.store.features import FeatureTable
 from nmt.data.store.given_pairs import PairTable, open_pairs
 from nmt.data.store.manifest import MANIFEST_FILE, data_files, parse_manifest
-from nmt.data.store.node_copy import local_directory
-from nmt.data.store.objects import MIN_KEYPOINTS, OBJECTS_FILE, SPLITS, ObjectStore, RowIndex, StoreInfo
-from nmt.errors import UserError
+from nmt.data.store.node_copy import local_copy
+from nmt.data.store.objects import MIN_KEYPOINTS, SPLITS, ObjectStore, RowIndex, StoreInfo
+from nmt.data.store.present import OBJECTS_FILE
+from nmt.errors import UserError, one_line
 from nmt.io.file_record import record
 
 _SHOWN = 5
-"""faults named in the error"""
+"""faults that the error message names"""
 
 
 @dataclass(frozen=True)
 class VerifiedData:
-    """What was verified; printed, it is a table."""
+    """What was verified; prints as a table."""
 
     directory: Path
     info: StoreInfo
     rows: int
     keypoints: int
     pairs: int
-    """given pairs"""
+    """number of given pairs"""
     files: list[str]
 
     def __str__(self) -> str:
@@ -45,15 +46,19 @@ class VerifiedData:
         return "\n".join(lines)
 
 
-def check(directory: Path, *, progress: bool = False) -> VerifiedData:
-    """Reads every row of every file of the data set in `directory`.
+def check(data: str | Path, *, progress: bool = False) -> VerifiedData:
+    """Read and verify every row of every file of a data set.
+
+    Args:
+        data: a folder or an address.
+        progress: show a progress bar.
 
     Raises:
-        UserError: there is none, or something in it is wrong: which rows of which file, and what.
+        UserError: no data set there, or which rows of which file are wrong, and how.
     """
     from tqdm import tqdm
 
-    directory = local_directory(directory, features="features/*")
+    directory = local_copy(data, features=["features/*"])
     store = ObjectStore.open(directory)
     faults = [*_file_faults(directory), *_set_faults(store)]
     for row in tqdm(range(len(store)), desc=f"check {store.info.name}", unit="row", disable=not progress):
@@ -83,7 +88,7 @@ def _name(store: ObjectStore, row: int) -> str:
 
 
 def _file_faults(directory: Path) -> Iterator[str]:
-    """Files that are not those the manifest names."""
+    """Yield the files that are not those of the manifest."""
     path = directory / MANIFEST_FILE
     if not path.is_file():
         return
@@ -95,7 +100,7 @@ def _file_faults(directory: Path) -> Iterator[str]:
 
 
 def _set_faults(store: ObjectStore) -> Iterator[str]:
-    """What is wrong with the columns as a whole; without it rows can be read."""
+    """Yield what is wrong with the columns as a whole. If nothing is, rows can be read."""
     info, num_categories = store.info, len(store.info.categories)
     if not ((store.split >= 0) & (store.split < len(SPLITS))).all():
         yield "splits out of range"
@@ -117,7 +122,7 @@ def _set_faults(store: ObjectStore) -> Iterator[str]:
 
 
 def row_faults(store: ObjectStore, row: int) -> Iterator[str]:
-    """What is wrong with one object."""
+    """Yield what is wrong with one object."""
     ids, points = store.keypoints(row), store._points[row]
     names = store.info.keypoint_names[store.info.categories[store.category[row]]]
     if len(ids) < MIN_KEYPOINTS:
@@ -136,7 +141,7 @@ def row_faults(store: ObjectStore, row: int) -> Iterator[str]:
     try:
         shape = store.image(row).shape
     except (OSError, SyntaxError, ValueError) as error:
-        yield f"its image cannot be decoded ({' '.join(str(error).split())})"
+        yield f"its image cannot be decoded ({one_line(error)})"
     else:
         if shape != (store.info.image_size, store.info.image_size, 3):
             yield f"an image of {shape}"

@@ -1,4 +1,4 @@
-"""TODO docstring of nmt.data.store.writer."""
+"""Write objects.arrow in bounded memory."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ _BATCH_ROWS, _BATCH_BYTES = 4096, 64 << 20
 
 @dataclass(frozen=True)
 class RawObject:
-    """One object as a reader gives it."""
+    """One object as a reader of raw data gives it."""
 
     id: str
     category: str
     split: str
     """train, val or test"""
     photo: str
-    """names the photograph; views of one photograph share it"""
+    """name of the photograph; views of one photograph share it"""
     image: np.ndarray
     """uint8 (size, size, 3): cropped and resized to the square input"""
     points: Mapping[str, tuple[float, float]]
@@ -38,9 +38,10 @@ class RawObject:
 def encode_objects(
     objects: Sequence[RawObject], keypoint_names: Mapping[str, list[str]], *, image_size: int, image_coding: str
 ) -> pa.RecordBatch:
-    """Objects, each with at least MIN_KEYPOINTS keypoints, as rows; their photographs are named, not yet numbered.
+    """Encode objects as rows, whose photographs are still names.
 
     Args:
+        objects: each with at least MIN_KEYPOINTS keypoints.
         keypoint_names: category -> keypoint names, in the order of the columns.
     """
     assert image_coding in IMAGE_CODINGS, image_coding
@@ -69,11 +70,13 @@ def encode_objects(
 
 
 class ObjectWriter:
-    """Writes objects in bounded memory.
+    """Writer of objects.arrow.
 
     Args:
-        path: file to write; see nmt/io/files.py.
+        path: the file to write; see nmt/io/files.py for writing it atomically.
         keypoint_names: category -> keypoint names, in the order of the columns.
+        image_size: pixels per side.
+        image_coding: one of IMAGE_CODINGS.
     """
 
     def __init__(self, path: Path, keypoint_names: Mapping[str, list[str]], *, image_size: int, image_coding: str):
@@ -84,11 +87,11 @@ class ObjectWriter:
         self._waiting: list[pa.RecordBatch] = []
         self.counts = {split: dict.fromkeys(keypoint_names, 0) for split in SPLITS}
         self.photos: Counter[tuple[str, str]] = Counter()
-        """(split, category) -> photographs"""
+        """(split, category) -> number of photographs"""
         self._file = pa.ipc.new_file(str(self._rows_path), _SCHEMA)
 
     def add(self, raw: RawObject) -> None:
-        """Appends one object."""
+        """Append one object."""
         self._objects.append(raw)
         if len(self._objects) >= _BATCH_ROWS or len(self._objects) * raw.image.nbytes >= _BATCH_BYTES:
             self._encode()
@@ -100,7 +103,7 @@ class ObjectWriter:
             self.add_rows(rows)
 
     def add_rows(self, rows: pa.RecordBatch) -> None:
-        """Appends what `encode_objects` gave."""
+        """Append rows that `encode_objects` returned."""
         categories, numbers = list(self._names), []
         columns = (rows.column(name).to_pylist() for name in ("split", "category", "photo"))
         for split_number, category_number, photo in zip(*columns, strict=True):
@@ -125,7 +128,10 @@ class ObjectWriter:
         self._waiting = []
 
     def finish(self, info: StoreInfo) -> None:
-        """Ends the file. The counts are known only now but lead the file, so the rows are copied behind them."""
+        """Complete the file.
+
+        The counts lead the file but are known only now, so the rows are copied behind them.
+        """
         self._encode()
         self._flush()
         self._file.close()
@@ -136,13 +142,13 @@ class ObjectWriter:
                 file.write_batch(reader.get_batch(k).replace_schema_metadata(schema.metadata))
 
     def close(self) -> None:
-        """Removes what lies beside the finished file; to be called in any case."""
+        """Remove the temporary rows beside the file. Call it in any case."""
         self._file.close()
         self._rows_path.unlink(missing_ok=True)
 
 
 def encode_jpeg(image_HW3: np.ndarray) -> bytes:
-    """JPEG at quality 95 without colour subsampling."""
+    """Encode an image as JPEG at quality 95 without colour subsampling."""
     buffer = io.BytesIO()
     Image.fromarray(image_HW3).save(buffer, "JPEG", quality=95, subsampling=0)
     return buffer.getvalue()

@@ -1,8 +1,7 @@
-"""Pairs as padded batches: their points, graphs, and images or stored features. Letters as in nmt/batch.py."""
+"""Collate pairs into padded batches: points, graphs, and images or stored features. Letters as in nmt/batch.py."""
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -13,77 +12,46 @@ from nmt.batch import PairBatch, Side
 from nmt.data.graph import edge_attributes, remembered_edges
 from nmt.data.store.features import FeatureTable
 from nmt.data.store.objects import ObjectStore
-
-
-@dataclass(frozen=True)
-class PairIds:
-    """Two objects and their common keypoints, each side in its own random order.
-
-    Ids are indices into the category's keypoint names, as the store has them.
-    """
-
-    category: int
-    row0: int
-    row1: int
-    keypoints0: np.ndarray
-    """(N,) int16 ids, source order"""
-    keypoints1: np.ndarray
-    """(N,) int16, the matching ids in target order: the same ones, unless names are swapped"""
-    swap: np.ndarray | None = None
-    """where one of the two images is mirrored and its names are swapped with it: id -> the id it matches"""
-
-    @property
-    def match_N(self) -> np.ndarray:
-        """(N,) int64: for each source keypoint the position of its match in the target."""
-        wanted_N = self.keypoints0 if self.swap is None else self.swap[self.keypoints0]
-        match_N = np.empty(len(wanted_N), np.int64)
-        match_N[wanted_N.argsort()] = self.keypoints1.argsort()
-        return match_N
-
-    def keep(self, keep_N: np.ndarray) -> PairIds:
-        """Without the source keypoints where `keep_N` is False, on both sides."""
-        if keep_N.all():
-            return self
-        keep1_N = np.empty_like(keep_N)
-        keep1_N[self.match_N] = keep_N
-        return dataclasses.replace(self, keypoints0=self.keypoints0[keep_N], keypoints1=self.keypoints1[keep1_N])
+from nmt.data.stream.pair import Pair
 
 
 @dataclass(frozen=True)
 class ShownObject:
-    """How an augmented object is seen."""
+    """How an augmented object appears in a batch."""
 
     points_N2: np.ndarray
-    """float32, where all its keypoints are, in stored order"""
+    """float32 pixels of all the object's keypoints, in stored order"""
     view: int = 0
-    """of its stored features"""
+    """number of the view whose stored features are used"""
 
 
 def collate(
     store: ObjectStore,
-    pairs: Sequence[PairIds],
+    pairs: Sequence[Pair],
     *,
     features: FeatureTable | None = None,
     images: tuple[np.ndarray, np.ndarray] | None = None,
     seen: Sequence[tuple[ShownObject | None, ShownObject | None]] | None = None,
     width: int = 0,
 ) -> PairBatch:
-    """Pairs, with their features or their images (B, H, W, 3), as one padded batch.
+    """Collate pairs, with their stored features or their images, into one padded batch.
 
     Args:
-        seen: how both sides of each pair are seen; None: as stored.
-        width: keypoints to pad to, more than any pair has, and edges to a number of its own; 0: the longest pair's.
+        features: the table to read features from, in features mode.
+        images: uint8 (B, H, W, 3) of the source and the target side, in images mode.
+        seen: how both sides of each pair appear; None if all appear as stored.
+        width: keypoints to pad to, more than any pair has; the edges are then padded too. 0: the longest pair's.
     """
     num_B = np.array([len(pair.keypoints0) for pair in pairs], np.int64)
     match_BN = np.full((len(pairs), width or num_B.max(initial=0)), -1, np.int64)
     for b, pair in enumerate(pairs):
         match_BN[b, : num_B[b]] = pair.match_N
     sides = (
-        [(pair.row0, pair.keypoints0) for pair in pairs],
-        [(pair.row1, pair.keypoints1) for pair in pairs],
+        [(pair.row0, pair.positions0) for pair in pairs],
+        [(pair.row1, pair.positions1) for pair in pairs],
     )
     source, target = (
-        _view(
+        _side(
             store,
             side,
             num_B,
@@ -98,7 +66,7 @@ def collate(
     return PairBatch(source, target, torch.from_numpy(match_BN), torch.from_numpy(category_B))
 
 
-def _view(
+def _side(
     store: ObjectStore,
     objects: Sequence[tuple[int, np.ndarray]],
     num_B: np.ndarray,
@@ -108,19 +76,24 @@ def _view(
     seen: Sequence[ShownObject | None],
     width: int,
 ) -> Side:
-    """One side of the pairs: (row, keypoint ids in order) each."""
+    """Collate one side of the pairs.
+
+    Args:
+        objects: (row, positions of its keypoints in order) of each pair.
+        num_B: keypoints of each pair.
+    """
     shape = (len(objects), width or int(num_B.max(initial=0)))
     points_BN2 = np.zeros((*shape, 2), np.float32)
     nodes_BNC = np.zeros((*shape, features.channels), np.float16) if features else None
     global_BG = np.empty((len(objects), features.global_channels), np.float32) if features else None
     edges = [np.empty((2, 0), np.int64)]
-    for b, (row, ids) in enumerate(objects):
-        order, how, stored_N2 = positions(store, row, ids), seen[b], store.points(row)
-        points_BN2[b, : len(ids)] = (stored_N2 if how is None else how.points_N2)[order]
+    for b, (row, order) in enumerate(objects):
+        how, stored_N2 = seen[b], store.points(row)
+        points_BN2[b, : len(order)] = (stored_N2 if how is None else how.points_N2)[order]
         edges.append(graph(store, row, order, stored_N2) + b * shape[1])
         if features is not None and nodes_BNC is not None and global_BG is not None:
             view = 0 if how is None else how.view
-            nodes_BNC[b, : len(ids)] = features.nodes(row, view)[order]
+            nodes_BNC[b, : len(order)] = features.nodes(row, view)[order]
             global_BG[b] = features.global_feature(row, view)
     edges_2E = np.concatenate(edges, axis=1)
     if width:
@@ -139,11 +112,15 @@ def _view(
 
 
 def pad_edges(edges_2E: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
-    """Edges of a batch of (pairs, keypoints) up to a number that depends on `shape` alone, or a multiple of it.
+    """Pad the edges of a batch to a number that depends on `shape` alone, or to a multiple of it.
 
-    The added ones lead from the last keypoint, which is padding in every pair, to itself, where no model looks.
-    Triangulations of n points have at most 6 n - 12 edges, both directions counted; only graphs of points on a line,
-    which are complete, may need the multiple.
+    The added edges lead from the last keypoint to itself. It is padding in every pair, so no model looks there.
+    A triangulation of n points has at most 6 n - 12 edges, both directions counted. Only the complete graphs of points
+    on a line may need the multiple.
+
+    Args:
+        edges_2E: (2, E) of the whole batch.
+        shape: (pairs, padded keypoints).
     """
     pairs, num = shape
     step = pairs * max(6 * num - 12, num * (num - 1) if num < 5 else 0, 2)
@@ -152,19 +129,15 @@ def pad_edges(edges_2E: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
     return np.concatenate([edges_2E, padding], axis=1)
 
 
-def positions(store: ObjectStore, row: int, ids: np.ndarray) -> np.ndarray:
-    """Where the keypoints `ids` stand among the object's."""
-    return store.keypoints(row).searchsorted(ids)
-
-
 def graph(store: ObjectStore, row: int, order: np.ndarray, points_N2: np.ndarray) -> np.ndarray:
-    """(2, E) int64: the graph over the object's keypoints at positions `order`, numbered in that order.
+    """Build the graph over some of an object's keypoints, (2, E) int64, numbered in the order given.
+
+    The triangulation uses stored order and stored points: it must not depend on the shuffling, and turning, mirroring
+    or scaling changes no triangulation. For all keypoints the stored edges are used.
 
     Args:
+        order: (n,) positions of the keypoints in the object.
         points_N2: `store.points(row)`.
-
-    It is triangulated in stored order, so that it does not depend on the shuffling, and where the keypoints are stored,
-    as turning, mirroring and scaling change no triangulation; all keypoints: the stored edges.
     """
     by_position = order.argsort()
     complete = len(order) == len(points_N2)

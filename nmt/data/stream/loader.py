@@ -1,4 +1,4 @@
-"""Training batches of one rank: in worker processes for images, in this process for features."""
+"""Load the training batches of one rank: in loader processes for images, in this process for features."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from nmt.data.stream.pairs import PairStream
 
 @dataclass(frozen=True)
 class _Steps(torch.utils.data.Dataset[list[PairBatch]]):
-    """The batches of one rank in one epoch, by step from `first_step`, each in parts of `micro_batch` pairs."""
+    """Batches of one rank in one epoch, by step from `first_step`, each in parts of `micro_batch` pairs."""
 
     stream: PairStream
     epoch: int
@@ -44,28 +44,29 @@ def train_batches(
     rank: int = 0,
     world_size: int = 1,
     micro_batch: int = 0,
-    workers: int = 0,
+    loader_processes: int = 0,
 ) -> Iterator[list[PairBatch]]:
-    """The batches of steps first_step, first_step + 1, ... of an epoch for one rank, each as a list of its parts.
+    """Yield the batches of steps first_step, first_step + 1, ... of an epoch for one rank, each as a list of parts.
 
-    Step s takes the indices from s * pairs_per_step on, rank r every world_size-th of them from the r-th: some ranks
-    have one more than others where world_size does not divide. The pairs do not depend on `workers`.
-
-    Images come from pinned memory where there is CUDA, so that their way to the GPU does not hold up the step.
+    Step s takes the pair indices from s * pairs_per_step on, and rank r every world_size-th of them from the r-th.
+    Where world_size does not divide, some ranks have one more. The pairs do not depend on the number of loader
+    processes.
+    Images come in pinned memory where there is CUDA, so that copying them to the GPU does not delay the step.
 
     Args:
-        num_steps: how many batches.
+        num_steps: number of batches.
         pairs_per_step: over all ranks; at least world_size.
-        micro_batch: pairs of a part at most (0: a step is one part).
-        workers: loader processes in images mode (0: none); features are read faster than they could be passed over.
+        micro_batch: most pairs of a part; 0: a step is one part.
+        loader_processes: in images mode; 0: load in this process. Stored features are read in this process in any case,
+            which is faster than passing them between processes.
     """
     assert pairs_per_step >= world_size, (
         f"pairs_per_step={pairs_per_step}, world_size={world_size}: a rank has no pairs"
     )
     steps = _Steps(stream, epoch, first_step, num_steps, pairs_per_step, rank, world_size, micro_batch)
-    if workers == 0 or stream.features is not None:
+    if loader_processes == 0 or stream.features is not None:
         return (steps[k] for k in range(num_steps))
     loader = torch.utils.data.DataLoader(
-        steps, batch_size=None, shuffle=False, num_workers=workers, pin_memory=torch.cuda.is_available()
+        steps, batch_size=None, shuffle=False, num_workers=loader_processes, pin_memory=torch.cuda.is_available()
     )
     return iter(loader)

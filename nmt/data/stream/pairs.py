@@ -1,13 +1,12 @@
-"""The pair stream: which objects meet, which of their keypoints, in which order, as padded batches.
+"""The stream of training pairs and the fixed evaluation pairs, as padded batches.
 
-A training pair is a pure function of (data set, seed, epoch, index): it is drawn from a Philox generator whose key is
-the seed and whose counter is (epoch, index), so it does not matter which process draws it, in which order, or after
-which restart. Letters as in nmt/batch.py; ids are indices into the category's keypoint names.
+A training pair is a pure function of (data set, seed, epoch, index). It is drawn from a Philox generator whose key is
+the seed and whose counter is (epoch, index). So it does not matter which process draws it, in which order, or after
+which restart. Letters as in nmt/batch.py.
 """
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -19,29 +18,35 @@ from nmt.data.augment.geometry import Transform
 from nmt.data.augment.pair import augment_pair
 from nmt.data.augment.seeding import TRAIN, generator
 from nmt.data.store.features import FeatureTable
-from nmt.data.store.objects import MIN_KEYPOINTS, ObjectStore, prepare_command
-from nmt.data.stream.collate import PairIds, ShownObject, collate, positions
+from nmt.data.store.objects import MIN_KEYPOINTS, ObjectStore
+from nmt.data.store.ready import check_fit
+from nmt.data.stream.collate import ShownObject, collate
+from nmt.data.stream.pair import Pair, swap_names
 from nmt.data.stream.sampler import pair_sampler
-from nmt.errors import UserError
 
 
 class PairStream:
-    """The training stream.
+    """The training stream of a split.
 
     Args:
-        config: the data branch; `mode` decides whether batches carry images (augmented) or stored features.
-        features: the table of features of the store's objects; in features mode.
+        config: the `data` branch; its mode decides between augmented images and stored features.
+        split: train, for all but tests.
+        seed: the key of every draw.
+        features: the table of the store's features, in features mode.
+
+    Raises:
+        UserError: the data set does not fit the configuration (nmt.data.store.ready.check_fit), or has no pairs.
     """
 
     def __init__(
         self, store: ObjectStore, config: DataConfig, *, split: str, seed: int, features: FeatureTable | None = None
     ) -> None:
         self.store, self.config, self.seed = store, config, seed
-        self.features = check_inputs(store, config, features)
+        self.features = check_fit(store, config, features)
         self.sampler = pair_sampler(store, split)
 
     def batch(self, epoch: int, indices: Sequence[int]) -> PairBatch:
-        """The pairs `indices` of an epoch, padded to the longest of them or to `data.pad_keypoints`."""
+        """Collate the pairs `indices` of an epoch, padded to the longest of them or to data.pad_keypoints."""
         if self.features is not None:
             drawn = [self._feature_pair(epoch, k) for k in indices]
             images = None
@@ -55,14 +60,14 @@ class PairStream:
         width = self.config.pad_keypoints
         return collate(self.store, pairs, features=self.features, images=images, seen=seen, width=width)
 
-    def pair_ids(self, epoch: int, index: int) -> PairIds:
-        """Which objects and keypoints a pair of the stream is made of, in images mode."""
+    def pair(self, epoch: int, index: int) -> Pair:
+        """Draw one pair of the stream in images mode, without collating it."""
         size = self.config.image_size
         out0_HW3, out1_HW3 = np.empty((2, size, size, 3), np.uint8)
         return self._image_pair(epoch, index, out0_HW3, out1_HW3)[0]
 
-    def _feature_pair(self, epoch: int, index: int) -> tuple[PairIds, tuple[ShownObject | None, ShownObject | None]]:
-        """A pair, and a random view of each object where the table has several."""
+    def _feature_pair(self, epoch: int, index: int) -> tuple[Pair, tuple[ShownObject | None, ShownObject | None]]:
+        """Draw a pair, and a random view of each object where the table has several."""
         rng = generator(self.seed, TRAIN, epoch, index)
         pair = self.sampler.draw(rng)
         features = self.features
@@ -78,8 +83,8 @@ class PairStream:
                 return pair, (None, None)
             pair = swapped
         visible0, visible1 = (features.visible(row, view) for row, view in zip(rows, views, strict=True))
-        keep_N = visible0[positions(self.store, pair.row0, pair.keypoints0)]
-        keep_N &= visible1[positions(self.store, pair.row1, pair.keypoints1)][pair.match_N]
+        keep_N = visible0[pair.positions0]
+        keep_N &= visible1[pair.positions1][pair.match_N]
         if keep_N.sum() < MIN_KEYPOINTS:
             return self.sampler.draw(generator(self.seed, TRAIN, epoch, index)), (None, None)
         seen0, seen1 = (ShownObject(features.points(row, view), view) for row, view in zip(rows, views, strict=True))
@@ -87,7 +92,8 @@ class PairStream:
 
     def _image_pair(
         self, epoch: int, index: int, out0_HW3: np.ndarray, out1_HW3: np.ndarray
-    ) -> tuple[PairIds, tuple[ShownObject | None, ShownObject | None]]:
+    ) -> tuple[Pair, tuple[ShownObject | None, ShownObject | None]]:
+        """Draw a pair and write its augmented images into `out0_HW3` and `out1_HW3`."""
         rng = generator(self.seed, TRAIN, epoch, index)
         pair = self.sampler.draw(rng)
         pair, moves = self._move(rng, pair)
@@ -98,7 +104,7 @@ class PairStream:
             rng,
             image0_HW3,
             image1_HW3,
-            points0_N2[positions(self.store, pair.row0, pair.keypoints0)],
+            points0_N2[pair.positions0],
             other_image=lambda: self.store.image(self.sampler.draw_row(rng)),
             config=self.config,
             out=(out0_HW3, out1_HW3),
@@ -108,10 +114,11 @@ class PairStream:
                 out_HW3[:] = image_HW3
         return pair.keep(augmented.keep_N), (seen0, seen1)
 
-    def _move(
-        self, rng: np.random.Generator, pair: PairIds
-    ) -> tuple[PairIds, tuple[Transform | None, Transform | None]]:
-        """How both images are moved, and the keypoints that are left; a move that leaves fewer than two is not made."""
+    def _move(self, rng: np.random.Generator, pair: Pair) -> tuple[Pair, tuple[Transform | None, Transform | None]]:
+        """Draw the transforms of both images, and drop the keypoints that leave them.
+
+        A transform that would leave fewer than two keypoints is not applied.
+        """
         if not geometry.is_on(self.config):
             return pair, (None, None)
         move0, move1 = (geometry.draw_transform(rng, self.config) for _ in range(2))
@@ -121,22 +128,26 @@ class PairStream:
             if swapped is None:  # the names on the two sides have nothing in common any more
                 return pair, (None, None)
             pair = swapped
-        pair, move0 = self._keep_inside(pair, pair.row0, pair.keypoints0, move0, np.arange(len(pair.keypoints0)))
-        pair, move1 = self._keep_inside(pair, pair.row1, pair.keypoints1, move1, pair.match_N)
+        pair, move0 = self._keep_inside(pair, pair.row0, pair.positions0, move0)
+        pair, move1 = self._keep_inside(pair, pair.row1, pair.positions1[pair.match_N], move1)
         return pair, (move0, move1)
 
     def _keep_inside(
-        self, pair: PairIds, row: int, ids: np.ndarray, move: Transform | None, match_N: np.ndarray
-    ) -> tuple[PairIds, Transform | None]:
-        """The pair without the keypoints that one side's move takes out of the image; `match_N` leads to that side."""
+        self, pair: Pair, row: int, positions_N: np.ndarray, move: Transform | None
+    ) -> tuple[Pair, Transform | None]:
+        """Drop the keypoints that one side's transform takes out of its image; cancel one that leaves fewer than two.
+
+        Args:
+            positions_N: where in that side's object the pair's keypoints are, in source order.
+        """
         if move is None:
             return pair, None
-        moved_N2 = move.points(self.store.points(row)[positions(self.store, row, ids)])
-        keep_N = geometry.inside(moved_N2, self.config.image_size)[match_N]
+        moved_N2 = move.points(self.store.points(row)[positions_N])
+        keep_N = geometry.inside(moved_N2, self.config.image_size)
         return (pair.keep(keep_N), move) if keep_N.sum() >= MIN_KEYPOINTS else (pair, None)
 
     def _seen(self, row: int, move: Transform | None) -> tuple[np.ndarray, ShownObject | None]:
-        """The image, moved, and where its keypoints are."""
+        """Return the image after a transform, and where its keypoints are then."""
         image_HW3 = self.store.image(row)
         return (
             (image_HW3, None)
@@ -149,38 +160,8 @@ def _mirrored(move: Transform | None) -> bool:
     return move is not None and move.mirrored
 
 
-def swap_names(pair: PairIds, mirror: np.ndarray) -> PairIds | None:
-    """The pair when one image is mirrored and its names are swapped: what still matches; None for fewer than two."""
-    both = np.isin(mirror[pair.keypoints0], pair.keypoints0)
-    if both.sum() < MIN_KEYPOINTS:
-        return None
-    keypoints1 = pair.keypoints1[np.isin(mirror[pair.keypoints1], pair.keypoints1)]
-    return dataclasses.replace(pair, keypoints0=pair.keypoints0[both], keypoints1=keypoints1, swap=mirror)
-
-
-def check_inputs(store: ObjectStore, config: DataConfig, features: FeatureTable | None) -> FeatureTable | None:
-    """The features to use, None in images mode; raises UserError when the data set does not fit the configuration."""
-    if store.info.image_size != config.image_size:
-        raise UserError(
-            f"{store.directory}: its images are {store.info.image_size} pixels wide, but data.image_size is "
-            f"{config.image_size}; set it to {store.info.image_size}, or make the data set anew with: "
-            f"{prepare_command(store.info.name)} --set data.image_size={config.image_size}"
-        )
-    most = max(len(names) for names in store.info.keypoint_names.values())
-    if 0 < config.pad_keypoints <= most:
-        raise UserError(
-            f"{store.directory}: objects have up to {most} keypoints, so data.pad_keypoints must be at least "
-            f"{most + 1} (one is always padding) or 0, but is {config.pad_keypoints}"
-        )
-    if config.mode == "images":
-        return None
-    if features is None:
-        raise ValueError("data.mode = features needs a FeatureTable")
-    return features
-
-
-def eval_pairs(store: ObjectStore, config: DataConfig, *, split: str, seed: int = 0) -> list[PairIds]:
-    """The fixed evaluation pairs: `eval_pairs` different ordered pairs a category, or all given pairs."""
+def eval_pairs(store: ObjectStore, config: DataConfig, *, split: str, seed: int = 0) -> list[Pair]:
+    """List the fixed evaluation pairs: `config.eval_pairs` different ordered pairs per category, or all given pairs."""
     return pair_sampler(store, split).fixed(seed, config.eval_pairs)
 
 
@@ -195,17 +176,17 @@ def eval_batches(
     world_size: int = 1,
     seed: int = 0,
 ) -> Iterator[PairBatch]:
-    """This rank's share of `eval_pairs` (rank, rank + world_size, ...) in batches, never augmented."""
-    features = check_inputs(store, config, features)
+    """Yield this rank's share of `eval_pairs` (rank, rank + world_size, ...) in batches, never augmented."""
+    features = check_fit(store, config, features)
     pairs = eval_pairs(store, config, split=split, seed=seed)[rank::world_size]
     for first in range(0, len(pairs), batch_size):
         yield plain_batch(store, pairs[first : first + batch_size], features=features, width=config.pad_keypoints)
 
 
 def plain_batch(
-    store: ObjectStore, pairs: Sequence[PairIds], *, features: FeatureTable | None, width: int = 0
+    store: ObjectStore, pairs: Sequence[Pair], *, features: FeatureTable | None, width: int = 0
 ) -> PairBatch:
-    """The given pairs as a batch, not augmented, with images where there are no features; `width` as in `collate`."""
+    """Collate pairs without augmentation, with images if there are no features; `width` as in `collate`."""
     if features is not None:
         return collate(store, pairs, features=features, width=width)
     images0 = np.stack([store.image(pair.row0) for pair in pairs])

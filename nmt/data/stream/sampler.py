@@ -1,4 +1,4 @@
-"""TODO docstring of nmt.data.stream.sampler."""
+"""Draw pairs: which two objects, and in which order their common keypoints appear."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ import numpy as np
 from nmt.data.augment.seeding import EVAL, generator
 from nmt.data.store.given_pairs import PairTable, open_pairs
 from nmt.data.store.objects import MIN_KEYPOINTS, ObjectStore
-from nmt.data.stream.collate import PairIds
+from nmt.data.stream.pair import Pair, make_pair
 from nmt.errors import UserError
 
 _MAX_DRAWS = 10_000
 _ENUMERATE_BELOW = 200_000
-"""categories with fewer ordered pairs than this are listed whole to choose the evaluation pairs"""
+"""ordered pairs of a category up to which all are listed to choose the evaluation pairs"""
 
 
 class PairSampler:
-    """Draws pairs as published: a category, two of its objects of different photographs, all uniformly.
+    """Sampler of random pairs, as published: a category, then two of its objects of different photographs, uniformly.
 
-    Categories without objects in the split are passed over.
+    Categories without objects in the split are skipped.
 
     Raises:
         UserError: a category has objects of one photograph only, or the split is empty.
@@ -37,38 +37,38 @@ class PairSampler:
                 name = store.info.categories[category]
                 raise UserError(f"{store.directory}: category {name} has one photograph in {split}; a pair needs two")
 
-    def fixed(self, seed: int, num: int) -> list[PairIds]:
-        """The evaluation pairs: `num` different ordered pairs a category, all of them if there are fewer."""
+    def fixed(self, seed: int, num: int) -> list[Pair]:
+        """List the evaluation pairs: `num` different ordered pairs per category, or all if there are fewer."""
         return [
             pair
             for category in self.categories
             for pair in self.draw_distinct(generator(seed, EVAL, category), category, num)
         ]
 
-    def draw(self, rng: np.random.Generator) -> PairIds:
-        """One random pair."""
+    def draw(self, rng: np.random.Generator) -> Pair:
+        """Draw one random pair."""
         return self.draw_of(rng, self.categories[rng.integers(len(self.categories))])
 
-    def draw_of(self, rng: np.random.Generator, category: int) -> PairIds:
-        """One random pair of a category."""
+    def draw_of(self, rng: np.random.Generator, category: int) -> Pair:
+        """Draw one random pair of a category. Raises UserError if no two objects share enough keypoints."""
         rows = self.rows[category]
         for _ in range(_MAX_DRAWS):
             row0, row1 = (int(rows[k]) for k in rng.integers(len(rows), size=2))
             common = self.common(row0, row1)
             if common is not None:
-                return PairIds(category, row0, row1, rng.permutation(common), rng.permutation(common))
+                return make_pair(self.store, category, row0, row1, common, rng)
         name = self.store.info.categories[category]
         raise UserError(
             f"{self.store.directory}: no two {self.split} objects of {name} share {MIN_KEYPOINTS} keypoints"
         )
 
     def draw_row(self, rng: np.random.Generator) -> int:
-        """One random object of the split."""
+        """Draw one random object of the split."""
         rows = self.rows[self.categories[rng.integers(len(self.categories))]]
         return int(rows[rng.integers(len(rows))])
 
     def common(self, row0: int, row1: int) -> np.ndarray | None:
-        """The ids both objects have, increasing; None when the two are no pair."""
+        """Return the ids that both objects have, increasing; None if the two cannot be a pair."""
         if self.store.photo[row0] == self.store.photo[row1]:
             return None
         ids0, ids1 = self.store.keypoints(row0), self.store.keypoints(row1)
@@ -79,32 +79,32 @@ class PairSampler:
         common = ids0[in_1[ids0]]
         return common if len(common) >= MIN_KEYPOINTS else None
 
-    def draw_distinct(self, rng: np.random.Generator, category: int, num: int) -> list[PairIds]:
-        """`num` different ordered pairs of a category, or all of them in random order if there are fewer."""
+    def draw_distinct(self, rng: np.random.Generator, category: int, num: int) -> list[Pair]:
+        """Draw `num` different ordered pairs of a category, or all in random order if there are fewer."""
         rows = self.rows[category]
         if len(rows) ** 2 > max(_ENUMERATE_BELOW, 4 * num):
-            found: dict[tuple[int, int], PairIds] = {}
+            found: dict[tuple[int, int], Pair] = {}
             for _ in range(_MAX_DRAWS * num):
                 pair = self.draw_of(rng, category)
                 found.setdefault((pair.row0, pair.row1), pair)
                 if len(found) == num:
                     break
             return list(found.values())
-        chosen: list[PairIds] = []
+        chosen: list[Pair] = []
         for k in rng.permutation(len(rows) ** 2):
             row0, row1 = int(rows[k // len(rows)]), int(rows[k % len(rows)])
             common = self.common(row0, row1)
             if common is not None:
-                chosen.append(PairIds(category, row0, row1, rng.permutation(common), rng.permutation(common)))
+                chosen.append(make_pair(self.store, category, row0, row1, common, rng))
             if len(chosen) == num:
                 break
         return chosen
 
 
 class GivenPairSampler(PairSampler):
-    """Draws from the given pairs, as published: a category, one of its pairs, both uniformly.
+    """Sampler of given pairs, as published: a category, then one of its pairs, uniformly.
 
-    Evaluation takes all of them. Categories without pairs in the split are passed over.
+    Evaluation takes all of them. Categories without pairs in the split are skipped.
     """
 
     def __init__(self, store: ObjectStore, table: PairTable, split: str) -> None:
@@ -117,26 +117,26 @@ class GivenPairSampler(PairSampler):
         if not self.categories:
             raise UserError(f"{store.directory}: no given pairs in split {split}")
 
-    def draw_of(self, rng: np.random.Generator, category: int) -> PairIds:
-        """One random given pair of a category."""
+    def draw_of(self, rng: np.random.Generator, category: int) -> Pair:
+        """Draw one random given pair of a category."""
         pairs = self.pairs[category]
         return self._pair(rng, category, int(pairs[rng.integers(len(pairs))]))
 
-    def fixed(self, seed: int, num: int) -> list[PairIds]:
-        """All given pairs, whatever `num`."""
+    def fixed(self, seed: int, num: int) -> list[Pair]:
+        """List all given pairs, whatever `num`."""
         chosen = []
         for category in self.categories:
             rng = generator(seed, EVAL, category)
             chosen += [self._pair(rng, category, number) for number in self.pairs[category].tolist()]
         return chosen
 
-    def _pair(self, rng: np.random.Generator, category: int, number: int) -> PairIds:
+    def _pair(self, rng: np.random.Generator, category: int, number: int) -> Pair:
         row0, row1 = int(self.table.row0[number]), int(self.table.row1[number])
         ids = self.table.keypoints(number)
-        return PairIds(category, row0, row1, rng.permutation(ids), rng.permutation(ids))
+        return make_pair(self.store, category, row0, row1, ids, rng)
 
 
 def pair_sampler(store: ObjectStore, split: str) -> PairSampler:
-    """The sampler of a data set: of its given pairs if it has them."""
+    """Make the sampler of a data set: of its given pairs if it lists any."""
     table = open_pairs(store)
     return PairSampler(store, split) if table is None else GivenPairSampler(store, table, split)

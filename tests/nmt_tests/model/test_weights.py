@@ -212,7 +212,7 @@ def test_file_with_two_backbones_is_refused() -> None:
     net = create_model("resnet18", num_classes=0)
     both = {f"{part}.{key}": value for part in ("student", "teacher") for key, value in net.state_dict().items()}
     with pytest.raises(
-        UserError, match=r"both.pth: weights of resnet18 are there twice, under 'student.' and 'teacher.'"
+        UserError, match=r"both.pth: it holds weights of resnet18 twice, under 'student.' and 'teacher.'"
     ):
         load_state(net, both, source="both.pth", name="resnet18")
 

@@ -16,6 +16,7 @@ import pytest
 import ray
 from ray.cluster_utils import Cluster
 
+from nmt.data.store.ready import ready_data
 from nmt.errors import UserError
 from tests.paths import ROOT
 from tune.driver import preflight
@@ -75,7 +76,8 @@ def check(space_file: Path, tiny_data: Path, tmp_path: Path):
 
     def run(*, storage: str | None = None, **changes) -> SearchPreview:
         space = dataclasses.replace(load_space(space_file), **changes)
-        return preflight.preflight(space, directory=tmp_path / "results/tiny", data=tiny_data, storage=storage)
+        data = ready_data(tiny_data, space.stored())
+        return preflight.preflight(space, directory=tmp_path / "results/tiny", data=data, storage=storage)
 
     return run
 
@@ -89,7 +91,7 @@ def test_a_plan_says_what_will_run_and_leaves_nothing(cluster, check, space_file
     plan = check()
     assert (plan.trials, plan.at_once, plan.epochs, plan.hours) == (5, 2, 4, None)
     assert plan.versions["ray"] == ray.__version__ and len(plan.nodes) == 1
-    text = render(plan, load_space(space_file), directory=tmp_path, data=tmp_path, storage=None)
+    text = render(plan, load_space(space_file), directory=tmp_path, data="data/tiny", storage=None)
     assert "2 at once" in text and "until 5 trials" in text and "at most 20 epochs" in text and "not known" in text
     assert tree(tmp_path) == before
 
@@ -167,5 +169,5 @@ def test_another_data_set_under_the_same_name_is_refused() -> None:
     with pytest.raises(UserError, match="data: another data set on node 10.0.0.2; give --data an address that all"):
         preflight._compare(
             here, Answer("10.0.0.2", {"python": "3"}, "ba9876543210", True),
-            data=Path("data"), directory=Path("results"), storage=None,
+            data="data", directory=Path("results"), storage=None,
         )  # fmt: skip

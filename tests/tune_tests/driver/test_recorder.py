@@ -32,7 +32,7 @@ def recorder(directory: Path, study: SearchStudy, earlier: float = 0.0) -> Recor
     return Recorder(
         study,
         directory,
-        data=directory,
+        data=str(directory),
         home=None,
         earlier_seconds=earlier,
         gate=None,

@@ -27,10 +27,10 @@ from nmt.training.history import read_metrics
 from nmt.training.loop import train
 from nmt.training.trainer import DivergedError
 from tests.paths import ROOT
-from tune.driver.train_workers import parse_workers, spread
+from tune.driver.train_workers import spread
 from tune.jobs.worker_group import LOSSES_IN_A_ROW, WorkerGroup
 from tune.spaces.read import load_space
-from tune.spaces.settings import Resources
+from tune.spaces.settings import Resources, parse_workers
 
 
 @pytest.mark.parametrize(("text", "fewest", "most"), [("4", 4, 4), ("1", 1, 1), ("2:8", 2, 8)])
@@ -60,7 +60,7 @@ def test_workers_share_the_cores_and_have_a_gpu_each_where_there_are_any() -> No
 def group(tmp_path: Path, lines: list[str], pairs: int = 8) -> WorkerGroup:
     config = from_dict({"data.pairs_per_step": pairs}, source="test")
     return WorkerGroup(
-        config, directory=tmp_path, arguments={}, resources=Resources(workers=2), gate=None, storage=None,
+        config, directory=tmp_path, data="data", arguments={}, resources=Resources(workers=2), gate=None, storage=None,
         scratch=tmp_path, say=lines.append,
     )  # fmt: skip
 
@@ -75,7 +75,7 @@ def test_group_out_of_memory_halves_once_and_then_says_what_to_set(tmp_path: Pat
     tried._workers = 2
     tried._recover(failed(torch.OutOfMemoryError("CUDA out of memory")))
     assert lines == ["out of memory; going on from its checkpoint with 2 pairs at a time"]
-    with pytest.raises(UserError, match="again with 2 pairs at a time: set train.micro_batch to 1 or less"):
+    with pytest.raises(UserError, match="again, with 2 pairs per forward pass: set train.micro_batch to 1 or less"):
         tried._recover(failed(torch.OutOfMemoryError("CUDA out of memory")))
 
 
@@ -205,7 +205,7 @@ def test_group_interrupted_in_mid_epoch_is_resumed_by_one_worker(recipe: Path, t
         wait_until(lambda: len(read_metrics(run)) >= 2, process)
         process.send_signal(signal.SIGINT)
         said, _ = process.communicate(timeout=300)
-    assert process.returncode == 130 and "the same command with --resume goes on" in said
+    assert process.returncode == 130 and "The same command with --resume continues." in said
     done = len(read_metrics(run))
     assert 2 <= done < 16 and "epoch 2 of 16" in said
     train(config, data=tiny_data, directory=run, resume=True)

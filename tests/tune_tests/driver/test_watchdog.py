@@ -145,7 +145,7 @@ def test_ctrl_c_leaves_checkpoints_at_the_step_and_a_search_to_resume(
     assert load_summary(directory).trials == ()  # a report may be asked for at any time
     under_way.send_signal(signal.SIGINT)
     output = under_way.communicate(timeout=120)[0]
-    assert under_way.returncode == 130 and "--resume goes on" in output
+    assert under_way.returncode == 130 and "with --resume continues" in output
     assert "Traceback" not in output
     assert set(states(directory)) == {"RUNNING"}
     steps = [checkpoint.load(path)["progress"]["step"] for path in directory.glob("trials/*/checkpoint.pt")]

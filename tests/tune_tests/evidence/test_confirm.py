@@ -301,7 +301,7 @@ def test_confirmation_finds_the_winner_goes_on_after_a_kill_and_reads_the_test_s
     stamps = {p: (p / "metrics.jsonl").stat().st_mtime_ns for p in ended}
     os.kill(interrupted.pid, signal.SIGTERM)  # as Ctrl-C
     out, error = interrupted.communicate(timeout=120)
-    assert interrupted.returncode == 130 and "interrupted; the same command" in error
+    assert interrupted.returncode == 130 and "Interrupted. The same command continues." in error
     assert not (search / "confirm" / "confirm.json").exists()
 
     resumed = run_confirm(search, data=tiny_data, top=1, seeds=3, overrides={"train.steps_per_epoch": 40}, say=silent)

@@ -1,8 +1,8 @@
-"""The kinds of objects of the `demo` data set: each builder draws one individual, with proportions, pose and paint of
-its own, and names its keypoints.
+"""Categories of the `demo` data set: each builder makes one individual with its own proportions, pose and colours.
 
-Units are arbitrary (an object is fitted to the picture later). What a matcher can learn: every part has a colour family
-that varies from one individual to the next, and paired parts carry a weak mark, warm on the left, cool on the right.
+A builder draws everything from the generator it is given and names the keypoints. Units are arbitrary, for an object is
+fitted to the picture later. Two cues can be learned. Every part has a colour family that varies between individuals.
+Paired parts carry a weak mark, warm on the left and cool on the right, which tells left from right.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from nmt.data.readers.demo.palette import LEFT_RIGHT, Palette, swing
 
 
 def airplane(rng: np.random.Generator, palette: Palette) -> Solid:
-    """An airliner with an engine under each wing."""
+    """Build an airliner with an engine under each wing."""
     body = Solid()
     hull, trim = palette.colour(0.58, 0.12, 0.95), palette.colour(0.6, 0.75, 0.7)
     long, radius = rng.uniform(0.9, 1.1), rng.uniform(0.1, 0.15)
@@ -63,7 +63,7 @@ def airplane(rng: np.random.Generator, palette: Palette) -> Solid:
 def _airplane_wing(
     body: Solid, palette: Palette, root: Array, reach: Array, chord: float, panels_P3: Array, sign: float
 ) -> None:
-    """A thin tapering wing in panels of these paints; the last one, at the tip, carries the mark of its side."""
+    """Add a thin tapering wing in panels of the given paints; one more, at the tip, carries the mark of its side."""
     num_rings = len(panels_P3) + 2
     radii = np.linspace(chord, 0.4 * chord, num_rings)[:, None] * np.array([1.0, 0.1])
     paints = np.concatenate([panels_P3, palette.mark(sign)[None]])
@@ -71,7 +71,7 @@ def _airplane_wing(
 
 
 def bicycle(rng: np.random.Generator, palette: Palette) -> Solid:
-    """A bicycle; handlebar and cranks are turned."""
+    """Build a bicycle with handlebar and cranks turned."""
     body = Solid()
     frame, steel = palette.colour(0.35, 0.75, 0.75), palette.colour(0.6, 0.06, 0.75)
     wheel, base = rng.uniform(0.3, 0.36), rng.uniform(0.48, 0.58)
@@ -103,7 +103,7 @@ def bicycle(rng: np.random.Generator, palette: Palette) -> Solid:
 
 
 def _bicycle_wheel(body: Solid, hub: Array, radius: float, turned: Array, num_spokes: int, steel: Array) -> None:
-    """Tyre, spokes and hub in the plane of the columns 0 and 2 of `turned`."""
+    """Add tyre, spokes and hub in the plane of columns 0 and 2 of `turned`."""
 
     def rim(count: int) -> Array:
         angle = np.linspace(0, 2 * math.pi, count, endpoint=False)[:, None]
@@ -117,7 +117,7 @@ def _bicycle_wheel(body: Solid, hub: Array, radius: float, turned: Array, num_sp
 
 
 def bird(rng: np.random.Generator, palette: Palette) -> Solid:
-    """A bird with its wings half or fully open."""
+    """Build a bird with its wings half or fully open."""
     body = Solid()
     back, breast, tips = (
         palette.colour(0.6, 0.65, 0.75),
@@ -163,7 +163,7 @@ def bird(rng: np.random.Generator, palette: Palette) -> Solid:
 
 
 def car(rng: np.random.Generator, palette: Palette) -> Solid:
-    """A car with its lamps, mirrors and four wheels."""
+    """Build a car with lamps, mirrors and four wheels."""
     body = Solid()
     lacquer, roof = palette.colour(0.0, 0.8, 0.8), palette.colour(0.02, 0.55, 0.9)
     long, wide, low = rng.uniform(0.85, 1.05), rng.uniform(0.38, 0.46), rng.uniform(0.2, 0.26)
@@ -211,7 +211,7 @@ def car(rng: np.random.Generator, palette: Palette) -> Solid:
 
 
 def chair(rng: np.random.Generator, palette: Palette) -> Solid:
-    """A wooden chair with a cushion; the back is a panel or slats, some have armrests."""
+    """Build a wooden chair with a cushion; its back is a panel or slats, and some have armrests."""
     body = Solid()
     wood, cushion = palette.colour(0.08, 0.6, 0.6), palette.colour(0.45, 0.6, 0.75)
     panel = palette.colour(0.1, 0.55, 0.85)
@@ -249,7 +249,7 @@ def chair(rng: np.random.Generator, palette: Palette) -> Solid:
 
 
 def lamp(rng: np.random.Generator, palette: Palette) -> Solid:
-    """A desk lamp: a base on four feet, two arms and a shade that turn at their joints."""
+    """Build a desk lamp: a base on four feet, two arms and a shade, turned at their joints."""
     body = Solid()
     metal, joint_paint = palette.colour(0.0, 0.7, 0.8), palette.colour(0.12, 0.75, 0.9)
     shade_paint, stand = palette.colour(0.5, 0.6, 0.75), palette.colour(0.6, 0.15, 0.35)
@@ -291,7 +291,7 @@ def lamp(rng: np.random.Generator, palette: Palette) -> Solid:
 
 
 def person(rng: np.random.Generator, palette: Palette) -> Solid:
-    """A standing, walking or waving figure."""
+    """Build a standing, walking or waving person."""
     body = Solid()
     skin, shirt, trousers = palette.skin(), palette.colour(0.0, 0.75, 0.8), palette.colour(0.62, 0.6, 0.5)
     lean = rotation(1, rng.uniform(-0.1, 0.25)) @ rotation(0, rng.uniform(-0.12, 0.12))
@@ -328,7 +328,7 @@ def person(rng: np.random.Generator, palette: Palette) -> Solid:
 
 
 def quadruped(rng: np.random.Generator, palette: Palette) -> Solid:
-    """A four-legged animal, from dog to giraffe."""
+    """Build a four-legged animal, from dog to giraffe."""
     body = Solid()
     coat, second, dark = palette.colour(0.08, 0.6, 0.7), palette.colour(0.1, 0.25, 0.95), palette.colour(0.05, 0.5, 0.3)
     long, tall, thick = rng.uniform(0.45, 0.62), rng.uniform(0.55, 0.85), rng.uniform(0.15, 0.21)
@@ -370,18 +370,19 @@ def quadruped(rng: np.random.Generator, palette: Palette) -> Solid:
 
 @dataclass(frozen=True)
 class Kind:
-    """A category: how an individual is made and from where it is looked at."""
+    """A category: how an individual is made, and from which directions it is seen."""
 
     build: Callable[[np.random.Generator, Palette], Solid]
+    """builder of one individual"""
     yaw: tuple[float, float]
-    """centre and half range of the view, radians; 0 looks it in the face"""
+    """centre and half range of the viewing direction, radians; at 0 the object faces the viewer"""
     both_sides: bool = False
-    """seen as often from the other side"""
+    """True: half of the objects are seen from the mirrored direction"""
     grounded: bool = True
-    """stands on the ground, so it throws a shadow there"""
+    """True: the object stands on the ground and casts a shadow"""
 
     def keypoints(self) -> tuple[str, ...]:
-        """The names of the points of any individual."""
+        """Return the keypoint names, which all individuals share."""
         rng = np.random.default_rng(0)
         return tuple(self.build(rng, Palette(rng)).points)
 

@@ -1,4 +1,4 @@
-"""Solids made of flat coloured faces, and the painter that draws them: what the `demo` data set is rendered with.
+"""Renderer of the `demo` data set: solids made of flat coloured faces, and a painter that draws them back to front.
 
 World axes: x forward, y to the object's left, z up. Camera axes: x right, y down, z away from the viewer. A face is a
 quadrilateral (a triangle repeats a corner), counter-clockwise seen from outside. F faces, K rings of a loft, S sides.
@@ -18,23 +18,23 @@ from PIL import ImageDraw
 Array = NDArray[np.float64]
 
 WARM, COOL = np.array([1.06, 1.0, 0.92]), np.array([0.80, 0.90, 1.10])
-"""Tint of a lit and of a shaded face."""
+"""RGB factors of a lit and of a shaded face"""
 
 
 def vector(*xyz: float) -> Array:
-    """A point or direction."""
+    """Make a point or direction, (3,) float64."""
     return np.array(xyz, dtype=float)
 
 
 def unit(vectors: ArrayLike) -> Array:
-    """Vectors (..., 3) at length 1; zero stays zero."""
+    """Scale vectors (..., 3) to length 1; zero stays zero."""
     values: Array = np.asarray(vectors, dtype=float)
     lengths: Array = np.maximum(np.sqrt((values * values).sum(-1, keepdims=True)), 1e-12)
     return values / lengths
 
 
 def rotation(axis: int, angle: float) -> Array:
-    """Rotation matrix (3, 3) by `angle` radians about axis 0, 1 or 2, counter-clockwise seen from its tip."""
+    """Make the (3, 3) rotation by `angle` radians about axis 0, 1 or 2, counter-clockwise seen from the axis's tip."""
     cos, sin = math.cos(angle), math.sin(angle)
     matrix = np.eye(3)
     i, j = (axis + 1) % 3, (axis + 2) % 3
@@ -43,7 +43,7 @@ def rotation(axis: int, angle: float) -> Array:
 
 
 class Solid:
-    """A body that grows by primitives, and the named points on it."""
+    """A body built from primitives, and the named points on it (its keypoints)."""
 
     def __init__(self) -> None:
         self.points: dict[str, Array] = {}
@@ -54,17 +54,17 @@ class Solid:
 
     @property
     def faces(self) -> Array:
-        """(F, 4, 3): corners of all faces."""
+        """Corners of all faces, (F, 4, 3), world units."""
         return np.concatenate(self._faces)
 
     @property
     def colours(self) -> Array:
-        """(F, 3): RGB of all faces, 0 to 1."""
+        """Colours of all faces, (F, 3) RGB, 0 to 1."""
         return np.concatenate(self._colours)
 
     @property
     def lifts(self) -> Array:
-        """(F,): how far the face is drawn in front of where it is."""
+        """Distance by which each face is moved towards the viewer when faces are sorted, (F,), world units."""
         return np.concatenate(self._lifts)
 
     def loft(
@@ -78,10 +78,16 @@ class Solid:
         sides: int = 8,
         closed: bool = False,
     ) -> None:
-        """The skin through K elliptical rings; `closed` joins the last to the first.
+        """Add the skin through K elliptical rings; all other primitives are made of it.
 
-        `radii_K2` holds the radius towards `side` and the one across it (or one for both, K). `colour` is one RGB or
-        one for each of the K - 1 bands (K if closed). The rings stand across the line of centres, or across `axis`.
+        Args:
+            centres_K3: centres of the rings.
+            radii_K2: radius towards `side` and radius across it; shape (K,) for circles.
+            colour: one RGB colour, or one for each of the K - 1 bands (K if closed).
+            side: direction of the first radius.
+            axis: normal of all rings; by default each ring is normal to the line of centres.
+            sides: corners of a ring.
+            closed: join the last ring to the first.
         """
         centres, radii = np.asarray(centres_K3, dtype=float), np.asarray(radii_K2, dtype=float)
         radii = np.stack([radii, radii], axis=1) if radii.ndim == 1 else radii
@@ -89,7 +95,7 @@ class Solid:
         if closed:
             along = unit(np.roll(centres, -1, 0) - np.roll(centres, 1, 0))
         else:
-            ends = int(radii[0].any()), int(radii[-1].any())  # an open end gets a lid: one more ring, of no size
+            ends = int(radii[0].any()), int(radii[-1].any())  # an open end gets a lid: one more ring, of radius 0
             ring = np.arange(-ends[0], len(centres) + ends[1])
             lid = (ring < 0) | (ring >= len(centres))
             colours = colours[ring[:-1].clip(0, len(colours) - 1)]
@@ -109,7 +115,7 @@ class Solid:
         self._add(quads.reshape(-1, 4, 3), np.broadcast_to(colours, (len(rings), sides, 3)).reshape(-1, 3))
 
     def limb(self, start: Array, end: Array, radii: tuple[float, float], colour: ArrayLike, *, sides: int = 7) -> None:
-        """A tapering rod with round ends from `start` to `end`."""
+        """Add a tapering rod with round ends from `start` to `end`; `radii` are those at the two ends."""
         length = float(np.linalg.norm(end - start))
         steps, sizes = [0.0, 0.0, 0.5, 1.0, 1.0], [0.0, 1.0, 1.0, 1.0, 0.0]
         caps = np.array([-0.8, -0.1, 0.0, 0.1, 0.8])
@@ -122,7 +128,7 @@ class Solid:
     def ball(
         self, centre: Array, radii: ArrayLike, colour: ArrayLike, *, frame: Array | None = None, sides: int = 8
     ) -> None:
-        """An ellipsoid; `radii` is one number or three along the columns of `frame` (the world's axes)."""
+        """Add an ellipsoid; `radii` is one number, or three along the columns of `frame` (default: world axes)."""
         radius = np.broadcast_to(np.asarray(radii, dtype=float), (3,))
         frame = np.eye(3) if frame is None else frame
         polar = np.linspace(0, math.pi, 6)
@@ -132,7 +138,7 @@ class Solid:
     def disc(
         self, centre: Array, axis: Array, radius: float, half_width: float, colour: ArrayLike, sides: int = 12
     ) -> None:
-        """A flat cylinder around `axis`, such as a tyre."""
+        """Add a flat cylinder around `axis`, such as a tyre."""
         side = (1.0, 0.0, 0.0) if abs(axis[0]) < 0.7 else (0.0, 1.0, 0.0)
         half = half_width * unit(axis)
         self.loft([centre - half, centre + half], [radius, radius], colour, side=side, sides=sides)
@@ -140,8 +146,11 @@ class Solid:
     def box(
         self, centre: Array, half: ArrayLike, colour: ArrayLike, *, frame: Array | None = None, cells: int = 3
     ) -> None:
-        """A cuboid with half sizes `half` along the columns of `frame`; every side is cut in cells x cells faces,
-        small enough to be sorted by depth."""
+        """Add a cuboid with half sizes `half` along the columns of `frame`.
+
+        Each side is cut into cells x cells faces: the painter sorts faces by the depth of their centres, which fails
+        for large ones.
+        """
         frame = np.eye(3) if frame is None else frame
         axes = frame * np.asarray(half, dtype=float)
         ticks = np.linspace(-1, 1, cells + 1)
@@ -154,13 +163,13 @@ class Solid:
 
     @contextmanager
     def raised(self, lift: float) -> Iterator[None]:
-        """What is added inside is drawn as if it were nearer by `lift`: details on a larger face stay visible."""
+        """Draw what the block adds as if it were nearer by `lift`, so that details on a larger face stay visible."""
         self._lift = lift
         yield
         self._lift = 0.0
 
     def texture(self, rng: np.random.Generator, strength: float) -> None:
-        """Makes every face a little lighter or darker, at random and in waves through the body."""
+        """Lighten or darken every face a little, at random and in waves through the body; `strength` 0 is none."""
         self._faces, colours = [self.faces], self.colours
         middle = self._faces[0].mean(1)
         waves = np.sin(middle @ (rng.uniform(4, 20) * unit(rng.normal(size=3))) + rng.uniform(0, 6))
@@ -168,7 +177,7 @@ class Solid:
         self._colours = [np.clip(colours * tone[:, None], 0, 1)]
 
     def _add(self, faces_F43: Array, colours: ArrayLike) -> None:
-        """Appends faces in one colour or in one each."""
+        """Append faces with one colour for all, or with one each."""
         self._faces.append(faces_F43)
         self._colours.append(np.broadcast_to(np.asarray(colours, dtype=float), (len(faces_F43), 3)))
         self._lifts.append(np.full(len(faces_F43), self._lift))
@@ -176,24 +185,24 @@ class Solid:
 
 @dataclass(frozen=True)
 class Camera:
-    """Where a scene is seen from and where it lands in the picture."""
+    """Position of the viewer, and position of the scene in the picture."""
 
     rotation_33: Array
-    """world to camera axes"""
+    """rotation from world to camera axes"""
     distance: float
-    """from the viewer to the world's origin, world units"""
+    """distance from the viewer to the world's origin, world units"""
     scale: float = 1.0
-    """pixels a world unit, at the origin"""
+    """pixels per world unit, at the origin"""
     offset_2: tuple[float, float] = (0.0, 0.0)
-    """pixel of the origin"""
+    """position of the origin in the picture, pixels"""
 
     def view(self, points: Array) -> Array:
-        """World points (..., 3) in camera axes."""
+        """Rotate world points (..., 3) to camera axes."""
         seen: Array = points @ self.rotation_33.T
         return seen
 
     def project(self, points: Array) -> Array:
-        """World points (..., 3) -> pixels (..., 2), with perspective."""
+        """Project world points (..., 3) to pixels (..., 2), with perspective."""
         seen = self.view(points)
         near = self.scale * self.distance / (self.distance + seen[..., 2:])
         pixels: Array = seen[..., :2] * near + np.asarray(self.offset_2)
@@ -201,13 +210,30 @@ class Camera:
 
 
 def looking(*, yaw: float, pitch: float, roll: float, distance: float) -> Camera:
-    """A camera in front of the object (yaw 0: it faces the viewer), looking down by `pitch`, turned by `roll`."""
+    """Make a camera in front of the object.
+
+    Args:
+        yaw: turn of the object about its vertical axis, radians; at 0 it faces the viewer.
+        pitch: elevation of the camera, radians.
+        roll: rotation of the picture, radians.
+        distance: distance from the object, world units.
+    """
     front = np.array([[0.0, 1.0, 0.0], [0.0, 0.0, -1.0], [-1.0, 0.0, 0.0]])
     return Camera(rotation(2, roll) @ rotation(0, pitch) @ front @ rotation(2, yaw), distance)
 
 
 def shade(colours_F3: Array, normals_F3: Array, light: Array, *, gloss: float) -> Array:
-    """Face colours under a sun from `light` and a bluish sky; `gloss` is the strength of the highlight. RGB 0 to 1."""
+    """Light the faces by a sun and a bluish sky.
+
+    Args:
+        colours_F3: RGB, 0 to 1.
+        normals_F3: outward unit normals, camera axes.
+        light: unit direction to the sun, camera axes.
+        gloss: strength of the highlight (0 = none).
+
+    Returns:
+        (F, 3) RGB, 0 to 1.
+    """
     sun = np.maximum(normals_F3 @ light, 0)
     highlight = unit(light + vector(0.0, 0.0, -1.0))
     glint = gloss * np.maximum(normals_F3 @ highlight, 0) ** 16
@@ -217,7 +243,15 @@ def shade(colours_F3: Array, normals_F3: Array, light: Array, *, gloss: float) -
 
 
 def paint(draw: ImageDraw.ImageDraw, solid: Solid, camera: Camera, light: Array, *, gloss: float = 0.2) -> None:
-    """Draws the faces that look at the viewer, farthest first. `light` is the direction to the sun in camera axes."""
+    """Draw the faces that look at the viewer, farthest first (painter's algorithm).
+
+    Args:
+        draw: picture to draw on.
+        solid: the body.
+        camera: the viewer.
+        light: unit direction to the sun, camera axes.
+        gloss: strength of the highlight.
+    """
     faces, colours = solid.faces, solid.colours
     corners = camera.project(faces)
     across, down = corners[:, 2] - corners[:, 0], corners[:, 3] - corners[:, 1]
@@ -232,7 +266,7 @@ def paint(draw: ImageDraw.ImageDraw, solid: Solid, camera: Camera, light: Array,
 
 
 def silhouette(draw: ImageDraw.ImageDraw, solid: Solid, camera: Camera, drop: Array, ground: float) -> None:
-    """Fills (255) the shadow that the solid throws along the world direction `drop` on the plane z = `ground`."""
+    """Fill with 255 the shadow that the solid casts along world direction `drop` onto the plane z = `ground`."""
     faces = solid.faces
     lit = np.cross(faces[:, 2] - faces[:, 0], faces[:, 3] - faces[:, 1]) @ drop < 0
     faces = faces[lit]

@@ -1,6 +1,6 @@
-"""The `demo` data set: pictures of solid, jointed objects that the project renders itself, no download needed.
+"""The `demo` data set: pictures of solid, jointed objects that the project renders itself, without a download.
 
-`render_object` is a pure function of (category, index, size, seed), so any process may render any part of the set.
+`render_object` is a pure function of (category, index, size, seed), so any process can render any part of the set.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,21 +20,21 @@ from nmt.data.readers.demo.palette import Palette
 from nmt.data.store.writer import RawObject
 
 CATEGORIES: Mapping[str, tuple[str, ...]] = {name: kind.keypoints() for name, kind in KINDS.items()}
-"""Category -> names of its keypoints."""
+"""category -> names of its keypoints"""
 
 OBJECTS_PER_CATEGORY = 112
 SPLIT_CYCLE = ("train",) * 6 + ("val", "test")
-"""Split of the objects 0, 1, 2, ... of a category, over and over: 75, 12.5 and 12.5 %."""
+"""split of object k of a category, k modulo the length: 75, 12.5 and 12.5 %"""
 
 OVERSAMPLING = 2
-"""Shapes are drawn at this multiple of the size and averaged down."""
+"""factor at which shapes are drawn before they are averaged down: Pillow draws polygons without anti-aliasing"""
 
 ROLL, PITCH = 0.35, (0.0, 0.5)
-"""Largest in-plane rotation; range of the look from above. Radians."""
+"""largest in-plane rotation, and range of the camera's elevation, radians"""
 
 
 def object_list() -> list[tuple[str, int, str]]:
-    """(category, index, split) of every object of the data set."""
+    """List (category, index, split) of every object of the data set."""
     return [
         (category, index, SPLIT_CYCLE[index % len(SPLIT_CYCLE)])
         for category in CATEGORIES
@@ -42,14 +42,18 @@ def object_list() -> list[tuple[str, int, str]]:
     ]
 
 
-def render(*, size: int, seed: int) -> Iterator[RawObject]:
-    """Every object of the data set, in the order of `object_list`."""
-    for category, index, _ in object_list():
-        yield render_object(category, index, size=size, seed=seed)
-
-
 def render_object(category: str, index: int, *, size: int, seed: int) -> RawObject:
-    """The picture of one object, `size` pixels square; keypoints outside the picture are left out."""
+    """Render one object.
+
+    Args:
+        category: a key of CATEGORIES.
+        index: number of the object in its category.
+        size: side of the square picture, pixels.
+        seed: seed of the data set.
+
+    Returns:
+        The picture and its keypoints; keypoints outside the picture are left out.
+    """
     rng = np.random.default_rng([seed, zlib.crc32(category.encode()), index])
     kind = KINDS[category]
     solid = kind.build(rng, Palette(rng))
@@ -68,7 +72,7 @@ def render_object(category: str, index: int, *, size: int, seed: int) -> RawObje
 
 
 def _fit(camera: Camera, solid: Solid, size: int, rng: np.random.Generator) -> Camera:
-    """The camera with the scale and offset that fill the picture, a few times a little beyond its edge."""
+    """Scale and shift the camera so that the object fills the picture; some objects reach a little beyond its edge."""
     corners = camera.project(solid.faces).reshape(-1, 2)
     low, high = corners.min(0), corners.max(0)
     scale = size * rng.uniform(0.72, 1.02) / (high - low).max()
@@ -79,7 +83,10 @@ def _fit(camera: Camera, solid: Solid, size: int, rng: np.random.Generator) -> C
 def _picture(
     solid: Solid, camera: Camera, roll: float, size: int, rng: np.random.Generator, *, grounded: bool
 ) -> NDArray[np.uint8]:
-    """Background, things behind, shadow, object, things in front, grain: (size, size, 3)."""
+    """Paint background, clutter behind, shadow, object, clutter in front and grain: (size, size, 3).
+
+    Clutter may cover keypoints. Annotated photographs have occluded keypoints as well, and a matcher must cope.
+    """
     light = rotation(2, roll) @ unit(vector(rng.uniform(-0.9, 0.9), -1.0, -rng.uniform(0.4, 1.2)))
     canvas = _backdrop(size, roll, rng)
     draw = ImageDraw.Draw(canvas)
@@ -96,13 +103,13 @@ def _picture(
 
 
 def _magnified(camera: Camera, factor: float) -> Camera:
-    """The same view for a picture `factor` times as large."""
+    """Return the camera for a picture `factor` times as large."""
     x, y = camera.offset_2
     return dataclasses.replace(camera, scale=factor * camera.scale, offset_2=(factor * x, factor * y))
 
 
 def _backdrop(size: int, roll: float, rng: np.random.Generator) -> Image.Image:
-    """A wall that runs into a floor, both softly mottled; drawn small, since it is smooth, and blown up."""
+    """Paint a wall that fades into a floor, both softly mottled. It is smooth, so it is painted small and enlarged."""
     cells = max(size // 4, 8)
     hue, palette = rng.random(), Palette(rng)
     wall, floor = palette.colour(hue, 0.28, 0.72), palette.colour(hue + 0.08, 0.28, 0.55)
@@ -118,7 +125,7 @@ def _backdrop(size: int, roll: float, rng: np.random.Generator) -> Image.Image:
 
 
 def _clutter(draw: ImageDraw.ImageDraw, size: int, light: Array, rng: np.random.Generator, *, side: float) -> None:
-    """A ball, a block, a cone or a rod, somewhere, `side` of the picture large."""
+    """Paint a ball, block, cone or rod at a random place; `side` is its size as a share of the picture."""
     thing, colour = Solid(), Palette(rng).colour(rng.random(), 0.55, 0.7)
     turned = rotation(0, rng.uniform(0, 6)) @ rotation(1, rng.uniform(0, 6))
     middle, along = vector(0, 0, 0), turned[:, 2]
@@ -137,7 +144,7 @@ def _clutter(draw: ImageDraw.ImageDraw, size: int, light: Array, rng: np.random.
 
 
 def _shadow(canvas: Image.Image, solid: Solid, camera: Camera, light: Array) -> None:
-    """Darkens the ground under the object, softly. `camera` is the view at a fraction of the canvas."""
+    """Darken the ground under the object, with soft edges. `camera` sees the picture at a fraction of the canvas."""
     drop = camera.rotation_33.T @ -light
     if drop[2] > -0.25:  # the sun is too low: the shadow would run out of the picture
         return

@@ -9,7 +9,7 @@ from nmt.config import DataConfig
 from nmt.data.augment.geometry import inside, similarity
 from nmt.data.store.objects import MIN_KEYPOINTS
 from nmt.data.store.writer import RawObject
-from nmt.data.stream.collate import PairIds
+from nmt.data.stream.pair import Pair
 from nmt.data.stream.pairs import PairStream, swap_names
 from nmt.errors import UserError
 
@@ -97,9 +97,15 @@ def test_matches_survive_a_move(make_store):
         torch.testing.assert_close(torch.cdist(source, source), torch.cdist(target, target), atol=1e-3, rtol=1e-3)
 
 
+def pair_of(keypoints0: np.ndarray, keypoints1: np.ndarray) -> Pair:
+    """A pair of two objects that have all of five keypoints, so that positions are ids."""
+    none = np.empty(0, np.int64)
+    return Pair(0, 0, 1, keypoints0, keypoints1, keypoints0.astype(int), keypoints1.astype(int), none)
+
+
 def test_one_mirrored_image_swaps_the_names_the_category_swaps():
     mirror = np.array([1, 0, 2, 4, 3], np.int16)  # left and right ear, nose, left and right eye
-    pair = PairIds(0, 0, 1, np.array([2, 0, 1], np.int16), np.array([1, 2, 0], np.int16))
+    pair = pair_of(np.array([2, 0, 1], np.int16), np.array([1, 2, 0], np.int16))
     swapped = swap_names(pair, mirror)
     assert [(int(k), int(swapped.keypoints1[m])) for k, m in zip(swapped.keypoints0, swapped.match_N, strict=True)] == [
         (2, 2),
@@ -110,10 +116,10 @@ def test_one_mirrored_image_swaps_the_names_the_category_swaps():
 
 def test_a_name_whose_mirror_image_is_missing_is_dropped_and_too_few_are_not_mirrored():
     mirror = np.array([1, 0, 2, 4, 3], np.int16)
-    pair = PairIds(0, 0, 1, np.array([2, 3, 0, 1], np.int16), np.array([3, 1, 2, 0], np.int16))
+    pair = pair_of(np.array([2, 3, 0, 1], np.int16), np.array([3, 1, 2, 0], np.int16))
     swapped = swap_names(pair, mirror)
     assert sorted(swapped.keypoints0) == sorted(swapped.keypoints1) == [0, 1, 2]
-    lonely = PairIds(0, 0, 1, np.array([3, 2, 0], np.int16), np.array([3, 0, 2], np.int16))
+    lonely = pair_of(np.array([3, 2, 0], np.int16), np.array([3, 0, 2], np.int16))
     assert swap_names(lonely, mirror) is None
 
 

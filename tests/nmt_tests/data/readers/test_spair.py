@@ -95,7 +95,7 @@ def test_difficulty_needs_given_pairs(tmp_path):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"src_imname": "absent.jpg"}, r"its image .*absent\.jpg is not there"),
+        ({"src_imname": "absent.jpg"}, r"its image .*absent\.jpg does not exist"),
         ({"src_imname": "../bus/val0.jpg"}, r"src_imname must be a name, but is '\.\./bus"),
         ({"src_kps": [[1, 2]]}, "src_kps must be a list of 3"),
         ({"trg_kps": [[1, 2], [3], [4, 5]]}, "trg_kps must be a list of 2"),

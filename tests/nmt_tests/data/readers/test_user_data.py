@@ -17,6 +17,9 @@ from nmt.data.store.objects import ObjectStore
 from nmt.data.stream.sampler import PairSampler
 from nmt.errors import UserError
 from tests.nmt_tests.data.readers.raw_sets import SQUARE, coco, csv_rows, or_one_line, write_csv, write_image
+from tune.cli import train
+from tune.cli.configuration import recipe
+from tune.cli.job import parse
 
 
 def read(raw: Path, *, skip_bad: bool = False) -> RawListing:
@@ -135,7 +138,7 @@ CSV_DAMAGE = [
     ("1.jpg,bird,a,10,5", "1.jpg,bird,a,ten,5", r"line 5: x must be a number, but is 'ten'"),
     ("1.jpg,bird,a,10,5", "1.jpg,bird,a,10", "line 5: fewer columns than the first line names"),
     ("1.jpg,bird,a,10,5", "1.jpg,bird,,10,5", "line 5: a keypoint needs a name"),
-    ("1.jpg,bird,a,10,5", "1.jpg,bird,b,10,5", r"line 6: b of 1\.jpg is there already"),
+    ("1.jpg,bird,a,10,5", "1.jpg,bird,b,10,5", r"line 6: b of 1\.jpg is labelled twice"),
     ("0.jpg,bird", "../0.jpg,bird", "image must lie in the folder itself, but is '../0.jpg'"),
     ("0.jpg,bird", "/etc/0.jpg,bird", "image must lie in the folder itself"),
     ("0.jpg,bird", ",bird", "line 2: image must be the name of a file"),
@@ -169,7 +172,7 @@ JSON_DAMAGE = [
     (lambda c: c["categories"][0].update(keypoints=["a", "a", "b"]), "has two keypoints of one name"),
     (lambda c: c["images"][0].update(split="dev"), r"annotation 100: no split 'dev'; known: test, train, val"),
     (lambda c: c["images"][0].update(file_name="../0.jpg"), "file_name of its image must lie in the folder itself"),
-    (lambda c: c["annotations"].append(c["annotations"][0]), r"object person/0\.jpg#100 is there 2 times"),
+    (lambda c: c["annotations"].append(c["annotations"][0]), r"object person/0\.jpg#100 is listed 2 times"),
 ]
 
 
@@ -214,7 +217,7 @@ def test_an_unknown_folder_says_what_was_looked_for(tmp_path, table):
     (tmp_path / "empty").mkdir()
     with pytest.raises(UserError, match=r"no annotations of keypoints; looked for \*\.csv"):
         read(tmp_path / "empty")
-    with pytest.raises(UserError, match=r"is not there; looked for"):
+    with pytest.raises(UserError, match=r"does not exist; looked for"):
         read(tmp_path / "absent")
     with pytest.raises(UserError, match="neither COCO keypoints .* nor a list of objects"):
         read(write_json(tmp_path / "other", {"points": []}))
@@ -241,8 +244,7 @@ def test_own_data_is_prepared_from_the_command_line_and_then_a_recipe(table, tmp
     sets = ["--set", "data.image_size=32"]
     assert run.main(["--prepare", "birds", "--raw", str(table), *sets]) == 0
     assert "bird" in capsys.readouterr().out and (tmp_path / "data/birds/objects.arrow").is_file()
-    args = run.build_parser().parse_args(["--train", "birds", *sets])
-    assert run.recipe(args, "birds").data.name == "birds"
+    assert recipe(parse(train.JOB, ["--train", "birds", *sets])).data.name == "birds"
     assert run.main(["--train", "birdz"]) == 2
     assert "no search named 'birdz'" in capsys.readouterr().err
 
@@ -313,7 +315,7 @@ def test_mirrored_names_are_read_from_their_own_file(table, tmp_path):
     [
         ("brid,a,b", "no category 'brid'; did you mean 'bird'"),
         ("bird,a,z", "no keypoint 'z'"),
-        ("bird,a,a", "a of bird is there already"),
+        ("bird,a,a", "a of bird is listed twice"),
     ],
 )
 def test_a_wrong_mirrored_name_is_one_line(table, line, message):

@@ -184,7 +184,7 @@ def test_damaged_photographs_are_named_or_skipped_and_counted(made, tmp_path):
 def test_a_folder_of_something_else_says_what_was_looked_for(tmp_path):
     with pytest.raises(UserError, match=r"not PascalVOC 2011 with keypoints; looked for VOC2011/JPEGImages"):
         voc.read(tmp_path, skip_bad=True)
-    with pytest.raises(UserError, match=r"absent: is not there; looked for"):
+    with pytest.raises(UserError, match=r"absent: does not exist; looked for"):
         voc.read(tmp_path / "absent", skip_bad=True)
 
 

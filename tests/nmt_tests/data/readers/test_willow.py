@@ -146,7 +146,7 @@ def remove_image(folder: Path) -> None:
         (damage_shape, r"car_04\.mat: pts_coord must be 2 x 10 numbers, but is \(2, 9\)"),
         (damage_numbers, r"car_04\.mat: pts_coord must be finite"),
         (damage_image, r"car_04\.png: not a readable image"),
-        (remove_image, r"car_04\.mat: its image car_04\.png is not there"),
+        (remove_image, r"car_04\.mat: its image car_04\.png does not exist"),
     ],
 )
 def test_a_bad_file_is_named_or_skipped_and_counted(raw, damage, message):
@@ -169,5 +169,5 @@ def test_images_of_any_colour_mode_are_read(raw, mode):
 def test_a_folder_without_annotations_says_what_was_looked_for(tmp_path):
     with pytest.raises(UserError, match=r"is empty or not WILLOW-ObjectClass; looked for Car/\*\.mat"):
         willow.raw_files(tmp_path)
-    with pytest.raises(UserError, match=r"is not there; looked for Car/\*\.mat"):
+    with pytest.raises(UserError, match=r"does not exist; looked for Car/\*\.mat"):
         willow.raw_files(tmp_path / "absent")

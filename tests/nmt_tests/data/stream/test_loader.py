@@ -50,7 +50,7 @@ def epoch(
         rank=rank,
         world_size=world_size,
         micro_batch=micro_batch,
-        workers=workers,
+        loader_processes=workers,
     )
     return [[pair for part in parts for pair in flat(part)] for parts in batches]
 
@@ -70,7 +70,7 @@ def test_ranks_together_take_the_pairs_of_one_rank(stream, world_size):
 @pytest.mark.parametrize(("micro_batch", "sizes"), [(0, [8]), (3, [3, 3, 2]), (8, [8])])
 def test_a_step_comes_in_parts_of_at_most_the_micro_batch(stream, micro_batch, sizes):
     steps = train_batches(
-        stream, epoch=2, first_step=0, num_steps=3, pairs_per_step=8, micro_batch=micro_batch, workers=2
+        stream, epoch=2, first_step=0, num_steps=3, pairs_per_step=8, micro_batch=micro_batch, loader_processes=2
     )
     assert [[part.num_pairs for part in parts] for parts in steps] == [sizes] * 3
     assert epoch(stream, micro_batch=micro_batch) == epoch(stream)
@@ -83,7 +83,7 @@ def test_an_epoch_continues_in_the_middle(stream, workers):
 
 def test_features_batches_come_from_this_process(toy_store, toy_features):
     stream = PairStream(toy_store, FEATURES, split="train", seed=0, features=toy_features)
-    batches = list(train_batches(stream, epoch=0, first_step=4, num_steps=2, pairs_per_step=5, workers=2))
+    batches = list(train_batches(stream, epoch=0, first_step=4, num_steps=2, pairs_per_step=5, loader_processes=2))
     assert torch.equal(batches[1][0].source.points_BN2, stream.batch(0, range(25, 30)).source.points_BN2)
 
 

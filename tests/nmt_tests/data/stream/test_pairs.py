@@ -10,7 +10,7 @@ from nmt.batch import PairBatch
 from nmt.config import DataConfig
 from nmt.data.graph import delaunay_edges, edge_attributes
 from nmt.data.store.objects import ObjectStore
-from nmt.data.stream.collate import graph, positions
+from nmt.data.stream.collate import graph
 from nmt.data.stream.pairs import PairStream, eval_batches, eval_pairs, generator
 from nmt.data.stream.sampler import PairSampler
 from nmt.errors import UserError
@@ -180,7 +180,7 @@ def test_evaluation_is_never_augmented(toy_store):
     pair = eval_pairs(toy_store, always, split="val")[0]
     batch = next(eval_batches(toy_store, always, split="val", batch_size=2))
     assert np.array_equal(batch.source.image_B3HW[0].permute(1, 2, 0), toy_store.image(pair.row0))
-    expected = toy_store.points(pair.row0)[positions(toy_store, pair.row0, pair.keypoints0)]
+    expected = toy_store.points(pair.row0)[toy_store.keypoints(pair.row0).searchsorted(pair.keypoints0)]
     assert np.array_equal(batch.source.points_BN2[0, : len(expected)], expected)
 
 

@@ -1,0 +1,103 @@
+"""A pair of objects and the keypoints to match in it. Letters as in nmt/batch.py."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+
+import numpy as np
+
+from nmt.data.store.objects import MIN_KEYPOINTS, ObjectStore
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two objects of one category and their common keypoints, each side in a random order of its own.
+
+    A keypoint has an id, its index into the category's keypoint names, and in each object a position, its index
+    into the keypoints that the data set stores of the object. Positions are found once, when the pair is made.
+    """
+
+    category: int
+    row0: int
+    """row of the source object in the data set"""
+    row1: int
+    """row of the target object"""
+    keypoints0: np.ndarray
+    """(N,) int16 ids in source order"""
+    keypoints1: np.ndarray
+    """(N,) int16 ids of the same keypoints in target order"""
+    positions0: np.ndarray
+    """(N,) int64 positions of `keypoints0` in the source object"""
+    positions1: np.ndarray
+    """(N,) int64 positions of `keypoints1` in the target object"""
+    match_N: np.ndarray
+    """(N,) int64, for each source keypoint the index of its match in target order"""
+
+    def keep(self, keep_N: np.ndarray) -> Pair:
+        """Drop the source keypoints where `keep_N` (N,) is False, and their matches."""
+        if keep_N.all():
+            return self
+        keep1_N = np.empty_like(keep_N)
+        keep1_N[self.match_N] = keep_N
+        kept_before_N = keep1_N.cumsum() - 1
+        return dataclasses.replace(
+            self,
+            keypoints0=self.keypoints0[keep_N],
+            keypoints1=self.keypoints1[keep1_N],
+            positions0=self.positions0[keep_N],
+            positions1=self.positions1[keep1_N],
+            match_N=kept_before_N[self.match_N[keep_N]],
+        )
+
+
+def make_pair(
+    store: ObjectStore, category: int, row0: int, row1: int, common_N: np.ndarray, rng: np.random.Generator
+) -> Pair:
+    """Make a pair of two rows of the data set, its keypoints shuffled on both sides.
+
+    Args:
+        common_N: (N,) ids to match, which both objects have.
+    """
+    keypoints0, keypoints1 = rng.permutation(common_N), rng.permutation(common_N)
+    return Pair(
+        category,
+        row0,
+        row1,
+        keypoints0,
+        keypoints1,
+        store.keypoints(row0).searchsorted(keypoints0),
+        store.keypoints(row1).searchsorted(keypoints1),
+        _matches(keypoints0, keypoints1),
+    )
+
+
+def swap_names(pair: Pair, mirror: np.ndarray) -> Pair | None:
+    """Match the pair anew when one of its images is mirrored: a left wing then matches a right one.
+
+    Args:
+        mirror: (K,) keypoint id -> its id in a mirrored image.
+
+    Returns:
+        The keypoints that still have a match; None for fewer than two.
+    """
+    keep0_N = np.isin(mirror[pair.keypoints0], pair.keypoints0)
+    if keep0_N.sum() < MIN_KEYPOINTS:
+        return None
+    keep1_N = np.isin(mirror[pair.keypoints1], pair.keypoints1)
+    keypoints0, keypoints1 = pair.keypoints0[keep0_N], pair.keypoints1[keep1_N]
+    return dataclasses.replace(
+        pair,
+        keypoints0=keypoints0,
+        keypoints1=keypoints1,
+        positions0=pair.positions0[keep0_N],
+        positions1=pair.positions1[keep1_N],
+        match_N=_matches(mirror[keypoints0], keypoints1),
+    )
+
+
+def _matches(wanted_N: np.ndarray, keypoints_N: np.ndarray) -> np.ndarray:
+    """(N,) int64: where in `keypoints_N` each id of `wanted_N` is; both hold the same ids."""
+    match_N = np.empty(len(wanted_N), np.int64)
+    match_N[wanted_N.argsort()] = keypoints_N.argsort()
+    return match_N

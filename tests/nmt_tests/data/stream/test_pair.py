@@ -1,0 +1,39 @@
+"""A pair keeps its ids, positions and matches together, whatever is dropped from it."""
+
+from __future__ import annotations
+
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+
+from nmt.data.stream.pair import make_pair, swap_names
+
+
+@given(data=st.data(), seed=st.integers(0, 2**32 - 1))
+def test_positions_and_matches_stay_with_their_ids_when_keypoints_are_dropped(toy_store, data, seed):
+    rng = np.random.default_rng(seed)
+    row0, row1 = (int(row) for row in rng.choice(toy_store.rows("train")[0], 2, replace=False))
+    common = np.intersect1d(toy_store.keypoints(row0), toy_store.keypoints(row1))
+    pair = make_pair(toy_store, 0, row0, row1, common, rng)
+    keep = np.array(data.draw(st.lists(st.booleans(), min_size=len(common), max_size=len(common))), bool)
+    for part in (pair, pair.keep(keep)):
+        assert np.array_equal(toy_store.keypoints(row0)[part.positions0], part.keypoints0)
+        assert np.array_equal(toy_store.keypoints(row1)[part.positions1], part.keypoints1)
+        assert np.array_equal(part.keypoints1[part.match_N], part.keypoints0)
+    assert np.array_equal(pair.keep(keep).keypoints0, pair.keypoints0[keep])
+
+
+@given(seed=st.integers(0, 2**32 - 1))
+def test_swapped_names_match_the_mirrored_id_at_its_own_position(toy_store, seed):
+    rng = np.random.default_rng(seed)
+    mirror = np.arange(10, dtype=np.int16)
+    mirror[[0, 1, 4, 7]] = [1, 0, 7, 4]
+    row0, row1 = (int(row) for row in rng.choice(toy_store.rows("train")[0], 2, replace=False))
+    common = np.intersect1d(toy_store.keypoints(row0), toy_store.keypoints(row1))
+    swapped = swap_names(make_pair(toy_store, 0, row0, row1, common, rng), mirror)
+    if swapped is None:
+        assert np.isin(mirror[common], common).sum() < 2
+        return
+    assert np.array_equal(swapped.keypoints1[swapped.match_N], mirror[swapped.keypoints0])
+    assert np.array_equal(toy_store.keypoints(row0)[swapped.positions0], swapped.keypoints0)
+    assert np.array_equal(toy_store.keypoints(row1)[swapped.positions1], swapped.keypoints1)

@@ -1,0 +1,41 @@
+"""Where a search or training of a name is found."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from nmt.errors import UserError
+from tune.cli import evaluate
+from tune.cli.job import parse
+from tune.cli.runs import find_checkpoint, find_run, stored
+
+
+def arguments(name: str, *more: str):
+    return parse(evaluate.JOB, ["--evaluate", name, *more])
+
+
+def test_an_unknown_name_is_refused_with_the_nearest(tmp_path):
+    with pytest.raises(UserError, match="results/willow: no search or training there; there are none yet"):
+        find_run(arguments("willow"))
+    (tmp_path / "elsewhere" / "willow-train").mkdir(parents=True)
+    with pytest.raises(UserError, match="did you mean 'willow-train'?"):
+        find_run(arguments("willow-trains", "--results", "elsewhere"))
+    assert find_run(arguments("willow-train", "--results", "elsewhere")) == Path("elsewhere/willow-train")
+
+
+def test_the_weights_of_a_training_are_its_best(tmp_path):
+    (tmp_path / "results" / "willow-train").mkdir(parents=True)
+    with pytest.raises(UserError, match="no search has run there"):
+        find_checkpoint(arguments("willow-train"))
+    (tmp_path / "results" / "willow-train" / "best.pt").write_bytes(b"")
+    assert find_checkpoint(arguments("willow-train")) == Path("results/willow-train/best.pt")
+    assert find_checkpoint(arguments("results/willow-train/best.pt")) == Path("results/willow-train/best.pt")
+
+
+def test_a_run_has_its_own_place_at_the_storage(tmp_path):
+    assert stored(arguments("willow"), Path("results/willow")) is None
+    home = stored(arguments("willow", "--storage", "/nfs/results/"), Path("results/willow"))
+    assert home is not None
+    assert (home.address, home.directory) == ("/nfs/results/willow", tmp_path / "results" / "willow")

@@ -1,0 +1,52 @@
+"""From flags to a configuration and a data set."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from nmt.config import SETTINGS, Config, load_config, parse_assignment, with_overrides
+from nmt.errors import UserError
+
+
+def overrides(args: argparse.Namespace) -> dict[str, Any]:
+    """The configuration keys and values of --set. Raises UserError for an unknown key."""
+    return dict(parse_assignment(text) for text in args.set)
+
+
+def decode_overrides(args: argparse.Namespace) -> dict[str, Any]:
+    """The keys and values of --set where only decode.* may change. Raises UserError for others and for wrong values."""
+    changed = overrides(args)
+    for key in changed:
+        if not key.startswith("decode."):
+            free = ", ".join(k for k in SETTINGS if k.startswith("decode."))
+            raise UserError(f"--set {key}: the checkpoint fixes it; only these can be set here: {free}")
+    with_overrides(Config(), changed, source="--set")
+    return changed
+
+
+def recipe(args: argparse.Namespace, *, own: bool = False) -> Config:
+    """The configuration of a job by the name of a recipe or a JSON file, with --set applied.
+
+    Args:
+        own: a name without a recipe is a data set of the user's own, also where nothing is prepared yet.
+    """
+    from nmt.recipes import recipe as base_of
+
+    name = args.name
+    if name.endswith(".json"):
+        config = load_config(Path(name))
+    else:
+        config = base_of(name, own=own or _is_there(args.data or f"data/{name}"))
+    return with_overrides(config, overrides(args), source="--set")
+
+
+def _is_there(data: str) -> bool:
+    """True if the folder of the data set exists; an address is not looked at."""
+    return "://" in data or Path(data).is_dir()
+
+
+def data_of(args: argparse.Namespace, config: Config) -> str:
+    """The data set of a job, a folder or an address: --data, or data/NAME of the configuration."""
+    return args.data or f"data/{config.data.name}"

@@ -1,0 +1,70 @@
+"""`--confirm NAME`: the best configurations of a search again, over seeds."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+from nmt.data.store.present import require_data_set
+from tune.cli.configuration import overrides
+from tune.cli.flags import DATA, JSON, RESULTS, SET, STORAGE, flag, seed_flag, whole_number
+from tune.cli.job import Job
+from tune.cli.runs import find_run
+
+TOP, SEEDS = 3, 3
+
+
+def run(args: argparse.Namespace) -> dict[str, Any]:
+    """Train the best configurations and the default over seeds; it prints its own table."""
+    changed = overrides(args)
+    directory = find_run(args)
+    from tune.evidence.confirm import run_confirm
+    from tune.results.summary import load_summary
+
+    data = args.data
+    require_data_set(data or load_summary(directory).data)
+    confirmed = run_confirm(
+        directory,
+        data=data,
+        top=TOP if args.top is None else args.top,
+        seeds=SEEDS if args.seeds is None else args.seeds,
+        first_seed=args.seed,
+        overrides=changed,
+    )
+    return confirmed.to_dict()
+
+
+JOB = Job(
+    flag="--confirm",
+    argument="a search below --results",
+    summary="train a search's best again over seeds: is the winner really better?",
+    description=(
+        "Train the best configurations of a search and its default again, each with several seeds the search has not "
+        "used, and compare them seed by seed. Only a configuration that is clearly better is called the winner; the "
+        "test split is read once, for the winner and the default. The same command continues an interrupted "
+        "confirmation."
+    ),
+    examples=("--confirm willow --top 3 --seeds 5", "--confirm voc --storage s3://bucket/results"),
+    flags=(
+        flag(
+            "--top",
+            f"configurations to train beside the default one (default {TOP})",
+            metavar="K",
+            type=whole_number(1),
+        ),
+        flag(
+            "--seeds",
+            f"trainings of each configuration, at least 2 (default {SEEDS})",
+            metavar="N",
+            type=whole_number(0),
+        ),
+        seed_flag("first seed (default: the one after the search's)"),
+        DATA,
+        SET,
+        RESULTS,
+        STORAGE,
+        JSON,
+    ),
+    run=run,
+    interrupted="Interrupted. The same command continues.",
+)

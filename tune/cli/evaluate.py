@@ -1,0 +1,68 @@
+"""`--evaluate NAME`: accuracy of a search's winner, a training or a checkpoint, beside three baselines."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+from nmt.config import load_config
+from nmt.data.store.present import require_data_set
+from tune.cli.configuration import decode_overrides
+from tune.cli.flags import DATA, DECODE, JSON, RESULTS, STORAGE, flag, one_of
+from tune.cli.job import Job
+from tune.cli.runs import find_checkpoint
+
+SPLITS = ("val", "test")
+
+
+def run(args: argparse.Namespace) -> dict[str, Any]:
+    """Evaluate, print the table, and draw some of the pairs."""
+    decode, split = decode_overrides(args), args.split or SPLITS[0]
+    checkpoint, data = find_checkpoint(args), args.data
+    require_data_of(checkpoint, data)
+    from nmt.inference.evaluate import evaluate_checkpoint
+    from nmt.inference.sample import draw_split
+    from tune.cli.picture import write_picture
+
+    result = evaluate_checkpoint(checkpoint, data=data, split=split, decode=decode)
+    if split == "test":
+        print("reading the test split: report this number, do not choose by it")
+    setting = ", ".join(f"{k} {v}" for k, v in dataclasses.asdict(result.decode).items())
+    print(f"{checkpoint} on {result.pairs} {result.split} pairs ({setting})")
+    print(result.table())
+    picture = checkpoint.with_name(f"matches-{split}.png")
+    write_picture(picture, draw_split(checkpoint, data=data, split=split, decode=decode))
+    return {**dataclasses.asdict(result), "picture": str(picture)}
+
+
+def require_data_of(checkpoint: Path, data: str | None) -> None:
+    """Raise UserError where the data set of the evaluation is known without loading the weights, and is not there."""
+    beside = checkpoint.with_name("config.json")
+    if data is None and beside.is_file():
+        data = f"data/{load_config(beside).data.name}"
+    if data is not None:
+        require_data_set(data)
+
+
+JOB = Job(
+    flag="--evaluate",
+    argument="a search or training below --results, or the path of a best.pt",
+    summary="print the accuracy of a search's winner, a training or a best.pt",
+    description=(
+        "Print the accuracy per category on the evaluation pairs of a split, beside chance, keypoint positions alone "
+        "and the untrained backbone's features. A picture of some matched pairs is written beside the checkpoint. Read "
+        "the test split once, to report; choose on validation."
+    ),
+    examples=("--evaluate willow --split test", "--evaluate willow-train --set decode.epsilon=0.05"),
+    flags=(
+        flag("--split", "val or test (default val)", metavar="SPLIT", type=one_of(*SPLITS)),
+        DATA,
+        DECODE,
+        RESULTS,
+        STORAGE,
+        JSON,
+    ),
+    run=run,
+)

@@ -1,0 +1,98 @@
+"""Flags of the command line: those that several jobs share, and the types of their values."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from nmt.errors import UserError
+
+
+@dataclass(frozen=True)
+class Flag:
+    """One flag of a job."""
+
+    name: str
+    """with its two dashes"""
+    options: Mapping[str, Any]
+    """arguments of argparse.ArgumentParser.add_argument"""
+
+
+def flag(name: str, help: str, **options: Any) -> Flag:
+    """A flag with its help text, and what else argparse takes."""
+    return Flag(name, {"help": help, **options})
+
+
+def switch(name: str, help: str) -> Flag:
+    """A flag without a value."""
+    return flag(name, help, action="store_true")
+
+
+def whole_number(at_least: int) -> Callable[[str], int]:
+    """The type of a flag whose value is a whole number from `at_least` up."""
+
+    def number(text: str) -> int:
+        try:
+            value = int(text)
+        except ValueError:
+            raise argparse.ArgumentTypeError(f"must be a whole number, but got {text!r}") from None
+        if value < at_least:
+            raise argparse.ArgumentTypeError(f"must be at least {at_least}, but got {value}")
+        return value
+
+    return number
+
+
+def one_of(*values: str) -> Callable[[str], str]:
+    """The type of a flag that takes one of these values."""
+
+    def value(text: str) -> str:
+        if text not in values:
+            raise argparse.ArgumentTypeError(f"must be {' or '.join(values)}, but got {text!r}")
+        return text
+
+    return value
+
+
+def refuse(args: argparse.Namespace, flags: Collection[str], why: str) -> None:
+    """Raise UserError for the first of these flags that was given, and would be ignored: `why`."""
+    for given in args.given:
+        if given in flags:
+            raise UserError(f"{given}: {why}")
+
+
+SET = flag(
+    "--set",
+    "change a configuration key, such as optim.lr=1e-3; may be repeated; run.py --keys lists all keys",
+    metavar="KEY=VALUE",
+    action="append",
+    default=[],
+)
+DECODE = flag(
+    "--set",
+    "change a decode.* key, such as decode.epsilon=0.05; may be repeated; the checkpoint fixes all other keys",
+    metavar="KEY=VALUE",
+    action="append",
+    default=[],
+)
+DATA = flag(
+    "--data", "the prepared data set: a folder (default data/NAME) or an address such as s3://bucket/x", metavar="DIR"
+)
+RESULTS = flag(
+    "--results", "folder of all results (default results)", metavar="DIR", type=Path, default=Path("results")
+)
+STORAGE = flag(
+    "--storage",
+    "keep results at this folder or address, such as s3://bucket/x; --results is then the local working copy",
+    metavar="PLACE",
+)
+RESUME = switch("--resume", "continue where the same command was interrupted")
+JSON = switch("--json", "print the result as one line of JSON at the end")
+
+
+def seed_flag(help: str) -> Flag:
+    """The --seed of a job."""
+    return flag("--seed", help, metavar="N", type=whole_number(0))

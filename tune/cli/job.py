@@ -1,0 +1,103 @@
+"""A job of the command line, and the parser of its flags alone."""
+
+from __future__ import annotations
+
+import argparse
+import re
+import shutil
+import textwrap
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, NoReturn
+
+from nmt.errors import UserError
+from tune.cli.flags import Flag
+
+PROGRAM = "run.py"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """One job: what it is for, which flags it reads, and the function that does it."""
+
+    flag: str
+    """with its two dashes: --search"""
+    argument: str
+    """what its NAME is, for --help"""
+    summary: str
+    """one line, for the overview of jobs"""
+    description: str
+    """one paragraph, for its own --help"""
+    examples: tuple[str, ...]
+    """commands, without the program"""
+    flags: tuple[Flag, ...]
+    run: Callable[[argparse.Namespace], dict[str, Any]]
+    """does the job and prints what it found; returns the plain values of --json"""
+    metavar: str = "NAME"
+    argument_options: tuple[tuple[str, Any], ...] = ()
+    """what argparse takes for the job's own flag, besides"""
+    interrupted: str = "Interrupted."
+    """what the user reads after Ctrl-C"""
+
+    @property
+    def reads(self) -> tuple[str, ...]:
+        """The names of its flags."""
+        return tuple(flag.name for flag in self.flags)
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser whose errors are UserErrors of one line."""
+
+    def error(self, message: str) -> NoReturn:
+        """Raise UserError with argparse's message in plain words, and where to look."""
+        found = re.fullmatch(r"argument (\S+): (.*)", message, re.DOTALL)
+        if found:
+            name, problem = found.groups()
+            if problem.startswith("expected"):
+                problem = f"needs {problem.removeprefix('expected ').replace('argument', 'value')}"
+            if problem.startswith("ignored explicit"):
+                problem = "takes no value"
+            message = f"{name} {problem}"
+        raise UserError(f"{message}; see {self.usage}")
+
+
+def build_parser(job: Job) -> Parser:
+    """The parser of one job."""
+    width = shutil.get_terminal_size((100, 24)).columns - 2
+    examples = "\n".join(f"  python {PROGRAM} {example}" for example in job.examples)
+    parser = Parser(
+        prog=PROGRAM,
+        usage=f"{PROGRAM} {job.flag} --help",
+        description=textwrap.fill(job.description, width),
+        epilog=f"examples:\n{examples}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    options = {"metavar": job.metavar, "help": job.argument, **dict(job.argument_options)}
+    parser.add_argument(job.flag, dest="name", **options)
+    for flag in job.flags:
+        parser.add_argument(flag.name, **flag.options)
+    return parser
+
+
+def help_text(job: Job) -> str:
+    """What --help prints for a job."""
+    parser = build_parser(job)
+    parser.usage = f"{PROGRAM} {job.flag} {job.metavar} [flags]"
+    return parser.format_help()
+
+
+def parse(job: Job, arguments: Sequence[str]) -> argparse.Namespace:
+    """The flags of a job; `given` names those that stand in the arguments. Raises UserError."""
+    parser = build_parser(job)
+    args, rest = parser.parse_known_args(arguments)
+    if rest:
+        parser.error(f"unexpected argument {rest[0]!r}")
+    args.given = given_flags(arguments)
+    return args
+
+
+def given_flags(arguments: Sequence[str]) -> list[str]:
+    """The arguments that are flags, without their values; a negative number is a value."""
+    flags = (argument.partition("=")[0] for argument in arguments if re.match(r"-(?![\d.])", argument))
+    return [flag.strip() for flag in flags]

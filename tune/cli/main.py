@@ -1,0 +1,115 @@
+"""The entry of the command line: which job is meant, whether it reads the flags, and what its end means."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+
+from nmt.errors import FailedError, UserError, nearest
+from tune.cli import confirm, download, evaluate, inspect, keys, match, prepare, report, search, train
+from tune.cli.job import PROGRAM, Job, given_flags, help_text, parse
+
+JOBS = {
+    module.JOB.flag: module.JOB
+    for module in (prepare, download, inspect, train, search, confirm, evaluate, report, match, keys)
+}
+HELP = ("--help", "-h")
+
+OVERVIEW = """\
+usage: run.py --JOB NAME [flags]
+
+NMT, the Normalized Matching Transformer: search, train and compare sparse keypoint matching.
+
+jobs:
+{jobs}
+
+start here, no download:    run.py --search demo
+your data set, once:        run.py --prepare willow --raw DIR
+one training:               run.py --train willow [--set optim.lr=1e-3]
+a search:                   run.py --search willow --trials 32
+its table again:            run.py --report willow
+is its winner really one:   run.py --confirm willow --top 3 --seeds 5
+the winner on unseen data:  run.py --evaluate willow --split test
+two images of your own:     run.py --match willow --images A.jpg B.jpg --keypoints A.csv B.csv
+
+the flags of a job:         run.py --search --help
+"""
+
+
+def overview() -> str:
+    """What --help prints without a job."""
+    width = max(len(f"{job.flag} {job.metavar}") for job in JOBS.values())
+    jobs = "\n".join(f"  {f'{job.flag} {job.metavar}':{width}}  {job.summary}" for job in JOBS.values())
+    return OVERVIEW.format(jobs=jobs)
+
+
+def find_job(arguments: Sequence[str]) -> Job | None:
+    """The job among the arguments; None where they ask for help alone. Raises UserError unless there is exactly one."""
+    given = given_flags(arguments)
+    named = list(dict.fromkeys(flag for flag in given if flag in JOBS))
+    if len(named) > 1:
+        raise UserError(f"{' and '.join(named)} are {len(named)} jobs; ask for one at a time; see {PROGRAM} --help")
+    if named:
+        return JOBS[named[0]]
+    if any(flag in HELP for flag in given):
+        return None
+    known = {name for job in JOBS.values() for name in job.reads}
+    for flag in given:
+        if flag not in known:
+            raise UserError(f"unknown flag {flag}; {nearest(flag, JOBS)} See {PROGRAM} --help")
+    for word in arguments:
+        if f"--{word}" in JOBS:
+            raise UserError(f"{word!r} is no job; did you mean '--{word}'? See {PROGRAM} --help")
+    raise UserError(f"no job is given; add one of {', '.join(JOBS)}; see {PROGRAM} --help")
+
+
+def check_flags(job: Job, given: Sequence[str]) -> None:
+    """Raise UserError for a flag that the job does not read, with the jobs that do, or the nearest known flag."""
+    for flag in given:
+        if flag in (job.flag, *job.reads, *HELP):
+            continue
+        readers = [other.flag for other in JOBS.values() if flag in other.reads]
+        if readers:
+            raise UserError(f"{flag} is read by {_listed(readers)}; {job.flag} does not take it")
+        raise UserError(f"unknown flag {flag}; {nearest(flag, job.reads)} See {PROGRAM} {job.flag} --help")
+
+
+def _listed(names: Sequence[str]) -> str:
+    """ "a, b and c"."""
+    return " and ".join([", ".join(names[:-1]), names[-1]]) if len(names) > 1 else names[0]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one job; 0 done, 2 a wrong request (one line on standard error), 1 it failed, 130 interrupted."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        job = find_job(given)
+        if job is None:
+            print(overview(), end="")
+            return 0
+        return run_job(job, given)
+    except UserError as error:
+        print(f"{PROGRAM}: {error}", file=sys.stderr)
+        return 2
+
+
+def run_job(job: Job, arguments: Sequence[str]) -> int:
+    """Run this job, or print its help; returns the exit code. Raises UserError."""
+    flags = given_flags(arguments)
+    if any(flag in HELP for flag in flags):
+        print(help_text(job), end="")
+        return 0
+    check_flags(job, flags)
+    args = parse(job, arguments)
+    try:
+        result = job.run(args)
+    except KeyboardInterrupt:
+        print(f"{PROGRAM}: {job.interrupted}", file=sys.stderr)
+        return 130
+    except FailedError as error:
+        print(f"{PROGRAM}: {error}", file=sys.stderr)
+        return 1
+    if args.json:
+        print(json.dumps(result))
+    return 0

@@ -1,0 +1,157 @@
+"""`--prepare NAME`: a raw data set becomes an Arrow data set, with stored features where a training reads them."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from nmt.config import Config, with_overrides
+from nmt.errors import UserError
+from tune.cli.configuration import data_of, recipe
+from tune.cli.flags import DATA, JSON, SET, flag, one_of, refuse, seed_flag, switch, whole_number
+from tune.cli.job import Job
+
+if TYPE_CHECKING:
+    from nmt.data.prepare.features import FeatureRows
+    from nmt.data.prepare.shards import ShardMaker
+
+CODINGS = ("raw", "jpeg")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """How to make a data set, besides its configuration."""
+
+    raw: Path | None = None
+    seed: int = 0
+    skip_bad: bool = False
+    coding: str = CODINGS[0]
+    difficulty: Mapping[str, Sequence[int]] = field(default_factory=dict)
+    backbone: str | None = None
+    """one more backbone to store features of, --features"""
+    on_cluster: bool = False
+
+
+def run(args: argparse.Namespace) -> dict[str, Any]:
+    """Make the data set, or with --check verify it; print what it holds."""
+    config = recipe(args, own=args.raw is not None)
+    if args.check:
+        ignored = [name for name in JOB.reads if name not in ("--check", "--data", "--json")]
+        refuse(args, ignored, "--check only reads what is there; leave the flag out")
+        return check(data_of(args, config))
+    if args.views is not None:
+        from nmt.data.prepare.data_set import feature_models
+
+        if not feature_models(config, args.features):
+            raise UserError("--views: no features are stored; add --features BACKBONE, or --set data.mode=features")
+        config = with_overrides(config, {"data.views": args.views}, source="--views")
+    from nmt.data.readers.spair import parse_difficulty
+
+    request = Request(
+        raw=args.raw,
+        seed=args.seed or 0,
+        skip_bad=args.skip_bad,
+        coding=args.coding or CODINGS[0],
+        difficulty=parse_difficulty(args.difficulty),
+        backbone=args.features,
+        on_cluster=args.ray,
+    )
+    out = data_of(args, config)
+    return {"data": out, **make_data_set(config, out, request)}
+
+
+def check(data: str) -> dict[str, Any]:
+    """Verify every row and file of a data set, and print the result."""
+    from nmt.data.store.verify import check as check_data
+
+    verified = check_data(data, progress=sys.stderr.isatty())
+    print(verified)
+    return {"data": data, "objects": verified.rows, "counts": verified.info.counts, "files": verified.files}
+
+
+def make_data_set(config: Config, out: str, request: Request) -> dict[str, Any]:
+    """Make the objects, and the features where the recipe trains on them or --features names a backbone."""
+    from nmt.data.prepare.data_set import prepare_data_set
+
+    with makers(request) as (make_shards, make_features):
+        prepared = prepare_data_set(
+            config,
+            # Ray's processes work in folders of their own.
+            raw=request.raw.resolve() if request.raw and request.on_cluster else request.raw,
+            out=out,
+            backbone=request.backbone,
+            skip_bad=request.skip_bad,
+            seed=request.seed,
+            difficulty=request.difficulty,
+            image_coding=request.coding,
+            progress=sys.stderr.isatty(),
+            shards=make_shards,
+            rows=make_features,
+        )
+    print(prepared)
+    return {"features": [str(table) for table in prepared.features]}
+
+
+@contextlib.contextmanager
+def makers(request: Request) -> Iterator[tuple[ShardMaker, FeatureRows | None]]:
+    """What makes objects and features: this machine, or with --ray the nodes of a cluster."""
+    if not request.on_cluster:
+        from nmt.data.prepare.shards import make_shards
+
+        yield make_shards, None
+        return
+    from tune.driver.ray_session import ray_session
+    from tune.prepare_data import ray_features, ray_shards
+
+    with ray_session():
+        yield ray_shards, ray_features
+
+
+JOB = Job(
+    flag="--prepare",
+    argument="a recipe of search_spaces/, or a new name for images of your own",
+    summary="make an Arrow data set of a raw one, or of images of your own, once",
+    description=(
+        "Make the Arrow data set that trainings read, in data/NAME: from a published raw data set, from a folder of "
+        "your own images with a table of keypoints, or rendered (demo). Where the recipe trains on features, it stores "
+        "those too. Nothing is done when the data set is there already. The same command continues an interrupted one."
+    ),
+    examples=("--prepare willow --raw data/raw/willow", "--prepare birds --raw birds --skip-bad"),
+    flags=(
+        flag("--raw", "folder of the raw data set; demo needs none", metavar="DIR", type=Path),
+        DATA,
+        SET,
+        seed_flag("random seed of rendered images and rotated views (default 0)"),
+        flag("--features", "also store features of this timm backbone", metavar="BACKBONE"),
+        flag(
+            "--views",
+            "store features of K views per object: the plain image and K - 1 augmented ones",
+            metavar="K",
+            type=whole_number(1),
+        ),
+        flag(
+            "--coding",
+            "how images are stored: raw pixels, fast to read, or jpeg, small (default raw)",
+            metavar="CODING",
+            type=one_of(*CODINGS),
+        ),
+        switch("--skip-bad", "leave out files that cannot be read, and print how many"),
+        flag(
+            "--difficulty",
+            "spair: keep the pairs of these levels, such as viewpoint_variation=0,1; may be repeated",
+            metavar="KEY=LEVELS",
+            action="append",
+            default=[],
+        ),
+        switch("--ray", "work on all nodes of the Ray cluster"),
+        switch("--check", "make nothing; verify every row and file of the data set"),
+        JSON,
+    ),
+    run=run,
+    interrupted="Interrupted. The same command continues.",
+)

@@ -1,0 +1,48 @@
+"""`--report NAME`: the table of a search, an ablation or a confirmation again."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+from tune.cli.flags import JSON, RESULTS, STORAGE
+from tune.cli.job import Job
+from tune.cli.runs import find_run
+
+
+def run(args: argparse.Namespace) -> dict[str, Any]:
+    """Print the table of what is in the directory now."""
+    directory = find_run(args)
+    from tune.driver import two_stage as stages
+    from tune.evidence import ablation, confirm
+    from tune.results.report import render
+    from tune.results.summary import load_summary
+
+    if (directory / ablation.RESULT).is_file():
+        ablated = ablation.load_ablated(directory / ablation.RESULT)
+        print(ablation.render(ablated, directory))
+        return ablated.to_dict()
+    if stages.is_staged(directory):
+        summary, text = stages.report(directory)
+    else:
+        summary = load_summary(directory)
+        text = render(summary, directory)
+    print(text)
+    again = directory / confirm.FOLDER / confirm.RESULT
+    if again.is_file():
+        print("\n" + confirm.render(confirm.load_confirmed(again), again.parent))
+    return summary.to_dict()
+
+
+JOB = Job(
+    flag="--report",
+    argument="a search or ablation below --results",
+    summary="print the table of a search or ablation again, at any time",
+    description=(
+        "Print the table of a search or an ablation, and of its confirmation where there is one. It also works while "
+        "the search is running, and after a crash. With --storage it downloads the results first, all but the weights."
+    ),
+    examples=("--report willow", "--report voc --storage s3://bucket/results"),
+    flags=(RESULTS, STORAGE, JSON),
+    run=run,
+)

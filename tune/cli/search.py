@@ -1,0 +1,95 @@
+"""`--search NAME`: a search over a space, or an ablation of named variants."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+from nmt.data.store.present import require_data_set
+from nmt.recipes import RecipeFile, read_recipe
+from tune.cli.configuration import data_of, overrides
+from tune.cli.flags import DATA, JSON, RESULTS, RESUME, SET, STORAGE, flag, refuse, seed_flag, switch, whole_number
+from tune.cli.job import Job
+from tune.cli.prepare import Request, make_data_set
+
+
+def run(args: argparse.Namespace) -> dict[str, Any]:
+    """Run, continue or preview the search or ablation that the file defines; each prints its own table."""
+    file = read_recipe(args.name)
+    return ablate(args, file) if file.is_ablation else search(args, file)
+
+
+def search(args: argparse.Namespace, file: RecipeFile) -> dict[str, Any]:
+    """Run a search; the demo's data set is made first."""
+    from tune.driver.identity import check_results
+    from tune.spaces.read import load_space
+
+    refuse(args, ("--seeds",), f"{args.name} is a search, which trains each trial once; --confirm repeats its best")
+    if args.dry_run:
+        refuse(args, ("--resume",), "--dry-run starts nothing, so that there is nothing to continue; leave one out")
+    space = load_space(file, overrides(args))
+    if not args.dry_run and args.storage is None:  # results at a storage are downloaded, then checked, by the search
+        check_results(space, args.results / space.name, resume=args.resume, trials=args.trials, seed=args.seed)
+    data = data_of(args, space.base)
+    if space.base.data.name == "demo" and not args.dry_run:
+        make_data_set(space.base, data, Request())
+    require_data_set(data)
+    given = {"results": args.results, "data": data, "storage": args.storage, "trials": args.trials, "seed": args.seed}
+    if space.fidelity:
+        from tune.driver.two_stage import preview_stages, run_stages
+
+        if args.dry_run:
+            return preview_stages(space, **given)
+        return run_stages(space, **given, resume=args.resume).to_dict()
+    from tune.driver.search import preview_search, run_search
+
+    if args.dry_run:
+        return preview_search(space, **given).to_dict()
+    return run_search(space, **given, resume=args.resume).to_dict()
+
+
+def ablate(args: argparse.Namespace, file: RecipeFile) -> dict[str, Any]:
+    """Run an ablation."""
+    refuse(args, ("--trials",), f"{args.name} is an ablation: it trains its [variants], each with --seeds N seeds")
+    refuse(args, ("--dry-run",), f"{args.name} is an ablation, which has no dry run; leave the flag out")
+    refuse(args, ("--storage",), f"{args.name} is an ablation, which keeps its results in --results; leave it out")
+    from tune.evidence.ablation import load_ablation, run_ablation
+
+    ablation = load_ablation(file, overrides(args), seeds=args.seeds, first_seed=args.seed)
+    data = data_of(args, ablation.base)
+    require_data_set(data)
+    return run_ablation(ablation, results=args.results, data=data, resume=args.resume).to_dict()
+
+
+JOB = Job(
+    flag="--search",
+    argument="a file of search_spaces/, or the path of a TOML file",
+    summary="search for a better configuration, or run an ablation",
+    description=(
+        "Try configurations of the space that search_spaces/NAME.toml defines, stop poor ones early, and print the "
+        "table of the best. Trials run side by side on this machine, or on the Ray cluster at RAY_ADDRESS. A file with "
+        "[variants] is an ablation: it trains each variant with several seeds and compares them."
+    ),
+    examples=("--search demo", "--search voc --trials 32 --storage s3://bucket/results"),
+    flags=(
+        DATA,
+        SET,
+        flag(
+            "--trials",
+            "configurations to try, instead of the file's limit (searches)",
+            metavar="N",
+            type=whole_number(1),
+        ),
+        flag(
+            "--seeds", "trainings of each variant, instead of the file's (ablations)", metavar="N", type=whole_number(1)
+        ),
+        seed_flag("random seed of the sampler; in an ablation the first training seed"),
+        RESULTS,
+        STORAGE,
+        RESUME,
+        switch("--dry-run", "check everything on every node, print the plan and stop (searches)"),
+        JSON,
+    ),
+    run=run,
+    interrupted="Interrupted. The same command with --resume continues.",
+)

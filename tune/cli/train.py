@@ -1,0 +1,127 @@
+"""`--train NAME`: one training of a recipe, or of a configuration file."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from nmt.config import Config, with_overrides
+from nmt.data.store.present import require_data_set
+from nmt.errors import UserError
+from tune.cli.configuration import data_of, recipe
+from tune.cli.flags import DATA, JSON, RESULTS, RESUME, SET, STORAGE, flag, seed_flag
+from tune.cli.job import Job
+from tune.cli.runs import stored
+from tune.spaces.settings import parse_workers, workers_for
+
+if TYPE_CHECKING:
+    from tune.results.storage import Storage
+
+
+def run(args: argparse.Namespace) -> dict[str, Any]:
+    """Train, or continue a training; print the metrics of its best epoch."""
+    config = recipe(args)
+    if args.seed is not None:
+        config = with_overrides(config, {"train.seed": args.seed}, source="--seed")
+    if args.workers is not None:
+        workers_for(args.workers, config.data.pairs_per_step)
+    data = data_of(args, config)
+    require_data_set(data)
+    directory = args.results / training_name(args.name)
+    home = stored(args, directory)
+    if home is not None and args.resume:
+        home.take_over("")
+    if not args.resume and (
+        (directory / "checkpoint.pt").exists() or (home is not None and home.holds("checkpoint.pt"))
+    ):
+        raise UserError(
+            f"{directory}: already holds a training; --resume continues it, --results DIR puts a new one elsewhere"
+        )
+    if args.workers is None:
+        best = train_alone(args, config, data, directory, home)
+    else:
+        from tune.driver.train_workers import train_together
+
+        best = train_together(config, workers=args.workers, data=data, directory=directory, storage=home)
+    print(f"best epoch {best['epoch']}: validation accuracy {best['val/accuracy']:.1%} ({directory}/best.pt)")
+    print(f"next: python run.py --evaluate {directory.name} --split test")
+    return {"directory": str(directory), **best}
+
+
+def train_alone(
+    args: argparse.Namespace, config: Config, data: str, directory: Path, home: Storage | None
+) -> dict[str, Any]:
+    """Train in this process; returns the metrics of the best epoch."""
+    from nmt.data.store.ready import local_data
+    from nmt.device import limit_threads
+    from nmt.training.loop import train
+    from nmt.training.out_of_memory import twice_within_memory
+
+    limit_threads(config)
+    place: dict[str, Any] = {"data": local_data(data, config), "directory": directory}
+    if args.name.endswith(".json"):
+        from tune.spaces.read import trial_decode_grid
+
+        place["decode_grid"] = trial_decode_grid(Path(args.name), config)
+
+    def on_epoch(_: object) -> None:
+        if home is not None:
+            home.put()
+
+    def attempt(within: Config, again: bool) -> Any:
+        return train(within, **place, on_epoch=on_epoch, resume=args.resume or again, progress=True)
+
+    try:
+        return twice_within_memory(attempt, config).metrics
+    except KeyboardInterrupt:  # the checkpoint at the exact step is written by now
+        if home is not None:
+            home.put()
+        raise
+
+
+def training_name(name: str) -> str:
+    """Directory of a training under --results: NAME-train; demo/best.json -> demo-best; trial 003 -> demo-003."""
+    path = Path(name)
+    if path.suffix != ".json":
+        return f"{path.stem}-train"
+    folder = path.resolve().parent
+    if folder.parent.name == "trials":
+        return f"{folder.parent.parent.name}-{folder.name}"
+    return f"{folder.name}-{path.stem}"
+
+
+def workers(text: str) -> str:
+    """The type of --workers. Raises UserError where it is neither a number nor FEWEST:MOST."""
+    parse_workers(text)
+    return text
+
+
+JOB = Job(
+    flag="--train",
+    argument="a recipe of search_spaces/, a prepared data set of your own, or a config.json or best.json",
+    summary="train once: a recipe, or the configuration of a trial or a search's winner",
+    description=(
+        "Train one configuration and keep the weights of its best validation epoch. NAME is a recipe of "
+        "search_spaces/, a prepared data set of your own, or a JSON file such as results/NAME/best.json. The results "
+        "go to results/NAME-train."
+    ),
+    examples=("--train willow --set optim.lr=1e-3", "--train results/demo/best.json --seed 1"),
+    flags=(
+        DATA,
+        SET,
+        seed_flag("random seed of the weights and the pairs: train.seed"),
+        flag(
+            "--workers",
+            "data-parallel workers, on one machine or a Ray cluster; FEWEST:MOST may shrink and grow",
+            metavar="N",
+            type=workers,
+        ),
+        RESULTS,
+        STORAGE,
+        RESUME,
+        JSON,
+    ),
+    run=run,
+    interrupted="Interrupted. The same command with --resume continues.",
+)
