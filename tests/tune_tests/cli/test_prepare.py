@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from nmt.config import Config, with_overrides
 from nmt.data.store.objects import IMAGE_CODINGS, ObjectStore
 from tests.tune_tests.cli.small_data import SMALL, write_willow
 from tune.cli.main import main
-from tune.cli.prepare import CODINGS, models
+from tune.cli.prepare import CODINGS
 
 PREPARE = ["--prepare", "willow", "--raw", "raw", *SMALL]
 
@@ -60,12 +59,3 @@ def test_difficulty_is_refused_for_a_data_set_without_given_pairs(refused, tmp_p
     assert "--difficulty mirrored=0: no such grading; did you mean 'mirror'?" in refused(
         *PREPARE, "--difficulty", "mirrored=0"
     )
-
-
-def test_features_are_stored_where_the_recipe_trains_on_them_and_where_a_backbone_is_named():
-    images = with_overrides(Config(), {"model.backbone": "one"}, source="test")
-    features = with_overrides(images, {"data.mode": "features"}, source="test")
-    assert [m.backbone for m in models(images, None)] == []
-    assert [m.backbone for m in models(images, "one")] == ["one"]
-    assert [m.backbone for m in models(features, None)] == [m.backbone for m in models(features, "one")] == ["one"]
-    assert [m.backbone for m in models(features, "two")] == ["one", "two"]
