@@ -100,6 +100,7 @@ def file_lock(path: Path) -> Iterator[None]:
     Raises:
         UserError: the file cannot be made.
     """
+    # Not the package filelock: its lock file stays behind on Unix, and here that is a folder of the user's data.
     while True:
         try:
             descriptor = os.open(path, os.O_CREAT | os.O_RDWR, 0o666)

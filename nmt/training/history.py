@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from nmt.io.files import atomic_write
+from nmt.training.files import METRICS
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,7 @@ class Progress:
 
 def write_metrics(directory: Path, progress: Progress) -> None:
     """Write metrics.jsonl anew from the history, atomically. Raises UserError when it cannot be written."""
-    with atomic_write(directory / "metrics.jsonl") as file:
+    with atomic_write(directory / METRICS) as file:
         file.write("".join(json.dumps(metrics) + "\n" for metrics in progress.history).encode())
 
 
@@ -75,7 +76,7 @@ def read_metrics(directory: Path) -> list[dict[str, Any]]:
         One dictionary per epoch; none when there is no file. An incomplete last line is left out.
     """
     try:
-        lines = (directory / "metrics.jsonl").read_text().splitlines(keepends=True)
+        lines = (directory / METRICS).read_text().splitlines(keepends=True)
     except FileNotFoundError:
         return []
     return [json.loads(line) for line in lines if line.endswith("\n")]

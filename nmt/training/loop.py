@@ -19,6 +19,7 @@ import torch
 from nmt import distributed
 from nmt.config import Config, DecodeConfig
 from nmt.io.files import write_json
+from nmt.training.files import BEST, CHECKPOINT, HOSTS
 from nmt.training.history import EpochResult, Progress, write_metrics
 from nmt.training.signals import interruptions
 from nmt.training.trainer import Trainer
@@ -108,7 +109,7 @@ def _run_epoch(
         # Saving sums over the ranks, so all ranks must save at the same step: the most urgent wish of any counts.
         agreed = distributed.largest(2 if interrupted() else 1 if due else 0)
         if agreed:
-            trainer.save(directory / "checkpoint.pt")
+            trainer.save(directory / CHECKPOINT)
             last_saved = time.monotonic()
         if agreed == 2:
             raise KeyboardInterrupt
@@ -148,8 +149,8 @@ def finish_epoch(
     first = distributed.rank() == 0
     # best.pt first: the checkpoint knows the best accuracy, so a resumed training would not write best.pt again.
     if first and improved:
-        trainer.save_best(directory / "best.pt", metrics)
-    trainer.save(directory / "checkpoint.pt")
+        trainer.save_best(directory / BEST, metrics)
+    trainer.save(directory / CHECKPOINT)
     if first:
         write_metrics(directory, progress)
     distributed.barrier()
@@ -158,7 +159,7 @@ def finish_epoch(
 
 def _note_trainers(directory: Path, progress: Progress, trainers: list[dict[str, Any]]) -> None:
     """Append to hosts.json: {"epoch": the current one, "step": steps done, "workers": [{"rank", "host", "device"}]}."""
-    path = directory / "hosts.json"
+    path = directory / HOSTS
     earlier = json.loads(path.read_text()) if progress.epoch + progress.step and path.is_file() else []
     write_json(path, [*earlier, {"epoch": progress.epoch + 1, "step": progress.step, "workers": trainers}])
 

@@ -28,6 +28,7 @@ from nmt.losses import layer_term, layer_weights, matching_loss, output_term
 from nmt.metrics import Counts
 from nmt.model.matcher import MatchOutput
 from nmt.model.packed import PackedMatcher, repeated
+from nmt.training.files import CHECKPOINT
 from nmt.training.history import EpochResult
 from nmt.training.loop import CHECKPOINT_SECONDS, finish_epoch, log_epoch, open_log
 from nmt.training.packable import check_packable
@@ -189,7 +190,7 @@ class Pack:
         """Write every member's checkpoint."""
         self.note_sums()
         for member in self.members:
-            member.trainer.save(member.directory / "checkpoint.pt")
+            member.trainer.save(member.directory / CHECKPOINT)
 
     def evaluate(self, decode_grid: Sequence[DecodeConfig]) -> list[dict[str, float | int | str]]:
         """Evaluate every member as `Trainer.evaluate` does, in one pass over the pairs and one sweep."""

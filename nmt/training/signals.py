@@ -1,38 +1,40 @@
-"""Interruption of a training by SIGINT (Ctrl-C) or SIGTERM (a scheduler that ends the job)."""
+"""SIGINT and SIGTERM: the first asks for an orderly end, the second ends at once."""
 
 from __future__ import annotations
 
 import contextlib
+import logging
 import signal
 import threading
 from collections.abc import Callable, Iterator
-from typing import Any
+from types import FrameType
+
+MESSAGE = "Interrupted. Saving checkpoints (a few seconds); press Ctrl-C again to quit now."
+
+log = logging.getLogger(__name__)
 
 
 @contextlib.contextmanager
-def interruptions() -> Iterator[Callable[[], bool]]:
-    """Catch SIGINT and SIGTERM during the block, so that a training can save before it ends.
+def interruptions(on_first: Callable[[], None] = lambda: None) -> Iterator[Callable[[], bool]]:
+    """Catch SIGINT and SIGTERM; yields a function that returns whether one came.
 
-    The first signal is noted; a second one raises KeyboardInterrupt at once. The earlier handlers return with the end
-    of the block.
-
-    Yields:
-        A function that returns True once a signal has come. Outside the main thread, as in a Ray Tune actor, Python
-        allows no handlers, and the function always returns False.
+    The first signal logs `MESSAGE` and calls `on_first`, which may raise; the second raises KeyboardInterrupt. Outside
+    the main thread (a Tune actor) nothing is caught, because Python delivers signals to the main thread alone; the
+    function is then always False.
     """
-    if threading.current_thread() is not threading.main_thread():
-        yield lambda: False
-        return
     came = threading.Event()
-    before = {}
+    if threading.current_thread() is not threading.main_thread():
+        yield came.is_set
+        return
 
-    def note(number: int, frame: Any) -> None:
+    def note(number: int, frame: FrameType | None) -> None:
         if came.is_set():
             raise KeyboardInterrupt
         came.set()
+        log.info(MESSAGE)
+        on_first()
 
-    for number in (signal.SIGINT, signal.SIGTERM):
-        before[number] = signal.signal(number, note)
+    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield came.is_set
     finally:

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from nmt import checkpoint, distributed
 from nmt.batch import PairBatch
-from nmt.config import Config, DecodeConfig, comparable, from_dict, to_dict
+from nmt.config import Config, DecodeConfig, comparable, differences, from_dict, to_dict, to_flat
 from nmt.data.store.features import open_features
 from nmt.data.store.objects import ObjectStore
 from nmt.data.stream.loader import train_batches
@@ -28,6 +28,7 @@ from nmt.io.files import remove_partials, write_json
 from nmt.losses import loss_terms, total_loss
 from nmt.metrics import Counts
 from nmt.model.build import build_matcher
+from nmt.training.files import CHECKPOINT, CONFIG
 from nmt.training.history import Progress, write_metrics
 
 MAX_LOADERS = 8
@@ -285,12 +286,12 @@ class Trainer:
 
     def begin(self, directory: Path, *, resume: bool) -> None:
         """Prepare a run in `directory`: restore its checkpoint if `resume` is set, and write config.json."""
-        state = directory / "checkpoint.pt"
+        state = directory / CHECKPOINT
         if resume and state.is_file():
             self.restore(state)
         if distributed.rank() == 0:
             remove_partials(directory)
-            write_json(directory / "config.json", to_dict(self.config))
+            write_json(directory / CONFIG, to_dict(self.config))
             if self.progress.history:  # after a crash between checkpoint and metrics, the file lacks an epoch
                 write_metrics(directory, self.progress)
 
@@ -302,21 +303,13 @@ class Trainer:
         """
         content = checkpoint.load(path)
         saved = from_dict(content["config"], source=str(path))
-        if comparable(saved) != comparable(self.config):
+        if different := differences(to_flat(comparable(saved)), to_flat(comparable(self.config))):
             raise UserError(
-                f"{path}: a checkpoint of another configuration ({differing_keys(saved, self.config)} differ); "
-                f"choose another --results or the same configuration"
+                f"{path}: a checkpoint of another configuration: {different}; "
+                f"choose another --results or the same settings"
             )
         self.matcher.load_state_dict(content["model"], strict=self.config.optim.backbone_lr_scale > 0)
         self.optimizer.load_state_dict(content["optimizer"])
         self.progress = Progress(**content["progress"])
         if distributed.rank() > 0:  # the file holds the sums over all ranks; rank 0 continues them
             self.progress.loss_sums = dict.fromkeys(self.progress.loss_sums, 0.0)
-
-
-def differing_keys(one: Config, other: Config) -> str:
-    """List the keys at which two configurations differ, with both values, for a message."""
-    from nmt.config import to_flat
-
-    a, b = to_flat(comparable(one)), to_flat(comparable(other))
-    return ", ".join(f"{key} {a[key]!r} / {b[key]!r}" for key in a if a[key] != b[key])

@@ -30,7 +30,7 @@ from nmt import checkpoint
 from nmt.config import Config
 from nmt.training.history import EpochResult
 from tune.driver.ray_session import ray_session
-from tune.jobs.epoch_gate import open_gate
+from tune.jobs.control import open_control
 from tune.jobs.worker_group import WorkerGroup
 from tune.spaces.settings import Resources
 
@@ -96,7 +96,7 @@ def nothing(
 def two_workers(groups: int, directory: Path) -> None:
     """Prints the median seconds of each stage of a trial of two workers."""
     taken = []
-    with open_gate() as gate:
+    with open_control() as control:
         for number in range(groups):
             times = directory / f"times-{number}"
             group = WorkerGroup(
@@ -105,10 +105,10 @@ def two_workers(groups: int, directory: Path) -> None:
                 data=str(directory),
                 arguments={"times": times},
                 resources=Resources(workers=2),
-                gate=gate,
+                control=control,
                 storage=None,
                 scratch=directory / "ray" / "train",
-                say=print,
+                note=print,
                 training=nothing,
             )
             started, used = time.time(), cpu_seconds()

@@ -2,7 +2,17 @@ import json
 
 import pytest
 
-from nmt.config import SETTINGS, Config, from_dict, load_config, parse_assignment, to_dict, to_flat, with_overrides
+from nmt.config import (
+    SETTINGS,
+    Config,
+    differences,
+    from_dict,
+    load_config,
+    parse_assignment,
+    to_dict,
+    to_flat,
+    with_overrides,
+)
 from nmt.errors import UserError
 
 
@@ -75,3 +85,10 @@ def test_only_the_decoding_is_marked_inference_only():
         "decode.epsilon",
         "decode.assignment",
     }
+
+
+def test_differences_name_the_first_key_and_count_the_others():
+    one, other = {"a": 1, "b": [2], "c": 3}, {"a": 1, "b": [4]}
+    assert differences(one, other) == "b is [2] in it and [4] now, and 1 more differ"
+    assert differences({"c": 3}, {}) == "c is 3 in it and not there now"
+    assert differences(one, dict(one)) == ""

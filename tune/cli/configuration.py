@@ -8,6 +8,7 @@ from typing import Any
 
 from nmt.config import SETTINGS, Config, load_config, parse_assignment, with_overrides
 from nmt.errors import UserError
+from nmt.io.address import is_address
 
 
 def overrides(args: argparse.Namespace) -> dict[str, Any]:
@@ -44,7 +45,7 @@ def recipe(args: argparse.Namespace, *, own: bool = False) -> Config:
 
 def _is_there(data: str) -> bool:
     """True if the folder of the data set exists; an address is not looked at."""
-    return "://" in data or Path(data).is_dir()
+    return is_address(data) or Path(data).is_dir()
 
 
 def data_of(args: argparse.Namespace, config: Config) -> str:

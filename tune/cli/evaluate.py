@@ -9,6 +9,7 @@ from typing import Any
 
 from nmt.config import load_config
 from nmt.data.store.present import require_data_set
+from nmt.training.files import CONFIG
 from tune.cli.configuration import decode_overrides
 from tune.cli.flags import DATA, DECODE, JSON, RESULTS, STORAGE, flag, one_of
 from tune.cli.job import Job
@@ -39,7 +40,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
 
 def require_data_of(checkpoint: Path, data: str | None) -> None:
     """Raise UserError where the data set of the evaluation is known without loading the weights, and is not there."""
-    beside = checkpoint.with_name("config.json")
+    beside = checkpoint.with_name(CONFIG)
     if data is None and beside.is_file():
         data = f"data/{load_config(beside).data.name}"
     if data is not None:

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from nmt.errors import FailedError, UserError, nearest
 from tune.cli import confirm, download, evaluate, inspect, keys, match, prepare, report, search, train
 from tune.cli.job import PROGRAM, Job, given_flags, help_text, parse
+from tune.results.log import to_console
 
 JOBS = {
     module.JOB.flag: module.JOB
@@ -102,6 +103,7 @@ def run_job(job: Job, arguments: Sequence[str]) -> int:
         return 0
     check_flags(job, flags)
     args = parse(job, arguments)
+    to_console()
     try:
         result = job.run(args)
     except KeyboardInterrupt:

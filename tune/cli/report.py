@@ -8,6 +8,7 @@ from typing import Any
 from tune.cli.flags import JSON, RESULTS, STORAGE
 from tune.cli.job import Job
 from tune.cli.runs import find_run
+from tune.results.layout import ABLATED, CONFIRM, CONFIRMED
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
@@ -18,8 +19,8 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     from tune.results.report import render
     from tune.results.summary import load_summary
 
-    if (directory / ablation.RESULT).is_file():
-        ablated = ablation.load_ablated(directory / ablation.RESULT)
+    if (directory / ABLATED).is_file():
+        ablated = ablation.load_ablated(directory / ABLATED)
         print(ablation.render(ablated, directory))
         return ablated.to_dict()
     if stages.is_staged(directory):
@@ -28,7 +29,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         summary = load_summary(directory)
         text = render(summary, directory)
     print(text)
-    again = directory / confirm.FOLDER / confirm.RESULT
+    again = directory / CONFIRM / CONFIRMED
     if again.is_file():
         print("\n" + confirm.render(confirm.load_confirmed(again), again.parent))
     return summary.to_dict()

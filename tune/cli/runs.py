@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from nmt.errors import UserError, nearest
 from nmt.io.files import require_file
+from nmt.training.files import BEST
 from tune.cli.flags import refuse
 
 if TYPE_CHECKING:
@@ -18,9 +19,9 @@ def stored(args: argparse.Namespace, directory: Path) -> Storage | None:
     """The place of a results directory at --storage; None without that flag."""
     if args.storage is None:
         return None
-    from tune.results.storage import Storage
+    from tune.results.storage import Storage, run_address
 
-    return Storage(f"{args.storage.rstrip('/')}/{directory.name}", directory.resolve())
+    return Storage(run_address(args.storage, directory.name), directory.resolve())
 
 
 def find_run(args: argparse.Namespace) -> Path:
@@ -50,10 +51,10 @@ def find_checkpoint(args: argparse.Namespace) -> Path:
         return Path(args.name)
     directory = find_run(args)
     home = stored(args, directory)
-    if home is not None and home.holds("best.pt"):
+    if home is not None and home.holds(BEST):
         home.fetch()
-    if (directory / "best.pt").is_file():
-        return directory / "best.pt"
+    if (directory / BEST).is_file():
+        return directory / BEST
     from tune.results.summary import load_summary
 
     best = load_summary(directory).best

@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING, Any
 from nmt.config import Config, with_overrides
 from nmt.data.store.present import require_data_set
 from nmt.errors import UserError
+from nmt.training.files import BEST, CHECKPOINT
 from tune.cli.configuration import data_of, recipe
 from tune.cli.flags import DATA, JSON, RESULTS, RESUME, SET, STORAGE, flag, seed_flag
 from tune.cli.job import Job
 from tune.cli.runs import stored
+from tune.results.layout import TRIALS
 from tune.spaces.settings import parse_workers, workers_for
 
 if TYPE_CHECKING:
@@ -32,9 +34,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     home = stored(args, directory)
     if home is not None and args.resume:
         home.take_over("")
-    if not args.resume and (
-        (directory / "checkpoint.pt").exists() or (home is not None and home.holds("checkpoint.pt"))
-    ):
+    if not args.resume and ((directory / CHECKPOINT).exists() or (home is not None and home.holds(CHECKPOINT))):
         raise UserError(
             f"{directory}: already holds a training; --resume continues it, --results DIR puts a new one elsewhere"
         )
@@ -44,7 +44,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         from tune.driver.train_workers import train_together
 
         best = train_together(config, workers=args.workers, data=data, directory=directory, storage=home)
-    print(f"best epoch {best['epoch']}: validation accuracy {best['val/accuracy']:.1%} ({directory}/best.pt)")
+    print(f"best epoch {best['epoch']}: validation accuracy {best['val/accuracy']:.1%} ({directory}/{BEST})")
     print(f"next: python run.py --evaluate {directory.name} --split test")
     return {"directory": str(directory), **best}
 
@@ -61,7 +61,7 @@ def train_alone(
     limit_threads(config)
     place: dict[str, Any] = {"data": local_data(data, config), "directory": directory}
     if args.name.endswith(".json"):
-        from tune.spaces.read import trial_decode_grid
+        from tune.results.definition import trial_decode_grid
 
         place["decode_grid"] = trial_decode_grid(Path(args.name), config)
 
@@ -86,7 +86,7 @@ def training_name(name: str) -> str:
     if path.suffix != ".json":
         return f"{path.stem}-train"
     folder = path.resolve().parent
-    if folder.parent.name == "trials":
+    if folder.parent.name == TRIALS:
         return f"{folder.parent.parent.name}-{folder.name}"
     return f"{folder.name}-{path.stem}"
 

@@ -1,4 +1,4 @@
-"""TODO docstring of tune.driver.identity."""
+"""Which search a folder of results holds: its definition, and whether it is the one that is asked for."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from nmt.config import comparable, from_dict, to_flat
+from nmt.config import comparable, differences, from_dict, to_flat
 from nmt.errors import UserError
 from nmt.io.files import atomic_write, write_json
 from tune.results import tensorboard
-from tune.results.lock import LOCK
+from tune.results.layout import DEFINITION, LOCK, LOG, SPACE
 from tune.spaces.settings import SearchSettings
 from tune.spaces.space import Space
 
@@ -24,9 +24,9 @@ def check_results(
 
     Raises UserError where `directory` is not free, or with `resume` holds another search.
     """
-    definition = directory / "search.json"
+    definition = directory / DEFINITION
     if not definition.is_file():
-        if directory.exists() and any(path.name != LOCK for path in directory.iterdir()):
+        if directory.exists() and any(path.name not in (LOCK, LOG) for path in directory.iterdir()):
             raise UserError(f"{directory} exists and holds no search; choose another --results")
         return space.with_budget(trials=trials, seed=seed)
     if not resume:
@@ -36,12 +36,11 @@ def check_results(
         remembered = {"trials": saved["search"]["trials"] or None, "seed": saved["search"]["seed"]}
         given = {name: value for name, value in (("trials", trials), ("seed", seed)) if value is not None}
         space = space.with_budget(**remembered | given)
-        differences = _differences(_comparable(saved), _comparable(json.loads(json.dumps(space.to_dict()))))
+        different = differences(_comparable(saved), _comparable(json.loads(json.dumps(space.to_dict()))))
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(f"{definition}: not the definition of a search ({error})") from error
-    if differences:
-        more = f" (and {len(differences) - 1} more differences)" if len(differences) > 1 else ""
-        raise UserError(f"{directory} holds another search: {differences[0]}{more}; choose another --results")
+    if different:
+        raise UserError(f"{directory} holds another search: {different}; choose another --results")
     return space
 
 
@@ -49,7 +48,7 @@ def _comparable(definition: Mapping[str, Any]) -> dict[str, Any]:
     """What makes the trials of a search comparable; the budget and the resources may change on resume."""
     kept = ("sampler", "objectives", "warm_start", "scheduler", "seed", "grace_epochs", "reduction_factor")
     # Keys newer than the file stand at their default.
-    base = from_dict(definition["base"], source="search.json")
+    base = from_dict(definition["base"], source=DEFINITION)
     search = json.loads(json.dumps(dataclasses.asdict(SearchSettings()))) | definition["search"]
     return (
         {f"[base] {key}": value for key, value in to_flat(comparable(base)).items()}
@@ -59,18 +58,8 @@ def _comparable(definition: Mapping[str, Any]) -> dict[str, Any]:
     )
 
 
-def _differences(there: Mapping[str, Any], here: Mapping[str, Any]) -> list[str]:
-    """In words, for an error message."""
-    keys = sorted(k for k in there.keys() | here.keys() if (k in there, there.get(k)) != (k in here, here.get(k)))
-
-    def shown(entries: Mapping[str, Any], key: str) -> str:
-        return json.dumps(entries[key]) if key in entries else "not there"
-
-    return [f"{key} is {shown(there, key)} in it and {shown(here, key)} now" for key in keys]
-
-
 def write_definition(space: Space, directory: Path) -> None:
-    with atomic_write(directory / "search.toml") as file:
+    with atomic_write(directory / SPACE) as file:
         file.write(space.text.encode())
-    write_json(directory / "search.json", space.to_dict())
+    write_json(directory / DEFINITION, space.to_dict())
     tensorboard.write_experiment(directory, space)

@@ -1,50 +1,41 @@
-"""TODO docstring of tune.driver.interruption."""
+"""How a search is asked to end: by Ctrl-C, SIGTERM, or a reason of its own."""
 
 from __future__ import annotations
 
 import contextlib
-import signal
-import threading
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Iterator
 from typing import Any
 
 import ray
 import ray.tune
 
+from nmt.training.signals import interruptions
+from tune.jobs.control import POLL_SECONDS
+
 
 class Interruption(ray.tune.Stopper):
-    """Ctrl-C, SIGTERM, or a reason of the search's own: the search ends, to be resumed; a second signal acts at once.
+    """Ends the search so that it can be resumed: its trials save and end, and no other starts.
 
     Args:
-        flag: which trials look at between their steps.
-        say: takes each line for the user.
+        control: what trials ask between their steps.
     """
 
-    def __init__(self, flag: Any, say: Callable[[str], None]) -> None:
-        self._flag, self._say = flag, say
-        self._told = False
+    def __init__(self, control: Any) -> None:
+        self._control = control
+        self._sent = 0.0
         self.came = False
         self.reason: str | None = None
         """why the search stopped itself"""
 
     @contextlib.contextmanager
     def caught(self) -> Iterator[Interruption]:
-        """While this is open; in the main thread, for others have no signals."""
-        if threading.current_thread() is not threading.main_thread():
+        """Take signals as a wish to end the search, while this is open."""
+        with interruptions(self._interrupt):
             yield self
-            return
-        before = {number: signal.signal(number, self._note) for number in (signal.SIGINT, signal.SIGTERM)}
-        try:
-            yield self
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
 
-    def _note(self, number: int, frame: Any) -> None:
-        if self.came:
-            raise KeyboardInterrupt
+    def _interrupt(self) -> None:
         self.came = True
-        self._say("interrupted: the trials write their checkpoints, some seconds; again: at once")
 
     def stop(self, reason: str) -> None:
         """End the search for this reason."""
@@ -54,8 +45,8 @@ class Interruption(ray.tune.Stopper):
         return False
 
     def stop_all(self) -> bool:
-        """Asked by Ray Tune at each of its steps."""
-        if self.came and not self._told:
-            self._told = True
-            self._flag.raise_it.remote()
+        """Pass the wish on to the trials; called by Ray Tune at each of its steps."""
+        if self.came and time.monotonic() - self._sent > POLL_SECONDS:  # repeated: see `open_control`
+            self._sent = time.monotonic()
+            self._control.stop_all.remote()
         return False  # the trials end themselves, and no other starts

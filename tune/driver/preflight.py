@@ -27,6 +27,7 @@ from nmt.config import Config, from_dict
 from nmt.data.store.ready import ReadyData, ready_data
 from nmt.errors import UserError
 from nmt.io.location import Location
+from nmt.training.files import CONFIG, METRICS
 from nmt.training.history import read_metrics
 from tune.driver.room import concurrency, node_resources
 from tune.spaces.space import Space
@@ -224,9 +225,9 @@ def _compare(here: Answer, other: Answer, *, data: str, directory: Path, storage
 
 def seconds_per_epoch(base: Config, results: Path) -> tuple[float, Path] | None:
     """The median epoch of earlier trainings below `results` that took as long a step, and where; None of none."""
-    for metrics in sorted(results.glob("**/metrics.jsonl"), key=lambda p: p.stat().st_mtime, reverse=True):
+    for metrics in sorted(results.rglob(METRICS), key=lambda p: p.stat().st_mtime, reverse=True):
         try:
-            config = from_dict(json.loads((metrics.parent / "config.json").read_text()), source=str(metrics.parent))
+            config = from_dict(json.loads((metrics.parent / CONFIG).read_text()), source=str(metrics.parent))
         except (OSError, ValueError, UserError):
             continue
         if _cost(config) != _cost(base):

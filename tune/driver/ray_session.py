@@ -6,14 +6,11 @@ import contextlib
 import logging
 import os
 from collections.abc import Iterator
-from typing import Any
 
 import ray
 import ray.tune
 
 from nmt.extensions import VARIABLE
-from tune.jobs.epoch_gate import open_gate
-from tune.spaces.settings import Resources
 
 ENVIRONMENT = {
     # Our directory holds the state; Ray's snapshots of it are never read again.
@@ -61,13 +58,3 @@ def ray_session() -> Iterator[None]:
     finally:
         if started:
             ray.shutdown()
-
-
-@contextlib.contextmanager
-def workers_gate(resources: Resources) -> Iterator[Any]:
-    """Where the workers of trials of several report; None for trials of one."""
-    if resources.workers == 1:
-        yield None
-        return
-    with open_gate() as gate:
-        yield gate

@@ -1,4 +1,4 @@
-"""TODO docstring of tune.driver.room."""
+"""How many workers and trials fit on the nodes of a cluster."""
 
 from __future__ import annotations
 

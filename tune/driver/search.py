@@ -7,7 +7,7 @@ run over it that hands out the unfinished trials first; Ray's own bookkeeping is
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,20 +22,23 @@ from nmt.training.history import METRIC
 from tune.driver.early_stopping import make_scheduler
 from tune.driver.identity import check_results, write_definition
 from tune.driver.interruption import Interruption
+from tune.driver.lines import Lines
 from tune.driver.preflight import SearchPreview, preflight
 from tune.driver.preflight import render as render_preview
 from tune.driver.ray_searcher import StudySearcher
-from tune.driver.ray_session import ray_session, workers_gate
+from tune.driver.ray_session import ray_session
 from tune.driver.recorder import Recorder
+from tune.driver.trial_folders import TrialFolders
 from tune.driver.watchdog import Watchdog
-from tune.jobs.distributed import WorkersTrial
+from tune.jobs.control import open_control
 from tune.jobs.protocol import TrialSetup
-from tune.jobs.stop import stop_flag
 from tune.jobs.trainable import make_trainable
+from tune.results import layout
 from tune.results.layout import trial_id
 from tune.results.lock import only_one
-from tune.results.report import render, tell
-from tune.results.storage import Storage, no_weights
+from tune.results.log import kept_in, log
+from tune.results.report import render
+from tune.results.storage import Storage, no_weights, run_address
 from tune.results.summary import Summary, load_summary
 from tune.spaces.space import Space
 from tune.study.budget import plan
@@ -55,9 +58,8 @@ def run_search(
     trials: int | None = None,
     seed: int | None = None,
     resume: bool = False,
-    say: Callable[[str], None] = tell,
 ) -> Summary:
-    """Run the search, or go on with it, in `results`/NAME; prints and returns what it found.
+    """Run the search, or resume it, in `results`/NAME; log and return what it found.
 
     One with `fidelity` is run by tune.driver.two_stage. Connects to the cluster at RAY_ADDRESS if that is set, else
     starts Ray on
@@ -69,7 +71,6 @@ def run_search(
         storage: folder or address where all searches live, with `results` as the place to work in on each node.
         trials: budget, instead of the space's; a resumed search remembers its own, and this may raise it.
         seed: of the sampler, instead of the space's; a resumed search remembers its own.
-        say: takes each line for the user.
 
     Raises:
         UserError: results of another search or in use, or what `preflight` finds.
@@ -79,25 +80,24 @@ def run_search(
     directory = results / space.name
     home = find_home(storage, directory, resume=resume)
     space = check_results(space, directory, resume=resume, trials=trials, seed=seed)
-    summary = complete(space, directory, data=ready_data(data, space.stored()), home=home, say=say)
-    say("")
-    say(render(summary, directory))
+    summary = complete(space, directory, data=ready_data(data, space.stored()), home=home)
+    with kept_in(directory):
+        log.info("")
+        log.info(render(summary, directory))
+    if home is not None:
+        home.put(pattern=layout.LOG)
     return summary
 
 
-def complete(
-    space: Space, directory: Path, *, data: ReadyData, home: Storage | None, say: Callable[[str], None]
-) -> Summary:
+def complete(space: Space, directory: Path, *, data: ReadyData, home: Storage | None) -> Summary:
     """Run what is left of the checked search in `directory`, whose place at the storage is `home`."""
-    warm = warm_trials(space, directory, ladder(space))
-    earlier = load_summary(directory) if (directory / "summary.json").is_file() else None
+    warm = warm_trials(space, directory / layout.WARM_START, ladder(space), study_file=layout.STUDY)
+    earlier = load_summary(directory) if (directory / layout.SUMMARY).is_file() else None
     if earlier is None or not earlier.finished or earlier.search != space.to_dict()["search"]:
         with ray_session():
             plan = preflight(space, directory=directory, data=data, storage=home.address if home else None)
-            with only_one(directory):
-                return _search(
-                    space, directory, data, home, warm, plan.at_once, earlier.seconds if earlier else 0.0, say
-                )
+            with only_one(directory), kept_in(directory):
+                return _search(space, directory, data, home, warm, plan.at_once, earlier.seconds if earlier else 0.0)
     return earlier
 
 
@@ -109,15 +109,14 @@ def preview_search(
     storage: str | None = None,
     trials: int | None = None,
     seed: int | None = None,
-    say: Callable[[str], None] = tell,
 ) -> SearchPreview:
     """`--dry-run`: every check of `run_search`, and what it would do in words. Changes nothing."""
     directory, space = results / space.name, space.with_budget(trials=trials, seed=seed)
-    home = storage and f"{storage.rstrip('/')}/{space.name}"
+    home = storage and run_address(storage, space.name)
     ready = ready_data(data, space.stored())
     with ray_session():
         plan = preflight(space, directory=directory, data=ready, storage=home)
-    say(render_preview(plan, space, directory=directory, data=ready.given, storage=home))
+    log.info(render_preview(plan, space, directory=directory, data=ready.given, storage=home))
     return plan
 
 
@@ -125,15 +124,15 @@ def find_home(storage: str | None, directory: Path, *, resume: bool) -> Storage 
     """The search's place at the storage. With `resume` what it has of the search is fetched, if it has any."""
     if storage is None:
         return None
-    home = Storage(f"{storage.rstrip('/')}/{directory.name}", directory.resolve())
-    if home.holds("search.json"):
+    home = Storage(run_address(storage, directory.name), directory.resolve())
+    if home.holds(layout.DEFINITION):
         if not resume:
             raise UserError(f"{home.address} already holds a search; go on with --resume, or choose another --storage")
         with only_one(directory):
             home.fetch(wanted=no_weights)
     elif resume:
-        for trial in directory.glob("trials/*"):
-            home.put(f"trials/{trial.name}")
+        for trial in (directory / layout.TRIALS).glob("*"):
+            home.put(f"{layout.TRIALS}/{trial.name}")
     return home
 
 
@@ -145,17 +144,16 @@ def _search(
     warm: Sequence[FrozenTrial],
     at_once: int,
     earlier_seconds: float,
-    say: Callable[[str], None],
 ) -> Summary:
     write_definition(space, directory)
-    keep(space, directory, warm)
-    study = SearchStudy(directory / "study.db", space, warm=warm)
+    keep(space, directory / layout.WARM_START, warm)
+    study = SearchStudy(directory / layout.STUDY, space, warm=warm)
     at = f" and {home.address}" if home else ""
-    say(f"{plan(space.search, study.ladder)}; {at_once} at once, in {directory}{at}; 000 is the default configuration")
+    budget = plan(space.search, study.ladder)
+    log.info(f"{budget}; {at_once} at once, in {directory}{at}; 000 is the default configuration")
     with (
-        workers_gate(space.resources) as gate,
-        stop_flag() as flag,
-        Interruption(flag, say).caught() as interruption,
+        open_control() as control,
+        Interruption(control).caught() as interruption,
     ):
         setup = TrialSetup(
             data=data.source,
@@ -163,20 +161,18 @@ def _search(
             decode_grid=space.decode_grid(),
             resources=space.resources,
             storage=home,
-            flag=flag,
+            control=control,
         )
         recorder = Recorder(
             study,
-            directory,
+            TrialFolders(directory, home),
             data=data.given,
-            home=home,
-            earlier_seconds=earlier_seconds,
-            gate=gate,
+            lines=Lines(study.ladder.epochs, earlier_seconds=earlier_seconds),
+            control=control,
             health=Watchdog(space.search, stop=interruption.stop),
-            say=say,
         )
-        trainable = ray.tune.with_parameters(WorkersTrial, setup=setup, gate=gate) if gate else make_trainable(setup)
-        finished = _run_jobs(study, recorder, trainable, at_once, interruption)
+        finished = _run_jobs(study, recorder, make_trainable(setup), at_once, interruption)
+    recorder.sync_unfinished()
     if finished:
         recorder.end_waiting()
     summary = recorder.save(finished=finished)
@@ -189,14 +185,16 @@ def _search(
 
 def _run_jobs(study: SearchStudy, recorder: Recorder, trainable: Any, at_once: int, interruption: Interruption) -> bool:
     """Run the search's jobs; returns whether all were run, or it was interrupted."""
-    space, ray_directory = study.space, recorder.directory.resolve() / "ray"
+    space, ray_directory = study.space, recorder.folders.directory.resolve() / layout.RAY
     shutil.rmtree(ray_directory, ignore_errors=True)
     alone = {"CPU": float(space.resources.cpus), "GPU": space.resources.gpus}
     bundle = alone if space.resources.workers == 1 else {DRIVER_RESOURCE: 0.001}
     searcher = StudySearcher(study, metric=METRIC, out_of_time=recorder.out_of_time, stopping=lambda: interruption.came)
     scheduler = make_scheduler(study, metric=METRIC)
     late = FunctionStopper(lambda job, result: recorder.out_of_time())
-    recorder.catch_up()
+    # After the scheduler has read the study: on what it finds there it has decided before, on the rest a job's first
+    # event asks it to.
+    recorder.sync_unfinished()
     recorder.save()
     tuner = ray.tune.Tuner(
         ray.tune.with_resources(trainable, ray.tune.PlacementGroupFactory([bundle])),
@@ -211,7 +209,7 @@ def _run_jobs(study: SearchStudy, recorder: Recorder, trainable: Any, at_once: i
             trial_dirname_creator=_job_name,
         ),
         run_config=ray.tune.RunConfig(
-            name="tune",
+            name=layout.RAY_TUNE,
             storage_path=str(ray_directory),
             callbacks=[recorder, recorder.health],
             stop=CombinedStopper(interruption, late),
@@ -223,8 +221,8 @@ def _run_jobs(study: SearchStudy, recorder: Recorder, trainable: Any, at_once: i
     try:
         tuner.fit()
     except ray.tune.TuneError:
-        if recorder.error is not None:
-            raise recorder.error from None
+        if recorder.folders.error is not None:
+            raise recorder.folders.error from None
         raise
     return searcher.finished
 

@@ -7,9 +7,6 @@ from __future__ import annotations
 
 import dataclasses
 import shutil
-import signal
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,17 +14,16 @@ from nmt.config import Config
 from nmt.data.store.ready import ready_data
 from nmt.errors import UserError
 from nmt.training.history import METRIC, best_epoch, read_metrics
+from nmt.training.signals import interruptions
 from tune.driver.preflight import check_nodes
 from tune.driver.ray_session import ray_session
 from tune.driver.room import node_resources, room
-from tune.jobs.epoch_gate import open_gate
+from tune.jobs.control import open_control
 from tune.jobs.worker_group import WorkerGroup
-from tune.results.report import tell
+from tune.results import layout
+from tune.results.log import log
 from tune.results.storage import Storage
 from tune.spaces.settings import Resources, workers_for
-
-SCRATCH = "ray"
-"""Ray Train's own files, below the training's directory while it runs"""
 
 
 def train_together(
@@ -37,7 +33,6 @@ def train_together(
     data: str | Path,
     directory: Path,
     storage: Storage | None = None,
-    say: Callable[[str], None] = tell,
 ) -> dict[str, Any]:
     """Train, or go on with what is in `directory`, with as many workers as asked for; returns the best epoch's metrics.
 
@@ -55,7 +50,7 @@ def train_together(
     """
     asked = workers_for(workers, config.data.pairs_per_step)
     directory, ready = directory.resolve(), ready_data(data, [config])
-    with ray_session(), open_gate() as gate:
+    with ray_session(), open_control() as control:
         resources = spread(asked, node_resources())
         check_nodes([config], directory=directory, data=ready, storage=storage.address if storage is not None else None)
         group = WorkerGroup(
@@ -64,23 +59,23 @@ def train_together(
             data=ready.source,
             arguments={},
             resources=resources,
-            gate=gate,
+            control=control,
             storage=(storage, "") if storage is not None else None,
-            scratch=directory / SCRATCH,
-            say=say,
+            scratch=directory / layout.RAY,
+            note=log.info,
         )
-        say(f"{resources.workers} workers of {resources.cpus} CPUs, {resources.gpus:g} GPUs")
+        log.info(f"{resources.workers} workers of {resources.cpus} CPUs, {resources.gpus:g} GPUs")
         try:
-            with _interruptions(group, say):
-                _follow(group, config, directory, say)
+            with interruptions(group.ask_to_stop):
+                _follow(group, config, directory)
         finally:
-            shutil.rmtree(directory / SCRATCH, ignore_errors=True)
+            shutil.rmtree(directory / layout.RAY, ignore_errors=True)
     if storage is not None:
         storage.fetch()
     return best_epoch(read_metrics(directory))
 
 
-def _follow(group: WorkerGroup, config: Config, directory: Path, say: Callable[[str], None]) -> None:
+def _follow(group: WorkerGroup, config: Config, directory: Path) -> None:
     """To the last epoch, a line for each. Raises KeyboardInterrupt when the group was stopped before."""
     history = read_metrics(directory)
     epoch = history[-1]["epoch"] if history else 0
@@ -89,7 +84,7 @@ def _follow(group: WorkerGroup, config: Config, directory: Path, say: Callable[[
         if metrics is None:
             raise KeyboardInterrupt
         epoch = metrics["epoch"]
-        say(
+        log.info(
             f"epoch {epoch} of {config.train.epochs}: loss {metrics['train/loss']:.3f}, val {metrics[METRIC]:.1%}, "
             f"{metrics['train/pairs_per_second']:.1f} pairs/s with {metrics['workers']} workers"
         )
@@ -110,24 +105,3 @@ def spread(asked: Resources, nodes: list[dict[str, float]]) -> Resources:
     there = "; ".join(f"{n.get('CPU', 0):g} CPUs, {n.get('GPU', 0):g} GPUs" for n in nodes)
     each = "a CPU and a GPU" if gpus else "a CPU"
     raise UserError(f"--workers: {asked.fewest} workers of at least {each} each do not fit: there are {there}")
-
-
-@contextmanager
-def _interruptions(group: WorkerGroup, say: Callable[[str], None]) -> Iterator[None]:
-    """The first SIGINT or SIGTERM has the workers save and leave; the second acts at once."""
-    came = False
-
-    def note(number: int, frame: Any) -> None:
-        nonlocal came
-        if came:
-            raise KeyboardInterrupt
-        came = True
-        say("interrupted: saving, some seconds; again: at once")
-        group.ask_to_stop()
-
-    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

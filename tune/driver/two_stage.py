@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from nmt.data.store.ready import ready_data
 from nmt.errors import UserError
-from tune.results.report import render, tell
+from tune.results.layout import DEFINITION, SUMMARY
+from tune.results.log import kept_in, log
+from tune.results.report import render
 from tune.results.statistics import rank_correlation
 from tune.results.summary import Summary, load_summary
 from tune.results.table import aligned
@@ -33,7 +34,6 @@ def run_stages(
     trials: int | None = None,
     seed: int | None = None,
     resume: bool = False,
-    say: Callable[[str], None] = tell,
 ) -> Summary:
     """Run both stages, or go on in the one that was interrupted; as tune.driver.search.run_search.
 
@@ -43,11 +43,11 @@ def run_stages(
     from tune.driver.identity import check_results, write_definition
     from tune.driver.ray_session import ray_session
     from tune.driver.search import complete, find_home
-    from tune.results.storage import Storage
+    from tune.results.storage import Storage, run_address
 
     directory = results / space.name
     home = find_home(storage, directory, resume=resume)
-    promoted = (directory / HIGH / "search.json").is_file()
+    promoted = (directory / HIGH / DEFINITION).is_file()
     if resume and promoted and trials is not None:
         raise UserError(f"{directory}: the exploration on {LOW} is over, its best train on {HIGH}; leave --trials out")
     space = check_results(space, directory, resume=resume, trials=trials, seed=seed)
@@ -57,25 +57,26 @@ def run_stages(
     def stage(part: Space) -> Summary:
         place = directory / part.name
         budget = {"trials": part.search.trials or None, "seed": part.search.seed}
-        part = check_results(part, place, resume=(place / "search.json").is_file(), **budget)
-        its = Storage(f"{home.address}/{part.name}", place.resolve()) if home else None
-        return complete(part, place, data=ready, home=its, say=say)
+        part = check_results(part, place, resume=(place / DEFINITION).is_file(), **budget)
+        its = Storage(run_address(home.address, part.name), place.resolve()) if home else None
+        return complete(part, place, data=ready, home=its)
 
     with ray_session():
         write_definition(space, directory)
         if home:
             home.put()
-        say(f"Stage 1 of 2, on {LOW}")
-        explored = stage(low)
-        chosen = promote(explored, space.search.promote, directory)
-        say(f"\nStage 2 of 2, on {HIGH}: the default configuration and the best {len(chosen)} of stage 1")
-        found = stage(final(space, chosen))
-    whole = as_whole(found, space)
-    whole.save(directory)
+        with kept_in(directory):
+            log.info(f"Stage 1 of 2, on {LOW}")
+            explored = stage(low)
+            chosen = promote(explored, space.search.promote, directory)
+            log.info(f"\nStage 2 of 2, on {HIGH}: the default configuration and the best {len(chosen)} of stage 1")
+            found = stage(final(space, chosen))
+            whole = as_whole(found, space)
+            whole.save(directory)
+            log.info("")
+            log.info(render_stages(explored, whole, directory))
     if home:
         home.put()
-    say("")
-    say(render_stages(explored, whole, directory))
     return whole
 
 
@@ -84,8 +85,9 @@ def preview_stages(
 ) -> dict[str, Any]:
     """`--dry-run` of both stages: stage -> its plan; arguments as of tune.driver.search.preview_search."""
     from tune.driver.search import preview_search
+    from tune.results.storage import run_address
 
-    place, home = results / space.name, storage and f"{storage.rstrip('/')}/{space.name}"
+    place, home = results / space.name, storage and run_address(storage, space.name)
     budgets = ((exploration(space), trials), (final(space, []), space.search.promote + 1))
     return {
         part.name: preview_search(part, results=place, storage=home, trials=count, **options).to_dict()
@@ -97,7 +99,7 @@ def promote(explored: Summary, count: int, directory: Path) -> list[Promoted]:
     """The best `count` configurations of the exploration. Raises UserError where there is none but the default."""
     rivals = explored.rivals[:count]
     if not rivals:
-        raise UserError(f"{directory / LOW}: only the default configuration has a result; see summary.json there")
+        raise UserError(f"{directory / LOW}: only the default configuration has a result; see {SUMMARY} there")
     return [Promoted(origin=f"{LOW}/{t.id}", params=t.searched) for t in rivals]
 
 
@@ -112,7 +114,7 @@ def as_whole(found: Summary, space: Space) -> Summary:
 def is_staged(directory: Path) -> bool:
     """Whether a search of two fidelities is in `directory`."""
     try:
-        return bool(json.loads((directory / "search.json").read_text()).get("fidelity"))
+        return bool(json.loads((directory / DEFINITION).read_text()).get("fidelity"))
     except (OSError, ValueError, AttributeError):
         return False
 
@@ -120,7 +122,7 @@ def is_staged(directory: Path) -> bool:
 def report(directory: Path) -> tuple[Summary, str]:
     """The last stage that has begun, and the table of all so far; UserError where none has."""
     explored = load_summary(directory / LOW)
-    if not (directory / "summary.json").is_file():
+    if not (directory / SUMMARY).is_file():
         return explored, f"Stage 1 of 2, on {LOW}\n\n{render(explored, directory / LOW, advice=False)}"
     whole = load_summary(directory)
     return whole, render_stages(explored, whole, directory)

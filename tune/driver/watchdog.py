@@ -40,10 +40,11 @@ class Silence:
         """A job of the trial begins."""
         self.heard, self._reported = now, False
 
-    def report(self, metrics: Mapping[str, Any], now: float) -> bool:
-        """The job reported an epoch: its number, and the trial's seconds so far. Returns whether it is a new one."""
+    def report(self, epoch: int, seconds: float, now: float) -> bool:
+        """Note that the job has reported, with the trial's last epoch and its seconds so far; return whether the epoch
+        is a new one."""
         self.heard, self._reported = now, True
-        (before, earlier), epoch, seconds = self._last, metrics["epoch"], metrics["seconds"]
+        before, earlier = self._last
         if epoch > before:
             self.epochs.append((seconds - earlier) / (epoch - before))
             self._last = (epoch, seconds)
@@ -75,12 +76,14 @@ class Watchdog(ray.tune.Callback):
         silence = Silence(60 * self._settings.hang_minutes)
         self._trials.setdefault(trial.config["number"], silence).begin(time.monotonic())
 
-    def on_trial_result(
-        self, iteration: int, trials: Sequence[Any], trial: Any, result: dict[str, Any], **info: Any
-    ) -> None:
-        trained = "seconds" in result and {**result, "seconds": result["seconds"] * len(members(trial.config))}
-        new = trained and self._trials[trial.config["number"]].report(trained, time.monotonic())
-        if new:  # nodes come and go: only to die twice without an epoch in between is a failure
+    def heard(self, trial: Any, history: Sequence[Mapping[str, Any]]) -> None:
+        """Note that a job has reported; `history` is what its trial's folder holds. Called by the recorder."""
+        if not history:
+            return
+        last = history[-1]
+        seconds = last["seconds"] * len(members(trial.config))  # in a pack, each member counts its share alone
+        if self._trials[trial.config["number"]].report(last["epoch"], seconds, time.monotonic()):
+            # Nodes come and go: only to die twice without an epoch in between is a failure.
             trial.run_metadata.num_failures = 0
 
     def on_step_end(self, iteration: int, trials: Sequence[Any], **info: Any) -> None:

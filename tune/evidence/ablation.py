@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -19,13 +19,12 @@ from nmt.errors import UserError
 from nmt.io.files import atomic_write, write_json
 from nmt.recipes import RecipeFile, read_recipe
 from nmt.training.history import METRIC
-from tune.evidence.repeated import RUNS, Repeated, Repetition, Variant, check_one_worker, in_ray, repeated_from_dict
-from tune.results.report import tell
+from tune.evidence.repeated import Repeated, Repetition, Variant, check_one_worker, in_ray, repeated_from_dict
+from tune.results.layout import ABLATED, DEFINITION, RUNS, SPACE, TRIALS
+from tune.results.log import kept_in, log
 from tune.results.table import aligned, percent, points
 from tune.spaces.parameter import NOT_SEARCHABLE
 from tune.spaces.settings import Resources, check_resources, check_table
-
-RESULT = "ablation.json"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -164,14 +163,9 @@ def _variant(base: Config, name: str, changes: Any, source: str) -> Variant:
 
 
 def run_ablation(
-    ablation: Ablation,
-    *,
-    data: str | Path,
-    results: str | Path = "results",
-    resume: bool = False,
-    say: Callable[[str], None] = tell,
+    ablation: Ablation, *, data: str | Path, results: str | Path = "results", resume: bool = False
 ) -> Ablated:
-    """Train every variant with every seed, in `results`/NAME; prints and returns the table.
+    """Train every variant with every seed, in `results`/NAME; log and return the table.
 
     Leaves there search.toml and search.json, runs/VARIANT-sSEED/ (each as a training does) and ablation.json.
 
@@ -179,14 +173,14 @@ def run_ablation(
         UserError: results of something else, or what `Repetition` raises.
         KeyboardInterrupt: Ctrl-C or SIGTERM, to be resumed.
     """
-    directory, data = Path(results) / ablation.name, Path(data)
+    directory = Path(results) / ablation.name
     _check_results(directory, resume=resume)
-    repetition = Repetition(directory=directory, data=data, decode_grid=(), resources=ablation.resources, say=say)
+    repetition = Repetition(directory=directory, data=data, decode_grid=(), resources=ablation.resources)
     repetition.check(ablation.variants, ablation.seeds)
-    with in_ray(directory):
-        with atomic_write(directory / "search.toml") as file:
+    with in_ray(directory), kept_in(directory):
+        with atomic_write(directory / SPACE) as file:
             file.write(ablation.text.encode())
-        write_json(directory / "search.json", ablation.to_dict())
+        write_json(directory / DEFINITION, ablation.to_dict())
         ablated = Ablated(
             name=ablation.name,
             description=ablation.description,
@@ -195,16 +189,16 @@ def run_ablation(
             seeds=ablation.seeds,
             variants=tuple(repetition.train(ablation.variants, ablation.seeds)),
         )
-    write_json(directory / RESULT, ablated.to_dict())
-    say("\n" + render(ablated, directory))
+        write_json(directory / ABLATED, ablated.to_dict())
+        log.info("\n" + render(ablated, directory))
     return ablated
 
 
 def _check_results(directory: Path, *, resume: bool) -> None:
     """Raises UserError where `directory` is not free, or with `resume` holds no ablation."""
-    definition = directory / "search.json"
+    definition = directory / DEFINITION
     if not definition.is_file():
-        if (directory / RUNS).exists() or (directory / "trials").exists():
+        if (directory / RUNS).exists() or (directory / TRIALS).exists():
             raise UserError(f"{directory} exists and holds no ablation; choose another --results")
         return
     if not resume:

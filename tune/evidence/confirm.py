@@ -9,25 +9,25 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from nmt.config import from_dict, to_flat, with_overrides
+from nmt.config import from_dict, with_overrides
 from nmt.errors import UserError
 from nmt.io.files import write_json
+from nmt.training.files import BEST
 from nmt.training.history import METRIC
-from tune.evidence.repeated import RUNS, Repeated, Repetition, Variant, check_one_worker, in_ray, repeated_from_dict
-from tune.results.report import tell
+from tune.evidence.repeated import Repeated, Repetition, Variant, check_one_worker, in_ray, repeated_from_dict
+from tune.results.definition import space_of
+from tune.results.layout import CONFIRM, CONFIRMED, RUNS, SPACE
+from tune.results.log import kept_in, log
 from tune.results.statistics import Difference
 from tune.results.summary import Summary, TrialRecord, load_summary
 from tune.results.table import aligned, percent, points
-from tune.spaces.read import load_space
 from tune.spaces.space import Space
 
-FOLDER, RESULT = "confirm", "confirm.json"
-"""within the directory of the search"""
 DEFAULT = "000"
 
 
@@ -111,9 +111,8 @@ def run_confirm(
     seeds: int = 3,
     first_seed: int | None = None,
     overrides: Mapping[str, Any] | None = None,
-    say: Callable[[str], None] = tell,
 ) -> Confirmed:
-    """Train the `top` best trials of the search in `directory`, and its default, with `seeds` seeds; print and return.
+    """Train the `top` best trials of the search in `directory`, and its default, with `seeds` seeds; log and return.
 
     Leaves directory/confirm/: runs/ID-sSEED/, each as a training does, and confirm.json. The same command again goes on
     where it was interrupted, or adds seeds or configurations to what is there.
@@ -133,36 +132,36 @@ def run_confirm(
         raise UserError(f"--top must be at least 1, but got {top}")
     summary, directory = load_summary(directory), Path(directory)
     chosen = best_trials(summary, directory, top)
-    space = _space(directory)
-    check_one_worker(space.resources, str(directory / "search.toml"))
+    space = space_of(directory)
+    check_one_worker(space.resources, str(directory / SPACE))
     variants = _variants(space, chosen, overrides or {})
     chosen_seeds = unseen_seeds(space.base.train.seed, seeds, first_seed)
     repetition = Repetition(
-        directory=directory / FOLDER,
+        directory=directory / CONFIRM,
         data=data or summary.data,
         decode_grid=space.decode_grid(),
         resources=space.resources,
-        say=say,
     )
     repetition.check(variants, chosen_seeds)
-    say(_plan(summary, chosen, chosen_seeds, top))
-    with in_ray(repetition.directory):
-        default, *candidates = repetition.train(variants, chosen_seeds)
-        confirmed = Confirmed(
-            search=directory.name,
-            data=str(repetition.data),
-            search_seed=space.base.train.seed,
-            seeds=chosen_seeds,
-            epochs=variants[0].config.train.epochs,
-            searched={DEFAULT: _plain_params(space)} | {t.id: t.searched for t in chosen},
-            search_accuracy={t.id: t.accuracy for t in summary.trials if t in chosen or t is summary.default},
-            swept=bool(repetition.decode_grid),
-            default=default,
-            candidates=tuple(candidates),
-        )
-        confirmed = _with_test(confirmed, repetition)
-    write_json(repetition.directory / RESULT, confirmed.to_dict())
-    say("\n" + render(confirmed, repetition.directory))
+    with kept_in(directory):
+        log.info(_plan(summary, chosen, chosen_seeds, top))
+        with in_ray(repetition.directory):
+            default, *candidates = repetition.train(variants, chosen_seeds)
+            confirmed = Confirmed(
+                search=directory.name,
+                data=str(repetition.data),
+                search_seed=space.base.train.seed,
+                seeds=chosen_seeds,
+                epochs=variants[0].config.train.epochs,
+                searched={DEFAULT: _plain_params(space)} | {t.id: t.searched for t in chosen},
+                search_accuracy={t.id: t.accuracy for t in summary.trials if t in chosen or t is summary.default},
+                swept=bool(repetition.decode_grid),
+                default=default,
+                candidates=tuple(candidates),
+            )
+            confirmed = _with_test(confirmed, repetition)
+        write_json(repetition.directory / CONFIRMED, confirmed.to_dict())
+        log.info("\n" + render(confirmed, repetition.directory))
     return confirmed
 
 
@@ -191,16 +190,6 @@ def unseen_seeds(search_seed: int, count: int, first: int | None) -> tuple[int, 
     return tuple(itertools.islice((s for s in itertools.count(start) if s != search_seed), count))
 
 
-def _space(directory: Path) -> Space:
-    """The search's space with the base it ran with, --set included."""
-    path = directory / "search.json"
-    try:
-        base = from_dict(json.loads(path.read_text())["base"], source=str(path))
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise UserError(f"{path}: not the definition of a search ({error})") from error
-    return load_space(directory / "search.toml", to_flat(base))
-
-
 def _plain_params(space: Space) -> dict[str, Any]:
     return {key: list(value) if isinstance(value, tuple) else value for key, value in space.default_params.items()}
 
@@ -224,7 +213,7 @@ def _with_test(confirmed: Confirmed, repetition: Repetition) -> Confirmed:
     winner = confirmed.winner
     if winner is None:
         return confirmed
-    repetition.say(f"reading the test split, for {winner.name} and the default: report these numbers, choose no more")
+    log.info(f"reading the test split, for {winner.name} and the default: report these numbers, choose no more")
     read = repetition.read_test(winner)
     candidates = tuple(read if c is winner else c for c in confirmed.candidates)
     return replace(confirmed, default=repetition.read_test(confirmed.default), candidates=candidates)
@@ -330,7 +319,7 @@ def _next(confirmed: Confirmed, directory: Path) -> str:
     commands = [(f"tensorboard --logdir {directory / RUNS}", "the curves of all trainings")]
     if confirmed.winner is not None:
         run = max(confirmed.winner.runs, key=lambda r: r.accuracy or 0.0)
-        match = f"python run.py --match {directory / run.directory / 'best.pt'} --images A.jpg B.jpg"
+        match = f"python run.py --match {directory / run.directory / BEST} --images A.jpg B.jpg"
         commands.insert(0, (f"{match} --keypoints A.csv B.csv", "use the winner"))
     else:
         commands.insert(0, (f"{more} {2 * len(confirmed.seeds)}{place}", "more seeds; these are kept"))

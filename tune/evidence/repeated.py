@@ -11,26 +11,25 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
-import signal
-import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from nmt.config import Config, DecodeConfig, from_dict, to_flat, with_overrides
-from nmt.data.store.node_copy import absolute
+from nmt.config import Config, DecodeConfig, differences, from_dict, to_flat, with_overrides
 from nmt.data.store.ready import ready_data
 from nmt.errors import UserError
+from nmt.io.address import absolute
 from nmt.io.files import write_json
+from nmt.training.files import BEST, CONFIG
 from nmt.training.history import FIXED_METRIC, METRIC, best_epoch, decoding_of, read_metrics
+from nmt.training.signals import interruptions
 from tune.jobs.tasks import _test_one, _train_one, outcomes
+from tune.results.layout import RUNS, TEST
+from tune.results.log import log
 from tune.results.statistics import Difference, Mean, mean_of, paired_difference
 from tune.spaces.settings import Resources
-
-RUNS = "runs"
-TEST_FILE = "test.json"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -131,14 +130,12 @@ class Repetition:
         data: the Arrow data set, a folder or an address.
         decode_grid: swept by every training on its validation similarities, as in a trial.
         resources: of one training; one worker.
-        say: takes each line for the user.
     """
 
     directory: Path
     data: str | Path
     decode_grid: tuple[DecodeConfig, ...]
     resources: Resources
-    say: Callable[[str], None]
 
     def run_directory(self, variant: Variant, seed: int) -> Path:
         return self.directory / RUNS / f"{variant.slug}-s{seed}"
@@ -179,11 +176,11 @@ class Repetition:
         at_once = min(len(jobs), concurrency(self.resources, node_resources()))
         total = sum(config.train.epochs for config, *_ in jobs.values())
         kept = f"; {len(labels) - len(jobs)} more are there already" if len(jobs) < len(labels) else ""
-        self.say(f"{len(jobs)} trainings, {total} epochs, {at_once} at once, in {self.directory / RUNS}{kept}")
+        log.info(f"{len(jobs)} trainings, {total} epochs, {at_once} at once, in {self.directory / RUNS}{kept}")
         started, reasons = time.monotonic(), {}
 
         def line(text: str) -> None:
-            self.say(f"{time.monotonic() - started:7.1f} s  {text}")
+            log.info(f"{time.monotonic() - started:7.1f} s  {text}")
 
         def waiting() -> None:
             line(f"{sum(len(read_metrics(directory)) for directory in jobs)} of {total} epochs")
@@ -217,7 +214,7 @@ class Repetition:
 
     def _with_test(self, run: Run) -> Run:
         """With the test accuracy, where it has been read."""
-        path = self.directory / run.directory / TEST_FILE
+        path = self.directory / run.directory / TEST
         if run.reason is not None or not path.is_file():
             return run
         return dataclasses.replace(run, test_accuracy=json.loads(path.read_text())["accuracy"])
@@ -225,12 +222,12 @@ class Repetition:
     def read_test(self, repeated: Repeated) -> Repeated:
         """With the test accuracy of every training, within `in_ray`; each is read once and kept."""
         folders = [self.directory / r.directory for r in repeated.runs if r.reason is None]
-        missing = [folder for folder in folders if not (folder / TEST_FILE).is_file()]
-        jobs = {directory: (directory.resolve() / "best.pt", absolute(self.data)) for directory in missing}
+        missing = [folder for folder in folders if not (folder / TEST).is_file()]
+        jobs = {directory: (directory.resolve() / BEST, absolute(self.data)) for directory in missing}
         for directory, outcome in outcomes(_test_one, jobs, self.resources, lambda: None):
             if isinstance(outcome, Exception):
                 raise UserError(f"{directory}: the test split could not be read ({outcome})")
-            write_json(directory / TEST_FILE, outcome)
+            write_json(directory / TEST, outcome)
         return dataclasses.replace(repeated, runs=tuple(self._with_test(run) for run in repeated.runs))
 
 
@@ -249,37 +246,22 @@ def with_seed(config: Config, seed: int) -> Config:
 
 def _check_earlier(directory: Path, config: Config) -> None:
     """That what is in `directory` is a training of `config`. Raises UserError."""
-    path = directory / "config.json"
+    path = directory / CONFIG
     if not path.is_file():
         return
-    there, here = to_flat(from_dict(json.loads(path.read_text()), source=str(path))), to_flat(config)
-    different = [key for key in here if there[key] != here[key]]
-    if different:
-        key = different[0]
-        more = f" and {len(different) - 1} more keys" if len(different) > 1 else ""
-        raise UserError(
-            f"{directory} holds another training ({key} is {there[key]!r} in it and {here[key]!r} now{more}); "
-            f"choose another --results, or remove it"
-        )
+    there = from_dict(json.loads(path.read_text()), source=str(path))
+    if different := differences(to_flat(there), to_flat(config)):
+        raise UserError(f"{directory} holds another training ({different}); choose another --results, or remove it")
 
 
 @contextlib.contextmanager
 def in_ray(directory: Path) -> Iterator[None]:
-    """Ray, and `directory` for this process alone; SIGTERM ends what runs within as Ctrl-C does."""
+    """Hold `directory` for this process alone and start Ray; SIGINT and SIGTERM raise KeyboardInterrupt within."""
     from tune.driver.ray_session import ray_session
     from tune.results.lock import only_one
 
-    with only_one(directory), ray_session(), _terminable():
-        yield
+    def interrupt() -> None:
+        raise KeyboardInterrupt  # `outcomes` has every training write its checkpoint
 
-
-@contextlib.contextmanager
-def _terminable() -> Iterator[None]:
-    if threading.current_thread() is not threading.main_thread():
+    with only_one(directory), ray_session(), interruptions(interrupt):
         yield
-        return
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)

@@ -1,7 +1,12 @@
-"""TODO docstring of tune.jobs.protocol."""
+"""What the driver of a search and the jobs of its trials say to each other.
+
+A job trains in its trial's folder, which is the only record of what was trained. What it reports to Ray Tune is an
+`event`: look at the folder of this trial. The driver reads the folder then (tune.driver.recorder).
+"""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,18 +14,18 @@ from typing import Any
 
 from nmt.config import DecodeConfig
 from nmt.training.history import METRIC, read_metrics
-from tune.results.layout import trial_id
+from tune.results.layout import trial_folder
 from tune.results.storage import Storage
 from tune.spaces.settings import Resources
 
 FAILURE = "failure"
-"""key of a result that ends its trial as failed, and why"""
+"""key of an event that ends its trial as failed, and why"""
 
 NOTE = "note"
-"""key of a result with a line for the user"""
+"""key of an event with a line for the user"""
 
 INTERRUPTED = "interrupted"
-"""key of a result that ends a job because the search was asked to stop; its trial goes on another day"""
+"""key of an event that ends a job because the search was asked to stop; --resume resumes its trial"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,27 +40,33 @@ class TrialSetup:
     resources: Resources
     storage: Storage | None
     """where the search lives, when that is not `directory`"""
-    flag: Any
-    """up when the search was asked to stop (tune.jobs.stop)"""
-
-
-def trial_folder(trial: Mapping[str, Any]) -> str:
-    """Of a trial, in the directory of the search."""
-    return f"trials/{trial_id(trial['number'])}"
+    control: Any
+    """asked whether the search is to stop (tune.jobs.control)"""
 
 
 def trial_directory(setup: TrialSetup, trial: Mapping[str, Any]) -> Path:
-    return setup.directory / trial_folder(trial)
+    """Return the directory that a trial trains in."""
+    return setup.directory / trial_folder(trial["number"])
 
 
-def failure(error: Exception, directory: Path) -> dict[str, Any]:
-    """The result of a trial that failed and would fail again."""
-    return {FAILURE: str(error), METRIC: float("nan"), "epoch": len(read_metrics(directory))}
+def event(setup: TrialSetup, trial: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a job reports to Ray Tune: look at the folder of this trial.
+
+    Epoch and metric of the last epoch there are for the schedulers that stop trials (tune.driver.early_stopping): Ray
+    hands them its results and nothing else. Nothing else may read them.
+    """
+    last = (read_metrics(trial_directory(setup, trial)) or [{}])[-1]
+    return {"number": trial["number"], "epoch": last.get("epoch", 0), METRIC: last.get(METRIC, math.nan)}
 
 
-def interrupted(directory: Path) -> dict[str, Any]:
-    """The result of a job that ended because the search was asked to stop."""
-    return {INTERRUPTED: True, METRIC: float("nan"), "epoch": len(read_metrics(directory))}
+def failure(setup: TrialSetup, trial: Mapping[str, Any], error: Exception) -> dict[str, Any]:
+    """Return the event of a trial that failed and would fail again."""
+    return event(setup, trial) | {FAILURE: str(error), METRIC: math.nan}
+
+
+def interrupted(setup: TrialSetup, trial: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the event of a job that ended because the search was asked to stop."""
+    return event(setup, trial) | {INTERRUPTED: True, METRIC: math.nan}
 
 
 def packed_config(jobs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

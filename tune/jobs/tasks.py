@@ -1,4 +1,4 @@
-"""TODO docstring of tune.jobs.tasks."""
+"""Independent trainings and evaluations as Ray tasks: started together, yielded as they end."""
 
 from __future__ import annotations
 

@@ -1,16 +1,21 @@
-"""TODO docstring of tune.jobs.trainable."""
+"""What Ray Tune runs for each trial."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
+
+import ray.tune
 
 from tune.jobs.protocol import TrialSetup
 from tune.jobs.single import run_trial
 
 
-def make_trainable(setup: TrialSetup) -> Callable[[dict[str, Any]], None]:
-    """The function that Ray Tune runs for each trial of one worker."""
+def make_trainable(setup: TrialSetup) -> Any:
+    """Return a function for trials of one worker, a class for trials of several."""
+    if setup.resources.workers > 1:
+        from tune.jobs.distributed import WorkersTrial
+
+        return ray.tune.with_parameters(WorkersTrial, setup=setup)
 
     def nmt_trial(trial: dict[str, Any]) -> None:
         if "pack" in trial:

@@ -44,13 +44,13 @@ class WorkerGroup:
     """One training by a group of workers.
 
     Args:
-        directory: of the training; its name is the training's at the gate.
+        directory: of the training; its name is the training's at the control actor.
         data: the Arrow data set: an absolute path or an address, which each worker brings to its node.
         arguments: of nmt.training.loop.train, beside the configuration, the data set and the directory.
-        gate: see tune.jobs.epoch_gate.
+        control: the actor that its workers ask, see tune.jobs.control.
         storage: where the run lives that the training belongs to, when that is not here, and the training's folder.
         scratch: directory for Ray Train's own files, which hold nothing that is read again.
-        say: takes a line when the group changes.
+        note: takes a line when the group changes.
         training: what each worker runs, with the arguments of nmt.training.loop.train, which it is by default.
     """
 
@@ -62,15 +62,16 @@ class WorkerGroup:
         data: str,
         arguments: Mapping[str, Any],
         resources: Resources,
-        gate: Any,
+        control: Any,
         storage: tuple[Storage, str] | None,
         scratch: Path,
-        say: Callable[[str], None],
+        note: Callable[[str], None],
         training: Callable[..., Any] | None = None,
     ) -> None:
         self._training = training
         self._config, self._directory, self._data, self._arguments = config, directory, data, arguments
-        self._resources, self._gate, self._storage, self._scratch, self._say = resources, gate, storage, scratch, say
+        self._resources, self._control, self._storage = resources, control, storage
+        self._scratch, self._note = scratch, note
         self._name = directory.name
         self._job: _Job | None = None
         self._workers = 0
@@ -88,15 +89,15 @@ class WorkerGroup:
         """
         if self._job is not None:
             more = self._room_for_more()
-            ray.get(self._gate.decide.remote(self._name, more == 0))
+            ray.get(self._control.decide.remote(self._name, more == 0))
             if more:
-                self._say(f"room for {more} more workers: going on with them")
+                self._note(f"room for {more} more workers: going on with them")
                 self._await_end()
         while not self._stopped:
             if self._job is None:
                 self._start()
                 continue
-            metrics: dict[str, Any] | None = ray.get(self._gate.next.remote(self._name))
+            metrics: dict[str, Any] | None = ray.get(self._control.next.remote(self._name))
             if metrics is not None:
                 self._losses = 0
                 self._ask_for_more()
@@ -115,7 +116,7 @@ class WorkerGroup:
     def ask_to_stop(self) -> None:
         """The same, without waiting: `next_epoch` then returns None."""
         self._stopped = True
-        self._gate.stop.remote(self._name)
+        self._control.stop.remote(self._name)
 
     def _await_end(self) -> None:
         self._give_spares_back()
@@ -130,10 +131,10 @@ class WorkerGroup:
         if self._stopped:
             return
         if before and self._workers != before:
-            self._say(f"going on with {self._workers} instead of {before} workers")
-        number = ray.get(self._gate.open.remote(self._name))
+            self._note(f"going on with {self._workers} instead of {before} workers")
+        number = ray.get(self._control.open.remote(self._name))
         trainer = self._trainer(number)
-        self._job = _Job(trainer.fit, lambda: ray.get(self._gate.end.remote(self._name, number)))
+        self._job = _Job(trainer.fit, lambda: ray.get(self._control.end.remote(self._name, number)))
         self._job.start()
 
     def _recover(self, error: Exception) -> None:
@@ -152,14 +153,14 @@ class WorkerGroup:
         self._losses += 1
         if self._losses >= LOSSES_IN_A_ROW:
             raise error
-        self._say(f"a worker was lost ({_reason(failures)}); going on from its checkpoint")
+        self._note(f"a worker was lost ({_reason(failures)}); going on from its checkpoint")
 
     def _halve(self) -> None:
         smaller = None if self._halved else memory.halved(self._config, workers=self._workers)
         if smaller is None:
             raise memory.out_of_memory(self._config, workers=self._workers)
         self._config, self._halved = smaller, True
-        self._say(f"out of memory; going on from its checkpoint with {smaller.train.micro_batch} pairs at a time")
+        self._note(f"out of memory; going on from its checkpoint with {smaller.train.micro_batch} pairs at a time")
 
     def _count_room(self) -> int:
         """How many workers there is room for; waits until the fewest fit, for whatever time an autoscaler takes."""
@@ -205,7 +206,7 @@ class WorkerGroup:
                 "data": self._data,
                 "arguments": dict(self._arguments),
                 "resources": self._resources,
-                "gate": self._gate,
+                "control": self._control,
                 "storage": self._storage,
                 "number": number,
                 "training": self._training,
@@ -261,7 +262,7 @@ class _StoppedError(Exception):
 
 
 def _train_on_worker(job: dict[str, Any]) -> None:
-    """One rank of the training; rank 0 speaks with the gate for all."""
+    """One rank of the training; rank 0 speaks with the control actor for all."""
     import ray.train.torch
     import torch
     import torch.distributed as dist
@@ -269,15 +270,15 @@ def _train_on_worker(job: dict[str, Any]) -> None:
     import nmt.training.history
     import nmt.training.loop
 
-    gate, key = job["gate"], (job["directory"].name, job["number"])
+    control, key = job["control"], (job["directory"].name, job["number"])
     first = dist.get_rank() == 0
     stopped = threading.Event()
     storage, folder = job["storage"] or (None, "")
     if storage is not None:
         (storage.take_over if first else storage.fetch)(folder)
     if first:
-        ray.get(gate.reserve.remote(*key, ray.util.get_current_placement_group()))
-        threading.Thread(target=_await_stop, args=(gate, key, stopped), daemon=True).start()
+        ray.get(control.reserve.remote(*key, ray.util.get_current_placement_group()))
+        threading.Thread(target=_await_stop, args=(control, key, stopped), daemon=True).start()
 
     def put() -> None:
         if first and storage is not None:
@@ -285,7 +286,7 @@ def _train_on_worker(job: dict[str, Any]) -> None:
 
     def on_epoch(report: nmt.training.history.EpochResult) -> None:
         put()
-        decision = [ray.get(gate.report.remote(*key, report.metrics)) if first else None]
+        decision = [ray.get(control.report.remote(*key, report.metrics)) if first else None]
         dist.broadcast_object_list(decision)
         if not decision[0]:
             raise _StoppedError
@@ -309,9 +310,9 @@ def _train_on_worker(job: dict[str, Any]) -> None:
         return
 
 
-def _await_stop(gate: Any, key: tuple[str, int], stopped: threading.Event) -> None:
+def _await_stop(control: Any, key: tuple[str, int], stopped: threading.Event) -> None:
     try:
-        ray.get(gate.stopped.remote(*key))
-    except ray.exceptions.RayError:  # the gate has gone, and with it whoever could stop this job
+        ray.get(control.stopped.remote(*key))
+    except ray.exceptions.RayError:  # the actor has gone, and with it whoever could stop this job
         return
     stopped.set()

@@ -1,15 +1,15 @@
-"""TODO docstring of tune.results.lock."""
+"""One process at a time works in a folder of results."""
 
 from __future__ import annotations
 
 import contextlib
-import fcntl
 from collections.abc import Iterator
 from pathlib import Path
 
-from nmt.errors import UserError
+import filelock
 
-LOCK = ".lock"
+from nmt.errors import UserError
+from tune.results.layout import LOCK
 
 
 class LockedError(UserError):
@@ -18,11 +18,21 @@ class LockedError(UserError):
 
 @contextlib.contextmanager
 def only_one(directory: Path) -> Iterator[None]:
-    """The directory, made if absent, for this process alone; the system frees it when the process dies."""
-    directory.mkdir(parents=True, exist_ok=True)
-    with open(directory / LOCK, "w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise LockedError(f"{directory}: another process runs a search here; wait for it or stop it") from None
+    """Hold the directory, made if absent, for this process alone; the system frees it when the process dies.
+
+    Raises:
+        LockedError: another process holds it.
+        UserError: the directory is not writable.
+    """
+    lock = filelock.FileLock(directory / LOCK, timeout=0)
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        lock.acquire()
+    except filelock.Timeout:
+        raise LockedError(f"{directory}: another process runs a search here; wait for it or stop it") from None
+    except OSError as error:
+        raise UserError(f"{directory}: cannot be written ({error.strerror}); choose another --results") from error
+    try:
         yield
+    finally:
+        lock.release()

@@ -11,17 +11,13 @@ from pathlib import Path
 from typing import Any
 
 from nmt.training.history import METRIC, decoding_of
+from tune.results.layout import BEST_CONFIG, SUMMARY
 from tune.results.summary import Summary, TrialRecord
 from tune.spaces.settings import limits_in_words
 
 NOISE_POINTS = 2.0
 """Two trainings that differ in the seed alone differ by up to this many points; less is not a gain."""
 MAX_ROWS = 20
-
-
-def tell(line: str) -> None:
-    """A line for the user. Not `print`: Ray pickles what a search holds, and puts a `print` of its own in its place."""
-    print(line)
 
 
 def render(summary: Summary, directory: Path, *, advice: bool = True) -> str:
@@ -87,7 +83,7 @@ def _table(summary: Summary) -> str:
     ]
     hidden = len(order) - len(shown)
     failures = [f"{t.id} failed: {t.reason}" for t in summary.trials if t.reason]
-    return "\n".join(lines + ([f"... and {hidden} more in summary.json"] if hidden else []) + failures[:MAX_ROWS])
+    return "\n".join(lines + ([f"... and {hidden} more in {SUMMARY}"] if hidden else []) + failures[:MAX_ROWS])
 
 
 def _row(trial: TrialRecord, summary: Summary, keys: Sequence[str]) -> list[str]:
@@ -171,7 +167,7 @@ def _next(summary: Summary, directory: Path) -> str:
     place += "" if Path(summary.data).parent == Path("data") else f" --data {summary.data}"
     commands = [
         (f"python run.py --evaluate {summary.name} --split test{place}", "the winner on the test split, once"),
-        (f"python run.py --train {directory / 'best.json'}", "train the winner again"),
+        (f"python run.py --train {directory / BEST_CONFIG}", "train the winner again"),
         (f"tensorboard --logdir {directory}", "compare the trials"),
     ]
     if not summary.finished:

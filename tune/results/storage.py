@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import shutil
 import sqlite3
 import tempfile
 from collections.abc import Callable, Iterable
@@ -21,14 +22,18 @@ from nmt.errors import UserError
 from nmt.io.file_record import FileRecord, record
 from nmt.io.files import file_lock, write_json
 from nmt.io.location import Location
+from nmt.training.files import CONFIG
+from tune.results.layout import DEFINITION, EVENTS, FETCH_LOCK, LOG, STATE, STUDY
 
-STATE_FILE = "state.json"
-DATABASE = "study.db"
-LOCK_FILE = ".fetch.lock"
 ATTEMPTS = 8
 """A storage may be away for a minute (0.5, 1, .. 32 seconds between the attempts) before the run fails of it."""
 
 State = dict[str, FileRecord]
+
+
+def run_address(storage: str, name: str) -> str:
+    """Return the address of the run `name` at a storage, as given to --storage."""
+    return f"{storage.rstrip('/')}/{name}"
 
 
 @dataclass(frozen=True)
@@ -50,7 +55,7 @@ class Storage:
     def put(self, folder: str = "", pattern: str = "*") -> None:
         """Puts the files of a folder, not those of its subfolders, whose names match."""
         here = self.directory / folder
-        files = [p for p in here.glob(pattern) if p.is_file() and not p.name.startswith((".", f"{DATABASE}-"))]
+        files = [p for p in here.glob(pattern) if p.is_file() and not p.name.startswith((".", f"{STUDY}-"))]
         with tempfile.TemporaryDirectory() as scratch:
             sources = {p.name: _still(p, Path(scratch)) for p in files if not _grows(p.name)}
             if sources:
@@ -68,17 +73,15 @@ class Storage:
             return
         for name in changed:
             self._place.upload(sources[name], _join(folder, _stored(name, after[name])))
-        write_json(
-            scratch / STATE_FILE, {"version": 1, "files": {name: asdict(version) for name, version in after.items()}}
-        )
-        self._place.upload(scratch / STATE_FILE, _join(folder, STATE_FILE))
+        write_json(scratch / STATE, {"version": 1, "files": {name: asdict(version) for name, version in after.items()}})
+        self._place.upload(scratch / STATE, _join(folder, STATE))
         for name in changed:
             if name in before:
                 self._place.delete(_join(folder, _stored(name, before[name])))
 
     def _state(self, folder: str) -> State:
         """What is in force in a folder; empty where nothing has been put."""
-        name = _join(folder, STATE_FILE)
+        name = _join(folder, STATE)
         return self._place.read(name, lambda content: _parse(content, f"{self.address}/{name}")) or {}
 
     def holds(self, name: str) -> bool:
@@ -91,8 +94,8 @@ class Storage:
         for inner, names in _by_folder(there).items():
             here = self.directory / inner
             here.mkdir(parents=True, exist_ok=True)
-            with file_lock(here / LOCK_FILE):  # workers on one node share it
-                if STATE_FILE in names:
+            with file_lock(here / FETCH_LOCK):  # workers on one node share it
+                if STATE in names:
                     self._fetch_state(inner, wanted)
                 for name in filter(_grows, names):
                     size = there[_join(inner, name)]
@@ -105,17 +108,17 @@ class Storage:
             path, stored = self.directory / folder / name, _join(folder, _stored(name, version))
             if not wanted(name) or (path.is_file() and record(path) == version):
                 continue
-            if name == DATABASE:  # what sqlite noted to undo in the one that goes would spoil the one that comes
-                path.with_name(f"{DATABASE}-journal").unlink(missing_ok=True)
+            if name == STUDY:  # what sqlite noted to undo in the one that goes would spoil the one that comes
+                path.with_name(f"{STUDY}-journal").unlink(missing_ok=True)
             if not self._place.download(stored, version, path):
                 if self._state(folder) != state:  # switched meanwhile
                     return self._fetch_state(folder, wanted)
-                raise UserError(f"{self.address}/{stored}: missing or damaged, though {STATE_FILE} beside it names it")
+                raise UserError(f"{self.address}/{stored}: missing or damaged, though {STATE} beside it names it")
 
     def take_over(self, folder: str) -> None:
         """`fetch`, for the process that will put this folder: removes what an upload that broke off left there."""
         self.fetch(folder)
-        kept = {STATE_FILE} | {_stored(name, version) for name, version in self._state(folder).items()}
+        kept = {STATE} | {_stored(name, version) for name, version in self._state(folder).items()}
         for path in self._place.names(folder):
             name = PurePosixPath(path).name
             if name not in kept and not _grows(name):
@@ -126,7 +129,7 @@ def fetch_results(home: Storage) -> None:
     """What a report needs of a run. Left alone while a search goes on in this very directory, which is newer."""
     from tune.results.lock import LockedError, only_one
 
-    if not home.holds("config.json") and not home.holds("search.json"):
+    if not home.holds(CONFIG) and not home.holds(DEFINITION):
         raise UserError(f"{home.address}: no search or training there")
     with contextlib.suppress(LockedError), only_one(home.directory):
         home.fetch(wanted=no_weights)
@@ -138,7 +141,7 @@ def no_weights(name: str) -> bool:
 
 
 def _grows(name: str) -> bool:
-    return name.startswith("events.out.tfevents.")
+    return name.startswith(EVENTS)
 
 
 def _stored(name: str, version: FileRecord) -> str:
@@ -152,10 +155,12 @@ def _join(folder: str, name: str) -> str:
 
 
 def _still(path: Path, scratch: Path) -> Path:
-    """What can be read without being written meanwhile: the file itself, of a database a copy."""
-    if path.name != DATABASE:
-        return path
+    """Return what can be read without being written meanwhile: the file itself, or a copy of a database or a log."""
     copy = scratch / path.name
+    if path.name == LOG:
+        return Path(shutil.copyfile(path, copy))
+    if path.name != STUDY:
+        return path
     with contextlib.closing(sqlite3.connect(path)) as source, contextlib.closing(sqlite3.connect(copy)) as target:
         source.backup(target)
     return copy

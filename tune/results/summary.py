@@ -1,4 +1,4 @@
-"""TODO docstring of tune.results.summary."""
+"""What a search found so far, as plain values: summary.json and best.json are written from it and read back."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import Any
 from nmt.errors import UserError
 from nmt.io.files import write_json
 from nmt.training.history import METRIC, decoding_of
+from tune.results.layout import BEST_CONFIG, SUMMARY
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -143,16 +144,16 @@ class Summary:
 
     def save(self, directory: Path) -> None:
         """Write summary.json, and best.json once there is a winner; each whole or not at all."""
-        write_json(directory / "summary.json", self.to_dict())
+        write_json(directory / SUMMARY, self.to_dict())
         configuration = self.best_configuration()
         if configuration is not None:
-            write_json(directory / "best.json", configuration)
+            write_json(directory / BEST_CONFIG, configuration)
 
 
 def load_summary(directory: str | Path) -> Summary:
     """The summary of the search in `directory`; UserError if there is none."""
     directory = Path(directory)
-    path = directory / "summary.json"
+    path = directory / SUMMARY
     try:
         content = json.loads(path.read_text())
         trials = tuple(TrialRecord(**t) for t in content.pop("trials"))

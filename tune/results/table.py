@@ -1,4 +1,4 @@
-"""TODO docstring of tune.results.table."""
+"""Numbers and tables as text, for reports."""
 
 from __future__ import annotations
 

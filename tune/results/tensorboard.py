@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from nmt.config import SETTINGS
 from nmt.io.files import atomic_write
 from nmt.training.history import METRIC
+from tune.results.layout import EVENTS
 from tune.spaces.parameter import Parameter
 from tune.spaces.space import Space
 
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 BEST_METRIC = "val/accuracy_best"
 COLUMNS = 5
 """Searched keys that the HParams tab shows until the user ticks others."""
-FIRST, LAST = "events.out.tfevents.0000000000", "events.out.tfevents.9999999999"
+FIRST, LAST = f"{EVENTS}0000000000", f"{EVENTS}9999999999"
 
 
 def write_experiment(directory: Path, space: Space) -> None:

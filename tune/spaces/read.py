@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from nmt.config import Config, DecodeConfig, flatten, to_flat, with_overrides
+from nmt.config import flatten, with_overrides
 from nmt.errors import UserError
 from nmt.recipes import RecipeFile, read_recipe
 from tune.spaces.fidelity import HIGH, read_fidelity
@@ -76,13 +76,3 @@ def load_space(given: str | Path | RecipeFile, overrides: Mapping[str, Any] | No
             f"included; at most {trials - 1}"
         )
     return space
-
-
-def trial_decode_grid(config_file: Path, config: Config) -> tuple[DecodeConfig, ...]:
-    """Return the decodings that a trial tried, given its config.json; empty for any other file."""
-    folder = config_file.resolve().parent
-    definition = folder.parent.parent / "search.toml"
-    if folder.parent.name != "trials" or not definition.is_file():
-        return ()
-    space = load_space(definition, to_flat(config))
-    return space.decode_grid()

@@ -26,28 +26,30 @@ from tune.spaces.space import Space
 from tune.study.halving import Ladder, Standing
 from tune.study.sampler_view import distribution, ranked
 
-FILE = "warm_start.json"
 
+def warm_trials(space: Space, kept: Path, ladder: Ladder, *, study_file: str) -> list[FrozenTrial]:
+    """Return the trials that a search starts from: those of `keep`, else of the other search; none without warm_start.
 
-def warm_trials(space: Space, directory: Path, ladder: Ladder) -> list[FrozenTrial]:
-    """Return the trials that the search in `directory` starts from: those kept there, else read now.
+    Args:
+        kept: the file of `keep`, which need not exist.
+        study_file: the name of a study in a search's directory.
 
     Raises:
         UserError: no such study, or one over other keys.
     """
-    kept = directory / FILE
     if not space.search.warm_start:
         return []
     if kept.is_file():
         return [_as_trial(space, t["params"], t["score"]) for t in json.loads(kept.read_text())["trials"]]
-    return read(space, Path(space.search.warm_start), ladder)
+    source = Path(space.search.warm_start)
+    return read(space, source / study_file if source.is_dir() else source, ladder)
 
 
-def keep(space: Space, directory: Path, trials: Sequence[FrozenTrial]) -> None:
-    """Write the trials to warm_start.json for --resume."""
+def keep(space: Space, kept: Path, trials: Sequence[FrozenTrial]) -> None:
+    """Write the trials to the file `kept`, for --resume."""
     if space.search.warm_start:
         entries = [{"params": t.params, "score": t.value} for t in trials]
-        write_json(directory / FILE, {"source": space.search.warm_start, "trials": entries})
+        write_json(kept, {"source": space.search.warm_start, "trials": entries})
 
 
 def read(space: Space, source: Path, ladder: Ladder) -> list[FrozenTrial]:
@@ -66,12 +68,11 @@ def read(space: Space, source: Path, ladder: Ladder) -> list[FrozenTrial]:
     return trials
 
 
-def _load(source: Path) -> optuna.Study:
-    path = source / "study.db" if source.is_dir() else source
+def _load(path: Path) -> optuna.Study:
     if not path.is_file():
         raise UserError(f"warm_start: {path}: no such study; give a search's directory or its study.db")
     with tempfile.TemporaryDirectory() as folder:  # a copy: opening may change a study, and theirs may be read-only
-        copy = shutil.copy(path, Path(folder) / "study.db")
+        copy = shutil.copy(path, Path(folder) / "copy.db")
         try:
             loaded = optuna.load_study(study_name=None, storage=f"sqlite:///{copy}")
             trials, directions = loaded.get_trials(), loaded.directions

@@ -19,25 +19,13 @@ from pathlib import Path
 from nmt.data.store.manifest import MANIFEST_FILE, parse_manifest
 from nmt.data.store.present import OBJECTS_FILE
 from nmt.errors import UserError
+from nmt.io.address import address_parts, is_address
 from nmt.io.file_record import FileRecord
 from nmt.io.files import file_lock, write_json
 from nmt.io.location import Location
 
 CACHE_VARIABLE = "NMT_CACHE"
 LOCK_FILE = ".copy.lock"
-
-_ADDRESS = re.compile(r"(?!file:)([a-z][a-z0-9+]+):/{1,2}([^/].*)", re.DOTALL)
-# One slash is enough: pathlib folds the two of an address that came through a Path.
-
-
-def is_address(data: str | Path) -> bool:
-    """True for the address of a data set, False for a folder."""
-    return _ADDRESS.fullmatch(str(data)) is not None
-
-
-def absolute(data: str | Path) -> str:
-    """Name the data set so that every process and node understands it, whatever its working directory."""
-    return str(data) if is_address(data) else str(Path(data).resolve())
 
 
 def local_copy(data: str | Path, *, features: Iterable[str] = ()) -> Path:
@@ -75,12 +63,11 @@ class RemoteData:
     """A data set at an address, and the folder of its copy on this node."""
 
     def __init__(self, address: str) -> None:
-        found = _ADDRESS.fullmatch(address)
-        assert found is not None, address
-        self.address = f"{found[1]}://{found[2]}"
+        scheme, path = address_parts(address)
+        self.address = f"{scheme}://{path}"
         key = hashlib.sha256(self.address.encode()).hexdigest()[:12]
         cache = Path(os.environ.get(CACHE_VARIABLE) or Path.home() / ".cache" / "nmt")
-        name = re.sub(r"[^\w-]+", "-", found[2].partition("?")[0]).strip("-")
+        name = re.sub(r"[^\w-]+", "-", path.partition("?")[0]).strip("-")
         self.folder = cache / f"{name}-{key}"
         self._location = Location(self.address)
 

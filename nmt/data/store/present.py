@@ -8,6 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from nmt.errors import UserError
+from nmt.io.address import is_address
 
 OBJECTS_FILE = "objects.arrow"
 
@@ -29,5 +30,5 @@ def require_data_set(data: str) -> None:
 
     A data set at an address (s3://bucket/x) is not asked for: that takes a connection, which opening it makes.
     """
-    if "://" not in data:
+    if not is_address(data):
         require_table(Path(data) / OBJECTS_FILE, remedy=prepare_command(Path(data).name))

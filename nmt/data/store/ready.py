@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from nmt.config import Config, DataConfig
 from nmt.data.store.present import prepare_command
 from nmt.errors import UserError
+from nmt.io.address import absolute
 
 if TYPE_CHECKING:
     from nmt.data.store.features import FeatureTable
@@ -44,7 +45,7 @@ def ready_data(data: str | Path, configs: Sequence[Config]) -> ReadyData:
         UserError: no data set there, no table of the features of a backbone, or another image size.
     """
     from nmt.data.store.features import open_features
-    from nmt.data.store.node_copy import absolute, local_copy
+    from nmt.data.store.node_copy import local_copy
     from nmt.data.store.objects import ObjectStore
 
     distinct = list({(c.data, c.model.backbone, c.model.weights): c for c in configs}.values())

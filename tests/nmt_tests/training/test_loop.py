@@ -184,7 +184,7 @@ def test_divergence_is_an_error_not_a_result(toy_data, tmp_path):
 
 
 def test_a_checkpoint_of_another_configuration_is_refused(trained, toy_data):
-    with pytest.raises(UserError, match="another configuration .*optim.lr 0.005 / 0.001"):
+    with pytest.raises(UserError, match="another configuration: optim.lr is 0.005 in it and 0.001 now; choose"):
         train(small(optim__lr=1e-3), data=toy_data, directory=trained, resume=True)
 
 

@@ -30,7 +30,7 @@ def test_the_data_set_of_the_checkpoint_is_named_as_the_store_would(checkpoint, 
     (tmp_path / "data" / "willow" / "objects.arrow").write_bytes(b"")
     require_data_of(checkpoint, None)
     with pytest.raises(UserError, match="elsewhere/objects.arrow: not there"):
-        require_data_of(checkpoint, Path("elsewhere"))
+        require_data_of(checkpoint, "elsewhere")
 
 
 def test_a_checkpoint_without_a_configuration_beside_it_is_left_to_the_evaluation(tmp_path):

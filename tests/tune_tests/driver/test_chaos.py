@@ -129,7 +129,7 @@ def check_and_tell(search: Search, faults: list[str], capsys: pytest.CaptureFixt
         history = read_metrics(directory / "trials" / record.id)
         assert [m["epoch"] for m in history] == list(range(1, EPOCHS + 1))
         assert study.trials[int(record.id)].intermediate_values == {m["epoch"]: m["val/accuracy"] for m in history}
-    roles = ("ImplicitFunc", "RayTrain", "Workers", "Flag", "EpochGate")
+    roles = ("ImplicitFunc", "RayTrain", "Workers", "Control")
     until(lambda: not any(processes(role) for role in roles), what=search.log)
     # What Ray keeps for itself in ray/ is made anew with each run.
     hidden = [p for p in directory.rglob(".*") if p.is_file() and directory / "ray" not in p.parents]

@@ -1,61 +1,134 @@
+"""What the recorder makes of trials' folders: the same, whatever events came, were lost, or came twice."""
+
 from __future__ import annotations
 
+import itertools
 import json
+import math
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
+import ray.cloudpickle
+import ray.exceptions
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from optuna.trial import TrialState
 
+from nmt.io.files import write_json
+from tune.driver.lines import Lines
 from tune.driver.recorder import Recorder
+from tune.driver.trial_folders import TrialFolders
 from tune.driver.watchdog import Watchdog
+from tune.jobs.protocol import FAILURE, INTERRUPTED
+from tune.results.storage import Storage
+from tune.results.summary import load_summary
 from tune.spaces.read import load_space
+from tune.spaces.space import Space
 from tune.study.study import Job, SearchStudy
 
+VALUES = [0.1, 0.2, 0.5, 0.4]
 
-def write_metrics(directory: Path, values: list[float]) -> None:
-    directory.mkdir(parents=True)
-    lines = [
-        {
-            "epoch": epoch,
-            "val/accuracy": value,
-            "val/accuracy_fixed_decode": value - 0.1,
-            "decode/epsilon": 0.2,
-            "seconds": 900.0 * epoch,
-        }
+
+def metrics_lines(values: list[float]) -> list[str]:
+    return [
+        json.dumps(
+            {
+                "epoch": epoch,
+                "val/accuracy": value,
+                "val/accuracy_fixed_decode": value - 0.1,
+                "decode/epsilon": 0.2,
+                "seconds": 900.0 * epoch,
+            }
+        )
+        + "\n"
         for epoch, value in enumerate(values, start=1)
     ]
-    (directory / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
 
 
-def recorder(directory: Path, study: SearchStudy, earlier: float = 0.0) -> Recorder:
-    health = Watchdog(study.space.search, stop=pytest.fail)
-    return Recorder(
-        study,
-        directory,
-        data=str(directory),
-        home=None,
-        earlier_seconds=earlier,
-        gate=None,
-        health=health,
-        say=lambda line: None,
-    )
+def write_metrics(directory: Path, values: list[float], *, cut: bool = False) -> None:
+    """As a training leaves them; with `cut`, the line of one more epoch is broken off."""
+    directory.mkdir(parents=True, exist_ok=True)
+    text = "".join(metrics_lines(values))
+    (directory / "metrics.jsonl").write_text(text + ('{"epoch": 9, "val/acc' if cut else ""))
+
+
+class Noted(Lines):
+    """Keeps what it prints."""
+
+    def __init__(self, epochs: int, *, earlier_seconds: float) -> None:
+        super().__init__(epochs, earlier_seconds=earlier_seconds)
+        self.texts: list[str] = []
+
+    def note(self, number: int, text: str) -> None:
+        self.texts.append(text)
+        super().note(number, text)
+
+
+class Search:
+    """A search without Ray: its study, its recorder, and what it printed."""
+
+    def __init__(self, directory: Path, space: Space, *, home: Storage | None = None, earlier: float = 0.0) -> None:
+        self.directory, self.study = directory, SearchStudy(directory / "study.db", space)
+        lines = Noted(self.study.ladder.epochs, earlier_seconds=earlier)
+        self.lines = lines.texts
+        self.recorder = Recorder(
+            self.study,
+            TrialFolders(directory, home),
+            data=str(directory),
+            lines=lines,
+            control=None,
+            health=Watchdog(space.search, stop=pytest.fail),
+        )
+
+    def begin(self, count: int = 1) -> list[Any]:
+        """Jobs, as Ray Tune knows them."""
+        jobs = [self.study.next_job() for _ in range(count)]
+        trials = [
+            SimpleNamespace(config=job.to_dict(), run_metadata=SimpleNamespace())
+            for job in jobs
+            if isinstance(job, Job)
+        ]
+        for trial in trials:
+            self.recorder.health.on_trial_start(0, [], trial)
+            self.recorder.on_trial_start(0, [], trial)
+        return trials
+
+    def train(self, number: int, epochs: int) -> None:
+        write_metrics(self.directory / f"trials/{number:03d}", VALUES[:epochs])
+
+    def event(self, trial: Any, **how: Any) -> None:
+        """An event whose epoch and metric, which are for Ray's schedulers, are wrong."""
+        self.recorder.on_trial_result(
+            0, [], trial, {"number": trial.config["number"], "epoch": 77, "val/accuracy": -1.0} | how
+        )
+
+    def ended(self, trial: Any) -> None:
+        self.recorder.on_trial_complete(0, [], trial)
+
+    def state(self) -> Any:
+        """All that a search knows of its trials: in the study, in the summary and for the budget."""
+        trials = [(t.state, t.values, t.intermediate_values, t.user_attrs, t.params) for t in self.study.trials()]
+        summary = self.recorder.save()
+        return trials, summary.trials, self.recorder._seconds
 
 
 def test_epochs_trained_unheard_are_told_to_the_study_and_not_trained_again(space_file: Path, tmp_path: Path) -> None:
-    space, path = load_space(space_file), tmp_path / "study.db"
-    died = SearchStudy(path, space)
-    assert [job.number for job in (died.next_job(), died.next_job()) if isinstance(job, Job)] == [0, 1]
-    write_metrics(tmp_path / "trials" / "000", [0.1, 0.2, 0.5, 0.4])
+    space = load_space(space_file)
+    Search(tmp_path, space).begin(2)
+    write_metrics(tmp_path / "trials" / "000", VALUES)
     write_metrics(tmp_path / "trials" / "001", [0.3])
-    study = SearchStudy(path, space)
-    writer = recorder(tmp_path, study)
-    writer.catch_up()
-    default, waiting = study.trials()
+    search = Search(tmp_path, space)
+    search.recorder.sync_unfinished()
+    default, waiting = search.study.trials()
     assert default.state == TrialState.COMPLETE and default.value == 0.5
     assert waiting.state == TrialState.RUNNING and waiting.intermediate_values == {1: 0.3}
-    shown = writer.save().trials
+    shown = search.recorder.save().trials
     assert [(t.id, t.state, t.epochs) for t in shown] == [("000", "COMPLETE", 4), ("001", "PRUNED", 1)]
-    job = study.next_job()
+    job = search.study.next_job()
     assert isinstance(job, Job) and (job.number, job.until) == (2, 1)
 
 
@@ -64,7 +137,184 @@ def test_time_spent_by_earlier_runs_counts(space_file: Path, tmp_path: Path, lim
     space_file.write_text(
         space_file.read_text().replace("trials = 5", f"{limit}\n[resources]\ngpus = 0.5\nworkers = 2")
     )
-    study = SearchStudy(tmp_path / "study.db", load_space(space_file))
-    study.next_job()
-    write_metrics(tmp_path / "trials" / "000", [0.1, 0.2, 0.5, 0.4])  # an hour
-    assert recorder(tmp_path, study, earlier=7200.0).out_of_time() is late
+    space = load_space(space_file)
+    Search(tmp_path, space).study.next_job()
+    write_metrics(tmp_path / "trials" / "000", VALUES)  # an hour
+    assert Search(tmp_path, space, earlier=7200.0).recorder.out_of_time() is late
+
+
+@pytest.fixture(scope="module")
+def space(space_text: str, tmp_path_factory: pytest.TempPathFactory) -> Space:
+    path = tmp_path_factory.mktemp("space") / "tiny.toml"
+    path.write_text(space_text)
+    return load_space(path)
+
+
+@pytest.fixture
+def fresh() -> Iterator[Any]:
+    """fresh(): an empty directory, a new one for each example of hypothesis."""
+    with tempfile.TemporaryDirectory() as root:
+        numbers = itertools.count()
+
+        def make() -> Path:
+            directory = Path(root) / str(next(numbers))
+            directory.mkdir()
+            return directory
+
+        yield make
+
+
+SHARED_FIXTURES = settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+
+
+@SHARED_FIXTURES
+@given(epochs=st.integers(0, 4), known=st.integers(0, 4), cut=st.booleans())
+def test_sync_twice_is_sync_once_and_needs_no_event_before(
+    space: Space, fresh: Any, epochs: int, known: int, cut: bool
+) -> None:
+    """Of a folder that is ahead of the study, or whose last line is cut."""
+    search = Search(fresh(), space)
+    search.begin()
+    if known <= epochs:
+        search.train(0, known)
+        search.recorder.sync(0)
+    write_metrics(search.directory / "trials/000", VALUES[:epochs], cut=cut)
+    assert len(search.recorder.sync(0)) == epochs
+    once, printed = search.state(), list(search.lines)
+    files = {p: p.read_bytes() for p in search.directory.rglob("*end*")}
+    assert len(search.recorder.sync(0)) == epochs
+    assert search.state() == once and search.lines == printed
+    assert {p: p.read_bytes() for p in search.directory.rglob("*end*")} == files
+    (trial,) = search.study.trials()
+    assert trial.intermediate_values == dict(enumerate(VALUES[:epochs], start=1))
+    assert trial.state == (TrialState.COMPLETE if epochs == 4 else TrialState.RUNNING)
+    assert once[2] == {0: 900.0 * epochs} and len(files) == len(printed) == (epochs == 4)
+
+
+@SHARED_FIXTURES
+@given(heard=st.sets(st.integers(1, 4)), late=st.integers(0, 4), again=st.booleans())
+def test_whatever_events_are_lost_or_repeated_the_search_ends_as_if_none_was(
+    space: Space, fresh: Any, heard: set[int], late: int, again: bool
+) -> None:
+    """Of each epoch the event comes, or is lost; the folder may be ahead of an event by `late` epochs."""
+
+    def run(heard: set[int], late: int, again: bool) -> Search:
+        search = Search(fresh(), space)
+        (default,) = search.begin()
+        for epoch in range(1, 5):
+            search.train(0, min(epoch + late, 4))
+            for _ in range((epoch in heard) * (1 + again)):
+                search.event(default)
+        search.ended(default)
+        (rival,) = search.begin()
+        search.train(1, 1)
+        if heard:
+            search.event(rival)
+        search.ended(rival)
+        return search
+
+    whole, other = run({1, 2, 3, 4}, 0, False), run(heard, late, again)
+    assert other.state() == whole.state()
+    assert len(other.lines) == len(whole.lines) == 2
+    assert [t.state for t in other.study.trials()] == [TrialState.COMPLETE, TrialState.RUNNING]
+
+
+@pytest.mark.parametrize("order", list(itertools.permutations(["event", "ended", "sync"])))
+def test_a_complete_trial_stays_complete_in_every_order(space: Space, tmp_path: Path, order: tuple[str, ...]) -> None:
+    search = Search(tmp_path, space)
+    (trial,) = search.begin()
+    search.train(0, 4)
+    do = {
+        "event": lambda: search.event(trial),
+        "ended": lambda: search.ended(trial),
+        "sync": lambda: search.recorder.sync(0),
+    }
+    for name in order:
+        do[name]()
+    search.event(trial, **{FAILURE: "too late"})
+    search.ended(trial)
+    (found,) = search.study.trials()
+    assert found.state == TrialState.COMPLETE and found.value == 0.5 and len(search.lines) == 1
+    assert load_summary(tmp_path).trials[0].state == "COMPLETE"
+
+
+@pytest.mark.parametrize(
+    ("epochs", "how", "state", "line"),
+    [
+        (1, {}, TrialState.RUNNING, "waits at 1 of 4 epochs  10.0 %"),
+        (0, {}, TrialState.FAIL, "it reported no accuracy"),
+        (1, {FAILURE: "the loss is no longer finite"}, TrialState.FAIL, "the loss is no longer finite"),
+        (0, {INTERRUPTED: True}, TrialState.RUNNING, None),
+    ],
+)
+def test_how_a_job_ended_decides_of_a_trial_below_the_last_epoch(
+    space: Space, tmp_path: Path, epochs: int, how: dict[str, Any], state: TrialState, line: str | None
+) -> None:
+    search = Search(tmp_path, space)
+    trial = search.begin(2)[1]
+    search.train(1, epochs)
+    search.event(trial, **how)
+    search.ended(trial)
+    assert search.study.trial(1).state == state
+    assert search.study.trial(1).intermediate_values == dict(enumerate(VALUES[:epochs], start=1))
+    assert [line in found for found in search.lines] == ([True] if line else [])
+
+
+def test_a_trial_that_a_scheduler_stopped_is_pruned(space: Space, tmp_path: Path) -> None:
+    search = Search(tmp_path, space)
+    (trial,) = search.begin()
+    search.train(0, 2)
+    search.event(trial)
+    search.ended(trial)
+    assert search.study.trial(0).state == TrialState.PRUNED and search.study.trial(0).value == 0.2
+
+
+def test_an_accuracy_that_is_not_finite_fails_the_trial(space: Space, tmp_path: Path) -> None:
+    search = Search(tmp_path, space)
+    (trial,) = search.begin()
+    write_metrics(tmp_path / "trials/000", [math.nan] * 4)
+    search.event(trial)
+    search.ended(trial)
+    assert search.study.trial(0).state == TrialState.FAIL
+
+
+def test_an_epoch_whose_event_died_with_its_process_reaches_the_study_when_the_trial_recovers(
+    space: Space, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    search = Search(tmp_path, space)
+    (trial,) = search.begin()
+    search.train(0, 1)
+    search.event(trial)
+    search.train(0, 2)
+    (tmp_path / "error.txt").write_text("Traceback")
+    (tmp_path / "error.pkl").write_bytes(ray.cloudpickle.dumps(ray.exceptions.RayActorError()))
+    trial.error_file, trial.pickled_error_file = tmp_path / "error.txt", tmp_path / "error.pkl"
+    search.recorder.on_trial_recover(0, [], trial)
+    assert search.study.trial(0).intermediate_values == {1: 0.1, 2: 0.2}
+    assert (
+        "000  its process died (killed, out of memory, or crashed); going on from its checkpoint" in caplog.messages[-1]
+    )
+    search.recorder.on_trial_error(0, [], trial)
+    assert search.study.trial(0).state == TrialState.FAIL
+    assert (tmp_path / "trials/000/error.txt").read_text() == "Traceback"
+
+
+def test_with_a_storage_the_folder_there_counts_and_the_one_here_is_left_to_its_process(
+    space: Space, tmp_path: Path
+) -> None:
+    home = Storage(str(tmp_path / "home"), tmp_path / "here")
+    (tmp_path / "here").mkdir()
+    search = Search(tmp_path / "here", space, home=home)
+    (trial,) = search.begin()
+    search.train(0, 2)
+    write_json(tmp_path / "here/trials/000/config.json", {})
+    home.put("trials/000")
+    search.train(0, 3)  # not put yet: an epoch that another node would not find
+    search.event(trial)
+    assert search.study.trial(0).intermediate_values == {1: 0.1, 2: 0.2}
+    assert len((tmp_path / "here/trials/000/metrics.jsonl").read_text().splitlines()) == 3
+    search.train(0, 4)
+    home.put("trials/000")
+    search.event(trial)
+    assert search.study.trial(0).state == TrialState.COMPLETE
+    assert load_summary(tmp_path / "here").trials[0].epochs == 4

@@ -60,8 +60,8 @@ def test_workers_share_the_cores_and_have_a_gpu_each_where_there_are_any() -> No
 def group(tmp_path: Path, lines: list[str], pairs: int = 8) -> WorkerGroup:
     config = from_dict({"data.pairs_per_step": pairs}, source="test")
     return WorkerGroup(
-        config, directory=tmp_path, data="data", arguments={}, resources=Resources(workers=2), gate=None, storage=None,
-        scratch=tmp_path, say=lines.append,
+        config, directory=tmp_path, data="data", arguments={}, resources=Resources(workers=2), control=None,
+        storage=None, scratch=tmp_path, note=lines.append,
     )  # fmt: skip
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import shutil
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from nmt.data.prepare.features import add_features
 from nmt.errors import UserError
 from tune.driver.ray_session import ray_session
 from tune.driver.two_stage import promote, run_stages
+from tune.results.log import log
 from tune.results.summary import load_summary
 from tune.spaces.read import load_space
 from tune.spaces.stages import exploration, final
@@ -118,14 +120,15 @@ def test_missing_features_are_named_before_anything_starts(file: Path, data: Pat
     assert run.main(arguments) == 2 and not results.exists()
 
 
-class Stop:
-    """Says nothing, and is interrupted at a line."""
+class Stop(logging.Handler):
+    """Interrupts at a line."""
 
     def __init__(self, at: str) -> None:
+        super().__init__()
         self.at = at
 
-    def __call__(self, line: str) -> None:
-        if self.at in line:
+    def emit(self, record: logging.LogRecord) -> None:
+        if self.at in record.getMessage():
             raise KeyboardInterrupt
 
 
@@ -138,8 +141,11 @@ def test_best_on_features_train_on_images_and_a_search_interrupted_between_the_s
     add_features(data, space.base.model)
     command = ["--search", str(file), "--data", str(data), "--results", str(results), "--storage", store, "--json"]
     with ray_session():
+        stop = Stop("Stage 2")
+        log.addHandler(stop)
         with pytest.raises(KeyboardInterrupt):
-            run_stages(space, results=first, data=data, storage=store, trials=4, say=Stop("Stage 2"))
+            run_stages(space, results=first, data=data, storage=store, trials=4)
+        log.removeHandler(stop)
         assert not (first / "two/images").exists() and not (first / "two/summary.json").exists()
         assert run.main(["--report", "two", "--results", str(first)]) == 0
         assert "Stage 1 of 2" in capsys.readouterr().out

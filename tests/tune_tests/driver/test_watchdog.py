@@ -47,10 +47,6 @@ def states(directory: Path) -> list[str]:
     return [t.state.name for t in study.trials]
 
 
-def silent(_: str) -> None:
-    """Says nothing."""
-
-
 def test_a_job_may_be_silent_for_ten_of_its_own_epochs() -> None:
     silence = Silence(first_seconds=7200)
     silence.begin(1000)
@@ -59,7 +55,7 @@ def test_a_job_may_be_silent_for_ten_of_its_own_epochs() -> None:
         silence.reason(1000 + 7201) or ""
     )
     for epoch, seconds in ((1, 500.0), (2, 560.0), (3, 620.0)):
-        silence.report({"epoch": epoch, "seconds": seconds}, now=2000 + seconds)
+        silence.report(epoch, seconds, now=2000 + seconds)
     assert silence.reason(2620 + 600) is None
     assert "no report for 601 s, over the limit of 600 s (its epochs take 60.0 s)" in (silence.reason(2620 + 601) or "")
 
@@ -67,11 +63,11 @@ def test_a_job_may_be_silent_for_ten_of_its_own_epochs() -> None:
 def test_a_job_of_short_epochs_has_five_minutes_and_a_new_process_more() -> None:
     silence = Silence(first_seconds=7200)
     silence.begin(0)
-    silence.report({"epoch": 4, "seconds": 4.0}, now=10)
+    silence.report(4, 4.0, now=10)
     assert silence.reason(10 + 300) is None and silence.reason(10 + 301)
     silence.begin(1000)
     assert silence.reason(1000 + 7200) is None
-    silence.report({"epoch": 4, "seconds": 4.0}, now=2000)  # told again, no epoch of its own
+    silence.report(4, 4.0, now=2000)  # told again, no epoch of its own
     assert silence.epochs == [1.0] and silence.reason(2000 + 301)
 
 
@@ -94,7 +90,7 @@ def test_a_trial_that_hangs_is_killed_and_fails_with_the_reason(
 
     thread = threading.Thread(target=stop, daemon=True)
     thread.start()
-    summary = run_search(load_space(space_file), results=tmp_path, data=tiny_data, trials=3, say=silent)
+    summary = run_search(load_space(space_file), results=tmp_path, data=tiny_data, trials=3)
     thread.join()
     (failed,) = [t for t in summary.trials if t.state == "FAIL"]
     assert failed.reason is not None and "it hung: no report for" in failed.reason
@@ -113,10 +109,10 @@ def test_failures_in_a_row_stop_the_search_with_the_common_reason(
     with pytest.raises(
         FailedError, match=r"3 trials in a row failed, 3 of them like this: the loss is no longer finite"
     ):
-        run_search(load_space(space_file), results=tmp_path, data=tiny_data, say=silent)
+        run_search(load_space(space_file), results=tmp_path, data=tiny_data)
     assert set(states(tmp_path / "tiny")) <= {"FAIL", "RUNNING"} and 3 <= states(tmp_path / "tiny").count("FAIL") < 8
     with pytest.raises(FailedError):
-        run_search(load_space(space_file), results=tmp_path, data=tiny_data, resume=True, say=silent)
+        run_search(load_space(space_file), results=tmp_path, data=tiny_data, resume=True)
     assert states(tmp_path / "tiny").count("FAIL") >= 6
     assert len(load_summary(tmp_path / "tiny").trials) == states(tmp_path / "tiny").count("FAIL")
 

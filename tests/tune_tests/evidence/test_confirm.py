@@ -182,10 +182,6 @@ def search(tmp_path: Path, space_text: str, tiny_data: Path) -> Path:
     return directory
 
 
-def silent(_: str) -> None:
-    """Says nothing."""
-
-
 def test_candidates_are_the_best_different_trials_stopped_ones_included(search: Path) -> None:
     from tune.results.summary import load_summary
 
@@ -243,7 +239,7 @@ def test_results_of_another_configuration_are_not_mixed_in(search: Path, tmp_pat
     other = with_overrides(load_space(search / "search.toml").base, {"train.epochs": 9}, source="test")
     write_json(earlier / "config.json", to_dict(with_overrides(other, {"train.seed": 1}, source="test")))
     with pytest.raises(UserError, match=r"000-s1 holds another training \(train.epochs is 9 in it and 4 now\)"):
-        run_confirm(search, data=tiny_data, top=1, seeds=2, say=silent)
+        run_confirm(search, data=tiny_data, top=1, seeds=2)
 
 
 def start(search: Path, data: Path, *more: str) -> subprocess.Popen[str]:
@@ -304,19 +300,20 @@ def test_confirmation_finds_the_winner_goes_on_after_a_kill_and_reads_the_test_s
     assert interrupted.returncode == 130 and "Interrupted. The same command continues." in error
     assert not (search / "confirm" / "confirm.json").exists()
 
-    resumed = run_confirm(search, data=tiny_data, top=1, seeds=3, overrides={"train.steps_per_epoch": 40}, say=silent)
+    resumed = run_confirm(search, data=tiny_data, top=1, seeds=3, overrides={"train.steps_per_epoch": 40})
     assert accuracies(resumed) == accuracies(undisturbed)
     assert {p: (p / "metrics.jsonl").stat().st_mtime_ns for p in ended} == stamps
 
     read = [(p, p.stat().st_mtime_ns) for p in sorted(runs.glob("*/test.json"))]
     assert len(read) == 6
-    run_confirm(search, data=tiny_data, top=1, seeds=3, overrides={"train.steps_per_epoch": 40}, say=silent)
+    run_confirm(search, data=tiny_data, top=1, seeds=3, overrides={"train.steps_per_epoch": 40})
     assert [(p, p.stat().st_mtime_ns) for p in sorted(runs.glob("*/test.json"))] == read
 
 
 @pytest.mark.long
-def test_nobody_wins_by_chance_and_the_test_split_stays_unread(search: Path, tiny_data: Path) -> None:
-    lines: list[str] = []
+def test_nobody_wins_by_chance_and_the_test_split_stays_unread(
+    search: Path, tiny_data: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     summary = json.loads((search / "summary.json").read_text())
     # A candidate that differs in what does not act: the layer loss is off.
     for trial in summary["trials"][1:3]:
@@ -326,8 +323,8 @@ def test_nobody_wins_by_chance_and_the_test_split_stays_unread(search: Path, tin
         trial["configuration"]["loss"]["layer_weighting"] = "linear"
     (search / "summary.json").write_text(json.dumps(summary))
     off = {"loss.layer": 0, "train.epochs": 1}
-    found = run_confirm(search, data=tiny_data, top=1, seeds=2, overrides=off, say=lines.append)
+    found = run_confirm(search, data=tiny_data, top=1, seeds=2, overrides=off)
     difference = found.candidates[0].above(found.default)
     assert difference is not None and (difference.low, difference.high) == (0, 0)
-    assert found.winner is None and "No winner" in lines[-1]
+    assert found.winner is None and "No winner" in caplog.messages[-1]
     assert not list(search.rglob("test.json"))

@@ -126,7 +126,7 @@ def test_a_packed_search_gives_each_trial_what_it_would_be_alone(pack_file, tiny
 
     monkeypatch.setattr(SearchStudy, "next_pack", noted)
     with session.ray_session():
-        summary = run_search(space, results=tmp_path / "results", data=tiny_data, say=lambda line: None)
+        summary = run_search(space, results=tmp_path / "results", data=tiny_data)
     directory = tmp_path / "results" / "tiny"
     study = optuna.load_study(study_name="tiny", storage=f"sqlite:///{directory / 'study.db'}")
     assert {t.number: t.state.name for t in study.trials} == {int(t.id): t.state for t in summary.trials}

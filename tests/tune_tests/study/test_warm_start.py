@@ -6,14 +6,18 @@ from pathlib import Path
 
 import optuna
 import pytest
-from optuna.trial import TrialState
+from optuna.trial import FrozenTrial, TrialState
 
 from nmt.errors import UserError
 from tune.spaces.read import load_space
 from tune.spaces.space import Space
-from tune.study.halving import Pause
+from tune.study import warm_start
+from tune.study.halving import Ladder, Pause
 from tune.study.study import SearchStudy
-from tune.study.warm_start import keep, warm_trials
+
+
+def warm_trials(space: Space, directory: Path, ladder: Ladder) -> list[FrozenTrial]:
+    return warm_start.warm_trials(space, directory / "warm_start.json", ladder, study_file="study.db")
 
 
 def value_of(study: SearchStudy, number: int) -> float:
@@ -59,7 +63,7 @@ def test_warm_start_survives_the_loss_of_the_other_search(space: Space, tmp_path
     play(study)
     second, directory = started_from(space, tmp_path / "study.db"), tmp_path / "second"
     before = warm_trials(second, directory, study.ladder)
-    keep(second, directory, before)
+    warm_start.keep(second, directory / "warm_start.json", before)
     (tmp_path / "study.db").unlink()
     after = warm_trials(second, directory, study.ladder)
     assert [(t.params, t.value, t.distributions) for t in after] == [

@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from nmt.config import Config, with_overrides
-from nmt.data.prepare.data_set import prepare_data_set
+from nmt.data.prepare.data_set import feature_models, prepare_data_set
 from nmt.data.store.objects import ObjectStore
 
 SMALL = {
@@ -57,3 +57,16 @@ def test_what_is_there_is_kept(raw, tmp_path):
     written = table.stat().st_mtime_ns
     again = prepare_data_set(config("features"), raw=raw, out=tmp_path / "data")
     assert not again.objects.made and again.features == first.features and table.stat().st_mtime_ns == written
+
+
+def test_features_are_stored_where_the_recipe_trains_on_them_and_where_a_backbone_is_named():
+    images = with_overrides(Config(), {"model.backbone": "one"}, source="test")
+    features = with_overrides(images, {"data.mode": "features"}, source="test")
+    assert [m.backbone for m in feature_models(images, None)] == []
+    assert [m.backbone for m in feature_models(images, "one")] == ["one"]
+    assert (
+        [m.backbone for m in feature_models(features, None)]
+        == [m.backbone for m in feature_models(features, "one")]
+        == ["one"]
+    )
+    assert [m.backbone for m in feature_models(features, "two")] == ["one", "two"]

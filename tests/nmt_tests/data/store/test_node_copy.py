@@ -13,7 +13,7 @@ from nmt.config import Config, ModelConfig, with_overrides
 from nmt.data.prepare.features import add_features
 from nmt.data.prepare.objects import prepare
 from nmt.data.store.features import FeatureTable, features_pattern
-from nmt.data.store.node_copy import absolute, is_address, local_copy
+from nmt.data.store.node_copy import local_copy
 from nmt.data.store.objects import OBJECTS_FILE, ObjectStore
 from nmt.data.store.verify import check
 from nmt.errors import UserError
@@ -31,18 +31,6 @@ def copies(tmp_path: Path) -> Path:
 @pytest.fixture
 def place(bucket: str) -> str:
     return f"{bucket}/sets/willow"
-
-
-@pytest.mark.parametrize("text", ["s3://bucket/x", "gs://bucket/deep/x", "s3://b/x?region=eu"])
-def test_an_address_means_the_same_from_everywhere(text):
-    assert is_address(text) and absolute(text) == text
-    assert is_address(Path(text))  # a path of it has one slash less
-
-
-@pytest.mark.parametrize("text", ["data/voc", "/data/voc", "c:/data", "file:///data", "a:b"])
-def test_a_folder_is_no_address(text):
-    assert not is_address(text) and local_copy(text) == Path(text)
-    assert absolute(text) == str(Path.cwd() / text)
 
 
 def test_a_set_prepared_at_an_address_is_that_of_a_folder_and_opens_on_another_machine(

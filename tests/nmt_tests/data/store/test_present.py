@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 
 from nmt.data.store.arrow import ArrowTable
-from nmt.data.store.node_copy import data_place
 from nmt.data.store.objects import ObjectStore
 from nmt.data.store.present import prepare_command, require_data_set, require_table
 from nmt.errors import UserError
@@ -16,7 +13,7 @@ from nmt.errors import UserError
 def test_a_missing_data_set_is_refused_in_the_words_of_the_store(tmp_path):
     for name in ("willow", "demo"):
         with pytest.raises(UserError) as light:
-            require_data_set(tmp_path / name)
+            require_data_set(str(tmp_path / name))
         with pytest.raises(UserError) as heavy:
             ObjectStore.open(tmp_path / name)
         assert str(light.value) == str(heavy.value)
@@ -25,16 +22,16 @@ def test_a_missing_data_set_is_refused_in_the_words_of_the_store(tmp_path):
 
 def test_a_data_set_that_is_there_is_not_opened(tmp_path):
     (tmp_path / "objects.arrow").write_bytes(b"no table")
-    require_data_set(tmp_path)
+    require_data_set(str(tmp_path))
     require_table(tmp_path / "objects.arrow", remedy="")
     with pytest.raises(UserError, match="not an Arrow file of this project"):
         ArrowTable(tmp_path / "objects.arrow", remedy="")
 
 
 def test_an_address_is_left_to_whoever_opens_it():
-    require_data_set(data_place("s3://bucket/data/voc"))
+    require_data_set("s3://bucket/data/voc")
     with pytest.raises(UserError, match="bucket/objects.arrow: not there"):
-        require_data_set(Path("bucket"))
+        require_data_set("bucket")
 
 
 def test_the_command_names_what_is_missing():

@@ -1,22 +1,28 @@
-"""Where the workers of a training meet the process that watches over it.
+"""How the trainings of a run are told to stop: one small actor that all of them ask.
 
-Early stopping must reach the workers, and Ray Train has no way to end a job from outside: where the process around it
-just dies, the resources of its workers stay reserved (its cleaner asks the dashboard, which need not be there). So the
-workers ask at the end of each epoch whether to go on, at a `EpochGate`: one small actor for all trainings of a run.
+Every training asks between its steps whether the whole run is to stop (`Asked`). Data-parallel workers also ask it at
+the end of each epoch whether to train another one: early stopping must reach them, and Ray Train has no way to end a
+job from outside. Where the process around a job just dies, the resources of its workers stay reserved (Ray Train's
+cleaner asks the dashboard, which need not be there); the actor knows them and gives them back.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
 import ray
+import ray.exceptions
 import ray.util
 from ray.util.placement_group import PlacementGroup
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+POLL_SECONDS = 1.0
+ANSWER_SECONDS = 30.0
 
 
 @dataclass
@@ -34,15 +40,25 @@ class _Room:
     """the workers' resources"""
 
 
-class EpochGate:
-    """An actor where the workers of each training report an epoch and hear whether to go on.
+class Control:
+    """The actor. For data-parallel trainings, workers report each epoch here and hear whether to train another one.
 
-    A training is known by its name, and has one job of workers at a time; what one of an earlier job says fails.
+    A data-parallel training is known by its name and has one job of workers at a time; a call from an earlier job
+    fails.
     """
 
     def __init__(self) -> None:
         self._rooms: dict[str, _Room] = {}
         self._jobs = 0
+        self._stopping = False
+
+    async def stop_all(self) -> None:
+        """Tell every training of the run to save and end."""
+        self._stopping = True
+
+    async def stopping(self) -> bool:
+        """Return whether the run was told to stop."""
+        return self._stopping
 
     async def open(self, name: str) -> int:
         """A job begins, here is its number; what an earlier one of the training left behind is given back."""
@@ -100,11 +116,33 @@ class EpochGate:
 
 
 @contextlib.contextmanager
-def open_gate() -> Iterator[Any]:
-    """A gate, on this node: one that joins later may go at any moment."""
+def open_control() -> Iterator[Any]:
+    """Start the actor, on the driver's own node: a node that joins later may leave at any moment.
+
+    Ray starts it again should its process die. It has then forgotten the rooms, so the job of a data-parallel training
+    fails and is tried again; and a wish to stop, which the driver repeats.
+    """
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-    gate: Any = ray.remote(EpochGate).options(num_cpus=0, max_restarts=-1, scheduling_strategy=here).remote()
+    control: Any = ray.remote(Control).options(num_cpus=0, max_restarts=-1, scheduling_strategy=here).remote()
     try:
-        yield gate
+        yield control
     finally:
-        ray.kill(gate)
+        ray.kill(control)
+
+
+class Asked:
+    """Whether the run was told to stop, for a loop of steps: asks once a second. False where nobody answers."""
+
+    def __init__(self, control: Any) -> None:
+        self._control = control
+        self._looked = time.monotonic()
+
+    def __call__(self) -> bool:
+        if time.monotonic() - self._looked < POLL_SECONDS:
+            return False
+        try:
+            return bool(ray.get(self._control.stopping.remote(), timeout=ANSWER_SECONDS))
+        except (ray.exceptions.RayActorError, ray.exceptions.GetTimeoutError):
+            return False
+        finally:
+            self._looked = time.monotonic()

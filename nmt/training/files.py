@@ -1,0 +1,14 @@
+"""The names of the files that a training leaves in its folder, each spelt once. Imports nothing."""
+
+from __future__ import annotations
+
+CONFIG = "config.json"
+"""the whole configuration"""
+CHECKPOINT = "checkpoint.pt"
+"""the state to resume from, at an exact step"""
+BEST = "best.pt"
+"""the weights of the epoch with the highest validation accuracy"""
+METRICS = "metrics.jsonl"
+"""one line per completed epoch"""
+HOSTS = "hosts.json"
+"""of data-parallel workers: who trained from which step on"""

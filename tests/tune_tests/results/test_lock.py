@@ -1,0 +1,68 @@
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+
+from nmt.errors import UserError
+from tests.paths import ROOT
+from tune.results.lock import LockedError, only_one
+
+HOLDER = """
+import sys, time; from pathlib import Path; from tune.results.lock import only_one
+with only_one(Path(sys.argv[1])):
+    print("held", flush=True); time.sleep(600)
+"""
+
+
+def test_lock_of_a_process_holds_until_the_process_is_killed(tmp_path: Path) -> None:
+    directory = tmp_path / "results" / "tiny"
+    holder = subprocess.Popen(
+        [sys.executable, "-c", HOLDER, str(directory)], cwd=ROOT, stdout=subprocess.PIPE, text=True
+    )
+    assert holder.stdout is not None and holder.stdout.readline() == "held\n"
+    with (
+        pytest.raises(LockedError, match="another process runs a search here; wait for it or stop it"),
+        only_one(directory),
+    ):
+        pass
+    holder.kill()
+    holder.wait()
+    for _ in range(2):
+        with only_one(directory):
+            pass
+
+
+def test_lock_holds_against_another_thread_and_is_freed_by_an_error(tmp_path: Path) -> None:
+    refused: list[str] = []
+
+    def try_it() -> None:
+        try:
+            with only_one(tmp_path):
+                pass
+        except LockedError as error:
+            refused.append(str(error))
+
+    with pytest.raises(KeyError), only_one(tmp_path):
+        thread = threading.Thread(target=try_it)
+        thread.start()
+        thread.join()
+        raise KeyError
+    try_it()
+    assert len(refused) == 1
+
+
+@pytest.mark.parametrize("place", ["file", "/proc/results"])
+def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path, place: str) -> None:
+    (tmp_path / "file").touch()
+    directory = tmp_path / place / "tiny"
+    with (
+        pytest.raises(UserError, match=rf"{place}/tiny: cannot be written \(.*\); choose another --results"),
+        only_one(directory),
+    ):
+        pass
+    assert os.listdir(tmp_path) == ["file"]

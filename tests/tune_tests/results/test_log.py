@@ -1,0 +1,57 @@
+from __future__ import annotations
+
+import logging
+import re
+from pathlib import Path
+
+import pytest
+
+from nmt.errors import UserError
+from tune.results.log import kept_in, log, to_console
+
+
+def test_console_prints_the_message_alone_and_once(capsys: pytest.CaptureFixture[str]) -> None:
+    to_console()
+    to_console()
+    log.info("  1.0 s  000  waits")
+    logging.getLogger("nmt.training").info("Interrupted.")
+    logging.getLogger("ray").error("not ours")
+    assert capsys.readouterr().out == "  1.0 s  000  waits\nInterrupted.\n"
+
+
+def test_file_keeps_all_lines_of_its_time_and_goes_on_when_opened_again(tmp_path: Path) -> None:
+    log.info("before")
+    with kept_in(tmp_path):
+        log.info("one")
+    log.info("between")
+    with kept_in(tmp_path):
+        log.info("two\nlines")
+    log.info("after")
+    text = (tmp_path / "search.log").read_text()
+    assert re.sub(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d", "TIME", text) == "TIME  one\nTIME  two\nlines\n"
+
+
+def test_a_search_within_a_search_is_kept_in_both_files(tmp_path: Path) -> None:
+    (tmp_path / "stage").mkdir()
+    with kept_in(tmp_path):
+        log.info("whole")
+        with kept_in(tmp_path / "stage"):
+            log.info("stage")
+    assert "stage" in (tmp_path / "search.log").read_text()
+    assert "whole" not in (tmp_path / "stage" / "search.log").read_text()
+
+
+def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with (
+        pytest.raises(UserError, match=r"file/search.log: cannot be written .*choose another --results"),
+        kept_in(tmp_path / "file"),
+    ):
+        pass
+
+
+def test_a_full_disk_leaves_lines_out_and_ends_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "search.log").symlink_to("/dev/full")
+    with kept_in(tmp_path):
+        log.info("lost")
+    assert "Traceback" not in capsys.readouterr().err

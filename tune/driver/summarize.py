@@ -1,0 +1,75 @@
+"""The summary of a search as it stands, from its study and its trials' folders."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from optuna.trial import FrozenTrial, TrialState
+
+from nmt.config import to_dict
+from nmt.training.files import BEST
+from nmt.training.history import FIXED_METRIC, best_epoch, read_metrics
+from tune.driver.trial_folders import TrialFolders
+from tune.results.layout import trial_id
+from tune.results.summary import Summary, TrialRecord
+from tune.study.study import ORIGIN, SearchStudy
+
+
+def summarize(study: SearchStudy, folders: TrialFolders, *, data: str, seconds: float, finished: bool) -> Summary:
+    """Return the summary of all trials without a job under way; one that waits at a rung counts as PRUNED.
+
+    Args:
+        data: the data set, as given.
+        seconds: wall-clock time of the search so far.
+        finished: whether nothing is left to do.
+    """
+    space = study.space
+    idle = {s.number for s in study.standings() if s.ended or (not s.running and s.epoch >= s.until)}
+    plain = space.to_dict()
+    return Summary(
+        name=space.name,
+        description=space.description,
+        data=data,
+        space={p.key: p.describe() for p in (*space.parameters, *space.sweep)},
+        search=plain["search"],
+        resources=plain["resources"],
+        epochs=space.base.train.epochs,
+        seconds=round(seconds, 1),
+        trials=tuple(_record(study, folders, t) for t in study.trials() if t.number in idle),
+        finished=finished,
+    )
+
+
+def objectives(study: SearchStudy, number: int, best: Mapping[str, Any]) -> list[float]:
+    """Return the trial's value of each objective, at its best epoch."""
+    from nmt.model.matcher import decoder_parameters
+
+    config, names = study.configuration(number), study.space.search.objectives
+    return [float(decoder_parameters(config.model) if n == "decoder_parameters" else best[n]) for n in names]
+
+
+def _record(study: SearchStudy, folders: TrialFolders, trial: FrozenTrial) -> TrialRecord:
+    space, directory = study.space, folders.of(trial.number)
+    history = read_metrics(directory)
+    params = study.params(trial)
+    config = space.configuration(params)
+    checkpoint, best = directory / BEST, best_epoch(history)
+    there = checkpoint.is_file() or (folders.home is not None and bool(history))
+    values = objectives(study, trial.number, best) if best else []
+    return TrialRecord(
+        id=trial_id(trial.number),
+        state=trial.state.name if trial.state.is_finished() else TrialState.PRUNED.name,
+        searched={key: list(value) if isinstance(value, tuple) else value for key, value in params.items()},
+        configuration=to_dict(config),
+        best=best,
+        last=history[-1] if history else {},
+        accuracy_fixed_decode=max((m[FIXED_METRIC] for m in history), default=None),
+        epochs=len(history),
+        seconds=round(history[-1]["seconds"], 2) if history else 0.0,
+        seed=config.train.seed,
+        checkpoint=str(checkpoint.relative_to(folders.directory)) if there else None,
+        reason=trial.user_attrs.get("reason"),
+        objectives=dict(zip(space.search.objectives, values, strict=True)) if best else {},
+        origin=trial.user_attrs.get(ORIGIN),
+    )

@@ -1,0 +1,86 @@
+"""The folders of a search's trials, here and at the storage: read, fetched, and given what the driver adds to them."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from nmt.errors import UserError
+from nmt.training.files import METRICS
+from nmt.training.history import read_metrics
+from tune.results import tensorboard
+from tune.results.layout import ERROR, MIRROR, trial_folder, trial_id
+from tune.results.storage import Storage, no_weights
+
+
+class TrialFolders:
+    """The folders of one search's trials.
+
+    Args:
+        directory: of the search.
+        home: where the search lives, when that is not `directory`.
+    """
+
+    def __init__(self, directory: Path, home: Storage | None) -> None:
+        self.directory, self.home = directory, home
+        self._mirror = Storage(home.address, directory / MIRROR) if home is not None else None
+        self.error: UserError | None = None
+        """what ended the search here (a full disk, a storage that stays away); Ray passes on its text alone"""
+
+    def of(self, number: int) -> Path:
+        """Return the directory of a trial."""
+        return self.directory / trial_folder(number)
+
+    def history(self, number: int) -> list[dict[str, Any]]:
+        """Return the metrics of every epoch that a trial has completed, also while it trains.
+
+        With a storage they are read there, through a mirror: in the folder itself a process on this node may be writing
+        its next epoch.
+        """
+        if self._mirror is None:
+            with contextlib.suppress(FileNotFoundError):
+                os.listdir(self.of(number))  # NFS may remember for half a minute that a file was not there
+            return read_metrics(self.of(number))
+        with self.noted():
+            self._mirror.fetch(trial_folder(number), wanted=lambda name: name == METRICS)
+        return read_metrics(self._mirror.directory / trial_folder(number))
+
+    def fetch(self, number: int) -> None:
+        """Bring the folder here up to date, without weights, once no process writes in it."""
+        if self.home is not None:
+            with self.noted():
+                self.home.fetch(trial_folder(number), wanted=no_weights)
+
+    def put(self, folder: str = "", pattern: str = "*") -> None:
+        """Put files of the search's folder, or of one below it, at the storage."""
+        if self.home is not None:
+            with self.noted():
+                self.home.put(folder, pattern)
+
+    def write_start(self, number: int, values: Mapping[str, Any]) -> None:
+        """Show the trial in TensorBoard's HParams tab, with its searched values."""
+        self.of(number).mkdir(parents=True, exist_ok=True)
+        tensorboard.write_start(self.of(number), trial_id(number), values)
+        self.put(trial_folder(number), f"{tensorboard.FIRST}*")
+
+    def write_end(self, number: int, *, success: bool, best: Mapping[str, Any]) -> None:
+        """Show the trial as ended there, with its best value."""
+        tensorboard.write_end(self.of(number), success=success, best=best)
+        self.put(trial_folder(number), f"{tensorboard.LAST}*")
+
+    def write_error(self, number: int, text: str) -> None:
+        """Keep the traceback of a trial's last error in its folder."""
+        self.of(number).mkdir(parents=True, exist_ok=True)
+        (self.of(number) / ERROR).write_text(text)
+
+    @contextlib.contextmanager
+    def noted(self) -> Iterator[None]:
+        """Keep the error that ends the search."""
+        try:
+            yield
+        except UserError as error:
+            self.error = error
+            raise

@@ -1,0 +1,82 @@
+"""What a search, a confirmation or an ablation prints: through logging, to the console and to results/NAME/search.log.
+
+The handlers are on the project's own logger, "nmt", so that lines of nmt itself come out beside those of "nmt.search".
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, TextIO
+
+from nmt.errors import UserError
+from tune.results.layout import LOG
+
+log = logging.getLogger("nmt.search")
+"""takes each line for the user, at level INFO"""
+
+_PROJECT = logging.getLogger("nmt")
+_PROJECT.setLevel(logging.INFO)
+
+
+class _Console(logging.StreamHandler[Any]):
+    """Prints the message alone. Looks up sys.stdout for each line, for a test or a caller may have replaced it."""
+
+    def __init__(self) -> None:
+        logging.Handler.__init__(self)
+
+    @property
+    def stream(self) -> TextIO:
+        return sys.stdout
+
+
+class _File(logging.Handler):
+    """Appends each line to a file."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self._path = path
+        self.setFormatter(logging.Formatter("%(asctime)s  %(message)s", "%Y-%m-%d %H:%M:%S"))
+
+    def emit(self, record: logging.LogRecord) -> None:
+        # A full disk ends the search where it writes its results, with a better message; until then lines are left out.
+        with contextlib.suppress(OSError):
+            self.append(self.format(record) + "\n")
+
+    def append(self, text: str) -> None:
+        """Write at the end of the file; raises OSError. Nothing is held open or buffered in between."""
+        with self._path.open("a", encoding="utf-8") as file:
+            file.write(text)
+
+
+def to_console() -> None:
+    """Print every line on standard output from now on; calling it again changes nothing."""
+    if not any(isinstance(handler, _Console) for handler in _PROJECT.handlers):
+        _PROJECT.addHandler(_Console())
+
+
+@contextlib.contextmanager
+def kept_in(directory: Path) -> Iterator[None]:
+    """Append every line to `directory`/search.log while this is open, with date and time.
+
+    A caller from Python who has set up no logging gets the lines on the console: such a job may take hours.
+
+    Raises:
+        UserError: the file cannot be written.
+    """
+    if not _PROJECT.hasHandlers():
+        to_console()
+    path = directory / LOG
+    file = _File(path)
+    try:
+        file.append("")
+    except OSError as error:
+        raise UserError(f"{path}: cannot be written ({error.strerror}); choose another --results") from error
+    _PROJECT.addHandler(file)
+    try:
+        yield
+    finally:
+        _PROJECT.removeHandler(file)
