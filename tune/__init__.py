@@ -9,13 +9,12 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from tune.driver.run import run_search
+    from tune.driver.run import open_study, run_search
     from tune.evidence.ablation import load_ablation, run_ablation
     from tune.evidence.confirm import run_confirm
     from tune.results.summary import Summary, best_checkpoint, load_summary
     from tune.spaces.read import load_space
     from tune.spaces.space import Space
-    from tune.study.study import open_study
 
 __all__ = [
     "Space",
@@ -31,13 +30,12 @@ __all__ = [
 ]
 
 _MODULES = {
-    "tune.driver.run": ("run_search",),
+    "tune.driver.run": ("open_study", "run_search"),
     "tune.evidence.ablation": ("load_ablation", "run_ablation"),
     "tune.evidence.confirm": ("run_confirm",),
     "tune.results.summary": ("Summary", "best_checkpoint", "load_summary"),
     "tune.spaces.read": ("load_space",),
     "tune.spaces.space": ("Space",),
-    "tune.study.study": ("open_study",),
 }
 """Module -> the names of the API that it defines."""
 

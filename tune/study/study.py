@@ -20,7 +20,6 @@ from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial, TrialState
 
 from nmt.config import Config, to_dict
-from nmt.errors import UserError
 from nmt.training.packable import is_shared, shape
 from tune.spaces.space import Space
 from tune.study.budget import epochs_left, may_start
@@ -212,18 +211,6 @@ class SearchStudy:
         if space.search.sampler == "grid":
             return shuffled(space.grid()[1:], space.search.seed)[number - 1]
         return None
-
-
-def open_study(directory: str | Path) -> optuna.Study:
-    """Open the Optuna study of the search in `directory` (results/NAME), to read it with Optuna's own functions.
-
-    Raises:
-        UserError: no search has run there.
-    """
-    path = Path(directory) / "study.db"
-    if not path.is_file():  # Optuna would make an empty one
-        raise UserError(f"{path} does not exist: no search has run there")
-    return optuna.load_study(study_name=None, storage=f"sqlite:///{path}")
 
 
 def ladder(space: Space) -> Ladder:

@@ -5,8 +5,8 @@ import pytest
 import torch
 from PIL import Image
 
+from nmt.api import load_matcher
 from nmt.errors import UserError
-from nmt.inference.image_matcher import load_matcher
 
 
 @pytest.fixture(scope="module")
