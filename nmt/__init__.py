@@ -9,10 +9,10 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from nmt.api import evaluate, export, prepare, train
+    from nmt.api import evaluate, export, load_matcher, prepare, train
     from nmt.config import Config, with_overrides
     from nmt.errors import FailedError, UserError
-    from nmt.inference.image_matcher import ImageMatcher, Matches, load_matcher
+    from nmt.inference.image_matcher import ImageMatcher, Matches
     from nmt.inference.match import match_images
     from nmt.recipes import recipe
 
@@ -33,10 +33,10 @@ __all__ = [
 ]
 
 _MODULES = {
-    "nmt.api": ("evaluate", "export", "prepare", "train"),
+    "nmt.api": ("evaluate", "export", "load_matcher", "prepare", "train"),
     "nmt.config": ("Config", "with_overrides"),
     "nmt.errors": ("FailedError", "UserError"),
-    "nmt.inference.image_matcher": ("ImageMatcher", "Matches", "load_matcher"),
+    "nmt.inference.image_matcher": ("ImageMatcher", "Matches"),
     "nmt.inference.match": ("match_images",),
     "nmt.recipes": ("recipe",),
 }

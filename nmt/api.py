@@ -9,10 +9,14 @@ from typing import TYPE_CHECKING, Any
 from nmt.config import Config, load_config, with_overrides
 from nmt.errors import UserError
 from nmt.recipes import recipe as read_recipe
+from nmt.training import files
 
 if TYPE_CHECKING:
+    import torch
+
     from nmt.data.prepare.data_set import PreparedDataSet
     from nmt.inference.evaluate import Evaluation
+    from nmt.inference.image_matcher import ImageMatcher
     from nmt.training.history import EpochResult
 
 DATA, RESULTS = Path("data"), Path("results")
@@ -108,7 +112,7 @@ def train(
 
     config = _configuration(recipe, overrides, own=data is not None)
     source, folder = _data(config, data), Path(directory or RESULTS / f"{config.data.name}-train")
-    if not resume and (folder / "checkpoint.pt").exists():
+    if not resume and (folder / files.CHECKPOINT).exists():
         raise UserError(f"{folder}: a training is there already; resume it with resume=True, or choose a directory")
     limit_threads(config)
     here = local_data(source, config)
@@ -137,11 +141,28 @@ def evaluate(checkpoint: str | Path, *, data: str | Path | None = None, split: s
     """
     from nmt.data.store.objects import SPLITS
     from nmt.inference.evaluate import evaluate_checkpoint
-    from nmt.inference.load import find_checkpoint
 
     if split not in SPLITS:
         raise UserError(f"split must be one of {', '.join(SPLITS)}, but got {split!r}")
-    return evaluate_checkpoint(find_checkpoint(checkpoint), data=data, split=split)
+    return evaluate_checkpoint(_checkpoint(checkpoint), data=data, split=split)
+
+
+def load_matcher(
+    path: str | Path, *, overrides: Mapping[str, Any] | None = None, device: torch.device | str | None = None
+) -> ImageMatcher:
+    """Load a trained matcher once, for any number of image pairs.
+
+    Args:
+        path: a checkpoint (best.pt), or the folder of a training. `tune.best_checkpoint` finds that of a search.
+        overrides: configuration keys read at inference, {"decode.assignment": "hungarian"}.
+        device: where it runs; by default the GPU where there is one.
+
+    Raises:
+        UserError: no such checkpoint, a damaged one, or a key in `overrides` that is not read at inference.
+    """
+    from nmt.inference.image_matcher import load_image_matcher
+
+    return load_image_matcher(_checkpoint(path), overrides=overrides, device=device)
 
 
 def export(checkpoint: str | Path, out: str | Path) -> None:
@@ -151,10 +172,9 @@ def export(checkpoint: str | Path, out: str | Path) -> None:
         checkpoint: a checkpoint (best.pt), or the folder of a training.
         out: the params.pt to write.
     """
-    from nmt.inference.load import find_checkpoint
     from nmt.reference import export_published
 
-    export_published(find_checkpoint(checkpoint), Path(out))
+    export_published(_checkpoint(checkpoint), Path(out))
 
 
 def _configuration(recipe: str | Path | Config, overrides: Mapping[str, Any] | None, *, own: bool) -> Config:
@@ -167,3 +187,13 @@ def _configuration(recipe: str | Path | Config, overrides: Mapping[str, Any] | N
 
 def _data(config: Config, data: str | Path | None) -> str:
     return str(data or DATA / config.data.name)
+
+
+def _checkpoint(path: str | Path) -> Path:
+    """Find the weights of a training by its folder; a checkpoint file is itself. Raises UserError."""
+    path = Path(path)
+    if not path.is_dir():
+        return path
+    if not (path / files.BEST).is_file():
+        raise UserError(f"{path}: no {files.BEST} in this folder; give a training's folder or a checkpoint file")
+    return path / files.BEST

@@ -135,10 +135,10 @@ def register_loss_term(name: str) -> Callable[[LossTerm], LossTerm]:
 
     The configuration adds one term, with its weight in `loss.extra_weight`. Raises UserError for a name that is taken.
     """
+    if name in (f.name for f in dataclasses.fields(LossConfig)):
+        raise UserError(f"loss term {name!r}: loss.{name} is a configuration key; choose another name")
 
     def register(term: LossTerm) -> LossTerm:
-        if name in (f.name for f in dataclasses.fields(LossConfig)):
-            raise UserError(f"loss term {name!r}: loss.{name} is a configuration key; choose another name")
         LOSS_TERMS.add(name, term)
         return term
 

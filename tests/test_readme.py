@@ -21,7 +21,7 @@ def python_blocks(path: Path) -> list[str]:
 
 
 SNIPPET = python_blocks(ROOT / "docs/api_snippet.md")
-BLOCKS = python_blocks(ROOT / "README.md") or SNIPPET
+BLOCKS = python_blocks(ROOT / "README.md")
 
 
 @pytest.mark.parametrize("block", [*BLOCKS, *SNIPPET])

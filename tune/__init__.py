@@ -9,8 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from tune.driver.run import run_search
-    from tune.driver.study_file import open_study
+    from tune.driver.run import open_study, run_search
     from tune.evidence.ablation import load_ablation, run_ablation
     from tune.evidence.confirm import run_confirm
     from tune.results.summary import Summary, best_checkpoint, load_summary
@@ -31,8 +30,7 @@ __all__ = [
 ]
 
 _MODULES = {
-    "tune.driver.run": ("run_search",),
-    "tune.driver.study_file": ("open_study",),
+    "tune.driver.run": ("open_study", "run_search"),
     "tune.evidence.ablation": ("load_ablation", "run_ablation"),
     "tune.evidence.confirm": ("run_confirm",),
     "tune.results.summary": ("Summary", "best_checkpoint", "load_summary"),

@@ -14,12 +14,13 @@ import numpy as np
 import torch
 
 from nmt.batch import PairBatch, Side
-from nmt.config import Config, with_overrides
+from nmt.config import Config, find_setting, with_overrides
 from nmt.data.graph import delaunay_edges, edge_attributes
 from nmt.decoding import predict
 from nmt.device import pick_device
+from nmt.errors import UserError
 from nmt.inference.inputs import Keypoints, check_keypoints, read_image
-from nmt.inference.load import find_checkpoint, load_model
+from nmt.inference.load import load_model
 from nmt.inference.pictures import MatchedPair, draw_pair
 from nmt.model.matcher import Matcher
 from nmt.model.sampling import sample_features
@@ -96,7 +97,7 @@ def _named(names: tuple[str, ...] | None, points: np.ndarray) -> tuple[str, ...]
 
 
 class ImageMatcher:
-    """A trained matcher for pairs of images: `load_matcher` makes one, `match` uses it any number of times."""
+    """A trained matcher for pairs of images: `nmt.load_matcher` makes one, `match` uses it any number of times."""
 
     def __init__(self, model: Matcher, config: Config, *, device: torch.device) -> None:
         """Build the backbone for a model that was trained on stored features, once.
@@ -187,19 +188,22 @@ class ImageMatcher:
         )
 
 
-def load_matcher(
+def load_image_matcher(
     path: str | Path, *, overrides: Mapping[str, Any] | None = None, device: torch.device | str | None = None
 ) -> ImageMatcher:
-    """Load a trained matcher once, for any number of image pairs.
+    """Load the matcher of a checkpoint.
 
     Args:
-        path: a checkpoint (best.pt), or the folder of a training. `tune.best_checkpoint` finds that of a search.
+        path: the checkpoint (best.pt).
         overrides: configuration keys read at inference, {"decode.assignment": "hungarian"}.
         device: where it runs; by default the GPU where there is one.
 
     Raises:
-        UserError: no such checkpoint, a damaged one, or an unknown key in `overrides`.
+        UserError: no such checkpoint, a damaged one, or a key in `overrides` that is not read at inference.
     """
-    model, config, _ = load_model(find_checkpoint(path))
+    for key in overrides or {}:
+        if not find_setting(key, source="overrides").inference:
+            raise UserError(f"overrides: {key} is read in training; a loaded matcher takes decode.* alone")
+    model, config, _ = load_model(Path(path))
     config = with_overrides(config, overrides or {}, source="overrides")
     return ImageMatcher(model, config, device=torch.device(device) if device is not None else pick_device())

@@ -10,9 +10,7 @@ from nmt.config import Config, from_dict
 from nmt.data.store.features import FeatureTable, features_pattern
 from nmt.data.store.node_copy import local_copy
 from nmt.data.store.objects import ObjectStore
-from nmt.errors import UserError
 from nmt.model.matcher import Matcher
-from nmt.training.files import BEST
 
 
 def load_model(path: Path) -> tuple[Matcher, Config, list[str]]:
@@ -42,16 +40,6 @@ def load_model(path: Path) -> tuple[Matcher, Config, list[str]]:
     matcher = build_matcher(config.model, image_size=config.data.image_size, features=features, pretrained=frozen)
     matcher.load_state_dict(weights, strict=not frozen)
     return matcher.eval(), config, content["categories"]
-
-
-def find_checkpoint(path: str | Path) -> Path:
-    """Find the weights of a training by its folder; a checkpoint file is itself. Raises UserError."""
-    path = Path(path)
-    if not path.is_dir():
-        return path
-    if not (path / BEST).is_file():
-        raise UserError(f"{path}: no {BEST} in this folder; give a training's folder or a checkpoint file")
-    return path / BEST
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from nmt.errors import UserError
-from nmt.inference.image_matcher import Matches, load_matcher
+from nmt.inference.image_matcher import Matches, load_image_matcher
 from nmt.inference.inputs import check_keypoints, read_image, read_keypoint_file
 
 
@@ -21,7 +21,7 @@ def match_images(
     """Match the keypoints of two image files.
 
     Args:
-        checkpoint: as for `load_matcher`.
+        checkpoint: the file (best.pt).
         images: two image files, source and target.
         keypoints: their CSV files, one keypoint per line: name,x,y in pixels of the image.
         decode: decode.* keys and values, instead of those of the checkpoint.
@@ -31,7 +31,7 @@ def match_images(
     """
     if len(images) != 2 or len(keypoints) != 2:
         raise UserError(f"expected two images and two keypoint files, but got {len(images)} and {len(keypoints)}")
-    matcher = load_matcher(checkpoint, overrides=decode)
+    matcher = load_image_matcher(checkpoint, overrides=decode)
     arrays = [read_image(image, source=str(image)) for image in images]
     named = [read_keypoint_file(Path(file)) for file in keypoints]
     for file, points, array in zip(keypoints, named, arrays, strict=True):  # an error names the file

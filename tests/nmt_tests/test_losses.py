@@ -6,6 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nmt.config import LossConfig
+from nmt.errors import UserError
+from nmt.extensions import LOSS_TERMS
 from nmt.losses import (
     hyperspherical,
     info_nce,
@@ -14,6 +16,7 @@ from nmt.losses import (
     loss_terms,
     plan_cross_entropy,
     plan_likelihood,
+    register_loss_term,
     total_loss,
 )
 from nmt.model.matcher import MatchOutput, cosine
@@ -106,3 +109,37 @@ def test_losses_through_sinkhorn_ignore_padding_and_have_finite_gradients(matchi
     output = MatchOutput(leaf, wide.tokens0_LBTD, wide.tokens1_LBTD, wide.mask0_BN, wide.mask1_BM)
     loss_terms(output, wide_match, config)["info_nce"].sum().backward()
     assert leaf.grad.isfinite().all() and leaf.grad[:, :4, :4].abs().sum() > 0
+
+
+def test_an_extra_term_is_added_with_its_weight(monkeypatch):
+    monkeypatch.setattr(LOSS_TERMS, "_items", {})
+
+    @register_loss_term("confidence")
+    def confidence(output, match_BN):
+        return output.similarity_BNM.amax((1, 2))
+
+    output, match = random_output(), torch.tensor([[0, 1, -1], [1, 0, 2]])
+    config = LossConfig(extra="confidence", extra_weight=0.5)
+    terms, plain = loss_terms(output, match, config), loss_terms(output, match, LossConfig())
+    assert terms["confidence"].tolist() == output.similarity_BNM.amax((1, 2)).tolist()
+    expected = total_loss(plain, LossConfig()) + 0.5 * terms["confidence"].mean()
+    assert torch.allclose(total_loss(terms, config), expected)
+    assert set(loss_terms(output, match, LossConfig(extra="confidence", extra_weight=0.0))) == set(plain)
+
+
+def test_a_term_that_is_not_one_value_per_pair_is_refused(monkeypatch):
+    monkeypatch.setattr(LOSS_TERMS, "_items", {})
+    register_loss_term("mean")(lambda output, match_BN: output.similarity_BNM.mean())
+    match = torch.tensor([[0, 1, -1], [1, 0, 2]])
+    with pytest.raises(UserError, match=r"'mean' must give one value per pair, shape \(2,\), but gave shape \(\)"):
+        loss_terms(random_output(), match, LossConfig(extra="mean"))
+    with pytest.raises(UserError, match="loss.layer is a configuration key"):
+        register_loss_term("layer")
+
+
+def random_output() -> MatchOutput:
+    """Two pairs of three keypoints."""
+    generator = torch.Generator().manual_seed(0)
+    tokens = [torch.nn.functional.normalize(torch.randn(2, 4, 8, generator=generator), dim=-1) for _ in range(2)]
+    real = torch.ones(2, 3, dtype=torch.bool)
+    return MatchOutput(cosine(tokens[0][:, 1:], tokens[1][:, 1:]), tokens[:1], tokens[1:], real, real)

@@ -35,17 +35,17 @@ def search(args: argparse.Namespace, file: RecipeFile) -> dict[str, Any]:
         make_data_set(space.base, data, Request())
     require_data_set(data)
     given = {"results": args.results, "data": data, "storage": args.storage, "trials": args.trials, "seed": args.seed}
+    if not args.dry_run:
+        from tune.driver.run import run_search
+
+        return run_search(space, **given, resume=args.resume).to_dict()
     if space.fidelity:
-        from tune.driver.two_stage import preview_stages, run_stages
+        from tune.driver.two_stage import preview_stages
 
-        if args.dry_run:
-            return preview_stages(space, **given)
-        return run_stages(space, **given, resume=args.resume).to_dict()
-    from tune.driver.search import preview_search, run_search
+        return preview_stages(space, **given)
+    from tune.driver.search import preview_search
 
-    if args.dry_run:
-        return preview_search(space, **given).to_dict()
-    return run_search(space, **given, resume=args.resume).to_dict()
+    return preview_search(space, **given).to_dict()
 
 
 def ablate(args: argparse.Namespace, file: RecipeFile) -> dict[str, Any]:

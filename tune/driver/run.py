@@ -1,13 +1,17 @@
-"""Running a search with few arguments, in one stage or two."""
+"""Running a search with few arguments, in one stage or two, and opening its study."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from nmt.errors import UserError
+from tune.results import layout
 from tune.spaces.space import Space
 
 if TYPE_CHECKING:
+    import optuna
+
     from tune.results.summary import Summary
 
 
@@ -27,7 +31,7 @@ def run_search(
     cluster at RAY_ADDRESS if that is set; otherwise starts Ray on this machine until the search ends.
 
     Args:
-        data: folder of the Arrow data set; by default data/NAME.
+        data: the Arrow data set, a folder or an address; by default data/NAME.
         results: folder of all searches.
         storage: folder or address where all searches live; `results` is then a working copy.
         trials: number of configurations to try, instead of the space's.
@@ -43,5 +47,19 @@ def run_search(
     from tune.driver.two_stage import run_stages
 
     run = run_stages if space.fidelity else run_one_stage
-    place: dict[str, Any] = {"results": Path(results), "data": Path(data or Path("data") / space.base.data.name)}
+    place: dict[str, Any] = {"results": Path(results), "data": data or f"data/{space.base.data.name}"}
     return run(space, **place, storage=storage, trials=trials, seed=seed, resume=resume)
+
+
+def open_study(directory: str | Path) -> optuna.Study:
+    """Open the Optuna study of the search in `directory` (results/NAME), to read it with Optuna's own functions.
+
+    Raises:
+        UserError: no search has run there.
+    """
+    import optuna
+
+    path = Path(directory) / layout.STUDY
+    if not path.is_file():  # Optuna would make an empty one
+        raise UserError(f"{path} does not exist: no search has run there")
+    return optuna.load_study(study_name=None, storage=f"sqlite:///{path}")

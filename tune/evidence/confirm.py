@@ -130,8 +130,7 @@ def run_confirm(
         raise UserError(f"--seeds must be at least 2, for an interval needs two trainings, but got {seeds}")
     if top < 1:
         raise UserError(f"--top must be at least 1, but got {top}")
-    directory = Path(directory)
-    summary = load_summary(directory)
+    summary, directory = load_summary(directory), Path(directory)
     chosen = best_trials(summary, directory, top)
     space = space_of(directory)
     check_one_worker(space.resources, str(directory / SPACE))

@@ -5,8 +5,8 @@ import pytest
 import torch
 from PIL import Image
 
+from nmt.api import load_matcher
 from nmt.errors import UserError
-from nmt.inference.image_matcher import load_matcher
 
 
 @pytest.fixture(scope="module")
@@ -80,6 +80,8 @@ def test_a_wrong_place_or_key_is_one_line(small_checkpoint, tmp_path):
         load_matcher(tmp_path / "best.pt")
     with pytest.raises(UserError, match="did you mean 'decode.assignment'"):
         load_matcher(small_checkpoint, overrides={"decode.asignment": "argmax"})
+    with pytest.raises(UserError, match="optim.lr is read in training"):
+        load_matcher(small_checkpoint, overrides={"optim.lr": 0.1})
 
 
 def test_a_head_trained_on_features_builds_its_backbone_once(

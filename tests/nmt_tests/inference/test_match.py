@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from nmt.api import load_matcher
 from nmt.errors import UserError
-from nmt.inference.image_matcher import load_matcher
 from nmt.inference.match import match_images
 
 

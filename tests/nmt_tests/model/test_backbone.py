@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from nmt.config import ModelConfig
 from nmt.errors import UserError
-from nmt.model.backbone import Backbone, build_backbone
+from nmt.model.backbone import BACKBONES, Backbone, BackboneMaps, build_backbone, register_backbone
 
 
 def build(name: str, size: int, weights: str = "random") -> Backbone:
@@ -172,3 +172,28 @@ def test_backbone_without_two_levels_is_refused() -> None:
 def test_image_size_the_backbone_cannot_take_is_refused(name: str, size: int) -> None:
     with pytest.raises(UserError, match=f"{name} gives no two feature levels for data.image_size={size}"):
         build(name, size)
+
+
+@pytest.mark.parametrize("channels", [(3, 5), (3, 4)])
+def test_a_registered_backbone_must_give_what_it_declares(monkeypatch, channels: tuple[int, int]) -> None:
+    monkeypatch.setattr(BACKBONES, "_items", {})
+
+    @register_backbone("mine")
+    def build(model: ModelConfig, image_size: int) -> Backbone:
+        def read(net: torch.nn.Conv2d, images: torch.Tensor) -> BackboneMaps:
+            second = net(images)
+            return BackboneMaps(images, second, second.mean(dim=(2, 3)))
+
+        net, half = torch.nn.Conv2d(3, 5, 4, stride=4), (0.5, 0.5, 0.5)
+        return Backbone(net, read, channels=channels, global_channels=5, mean=half, std=half)
+
+    model = ModelConfig(backbone="mine", weights="random")
+    if channels == (3, 5):
+        before = torch.get_rng_state()
+        first, second = (build_backbone(model, 32) for _ in "ab")
+        assert torch.equal(first.net.weight, second.net.weight) and torch.equal(torch.get_rng_state(), before)
+    else:
+        with pytest.raises(
+            UserError, match=r"mine declares maps of 3 and 4 channels .* gives \(1, 3, 32, 32\), \(1, 5"
+        ):
+            build_backbone(model, 32)

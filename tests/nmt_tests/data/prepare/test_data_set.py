@@ -1,9 +1,62 @@
-"""A data set is made whole: its objects, and the features that its recipe trains on."""
-
 from __future__ import annotations
 
+import numpy as np
+import pytest
+from PIL import Image
+
 from nmt.config import Config, with_overrides
-from nmt.data.prepare.data_set import feature_models
+from nmt.data.prepare.data_set import feature_models, prepare_data_set
+from nmt.data.store.objects import ObjectStore
+
+SMALL = {
+    "data.name": "cups",
+    "data.image_size": 64,
+    "model.backbone": "tf_efficientnet_lite0",
+    "model.weights": "random",
+}
+
+
+@pytest.fixture
+def raw(tmp_path):
+    """Nine photographs of a cup, three a split."""
+    rng, rows = np.random.default_rng(0), ["image,category,keypoint,x,y,split"]
+    (tmp_path / "raw").mkdir()
+    for k in range(9):
+        Image.fromarray(rng.integers(0, 255, (48, 64, 3), dtype=np.uint8)).save(tmp_path / f"raw/{k}.png")
+        split = ("train", "val", "test")[k % 3]
+        rows += [f"{k}.png,cup,{name},{rng.uniform(2, 60)},{rng.uniform(2, 46)},{split}" for name in "abc"]
+    (tmp_path / "raw/keypoints.csv").write_text("\n".join(rows))
+    return tmp_path / "raw"
+
+
+def config(mode: str) -> Config:
+    return with_overrides(Config(), SMALL | {"data.mode": mode}, source="test")
+
+
+@pytest.mark.parametrize(
+    ("mode", "backbone", "tables"),
+    [
+        ("images", None, []),
+        ("images", "tf_efficientnet_lite0", ["tf_efficientnet_lite0"]),
+        ("features", None, ["tf_efficientnet_lite0"]),
+        ("features", "tf_efficientnet_lite0", ["tf_efficientnet_lite0"]),
+        ("features", "resnet18", ["tf_efficientnet_lite0", "resnet18"]),
+    ],
+)
+def test_the_features_are_those_of_the_recipe_and_the_backbone_asked_for(raw, tmp_path, mode, backbone, tables):
+    prepared = prepare_data_set(config(mode), raw=raw, out=tmp_path / "data", backbone=backbone)
+    assert prepared.objects.made and len(ObjectStore.open(tmp_path / "data")) == 9
+    assert [path.name.rsplit("-", 2)[0] for path in prepared.features] == tables
+    assert all(path.is_file() for path in prepared.features)
+    assert str(prepared).count("features: ") == len(tables)
+
+
+def test_what_is_there_is_kept(raw, tmp_path):
+    first = prepare_data_set(config("features"), raw=raw, out=tmp_path / "data")
+    (table,) = first.features
+    written = table.stat().st_mtime_ns
+    again = prepare_data_set(config("features"), raw=raw, out=tmp_path / "data")
+    assert not again.objects.made and again.features == first.features and table.stat().st_mtime_ns == written
 
 
 def test_features_are_stored_where_the_recipe_trains_on_them_and_where_a_backbone_is_named():

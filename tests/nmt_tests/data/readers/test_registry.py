@@ -1,0 +1,55 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from nmt.data.readers.base import Entry, RawListing
+from nmt.data.readers.registry import READERS, WITH_DIFFICULTY, ReadOptions, listed, register_reader
+from nmt.errors import UserError
+from tests.nmt_tests.data.readers.raw_sets import SQUARE, write_image
+
+OPTIONS = ReadOptions(name="mine", size=32, skip_bad=False, seed=0)
+
+
+@pytest.fixture(autouse=True)
+def _own_registry(monkeypatch):
+    monkeypatch.setattr(READERS, "_items", {})
+
+
+def test_a_reader_serves_each_name_it_is_registered_under():
+    @register_reader("large")
+    @register_reader("small", difficulty=True)
+    def read(raw, options):
+        return options.name
+
+    assert [READERS.get(name, source="")(None, OPTIONS) for name in ("large", "small")] == ["mine", "mine"]
+    assert "small" in WITH_DIFFICULTY and "large" not in WITH_DIFFICULTY
+    WITH_DIFFICULTY.discard("small")
+
+
+def test_a_listing_is_loaded_entry_by_entry_and_says_how_it_was_read(tmp_path):
+    image = write_image(tmp_path / "a.png")
+    entries = [Entry(f"cup/{k}", "cup", "train", str(k), image, SQUARE) for k in range(2)]
+    source = listed(RawListing(entries=entries, files=[image]), OPTIONS, layout="large")
+    assert source.options == {"layout": "large"} and source.keypoint_names() == {"cup": ["a", "b", "c"]}
+    objects, left_out = source.load(source.tasks[1])
+    assert [(o.id, o.image.shape) for o in objects] == [("cup/1", (32, 32, 3))] and not left_out
+
+
+def test_a_damaged_image_ends_the_reading_or_is_counted(tmp_path):
+    (tmp_path / "bad.png").write_bytes(b"no image")
+    entry = Entry("cup/0", "cup", "train", "0", tmp_path / "bad.png", SQUARE)
+    with pytest.raises(UserError, match=r"bad\.png"):
+        listed(RawListing(entries=[entry]), OPTIONS).load(entry)
+    skipping = ReadOptions(name="mine", size=32, skip_bad=True, seed=0)
+    objects, left_out = listed(RawListing(entries=[entry]), skipping).load(entry)
+    assert not objects and sum(left_out.values()) == 1
+
+
+def test_the_fingerprint_changes_with_a_file(tmp_path):
+    image = write_image(tmp_path / "a.png")
+    source = listed(RawListing(files=[image]), OPTIONS)
+    before = source.fingerprint()
+    Path(image).write_bytes(b"other")
+    assert source.fingerprint() != before
