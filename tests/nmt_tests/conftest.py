@@ -16,6 +16,7 @@ from nmt.data.store.features import _SCHEMA as FEATURES_SCHEMA
 from nmt.data.store.features import FeatureTable, features_path
 from nmt.data.store.objects import OBJECTS_FILE, SPLITS, ObjectStore, StoreInfo
 from nmt.data.store.writer import ObjectWriter, RawObject
+from tests.nmt_tests.toy_training import small
 
 TOY_NAMES = {"chair": [f"c{k}" for k in range(10)], "plane": [f"p{k}" for k in range(8)]}
 TOY_SIZE = 64
@@ -112,3 +113,13 @@ def make_store(tmp_path: Path) -> Callable[..., ObjectStore]:
 def toy_objects() -> Callable[..., list[RawObject]]:
     """toy_objects(views=...): the objects themselves."""
     return _objects
+
+
+@pytest.fixture(scope="session")
+def trained(toy_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished training of the small configuration."""
+    from nmt.training.loop import train
+
+    directory = tmp_path_factory.mktemp("trained")
+    train(small(), data=toy_data, directory=directory)
+    return directory

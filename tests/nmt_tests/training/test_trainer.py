@@ -1,0 +1,61 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+from nmt.errors import UserError
+from nmt.training.loop import train
+from nmt.training.trainer import DivergedError, Trainer, learning_rate_factor
+from tests.nmt_tests.toy_training import SAME, assert_same_training, small, weights
+
+
+@pytest.mark.parametrize(("epoch", "factor"), [(0, 1), (1, 1), (2, 0.1), (4, 0.1), (5, 0.01), (11, 0.01)])
+def test_learning_rate_drops_after_epochs_two_and_five(epoch, factor):
+    assert learning_rate_factor(epoch, (2, 5), 0.1) == pytest.approx(factor)
+
+
+def test_divergence_is_an_error_not_a_result(toy_data, tmp_path):
+    with pytest.raises(DivergedError, match="no longer finite"):
+        train(small(optim__lr=1.0, loss__temperature=1e-44), data=toy_data, directory=tmp_path)
+
+
+def test_a_checkpoint_of_another_configuration_is_refused(trained, toy_data):
+    with pytest.raises(UserError, match="another configuration .*optim.lr 0.005 / 0.001"):
+        train(small(optim__lr=1e-3), data=toy_data, directory=trained, resume=True)
+
+
+def test_end_to_end_training_moves_backbone_and_head(toy_data, tmp_path):
+    config = small(
+        data__mode="images", data__pairs_per_step=2, data__eval_pairs=2, model__backbone="tf_efficientnet_lite0",
+        optim__backbone_lr_scale=0.5, train__epochs=1, train__steps_per_epoch=2,
+    )  # fmt: skip
+    before = Trainer(config, data=toy_data).matcher.state_dict()
+    train(config, data=toy_data, directory=tmp_path)
+    after = weights(tmp_path)
+    moved = {name.split(".")[0] for name, value in after.items() if not torch.equal(value, before[name])}
+    assert moved == {"backbone", "head"}
+    statistics = [n for n in after if "running_mean" in n]
+    assert statistics and all(torch.equal(after[n], before[n]) for n in statistics)
+
+
+def test_more_workers_than_pairs_are_refused(toy_data, tmp_path, monkeypatch):
+    monkeypatch.setattr("nmt.distributed.world_size", lambda: 5)
+    with pytest.raises(UserError, match="data.pairs_per_step = 4 leaves some of 5 workers without a pair"):
+        Trainer(small(), data=toy_data)
+
+
+@pytest.mark.parametrize("micro_batch", [1, 3, 4])
+def test_a_step_in_parts_is_the_same_step(alone, toy_data, tmp_path, micro_batch):
+    largest = 0
+    original = Trainer._backward
+
+    def measured(self, part):
+        nonlocal largest
+        largest = max(largest, part.num_pairs)
+        return original(self, part)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Trainer, "_backward", measured)
+        train(small(**SAME, train__micro_batch=micro_batch), data=toy_data, directory=tmp_path)
+    assert largest == micro_batch
+    assert_same_training(alone, tmp_path)
