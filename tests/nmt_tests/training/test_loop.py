@@ -15,7 +15,6 @@ from pathlib import Path
 
 import pytest
 import torch
-import torch.multiprocessing
 
 from nmt.config import Config, DecodeConfig, load_config
 from nmt.errors import UserError
@@ -23,6 +22,7 @@ from nmt.inference.evaluate import evaluate_checkpoint
 from nmt.training.history import EpochResult
 from nmt.training.loop import train
 from nmt.training.trainer import Trainer
+from tests.nmt_tests.processes import run_together
 from tests.nmt_tests.toy_training import SAME, assert_same_training, history, small, weights
 
 
@@ -129,7 +129,7 @@ def _worker(rank: int, world: int, config: Config, data: Path, directory: Path, 
 
 def train_together(world: int, config: Config, data: Path, directory: Path, *, signal_at: int | None = None) -> Path:
     """Train with real processes; returns the training's directory."""
-    torch.multiprocessing.spawn(_worker, (world, config, data, directory, signal_at), nprocs=world)
+    run_together(_worker, world, config, data, directory, signal_at, count=world)
     return directory / "run"
 
 
@@ -155,16 +155,6 @@ def test_two_workers_interrupted_in_mid_epoch_and_resumed_by_one_end_as_one(alon
     train(small(**SAME), data=toy_data, directory=run, resume=True)
     assert_same_training(alone, run)
     assert [metrics["workers"] for metrics in history(run)] == [2, 1, 1]
-
-
-def test_nmt_trains_where_ray_optuna_and_pydantic_are_absent():
-    code = """
-import sys
-for name in ("ray", "optuna", "pydantic"):
-    sys.modules[name] = None
-import nmt, nmt.training.loop, nmt.inference.evaluate, nmt.reference, nmt.inference.match, nmt.data.prepare.objects
-"""
-    subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
 
 
 def test_what_a_crash_in_mid_write_left_is_mended(trained, toy_data, tmp_path):

@@ -4,6 +4,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 import scipy.io
 from PIL import Image
@@ -181,8 +182,10 @@ def test_a_killed_prepare_is_continued_by_the_same_command(tmp_path, shared_data
     deadline = time.monotonic() + 60
     while not list(out.glob(".partial-*/*.arrow")) and time.monotonic() < deadline:
         time.sleep(0.01)
+    children = psutil.Process(process.pid).children(recursive=True)
     process.kill()
     process.wait()
+    assert len(children) >= 2 and not psutil.wait_procs(children, timeout=30)[1]
     kept = {path.name: path.stat().st_mtime_ns for path in out.glob(".partial-*/0*.arrow")}
     assert kept and not (out / OBJECTS_FILE).exists()
     made = []

@@ -1,8 +1,10 @@
+import numpy as np
 import pytest
 
 from nmt.config import Config, with_overrides
 from nmt.data.prepare.objects import prepare
-from nmt.data.readers.registry import SOURCES
+from nmt.data.readers.demo import render as demo
+from nmt.data.readers.registry import SOURCES, files_fingerprint, find_source
 from nmt.errors import UserError
 
 
@@ -35,3 +37,41 @@ def test_every_named_source_refuses_a_wrong_request_in_one_line(tmp_path):
         with pytest.raises(UserError) as error:
             prepare(config(name), raw=tmp_path / "absent", out=tmp_path / "data")
         assert "\n" not in str(error.value)
+
+
+def test_the_fingerprint_is_that_of_folders_names_and_contents(tmp_path):
+    def made(folder: str, name: str, content: bytes, *, at: str) -> str:
+        path = tmp_path / at / folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+        return files_fingerprint([path])
+
+    first = made("cat", "1.xml", b"x", at="here")
+    assert made("cat", "1.xml", b"x", at="elsewhere") == first  # a data set may move
+    others = [
+        made("dog", "1.xml", b"x", at="here"),
+        made("cat", "2.xml", b"x", at="here"),
+        made("cat", "1.xml", b"y", at="a"),
+        files_fingerprint([]),
+    ]
+    assert len({first, *others}) == 5
+
+
+def test_data_of_ones_own_with_a_misspelt_name_gets_both_hints(tmp_path):
+    (tmp_path / "raw").mkdir()
+    with pytest.raises(UserError, match=r"as one of your own data sets; or did you mean --prepare willow\?"):
+        find_source("wilow", tmp_path / "raw", size=32, skip_bad=False, seed=0, difficulty={})
+
+
+def test_levels_of_difficulty_are_refused_where_pairs_are_drawn():
+    with pytest.raises(UserError, match="--difficulty: demo has no given pairs; those that have: spair, spair_small"):
+        find_source("demo", None, size=32, skip_bad=False, seed=0, difficulty={"mirror": [0]})
+
+
+def test_a_task_of_the_demo_is_loaded_as_it_is_rendered():
+    source = find_source("demo", None, size=48, skip_bad=False, seed=3, difficulty={})
+    assert source.every_split and source.pairs is None and source.keypoint_names().keys() == demo.CATEGORIES.keys()
+    (raw,), left_out = source.load(source.tasks[7])
+    expected = demo.render_object(*source.tasks[7], size=48, seed=3)
+    assert not left_out and raw.points == expected.points
+    np.testing.assert_array_equal(raw.image, expected.image)
