@@ -3,9 +3,11 @@ from __future__ import annotations
 import pytest
 import torch
 
+from nmt.config import DecodeConfig
 from nmt.errors import UserError
+from nmt.metrics import Counts
 from nmt.training.loop import train
-from nmt.training.trainer import DivergedError, Trainer, learning_rate_factor
+from nmt.training.trainer import DivergedError, Trainer, differing_keys, learning_rate_factor
 from tests.nmt_tests.toy_training import SAME, assert_same_training, small, weights
 
 
@@ -59,3 +61,56 @@ def test_a_step_in_parts_is_the_same_step(alone, toy_data, tmp_path, micro_batch
         train(small(**SAME, train__micro_batch=micro_batch), data=toy_data, directory=tmp_path)
     assert largest == micro_batch
     assert_same_training(alone, tmp_path)
+
+
+def test_gradients_are_clipped_as_torch_does_and_none_is_left(toy_data):
+    trainers = [Trainer(small(optim__clip_norm=clip, optim__weight_decay=0.1), data=toy_data) for clip in (0.0, 0.05)]
+    before = {name: p.detach().clone() for name, p in trainers[0].matcher.named_parameters()}
+    batch = next(trainers[0]._batches())
+    for trainer in trainers:
+        trainer.set_learning_rate()
+        trainer._backward(batch[0])
+    expected = [p.grad.clone() for p in trainers[1].matcher.parameters()]
+    norm = torch.linalg.vector_norm(torch.stack([g.norm() for g in expected]))
+    assert norm > 0.05
+    for trainer, factor in zip(trainers, (1.0, 0.05 / norm), strict=True):
+        reference = [torch.nn.Parameter(value.clone()) for value in before.values()]
+        for parameter, grad in zip(reference, expected, strict=True):
+            parameter.grad = grad * factor
+        torch.optim.AdamW(reference, lr=5e-3, weight_decay=0.1).step()
+        trainer.update()
+        for (name, found), wanted in zip(trainer.matcher.named_parameters(), reference, strict=True):
+            assert found.grad is None
+            torch.testing.assert_close(found.detach(), wanted.detach(), atol=1e-5, rtol=1e-4, msg=name)
+
+
+def test_head_and_backbone_have_learning_rates_of_their_own_that_drop_together(toy_data):
+    config = small(data__mode="images", optim__backbone_lr_scale=0.1, optim__lr=0.01, optim__gamma=0.5)
+    trainer = Trainer(config, data=toy_data)
+    for trainer.progress.epoch, factor in ((0, 1), (1, 1), (2, 0.5)):
+        trainer.set_learning_rate()
+        rates = [group["lr"] for group in trainer.optimizer.param_groups]
+        assert rates == pytest.approx([0.01 * factor, 0.001 * factor])
+
+
+def test_a_frozen_backbone_takes_no_gradient_and_is_not_in_the_checkpoint(toy_data, tmp_path):
+    config = small(data__mode="images", data__pairs_per_step=2, optim__backbone_lr_scale=0)
+    trainer = Trainer(config, data=toy_data)
+    assert len(trainer.optimizer.param_groups) == 1
+    assert not any(p.requires_grad for p in trainer.matcher.backbone.parameters())
+    trainer.save(tmp_path / "checkpoint.pt")
+    assert not [name for name in weights(tmp_path) if name.startswith("backbone.")]
+    Trainer(config, data=toy_data).restore(tmp_path / "checkpoint.pt")
+
+
+def test_validation_metrics_name_the_best_setting_of_the_grid(toy_data):
+    trainer = Trainer(small(), data=toy_data)
+    fixed, other = trainer.config.decode, DecodeConfig(epsilon=0.5)
+    half, most = (Counts(torch.tensor([c, c]), torch.tensor([10.0, 10.0])) for c in (5.0, 7.5))
+    found = trainer.val_metrics({fixed: half, other: most})
+    assert found["val/accuracy"] == found["val/accuracy/chair"] == 0.75 and found["val/accuracy_fixed_decode"] == 0.5
+    assert found["decode/epsilon"] == 0.5 and found["decode/assignment"] == "argmax"
+
+
+def test_keys_that_differ_are_listed_with_both_values():
+    assert differing_keys(small(), small(train__seed=3, train__micro_batch=1)) == "train.seed 0 / 3"
