@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+import math
+
 from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.tune_tests.study.replay import LADDER, Replay
 from tune.spaces.settings import SearchSettings
-from tune.study.budget import epochs_left, may_start, plan, stale, usual_epochs
+from tune.study.budget import epochs_left, may_start, most_epochs, out_of_time, plan, stale, usual_epochs
 from tune.study.halving import Ladder, Standing, next_job
 
 
@@ -43,3 +45,38 @@ def test_plan_says_what_is_trained_as_a_replay_of_it_is() -> None:
     assert plan(SearchSettings(hours=2, patience=5), Ladder(epochs=9, grace=9, factor=3)) == (
         "until 2 hours or 5 trials without improvement; 9 epochs each; as many epochs as fit"
     )
+
+
+@given(st.floats(0, 5), st.floats(0, 5), st.floats(0, 20_000), st.floats(0, 20_000))
+def test_time_is_up_when_a_limit_that_is_set_is_reached(
+    hours: float, gpu_hours: float, seconds: float, gpu_seconds: float
+) -> None:
+    search = SearchSettings(hours=hours, gpu_hours=gpu_hours)
+    expected = (hours > 0 and seconds / 3600 >= hours) or (gpu_hours > 0 and gpu_seconds / 3600 >= gpu_hours)
+    assert out_of_time(search, seconds=seconds, gpu_seconds=gpu_seconds) == expected
+
+
+def test_the_most_a_search_trains_is_its_smallest_limit_of_epochs() -> None:
+    for trials, epochs, most in ((10, 0, 90), (10, 50, 50), (10, 500, 90), (0, 50, 50), (0, 0, math.inf)):
+        assert most_epochs(SearchSettings(trials=trials, epochs=epochs), 9) == most
+
+
+def test_epochs_promised_to_running_jobs_are_spent() -> None:
+    running = Standing(number=1, values={1: 0.5}, until=3, running=True)
+    waiting = Standing(number=2, values={1: 0.5}, until=3)
+    search = SearchSettings(epochs=20)
+    assert epochs_left(search, [running]) == 20 - 1 - 2 and epochs_left(search, [waiting]) == 20 - 1
+    assert epochs_left(SearchSettings(), [running, waiting]) == math.inf
+
+
+def test_the_number_of_trials_ends_the_search_however_they_stand() -> None:
+    trials = [Standing(number=n, values={}, until=1, running=bool(n)) for n in range(3)]
+    assert not may_start(SearchSettings(trials=3), trials, LADDER)
+    assert may_start(SearchSettings(trials=4), trials, LADDER) and may_start(SearchSettings(), trials, LADDER)
+
+
+@given(st.integers(2, 60), st.sampled_from([2, 3, 4]), st.booleans())
+def test_halving_usually_trains_between_one_rung_each_and_everything(trials: int, factor: int, brackets: bool) -> None:
+    ladder = Ladder(epochs=27, grace=1, factor=factor, brackets=brackets)
+    assert 27 + (trials - 1) <= usual_epochs(trials, ladder) <= 27 * trials
+    assert usual_epochs(trials + 1, ladder) >= usual_epochs(trials, ladder)
