@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from nmt.inference import pictures
 from nmt.training.loop import train
 from tests.nmt_tests.toy_training import SAME, small
 
@@ -19,6 +20,15 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def small_pictures() -> Iterator[None]:
+    """Pictures of matched pairs at a tenth of their side: drawing and writing them takes longer than the training."""
+    drawn = pictures.draw_sheet
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pictures, "draw_sheet", lambda pairs, side=160: drawn(pairs, side=side // 10))
+        yield
 
 
 @pytest.fixture(scope="session")

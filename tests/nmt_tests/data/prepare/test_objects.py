@@ -178,7 +178,7 @@ def test_what_was_made_of_other_input_is_not_used(raw, tmp_path, one_task_shards
 
 def test_a_killed_prepare_is_continued_by_the_same_command(tmp_path, shared_data):
     out = tmp_path / "out"
-    process = run_prepare(shared_data / "willow", out, size=192)
+    process = run_prepare(shared_data / "willow", out, size=128)
     deadline = time.monotonic() + 60
     while not list(out.glob(".partial-*/*.arrow")) and time.monotonic() < deadline:
         time.sleep(0.01)
@@ -196,7 +196,7 @@ def test_a_killed_prepare_is_continued_by_the_same_command(tmp_path, shared_data
             made.append(shard)
             yield shard
 
-    assert prepare(config("willow_rotated", 192), raw=shared_data / "willow", out=out, make=make).made
+    assert prepare(config("willow_rotated", 128), raw=shared_data / "willow", out=out, make=make).made
     assert made and check(out).rows == 700
 
 
