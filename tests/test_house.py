@@ -48,7 +48,11 @@ BLOCKED = {
 }
 """Package -> what is absent while every module of it is imported."""
 
-WITHOUT_TEST: dict[str, str] = {}
+WITHOUT_TEST = {
+    "tune.cluster.__main__": "the command line of tune.cluster.check: test_check.py calls it",
+    "tune.cluster.kubernetes": "what tune.cluster.check asks of Kubernetes files: a table of mistakes in test_check.py",
+    "tune.cluster.nodes": "waits for the nodes of a real cluster: test_ray_up.py",
+}
 """Module with logic -> why it has no test file of its own name."""
 
 WITHOUT_MODULE = {
