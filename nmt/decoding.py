@@ -58,8 +58,8 @@ def similarities(
         parts = (score(batch).float(), batch.source.mask_BN, batch.target.mask_BN, batch.match_BN, batch.category_B)
         rows.append(Similarities(*(part.cpu() for part in parts)))
     if not rows:  # more ranks than evaluation pairs
-        none = torch.empty(0, 0, dtype=torch.int64)
-        return Similarities(torch.empty(0, 0, 0), none.bool(), none.bool(), none, none[:, :0].flatten())
+        none = torch.empty(0, 1, dtype=torch.int64)  # one keypoint wide, for argmax refuses a width of 0
+        return Similarities(torch.empty(0, 1, 1), none.bool(), none.bool(), none, none[:, 0])
     num0 = max(row.similarity_PNM.shape[1] for row in rows)
     num1 = max(row.similarity_PNM.shape[2] for row in rows)
 

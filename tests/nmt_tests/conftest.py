@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,6 +17,10 @@ from nmt.data.store.features import _SCHEMA as FEATURES_SCHEMA
 from nmt.data.store.features import FeatureTable, features_path
 from nmt.data.store.objects import OBJECTS_FILE, SPLITS, ObjectStore, StoreInfo
 from nmt.data.store.writer import ObjectWriter, RawObject
+
+# What processes of the tests import, loaded once in the server that they are forked from; the last is for data parallel
+# models.
+multiprocessing.set_forkserver_preload(["pytest", "nmt.training.loop", "nmt.data.prepare.objects", "torch._dynamo"])
 
 TOY_NAMES = {"chair": [f"c{k}" for k in range(10)], "plane": [f"p{k}" for k in range(8)]}
 TOY_SIZE = 64
@@ -112,3 +117,14 @@ def make_store(tmp_path: Path) -> Callable[..., ObjectStore]:
 def toy_objects() -> Callable[..., list[RawObject]]:
     """toy_objects(views=...): the objects themselves."""
     return _objects
+
+
+@pytest.fixture(scope="session")
+def trained(toy_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished training of the small configuration."""
+    from nmt.training.loop import train
+    from tests.nmt_tests.toy_training import small
+
+    directory = tmp_path_factory.mktemp("trained")
+    train(small(), data=toy_data, directory=directory)
+    return directory

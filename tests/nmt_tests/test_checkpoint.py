@@ -8,7 +8,6 @@ import torch
 
 from nmt import checkpoint
 from nmt.errors import UserError
-from nmt.io import files
 
 
 def test_what_is_saved_is_loaded(tmp_path):
@@ -68,12 +67,3 @@ def test_a_damaged_file_is_one_line(tmp_path, content):
 def test_a_missing_file_is_named(tmp_path):
     with pytest.raises(UserError, match="no checkpoint there"):
         checkpoint.load(tmp_path / "none.pt")
-
-
-def test_an_error_while_writing_leaves_the_old_file(tmp_path):
-    path = tmp_path / "x.json"
-    files.write_json(path, {"a": 1})
-    with pytest.raises(ZeroDivisionError), files.atomic_write(path) as file:
-        file.write(b"half")
-        raise ZeroDivisionError
-    assert path.read_text() == '{\n  "a": 1\n}\n' and os.listdir(tmp_path) == ["x.json"]

@@ -1,9 +1,15 @@
 from __future__ import annotations
 
+from pathlib import Path
+
+import pytest
 import torch
 
 from nmt import checkpoint
+from nmt.config import Config, to_dict, with_overrides
+from nmt.errors import UserError
 from nmt.inference.load import load_model
+from nmt.model.build import build_matcher
 
 
 def test_a_model_is_loaded_with_its_weights_in_evaluation_mode(small_checkpoint):
@@ -11,3 +17,45 @@ def test_a_model_is_loaded_with_its_weights_in_evaluation_mode(small_checkpoint)
     assert not model.training and config.model.d_model == 24 and categories == []
     saved = checkpoint.load(small_checkpoint)["model"]
     assert all(torch.equal(value, saved[name]) for name, value in model.state_dict().items())
+
+
+TINY = {
+    "data.image_size": 64,
+    "model.backbone": "tf_efficientnet_lite0",
+    "model.weights": "package",
+    "model.d_model": 24,
+    "model.heads": 3,
+    "model.decoder_layers": 1,
+}
+
+
+def test_a_head_on_features_comes_back_without_a_backbone(trained: Path) -> None:
+    matcher, config, categories = load_model(trained / "best.pt")
+    assert matcher.backbone is None and not matcher.training and categories == ["chair", "plane"]
+    assert config.model.d_model == 24 and config.data.mode == "features"
+    for name, value in torch.load(trained / "best.pt", weights_only=True)["model"].items():
+        assert torch.equal(matcher.state_dict()[name], value), name
+
+
+@pytest.mark.parametrize("scale", [0.0, 0.03])
+def test_a_backbone_comes_from_the_checkpoint_and_a_frozen_one_from_its_own_weights(
+    tmp_path: Path, scale: float
+) -> None:
+    config = with_overrides(Config(), TINY | {"optim.backbone_lr_scale": scale}, source="test")
+    original = build_matcher(config.model, image_size=64, features=None, seed=5)
+    if scale:
+        with torch.no_grad():  # it has been trained
+            next(original.backbone.parameters()).add_(1.0)
+    frozen = {} if scale else {"backbone."}
+    weights = {k: v for k, v in original.state_dict().items() if not any(k.startswith(f) for f in frozen)}
+    checkpoint.save(tmp_path / "best.pt", {"model": weights, "config": to_dict(config), "categories": ["a"]})
+    matcher, _, _ = load_model(tmp_path / "best.pt")
+    for name, value in original.state_dict().items():
+        assert torch.equal(matcher.state_dict()[name], value), name
+
+
+def test_a_checkpoint_of_an_unknown_setting_names_the_file(tmp_path: Path) -> None:
+    content = {"model": {}, "config": {"model": {"colour": 1}}, "categories": []}
+    checkpoint.save(tmp_path / "best.pt", content)
+    with pytest.raises(UserError, match="best.pt: no configuration key 'model.colour'"):
+        load_model(tmp_path / "best.pt")

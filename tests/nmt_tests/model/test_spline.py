@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 import torch
 import torch.nn.functional as F
 from hypothesis import given, settings
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 
 from nmt.data.graph import delaunay_edges, edge_attributes
 from nmt.model.spline import KERNEL, SplineConv, spline_graph
+from tests.nmt_tests.model.made_pairs import made_view
 
 SIZE = 384
 
@@ -65,3 +67,47 @@ def test_spline_convolution_is_pygs_edge_conditioned_one_with_interpolated_kerne
     torch.testing.assert_close(
         ours(x_VC, spline_graph(index_2E, attr_E2)), theirs(x_VC, index_2E, attr_E2), rtol=1e-5, atol=1e-5
     )
+
+
+def test_spline_convolution_is_the_published_sum():
+    # Fey et al.: x'_i = root x_i + bias + max_j sum_k b_k(e_ji) x_j W_k, written out edge by edge.
+    torch.manual_seed(0)
+    conv, view = SplineConv(12, 7), made_view([6, 3], 6, 0)
+    x = view.nodes_BNC.flatten(0, 1)
+    weight = conv.weight.unflatten(1, (KERNEL**2, -1))
+    expected = x @ conv.root.weight.T + conv.bias
+    messages: dict[int, list[torch.Tensor]] = {}
+    for (i, j), (u, v) in zip(view.edge_index_2E.T.tolist(), view.edge_attr_E2.tolist(), strict=True):
+        message = torch.zeros(7)
+        for kx in range(KERNEL):
+            for ky in range(KERNEL):
+                hat = max(0.0, 1 - abs(u * 4 - kx)) * max(0.0, 1 - abs(v * 4 - ky))
+                message = message + hat * (x[i] @ weight[:, kx + KERNEL * ky])
+        messages.setdefault(j, []).append(message)
+    for j, incoming in messages.items():
+        expected[j] += torch.stack(incoming).amax(0)
+    graph = spline_graph(view.edge_index_2E, view.edge_attr_E2)
+    assert torch.allclose(conv(x, graph), expected, atol=1e-5)
+
+
+def test_spline_convolution_of_a_lone_node_is_root_and_bias():
+    conv = SplineConv(4, 3)
+    x = torch.randn(1, 4)
+    graph = spline_graph(torch.empty(2, 0, dtype=torch.int64), torch.empty(0, 2))
+    assert torch.allclose(conv(x, graph), conv.root(x) + conv.bias)
+
+
+def test_spline_graph_takes_the_corners_of_the_unit_square():
+    graph = spline_graph(torch.zeros(2, 2, dtype=torch.int64), torch.tensor([[0.0, 0.0], [1.0, 1.0]]))
+    assert torch.allclose(graph.weight_E4.sum(1), torch.ones(2))
+    assert graph.kernel_E4.max() == KERNEL**2 - 1 and graph.weight_E4[1, -1] == 1
+
+
+def test_compiled_spline_backend_agrees():
+    pytest.importorskip("torch_spline_conv", reason="the extra `spline` is not installed")
+    torch.manual_seed(0)
+    ours, view = SplineConv(12, 7), made_view([6, 3], 6, 0)
+    theirs = SplineConv(12, 7, backend="torch_spline_conv")
+    theirs.load_state_dict(ours.state_dict())
+    graph, x = spline_graph(view.edge_index_2E, view.edge_attr_E2), view.nodes_BNC.flatten(0, 1)
+    assert torch.allclose(ours(x, graph), theirs(x, graph), atol=1e-5)

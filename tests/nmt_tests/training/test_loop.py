@@ -11,80 +11,19 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
-import torch.multiprocessing
 
-from nmt.config import Config, DecodeConfig, load_config, with_overrides
-from nmt.data.store.objects import ObjectStore
+from nmt.config import Config, DecodeConfig, load_config
 from nmt.errors import UserError
 from nmt.inference.evaluate import evaluate_checkpoint
-from nmt.inference.load import load_model
-from nmt.inference.pictures import RIGHT, draw_sheet
-from nmt.inference.sample import sample_pairs
 from nmt.training.history import EpochResult
 from nmt.training.loop import train
-from nmt.training.out_of_memory import twice_within_memory
-from nmt.training.trainer import DivergedError, Trainer, learning_rate_factor
-
-SMALL = {
-    "data.name": "toy",
-    "data.mode": "features",
-    "data.image_size": 64,
-    "data.pairs_per_step": 4,
-    "data.eval_pairs": 12,
-    "model.backbone": "tf_efficientnet_lite0",
-    "model.weights": "random",
-    "model.d_model": 24,
-    "model.heads": 3,
-    "model.decoder_layers": 2,
-    "optim.lr": 5e-3,
-    "optim.milestones": [2],
-    "train.epochs": 3,
-    "train.steps_per_epoch": 6,
-}
-
-
-def small(**changes) -> Config:
-    return with_overrides(Config(), SMALL | {k.replace("__", "."): v for k, v in changes.items()}, source="test")
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    """Two threads that meet hundreds of times a step crawl where another process holds a core."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
-@pytest.fixture(scope="session")
-def trained(toy_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    directory = tmp_path_factory.mktemp("trained")
-    train(small(), data=toy_data, directory=directory)
-    return directory
-
-
-def weights(directory: Path) -> dict[str, torch.Tensor]:
-    return torch.load(directory / "checkpoint.pt", weights_only=True)["model"]
-
-
-def comparable(metrics: dict) -> dict:
-    """Without what time decides."""
-    return {k: v for k, v in metrics.items() if k not in ("seconds", "train/pairs_per_second", "inference_seconds")}
-
-
-def history(directory: Path) -> list[dict]:
-    return [comparable(json.loads(line)) for line in (directory / "metrics.jsonl").read_text().splitlines()]
-
-
-@pytest.mark.parametrize(("epoch", "factor"), [(0, 1), (1, 1), (2, 0.1), (4, 0.1), (5, 0.01), (11, 0.01)])
-def test_learning_rate_drops_after_epochs_two_and_five(epoch, factor):
-    assert learning_rate_factor(epoch, (2, 5), 0.1) == pytest.approx(factor)
+from nmt.training.trainer import Trainer
+from tests.nmt_tests.processes import run_together
+from tests.nmt_tests.toy_training import SAME, assert_same_training, history, small, weights
 
 
 def test_training_learns_and_reports_the_contracts_metrics(trained):
@@ -171,56 +110,10 @@ def test_the_whole_decode_grid_is_read_from_one_evaluation(toy_data, tmp_path):
     )
 
 
-def test_evaluation_stands_beside_the_baselines(trained, toy_data):
-    result = evaluate_checkpoint(trained / "best.pt", data=toy_data, split="test")
-    assert result.mean["NMT"] > result.mean["positions"]
-    assert 0.1 < result.mean["chance"] < 0.2  # 6 to 10 keypoints a pair
-    assert "mean" in result.table() and "chair" in result.table()
-
-
-def test_divergence_is_an_error_not_a_result(toy_data, tmp_path):
-    with pytest.raises(DivergedError, match="no longer finite"):
-        train(small(optim__lr=1.0, loss__temperature=1e-44), data=toy_data, directory=tmp_path)
-
-
-def test_a_checkpoint_of_another_configuration_is_refused(trained, toy_data):
-    with pytest.raises(UserError, match="another configuration: optim.lr is 0.005 in it and 0.001 now; choose"):
-        train(small(optim__lr=1e-3), data=toy_data, directory=trained, resume=True)
-
-
 def test_missing_data_set_names_the_command_that_makes_it(tmp_path):
     with pytest.raises(UserError, match="run.py --prepare toy"):
         train(small(), data=tmp_path / "toy", directory=tmp_path / "out")
     assert not (tmp_path / "out").exists()
-
-
-def test_pictures_show_right_matches_green(trained, toy_data):
-    matcher, config, categories = load_model(trained / "best.pt")
-    assert categories == ["chair", "plane"]
-    pairs = sample_pairs(matcher, ObjectStore.open(toy_data), _table(toy_data), config, split="val", count=4)
-    assert {pair.label for pair in pairs} == {"chair", "plane"}
-    sheet = draw_sheet(pairs)
-    assert sheet.dtype == np.uint8 and (sheet == RIGHT).all(-1).any()
-
-
-def _table(data: Path):
-    from nmt.data.store.features import FeatureTable
-
-    return FeatureTable.open(data, small().model, 64)
-
-
-def test_end_to_end_training_moves_backbone_and_head(toy_data, tmp_path):
-    config = small(
-        data__mode="images", data__pairs_per_step=2, data__eval_pairs=2, model__backbone="tf_efficientnet_lite0",
-        optim__backbone_lr_scale=0.5, train__epochs=1, train__steps_per_epoch=2,
-    )  # fmt: skip
-    before = Trainer(config, data=toy_data).matcher.state_dict()
-    train(config, data=toy_data, directory=tmp_path)
-    after = weights(tmp_path)
-    moved = {name.split(".")[0] for name, value in after.items() if not torch.equal(value, before[name])}
-    assert moved == {"backbone", "head"}
-    statistics = [n for n in after if "running_mean" in n]
-    assert statistics and all(torch.equal(after[n], before[n]) for n in statistics)
 
 
 def _worker(rank: int, world: int, config: Config, data: Path, directory: Path, signal_at: int | None) -> None:
@@ -236,30 +129,8 @@ def _worker(rank: int, world: int, config: Config, data: Path, directory: Path, 
 
 def train_together(world: int, config: Config, data: Path, directory: Path, *, signal_at: int | None = None) -> Path:
     """Train with real processes; returns the training's directory."""
-    torch.multiprocessing.spawn(_worker, (world, config, data, directory, signal_at), nprocs=world)
+    run_together(_worker, world, config, data, directory, signal_at, count=world)
     return directory / "run"
-
-
-# Adam divides by the gradient's size, so a rate magnifies the last bits of gradients that are almost zero. At the
-# published rate they differ by 1e-5 to 3e-5 between processors; a pair left out changes parameters by the rate itself.
-SAME = {"optim__lr": 5e-5, "data__pairs_per_step": 5}
-
-
-@pytest.fixture(scope="module")
-def alone(toy_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What one worker makes of `SAME`."""
-    directory = tmp_path_factory.mktemp("alone")
-    train(small(**SAME), data=toy_data, directory=directory)
-    return directory
-
-
-def assert_same_training(one: Path, other: Path) -> None:
-    parameters = weights(one), weights(other)
-    assert max(float((parameters[0][name] - parameters[1][name]).abs().max()) for name in parameters[0]) < 1e-5
-    for before, after in zip(history(one), history(other), strict=True):
-        for name in ("train/loss", "train/loss/info_nce", "train/loss/layer"):
-            assert after[name] == pytest.approx(before[name], abs=1e-5)
-        assert after["val/accuracy"] == before["val/accuracy"]
 
 
 @pytest.mark.parametrize(
@@ -284,77 +155,6 @@ def test_two_workers_interrupted_in_mid_epoch_and_resumed_by_one_end_as_one(alon
     train(small(**SAME), data=toy_data, directory=run, resume=True)
     assert_same_training(alone, run)
     assert [metrics["workers"] for metrics in history(run)] == [2, 1, 1]
-
-
-def test_more_workers_than_pairs_are_refused(toy_data, tmp_path, monkeypatch):
-    monkeypatch.setattr("nmt.distributed.world_size", lambda: 5)
-    with pytest.raises(UserError, match="data.pairs_per_step = 4 leaves some of 5 workers without a pair"):
-        Trainer(small(), data=toy_data)
-
-
-@pytest.mark.parametrize("micro_batch", [1, 3, 4])
-def test_a_step_in_parts_is_the_same_step(alone, toy_data, tmp_path, micro_batch):
-    largest = 0
-    original = Trainer._backward
-
-    def measured(self, part):
-        nonlocal largest
-        largest = max(largest, part.num_pairs)
-        return original(self, part)
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Trainer, "_backward", measured)
-        train(small(**SAME, train__micro_batch=micro_batch), data=toy_data, directory=tmp_path)
-    assert largest == micro_batch
-    assert_same_training(alone, tmp_path)
-
-
-def out_of_memory_above(monkeypatch: pytest.MonkeyPatch, pairs: int) -> list[int]:
-    """From the eighth step on, more pairs at once fail, as on a GPU that is full; returns the sizes that failed."""
-    steps, failed = 0, []
-    original = Trainer._backward
-
-    def limited(self, part):
-        nonlocal steps
-        steps += 1
-        if steps > 8 and part.num_pairs > pairs:
-            failed.append(part.num_pairs)
-            raise torch.OutOfMemoryError("CUDA out of memory")
-        return original(self, part)
-
-    monkeypatch.setattr(Trainer, "_backward", limited)
-    return failed
-
-
-def train_within_memory(config: Config, data: Path, directory: Path) -> None:
-    twice_within_memory(lambda given, again: train(given, data=data, directory=directory, resume=again), config)
-
-
-def test_training_out_of_memory_goes_on_with_half_the_pairs_at_once(alone, toy_data, tmp_path, monkeypatch):
-    failed = out_of_memory_above(monkeypatch, 3)
-    train_within_memory(small(**SAME), toy_data, tmp_path)
-    assert failed == [5]
-    assert_same_training(alone, tmp_path)
-
-
-def test_training_that_does_not_fit_by_half_either_says_what_to_set(toy_data, tmp_path, monkeypatch):
-    failed = out_of_memory_above(monkeypatch, 1)
-    message = "again, with 3 pairs per forward pass: set train.micro_batch to 1 or less"
-    with pytest.raises(UserError, match=message) as caught:
-        train_within_memory(small(**SAME), toy_data, tmp_path)
-    assert failed == [5, 3] and "\n" not in str(caught.value)
-    # and with that it goes on from where it was
-    train(small(**SAME, train__micro_batch=1), data=toy_data, directory=tmp_path, resume=True)
-
-
-def test_nmt_trains_where_ray_optuna_and_pydantic_are_absent():
-    code = """
-import sys
-for name in ("ray", "optuna", "pydantic"):
-    sys.modules[name] = None
-import nmt, nmt.training.loop, nmt.inference.evaluate, nmt.reference, nmt.inference.match, nmt.data.prepare.objects
-"""
-    subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
 
 
 def test_what_a_crash_in_mid_write_left_is_mended(trained, toy_data, tmp_path):

@@ -8,10 +8,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from nmt.training import files
 from tests.paths import ROOT
 from tune.results import layout
+from tune.results.layout import trial_id
 
 SEARCHED = [
     ROOT / "run.py",
@@ -98,3 +101,13 @@ def test_names_are_all_different() -> None:
 def test_a_trial_has_the_folder_of_its_id() -> None:
     assert [layout.trial_id(n) for n in (0, 7, 1234)] == ["000", "007", "1234"]
     assert layout.trial_folder(7) == "trials/007"
+
+
+@given(st.lists(st.integers(0, 999), min_size=2, unique=True))
+def test_names_of_trials_sort_as_their_numbers(numbers: list[int]) -> None:
+    assert sorted(map(trial_id, numbers)) == [trial_id(n) for n in sorted(numbers)]
+    assert [int(trial_id(n)) for n in numbers] == numbers
+
+
+def test_more_than_a_thousand_trials_have_names_too() -> None:
+    assert [trial_id(n) for n in (7, 1234)] == ["007", "1234"]

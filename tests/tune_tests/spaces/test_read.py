@@ -6,23 +6,12 @@ import sys
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from nmt.config import Config, flatten, to_flat
 from nmt.errors import UserError
 from nmt.recipes import RECIPES, read_recipe, recipe
+from tests.tune_tests.spaces.edits import LR, edited
 from tune.spaces.read import load_space
-
-
-def edited(space_file: Path, old: str, new: str) -> Path:
-    text = space_file.read_text()
-    assert old in text
-    space_file.write_text(text.replace(old, new, 1))
-    return space_file
-
-
-LR = '"optim.lr" = { low = 1e-5, high = 1e-1, log = true }'
 
 
 def test_space_of_the_file_is_read_with_its_types(space_file: Path) -> None:
@@ -33,12 +22,6 @@ def test_space_of_the_file_is_read_with_its_types(space_file: Path) -> None:
     assert space.default_params == {"optim.lr": 1e-4, "loss.layer_weighting": "flat"}
 
 
-def test_decode_grid_begins_with_the_default_and_holds_each_setting_once(space_file: Path) -> None:
-    path = edited(space_file, "[search]", '"decode.sinkhorn_iterations" = { values = [1, 27] }\n[search]')
-    grid = load_space(path).decode_grid()
-    assert grid[0] == Config().decode and len(grid) == len(set(grid)) == 6
-
-
 def test_nested_and_dotted_keys_mean_the_same(space_file: Path) -> None:
     dotted = load_space(space_file)
     nested = load_space(edited(space_file, LR, "optim.lr = { low = 1e-5, high = 1e-1, log = true }"))
@@ -47,13 +30,6 @@ def test_nested_and_dotted_keys_mean_the_same(space_file: Path) -> None:
 
 def test_overrides_change_the_default_configuration(space_file: Path) -> None:
     assert load_space(space_file, {"optim.lr": 0.01}).default_params["optim.lr"] == 0.01
-
-
-def test_budget_can_be_changed_and_is_checked(space_file: Path) -> None:
-    space = load_space(space_file)
-    assert space.with_budget(trials=9, seed=3).search.trials == 9
-    with pytest.raises(UserError, match="trials must be an integer at least 1, but got 0"):
-        space.with_budget(trials=0)
 
 
 @pytest.mark.parametrize(
@@ -125,12 +101,6 @@ def test_mistake_in_the_file_is_named_with_its_place(space_file: Path, old: str,
     assert "tiny.toml" in str(caught.value) and "\n" not in str(caught.value)
 
 
-def test_space_without_free_parameter_is_refused(space_file: Path) -> None:
-    path = edited(edited(space_file, LR, ""), '"loss.layer_weighting" = { values = ["flat", "linear"] }', "")
-    with pytest.raises(UserError, match="no free parameter"):
-        load_space(path)
-
-
 def test_wrong_override_is_named_as_such(space_file: Path) -> None:
     with pytest.raises(UserError, match="--set: no configuration key 'optim.rl'; did you mean 'optim.lr'"):
         load_space(space_file, {"optim.rl": 1})
@@ -139,32 +109,6 @@ def test_wrong_override_is_named_as_such(space_file: Path) -> None:
 def test_unknown_search_names_the_nearest() -> None:
     with pytest.raises(UserError, match="no search named 'dmeo' in .*search_spaces; did you mean 'demo'"):
         load_space("dmeo")
-
-
-def test_grid_holds_every_combination_with_the_default_first(space_file: Path) -> None:
-    edited(space_file, LR, '"model.decoder_layers" = { low = 1, high = 3 }')
-    space = load_space(edited(space_file, "trials = 5", 'sampler = "grid"'))
-    grid = space.grid()
-    assert space.search.trials == len(grid) == 6 and grid[0] == space.default_params
-    assert len({tuple(point.items()) for point in grid}) == 6
-
-
-def test_lists_are_searched_as_values(space_file: Path) -> None:
-    space = load_space(edited(space_file, LR, '"optim.milestones" = { values = [[], [2, 3]] }'))
-    parameter = space.parameters[0]
-    assert parameter.encode((2, 3)) == "[2, 3]" and parameter.decode("[2, 3]") == (2, 3)
-    assert space.configuration({"optim.milestones": (2, 3)}).optim.milestones == (2, 3)
-
-
-@settings(deadline=None)
-@given(low=st.integers(1, 50), steps=st.integers(1, 20), step=st.integers(1, 7))
-def test_every_choice_of_a_stepped_range_is_within_it(low: int, steps: int, step: int) -> None:
-    from tune.spaces.parameter import Parameter
-
-    parameter = Parameter(key="model.heads", type=int, low=low, high=low + steps * step, step=step)
-    choices = parameter.choices()
-    assert choices is not None and len(choices) == steps + 1 and choices[-1] == parameter.high
-    assert all(parameter.contains(c) for c in choices) and not parameter.contains(low - 1)
 
 
 @pytest.mark.parametrize("name", sorted(p.stem for p in RECIPES.glob("*.toml") if read_recipe(p).tables.get("space")))
@@ -197,46 +141,3 @@ def test_reading_a_space_imports_neither_ray_nor_torch() -> None:
         [sys.executable, "-c", script], capture_output=True, text=True, check=True, cwd=RECIPES.parent
     )
     assert done.stdout.strip() == "[]"
-
-
-@pytest.mark.parametrize(("workers", "fewest", "most"), [("1", 1, 1), ("4", 4, 4), ("[1, 4]", 1, 4), ("[2, 2]", 2, 2)])
-def test_workers_are_a_number_or_a_range(space_file: Path, workers: str, fewest: int, most: int) -> None:
-    resources = load_space(edited(space_file, "[search]", f"[resources]\nworkers = {workers}\n[search]")).resources
-    assert (resources.fewest, resources.workers) == (fewest, most)
-
-
-@pytest.mark.parametrize(
-    ("workers", "message"),
-    [
-        ("0", "workers must be an integer at least 1, but got 0"),
-        ("[0, 2]", "workers must be at least 1, fewest before most, but got 0 and 2"),
-        ("[3, 2]", "fewest before most, but got 3 and 2"),
-        ("[1, 2, 3]", r"workers must be a number or \[fewest, most\], but got \[1, 2, 3\]"),
-        ('"many"', 'workers must be an integer at least 1, but got "many"'),
-        ("9", "workers = 9 is more than data.pairs_per_step = 4: a worker would have no pair"),
-    ],
-)
-def test_wrong_numbers_of_workers_are_named(space_file: Path, workers: str, message: str) -> None:
-    with pytest.raises(UserError, match=message):
-        load_space(edited(space_file, "[search]", f"[resources]\nworkers = {workers}\n[search]"))
-
-
-def test_sinkhorn_iterations_are_trained_for_where_the_loss_goes_through_them(space_file: Path) -> None:
-    ranged = '"decode.sinkhorn_iterations" = { low = 1, high = 50 }\n[search]'
-    with pytest.raises(UserError, match="sinkhorn_iterations is read at inference.*give values"):
-        load_space(edited(space_file, "[search]", ranged))
-    space = load_space(space_file, {"loss.matching": "sinkhorn"})
-    assert {"decode.sinkhorn_iterations", "decode.epsilon"} <= {p.key for p in space.parameters} and not space.sweep
-    assert space.decode_grid() == ()
-
-
-def test_iterations_of_one_of_several_losses_are_searched_in_its_trials_alone(space_file: Path) -> None:
-    both = (
-        '"loss.matching" = { values = ["infonce", "sinkhorn"] }\n"decode.sinkhorn_iterations" = '
-        '{ low = 1, high = 50, when = { "loss.matching" = "sinkhorn" } }\n[search]'
-    )
-    space = load_space(edited(space_file, "[search]", both))
-    assert [p.key for p in space.sweep] == ["decode.epsilon"]
-    assert "decode.sinkhorn_iterations" not in space.default_params
-    values = {"optim.lr": 0.01, "loss.layer_weighting": "flat", "loss.matching": "sinkhorn"}
-    assert "decode.sinkhorn_iterations" in space.active(values | {"decode.sinkhorn_iterations": 9})

@@ -2,72 +2,14 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tune.spaces.settings import SearchSettings
-from tune.study.budget import epochs_left, may_start, plan, stale, usual_epochs
+from tests.tune_tests.study.replay import LADDER, Replay
 from tune.study.halving import Ladder, NextJob, Pause, Standing, next_job, promotions
-
-LADDER = Ladder(epochs=9, grace=1, factor=3)
-
-
-class Replay:
-    """A search without processes: jobs are taken by `at_once` workers and end in the order `choose` says."""
-
-    def __init__(self, value: Callable[[int, int], float], *, ladder: Ladder = LADDER, trials: int = 20) -> None:
-        self.value, self.ladder, self.trials = value, ladder, trials
-        self.standings: list[Standing] = []
-        self.jobs: list[NextJob] = []
-
-    def decide(self) -> NextJob | Pause:
-        return next_job(self.standings, self.ladder, may_start=len(self.standings) < self.trials)
-
-    def start(self, job: NextJob) -> None:
-        self.jobs.append(job)
-        self.check_promotion(job)
-        if job.number == len(self.standings):
-            self.standings.append(Standing(number=job.number, values={}, until=job.until, running=True))
-        else:
-            self.standings[job.number] = replace(self.standings[job.number], until=job.until, running=True)
-
-    def check_promotion(self, job: NextJob) -> None:
-        """Whoever is promoted while others run is among the best 1/`factor` of its rung, counted in other words."""
-        if job.number == len(self.standings) or not any(t.running for t in self.standings):
-            return
-        trial, bracket = self.standings[job.number], self.ladder.bracket
-        peers = [t for t in self.standings if not t.number or bracket(t.number) == bracket(job.number)]
-        rung = [t for t in peers if trial.until in t.values]
-        ahead = sum(not t.failed and t.values[trial.until] > trial.values[trial.until] for t in rung)
-        assert (ahead + 1) * self.ladder.factor <= len(rung)
-
-    def end(self, number: int) -> None:
-        trial = self.standings[number]
-        values = {epoch: self.value(number, epoch) for epoch in range(1, trial.until + 1)}
-        broken = next((e for e, v in values.items() if not math.isfinite(v)), None)
-        if broken is not None:
-            kept = {e: v for e, v in values.items() if e < broken}
-            self.standings[number] = replace(trial, values=kept, running=False, ended=True, failed=True)
-        else:
-            self.standings[number] = replace(
-                trial, values=values, running=False, ended=trial.until == self.ladder.epochs
-            )
-
-    def run(self, at_once: int = 1, choose: Callable[[list[int]], int] = min) -> list[NextJob]:
-        while True:
-            running = [t.number for t in self.standings if t.running]
-            job = self.decide() if len(running) < at_once else Pause.WAIT
-            if job is Pause.FINISHED:
-                return self.jobs
-            if isinstance(job, NextJob):
-                self.start(job)
-            else:
-                assert running, "told to wait for nothing"
-                self.end(choose(running))
 
 
 def test_rungs_are_spaced_by_the_factor_and_end_with_the_budget() -> None:
@@ -122,42 +64,6 @@ def test_no_job_begins_that_the_epochs_left_do_not_cover() -> None:
     standings[0] = replace(standings[0], values={1: 0.9, 9: 0.9}, until=9, ended=True)
     assert next_job(standings, LADDER, epochs_left=9) == NextJob(3, 1)
     assert next_job(standings, LADDER, epochs_left=8) == NextJob(2, 3)
-
-
-@given(st.integers(18, 60), st.integers(1, 3))
-def test_search_of_limited_epochs_keeps_to_them_and_ends_with_a_rival(limit: int, at_once: int) -> None:
-    replay = Replay(lambda n, e: ((n * 37) % 101) / 101, trials=10**6)
-    search = SearchSettings(epochs=limit)
-    replay.decide = lambda: next_job(  # type: ignore[method-assign]
-        replay.standings, LADDER, epochs_left=epochs_left(search, replay.standings)
-    )
-    replay.run(at_once)
-    spent = sum(t.epoch for t in replay.standings)
-    assert limit - 9 < spent <= limit
-    assert [t.number for t in replay.standings if t.epoch == 9][:1] == [0]
-    assert sum(t.epoch == 9 for t in replay.standings) >= 2
-
-
-def test_patience_counts_the_trials_since_the_best_at_the_first_rung() -> None:
-    values = [0.5, 0.7, 0.6, 0.6, 0.9]
-    standings = [Standing(number=n, values={1: v}, until=1) for n, v in enumerate(values)]
-    assert [stale(standings[:n], LADDER) for n in range(6)] == [0, 0, 0, 1, 2, 0]
-    failed = Standing(number=5, values={}, until=1, ended=True, failed=True)
-    assert stale([*standings, failed], LADDER) == 1
-    assert not may_start(SearchSettings(patience=2), standings[:4], LADDER)
-    assert may_start(SearchSettings(patience=2), standings, LADDER)
-
-
-def test_plan_says_what_is_trained_as_a_replay_of_it_is() -> None:
-    replay = Replay(lambda n, e: 1 / n if n else 0.0, trials=28)
-    replay.run()
-    assert usual_epochs(28, LADDER) == sum(t.epoch for t in replay.standings)
-    assert plan(SearchSettings(trials=28), LADDER) == (
-        "until 28 trials; compared after 1, 3 of 9 epochs; about 72 epochs, at most 252 epochs"
-    )
-    assert plan(SearchSettings(hours=2, patience=5), Ladder(epochs=9, grace=9, factor=3)) == (
-        "until 2 hours or 5 trials without improvement; 9 epochs each; as many epochs as fit"
-    )
 
 
 def test_brackets_share_the_trials_as_hyperband_does() -> None:

@@ -1,4 +1,4 @@
-"""What every sampler must do, through the study as a search uses it; and what they see of early stopping."""
+"""What every sampler must do, through the study as a search uses it."""
 
 from __future__ import annotations
 
@@ -10,23 +10,17 @@ from pathlib import Path
 
 import optuna
 import pytest
-from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
-from optuna.trial import FrozenTrial, TrialState, create_trial
+from optuna.distributions import CategoricalDistribution, IntDistribution
+from optuna.trial import TrialState
 
-from nmt.errors import UserError
+from tests.tune_tests.study.plays import COUNTABLE, Played, play, value_of
 from tune.spaces.read import load_space
 from tune.spaces.space import Space
-from tune.study.halving import Ladder, Pause
-from tune.study.sampler_view import hindsight, seen, standing, study_params, view_of
+from tune.study.halving import Pause
+from tune.study.sampler_view import seen, study_params
 from tune.study.study import SearchStudy
 
-Played = dict[str, list[tuple[int, int, dict[str, object]]]]
 SAMPLERS = ["tpe", "gp", "cmaes", "nsga2", "random", "qmc", "grid"]
-COUNTABLE = """
-"model.decoder_layers" = { low = 1, high = 4 }
-"loss.layer" = { low = 0.0, high = 1.0, step = 0.1 }
-"loss.layer_weighting" = { values = ["flat", "linear"], when = { "loss.layer" = "> 0" } }
-"""
 
 
 @pytest.fixture(params=SAMPLERS)
@@ -49,28 +43,6 @@ def make_space(space_file: Path) -> Callable[..., Space]:
         return dataclasses.replace(space, search=search)
 
     return make
-
-
-def value_of(params: dict[str, object], epoch: int) -> float:
-    layers, weight = params.get("model.decoder_layers", 1), params.get("loss.layer", 0.0)
-    assert isinstance(layers, int) and isinstance(weight, float)
-    return 0.5 + 0.1 * layers - weight**2 + 0.05 * epoch + 0.01 * (params.get("loss.layer_weighting") == "linear")
-
-
-def play(study: SearchStudy, jobs: int = 10**6) -> list[tuple[int, int, dict[str, object]]]:
-    """Run jobs one after the other: (number, until, searched values)."""
-    done = []
-    while len(done) < jobs and not isinstance(job := study.next_job(), Pause):
-        trial = study.trial(job.number)
-        params = study.params(trial)
-        for epoch in range(len(trial.intermediate_values) + 1, job.until + 1):
-            study.report(job.number, epoch, value_of(params, epoch))
-        if job.until == study.ladder.epochs:
-            study.finish(job.number, TrialState.COMPLETE, {})
-        else:
-            study.end_job(job.number)
-        done.append((job.number, job.until, params))
-    return done
 
 
 @pytest.fixture(scope="module")
@@ -125,20 +97,15 @@ def test_quasi_random_points_are_the_sobol_sequence(tmp_path: Path, space_file: 
     assert len(cells) >= 14 and qmc.discrepancy(points[1:]) < 0.02
 
 
-def test_cmaes_needs_a_range(space_file: Path) -> None:
-    lr = '"optim.lr" = { low = 1e-5, high = 1e-1, log = true }'
-    space_file.write_text(space_file.read_text().replace(lr, "").replace("trials = 5", 'sampler = "cmaes"'))
-    with pytest.raises(UserError, match="moves in ranges and numbers, and .* has names alone"):
-        load_space(space_file)
-
-
 def test_no_configuration_is_drawn_twice_and_a_space_that_is_used_up_ends_the_search(
     tmp_path: Path, make_space: Callable[..., Space], sampler: str
 ) -> None:
     space = make_space(sampler=sampler, trials=200)
     assert space.size == 4 * (1 + 10 * 2)
-    fewer = dataclasses.replace(space, parameters=space.parameters[:1])
-    for part, count in ((fewer, 4), (space, 84)) if sampler in ("random", "grid") else ((fewer, 4),):
+    layers, *others = space.parameters
+    fewer = dataclasses.replace(space, parameters=(layers,))
+    conditional = dataclasses.replace(space, parameters=(dataclasses.replace(layers, high=2), *others))
+    for part, count in ((fewer, 4), (conditional, 42)) if sampler in ("random", "grid") else ((fewer, 4),):
         study = SearchStudy(tmp_path / f"{count}.db", part)
         play(study)
         drawn = [tuple(sorted(t.params.items())) for t in study.trials()]
@@ -170,43 +137,6 @@ def test_sampler_sees_numbers_among_values_in_their_order(tmp_path: Path, space_
         assert [1e-4, 1e-3, 3e-3, 3e-2][shown.params["optim.lr"]] == found.params["optim.lr"]
         assert shown.params["loss.layer_weighting"] == found.params["loss.layer_weighting"]
         assert study_params(space, shown.params) == found.params
-
-
-def trial(number: int, state: TrialState, values: dict[int, float]) -> FrozenTrial:
-    frozen = create_trial(
-        state=state,
-        value=max(values.values()) if state == TrialState.COMPLETE else None,
-        params={"x": float(number)},
-        distributions={"x": FloatDistribution(0, 100)},
-        intermediate_values=values,
-    )
-    frozen.number = number
-    return frozen
-
-
-def test_default_configuration_trained_in_full_is_not_better_for_it() -> None:
-    trials = [
-        trial(0, TrialState.COMPLETE, {1: 0.2, 2: 0.3, 3: 0.4, 4: 0.5}),
-        trial(1, TrialState.RUNNING, {1: 0.6}),
-        trial(2, TrialState.RUNNING, {1: 0.5, 2: 0.6, 3: 0.7}),
-        trial(3, TrialState.RUNNING, {1: 0.9, 2: 0.9, 3: 0.9}),
-        trial(4, TrialState.FAIL, {1: 0.95}),
-        trial(5, TrialState.RUNNING, {}),
-        trial(6, TrialState.PRUNED, {1: 0.1}),
-    ]
-    ladder = Ladder(epochs=4, grace=1, factor=3)
-    left = hindsight({t.number: standing(t) for t in trials}, ladder)
-    # five values at the first rung: one passes, trial 3, which reached the next; all others stand at the first
-    assert left == {0: (1, 0.2), 1: (1, 0.6), 2: (1, 0.5), 3: (3, 0.9), 6: (1, 0.1)}
-    view = view_of(trials, ladder)
-    seen = {t.params["x"]: t.value for t in view if t.state == TrialState.COMPLETE}
-    assert sorted(seen, key=lambda n: seen[n] or 0.0) == [6, 0, 2, 1, 3] and sum(
-        v or 0.0 for v in seen.values()
-    ) == pytest.approx(0)
-    assert {t.params["x"]: t.state for t in view if t.state != TrialState.COMPLETE} == {
-        4: TrialState.FAIL,
-        5: TrialState.RUNNING,
-    }
 
 
 @pytest.mark.parametrize("sampler", ["tpe", "gp", "nsga2"])

@@ -1,7 +1,6 @@
 import dataclasses
 
 import numpy as np
-import pytest
 import torch
 from hypothesis import given, settings, strategies
 
@@ -9,9 +8,7 @@ from nmt.config import DataConfig
 from nmt.data.augment.geometry import inside, similarity
 from nmt.data.store.objects import MIN_KEYPOINTS
 from nmt.data.store.writer import RawObject
-from nmt.data.stream.pair import Pair
-from nmt.data.stream.pairs import PairStream, swap_names
-from nmt.errors import UserError
+from nmt.data.stream.pairs import PairStream
 
 PLAIN = DataConfig(name="toy", mode="images", image_size=64, erasing=0.0, cutmix=0.0, mixup=0.0)
 MOVED = dataclasses.replace(PLAIN, rotation=180.0, mirror=0.5, scale=0.5)
@@ -95,64 +92,3 @@ def test_matches_survive_a_move(make_store):
         source, target = batch.source.points_BN2[b, :num], batch.target.points_BN2[b, batch.match_BN[b, :num]]
         # Both are the same figure: distances between its points are kept, whatever the move.
         torch.testing.assert_close(torch.cdist(source, source), torch.cdist(target, target), atol=1e-3, rtol=1e-3)
-
-
-def pair_of(keypoints0: np.ndarray, keypoints1: np.ndarray) -> Pair:
-    """A pair of two objects that have all of five keypoints, so that positions are ids."""
-    none = np.empty(0, np.int64)
-    return Pair(0, 0, 1, keypoints0, keypoints1, keypoints0.astype(int), keypoints1.astype(int), none)
-
-
-def test_one_mirrored_image_swaps_the_names_the_category_swaps():
-    mirror = np.array([1, 0, 2, 4, 3], np.int16)  # left and right ear, nose, left and right eye
-    pair = pair_of(np.array([2, 0, 1], np.int16), np.array([1, 2, 0], np.int16))
-    swapped = swap_names(pair, mirror)
-    assert [(int(k), int(swapped.keypoints1[m])) for k, m in zip(swapped.keypoints0, swapped.match_N, strict=True)] == [
-        (2, 2),
-        (0, 1),
-        (1, 0),
-    ]
-
-
-def test_a_name_whose_mirror_image_is_missing_is_dropped_and_too_few_are_not_mirrored():
-    mirror = np.array([1, 0, 2, 4, 3], np.int16)
-    pair = pair_of(np.array([2, 3, 0, 1], np.int16), np.array([3, 1, 2, 0], np.int16))
-    swapped = swap_names(pair, mirror)
-    assert sorted(swapped.keypoints0) == sorted(swapped.keypoints1) == [0, 1, 2]
-    lonely = pair_of(np.array([3, 2, 0], np.int16), np.array([3, 0, 2], np.int16))
-    assert swap_names(lonely, mirror) is None
-
-
-def test_padding_to_a_number_no_larger_than_the_keypoints_is_refused(toy_store):
-    with pytest.raises(UserError, match="up to 10 keypoints, so data.pad_keypoints must be at least 11 .* but is 10"):
-        PairStream(toy_store, dataclasses.replace(PLAIN, pad_keypoints=10), split="train", seed=0)
-
-
-def test_padded_batches_have_one_shape(toy_store, toy_features):
-    config = DataConfig(name="toy", mode="features", image_size=64, pad_keypoints=12)
-    stream = PairStream(toy_store, config, split="train", seed=0, features=toy_features)
-    shapes = {
-        tuple(t.shape)
-        for first in range(0, 80, 8)
-        for t in (lambda v: (v.points_BN2, v.edge_index_2E, v.nodes_BNC))(
-            stream.batch(0, range(first, first + 8)).source
-        )
-    }
-    assert shapes == {(8, 12, 2), (2, 8 * 60), (8, 12, 10)}
-
-
-def test_padding_does_not_change_what_the_model_says(toy_store, toy_features):
-    from nmt.config import ModelConfig
-    from nmt.model.build import build_matcher
-
-    model = ModelConfig(d_model=24, heads=2, decoder_layers=2)
-    matcher = build_matcher(model, image_size=64, features=toy_features).eval()
-    scores = []
-    for pad in (0, 17):
-        config = DataConfig(name="toy", mode="features", image_size=64, pad_keypoints=pad)
-        batch = PairStream(toy_store, config, split="train", seed=0, features=toy_features).batch(0, range(8))
-        with torch.inference_mode():
-            scores.append((batch.source.num_B, matcher(batch).similarity_BNM))
-    (num_B, alone), (_, padded) = scores
-    for b, num in enumerate(num_B.tolist()):
-        torch.testing.assert_close(alone[b, :num, :num], padded[b, :num, :num], atol=2e-6, rtol=0)

@@ -4,7 +4,7 @@ import torch
 
 from nmt.config import ModelConfig
 from nmt.data.prepare.features import add_features
-from nmt.data.store.features import FeatureTable, features_path
+from nmt.data.store.features import FeatureTable
 from nmt.errors import UserError
 from nmt.model.backbone import build_backbone
 from nmt.model.sampling import sample_features
@@ -44,25 +44,6 @@ def test_threads_of_the_caller_are_left_as_they_were(small):
     before = torch.get_num_threads()
     add_features(small.directory, MODEL)
     assert torch.get_num_threads() == before
-
-
-def test_a_missing_table_names_the_command_that_makes_it(small):
-    with pytest.raises(UserError, match=r"--prepare toy --raw DIR --features tf_efficientnet_lite0$"):
-        FeatureTable.open(small.directory, MODEL, 64)
-
-
-def test_features_of_another_state_of_the_data_set_are_refused_and_made_anew(small, make_store, toy_objects):
-    add_features(small.directory, MODEL)
-    changed = make_store(toy_objects()[:19])
-    with pytest.raises(UserError, match="made from another version of"):
-        FeatureTable.open(changed.directory, MODEL, 64)
-    add_features(changed.directory, MODEL)
-    assert len(FeatureTable.open(changed.directory, MODEL, 64).nodes(18)) == len(changed.keypoints(18))
-
-
-def test_other_weights_are_another_table(small):
-    package = ModelConfig(backbone="tf_efficientnet_lite0", weights="package")
-    assert features_path(small.directory, MODEL, 64) != features_path(small.directory, package, 64)
 
 
 def test_a_wrong_backbone_leaves_nothing_behind(small):

@@ -66,7 +66,7 @@ def server(monkeypatch):
     monkeypatch.setattr(downloads, "WAIT", 0.01)
     monkeypatch.setenv("no_proxy", "127.0.0.1")
     with Server() as running:
-        thread = threading.Thread(target=running.serve_forever, daemon=True)
+        thread = threading.Thread(target=running.serve_forever, args=(0.01,), daemon=True)
         thread.start()
         yield running
         running.shutdown()

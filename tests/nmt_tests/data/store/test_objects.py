@@ -6,9 +6,7 @@ import pytest
 
 from nmt.data.graph import delaunay_edges
 from nmt.data.store.objects import INDEX_FILE, OBJECTS_FILE, SPLITS, ObjectStore, StoreInfo, write_index
-from nmt.data.store.writer import RawObject
 from nmt.errors import UserError
-from nmt.io.files import atomic_output
 
 
 def test_every_object_comes_back_exactly(make_store, toy_objects):
@@ -24,29 +22,6 @@ def test_every_object_comes_back_exactly(make_store, toy_objects):
         expected = np.array([raw.points[names[k]] for k in store.keypoints(row)], np.float32)
         np.testing.assert_array_equal(store.points(row), expected)
         np.testing.assert_array_equal(store.edges(row), delaunay_edges(expected))
-
-
-def test_jpeg_coding_keeps_a_smooth_image_within_three_grey_levels(make_store):
-    size = 64
-    ramp = np.linspace(0, 255, size).astype(np.uint8)
-    image = np.stack([np.tile(ramp, (size, 1)), np.tile(ramp[:, None], size), np.full((size, size), 99)], -1)
-    raw = RawObject("a", "chair", "train", "a", image.astype(np.uint8), {"c0": (0.0, 0.0), "c1": (9.0, 9.0)})
-    store = make_store([raw], image_coding="jpeg")
-    assert np.abs(store.image(0).astype(int) - image).max() <= 3
-
-
-def test_rows_of_many_record_batches_are_found(make_store, monkeypatch, toy_objects):
-    monkeypatch.setattr("nmt.data.store.writer._BATCH_ROWS", 7)
-    store = make_store(toy_objects())
-    with pa.memory_map(str(store.directory / OBJECTS_FILE)) as file:
-        assert pa.ipc.open_file(file).num_record_batches == 9
-    assert [store.id(row) for row in (0, 6, 7, 59)] == [toy_objects()[row].id for row in (0, 6, 7, 59)]
-
-
-def test_views_of_one_photograph_share_its_number(toy_store):
-    photos = [toy_store.id(row).split("@")[0] for row in range(len(toy_store))]
-    assert len(set(toy_store.photo.tolist())) == len(set(photos)) == 60
-    assert len(set(zip(photos, toy_store.photo.tolist(), strict=True))) == 60
 
 
 def test_rows_are_grouped_by_split_and_category(toy_store):
@@ -130,24 +105,3 @@ def test_another_schema_version_is_named(tmp_path):
         pass
     with pytest.raises(UserError, match="schema version 99, this program reads 1"):
         ObjectStore.open(tmp_path)
-
-
-def fail_half_way(path):
-    with atomic_output(path) as partial:
-        partial.write_text("half")
-        _ = 1 / 0
-
-
-def test_output_is_renamed_at_the_end_and_removed_on_error(tmp_path):
-    path = tmp_path / "file"
-    with atomic_output(path) as partial:
-        partial.write_text("new")
-        assert not path.exists()
-    with pytest.raises(ZeroDivisionError):
-        fail_half_way(path)
-    assert path.read_text() == "new" and list(tmp_path.iterdir()) == [path]
-
-
-def test_a_full_disk_is_one_line(tmp_path):
-    with pytest.raises(UserError, match="cannot be written .No space left"), atomic_output(tmp_path / "file"):
-        raise OSError(28, "No space left on device")

@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nmt.data.stream.pair import make_pair, swap_names
+from nmt.data.stream.pair import Pair, make_pair, swap_names
 
 
 @given(data=st.data(), seed=st.integers(0, 2**32 - 1))
@@ -37,3 +37,29 @@ def test_swapped_names_match_the_mirrored_id_at_its_own_position(toy_store, seed
     assert np.array_equal(swapped.keypoints1[swapped.match_N], mirror[swapped.keypoints0])
     assert np.array_equal(toy_store.keypoints(row0)[swapped.positions0], swapped.keypoints0)
     assert np.array_equal(toy_store.keypoints(row1)[swapped.positions1], swapped.keypoints1)
+
+
+def pair_of(keypoints0: np.ndarray, keypoints1: np.ndarray) -> Pair:
+    """A pair of two objects that have all of five keypoints, so that positions are ids."""
+    none = np.empty(0, np.int64)
+    return Pair(0, 0, 1, keypoints0, keypoints1, keypoints0.astype(int), keypoints1.astype(int), none)
+
+
+def test_one_mirrored_image_swaps_the_names_the_category_swaps():
+    mirror = np.array([1, 0, 2, 4, 3], np.int16)  # left and right ear, nose, left and right eye
+    pair = pair_of(np.array([2, 0, 1], np.int16), np.array([1, 2, 0], np.int16))
+    swapped = swap_names(pair, mirror)
+    assert [(int(k), int(swapped.keypoints1[m])) for k, m in zip(swapped.keypoints0, swapped.match_N, strict=True)] == [
+        (2, 2),
+        (0, 1),
+        (1, 0),
+    ]
+
+
+def test_a_name_whose_mirror_image_is_missing_is_dropped_and_too_few_are_not_mirrored():
+    mirror = np.array([1, 0, 2, 4, 3], np.int16)
+    pair = pair_of(np.array([2, 3, 0, 1], np.int16), np.array([3, 1, 2, 0], np.int16))
+    swapped = swap_names(pair, mirror)
+    assert sorted(swapped.keypoints0) == sorted(swapped.keypoints1) == [0, 1, 2]
+    lonely = pair_of(np.array([3, 2, 0], np.int16), np.array([3, 0, 2], np.int16))
+    assert swap_names(lonely, mirror) is None

@@ -8,11 +8,7 @@ from hypothesis import HealthCheck, given, settings, strategies
 
 from nmt.batch import PairBatch
 from nmt.config import DataConfig
-from nmt.data.graph import delaunay_edges, edge_attributes
-from nmt.data.store.objects import ObjectStore
-from nmt.data.stream.collate import graph
-from nmt.data.stream.pairs import PairStream, eval_batches, eval_pairs, generator
-from nmt.data.stream.sampler import PairSampler
+from nmt.data.stream.pairs import PairStream, eval_batches, eval_pairs
 from nmt.errors import UserError
 
 FEATURES = DataConfig(name="toy", mode="features", image_size=64)
@@ -27,11 +23,6 @@ def tensors(batch: PairBatch) -> list[torch.Tensor]:
 
 def same(first: PairBatch, second: PairBatch) -> bool:
     return all(torch.equal(a, b) for a, b in zip(tensors(first), tensors(second), strict=True))
-
-
-@pytest.fixture(scope="module")
-def stream(toy_store, toy_features) -> PairStream:
-    return PairStream(toy_store, FEATURES, split="train", seed=3, features=toy_features)
 
 
 def test_stream_repeats_itself_and_changes_with_seed_epoch_and_index(toy_store, toy_features, stream):
@@ -57,61 +48,6 @@ def test_shuffled_sides_match_by_keypoint_name(stream, epoch, indices):
         assert sorted(match.tolist()) == list(range(num))
         assert torch.equal(ids0[b, :num], ids1[b, match])
     assert batch.source.points_BN2[~mask].count_nonzero() == 0
-
-
-@REUSE
-@given(index=strategies.integers(0, 2**40))
-def test_pairs_join_two_photographs_of_one_category_of_the_split(toy_store, index):
-    pair = PairSampler(toy_store, "val").draw(generator(0, 0, 0, index))
-    rows = [pair.row0, pair.row1]
-    assert toy_store.photo[pair.row0] != toy_store.photo[pair.row1]
-    assert (toy_store.category[rows] == pair.category).all() and (toy_store.split[rows] == 1).all()
-    common = set(toy_store.keypoints(pair.row0)) & set(toy_store.keypoints(pair.row1))
-    assert set(pair.keypoints0) == set(pair.keypoints1) == common
-
-
-def test_both_sides_are_shuffled(stream):
-    pairs = [stream.sampler.draw(generator(0, 0, 0, k)) for k in range(200)]
-    for side in (lambda p: p.keypoints0, lambda p: p.keypoints1):
-        in_order = sum((np.diff(side(pair)) > 0).all() for pair in pairs)
-        assert in_order < 5
-
-
-def test_categories_are_drawn_equally_whatever_their_size(make_store, toy_objects):
-    objects = [o for o in toy_objects() if o.category == "chair" or int(o.photo.split("/")[1]) % 5 == 0]
-    sampler = PairSampler(make_store(objects), "train")
-    drawn = Counter(sampler.draw(generator(0, 0, 0, k)).category for k in range(1000))
-    assert abs(drawn[0] - 500) < 80  # 5 standard deviations
-
-
-def test_stored_graph_relabelled_equals_the_graph_computed_anew(toy_store):
-    rng = np.random.default_rng(0)
-    for row in range(20):
-        points = toy_store.points(row)
-        order = rng.permutation(len(points))
-        relabelled = set(map(tuple, graph(toy_store, row, order, points).T.tolist()))
-        assert relabelled == set(map(tuple, delaunay_edges(points[order]).T.tolist()))
-
-
-def test_graph_of_a_subset_is_its_own_triangulation(toy_store):
-    rng = np.random.default_rng(0)
-    for row in range(20):
-        points = toy_store.points(row)
-        order = rng.permutation(len(points))[:5]
-        relabelled = set(map(tuple, graph(toy_store, row, order, points).T.tolist()))
-        assert relabelled == set(map(tuple, delaunay_edges(points[order]).T.tolist()))
-
-
-def test_a_pair_has_the_same_edges_and_attributes_alone_and_in_a_batch(stream):
-    batch, alone = stream.batch(0, [5, 6, 7]), stream.batch(0, [6])
-    width = batch.source.points_BN2.shape[1]
-    inside = (batch.source.edge_index_2E[0] // width) == 1
-    assert torch.equal(batch.source.edge_index_2E[:, inside] - width, alone.source.edge_index_2E)
-    assert torch.equal(batch.source.edge_attr_E2[inside], alone.source.edge_attr_E2)
-    points = alone.source.points_BN2[0].numpy()
-    expected = edge_attributes(points, alone.source.edge_index_2E.numpy(), 64)
-    np.testing.assert_array_equal(alone.source.edge_attr_E2.numpy(), expected)
-    assert alone.source.edge_attr_E2.min() >= 0 and alone.source.edge_attr_E2.max() <= 1
 
 
 def test_features_mode_and_images_mode_draw_the_same_pairs(toy_store, stream):
@@ -189,18 +125,9 @@ def test_another_image_size_names_both_sizes(toy_store):
         PairStream(toy_store, dataclasses.replace(IMAGES, image_size=128), split="train", seed=0)
 
 
-def test_a_category_of_one_photograph_cannot_pair(make_store, toy_objects):
-    objects = [o for o in toy_objects(views=2) if o.category == "chair" or o.photo == "plane/0"]
-    store: ObjectStore = make_store(objects)
-    with pytest.raises(UserError, match="category plane has one photograph in train"):
-        PairSampler(store, "train")
+PLAIN = DataConfig(name="toy", mode="images", image_size=64, erasing=0.0, cutmix=0.0, mixup=0.0)
 
 
-def test_objects_without_common_keypoints_cannot_pair(make_store, toy_objects):
-    objects = [o for o in toy_objects() if o.photo in ("chair/0", "chair/1")]
-    objects = [
-        dataclasses.replace(o, points={f"c{5 * k + i}": (10.0 * i, 5.0) for i in range(3)})
-        for k, o in enumerate(objects)
-    ]
-    with pytest.raises(UserError, match="no two train objects of chair share 2 keypoints"):
-        PairSampler(make_store(objects), "train").draw(generator(0, 0))
+def test_padding_to_a_number_no_larger_than_the_keypoints_is_refused(toy_store):
+    with pytest.raises(UserError, match="up to 10 keypoints, so data.pad_keypoints must be at least 11 .* but is 10"):
+        PairStream(toy_store, dataclasses.replace(PLAIN, pad_keypoints=10), split="train", seed=0)

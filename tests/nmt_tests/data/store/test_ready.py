@@ -1,0 +1,38 @@
+"""What is asked of a data set before a training starts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from nmt.config import Config, with_overrides
+from nmt.data.store.ready import check_data
+from nmt.errors import UserError
+from tests.nmt_tests.toy_training import small
+
+
+def images(**changes: object) -> Config:
+    values = {"data.name": "toy", "data.mode": "images", "data.image_size": 64} | changes
+    return with_overrides(Config(), {k.replace("__", "."): v for k, v in values.items()}, source="test")
+
+
+def test_a_data_set_with_its_features_is_ready_for_both_modes(toy_data: Path) -> None:
+    check_data([small(), images(), small(optim__lr=1e-4)], toy_data)
+
+
+def test_another_image_size_names_both_and_the_setting(toy_data: Path) -> None:
+    with pytest.raises(UserError, match=r"made at 64 pixels, but data.image_size is 96; .* data.image_size=64"):
+        check_data([images(), images(data__image_size=96)], toy_data)
+
+
+def test_features_that_only_one_of_many_configurations_needs_are_missed(toy_data: Path) -> None:
+    other = small(model__backbone="resnet18")
+    with pytest.raises(UserError, match=r"--prepare toy --raw DIR --features resnet18"):
+        check_data([small(), images(), other], toy_data)
+    check_data([small(), images(model__backbone="resnet18")], toy_data)  # images mode needs none
+
+
+def test_an_absent_data_set_names_the_command_that_makes_it(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="run.py --prepare toy"):
+        check_data([images()], tmp_path / "toy")

@@ -1,0 +1,55 @@
+import dataclasses
+from collections import Counter
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings, strategies
+
+from nmt.data.store.objects import ObjectStore
+from nmt.data.stream.pairs import generator
+from nmt.data.stream.sampler import PairSampler
+from nmt.errors import UserError
+
+REUSE = settings(max_examples=50, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+
+
+@REUSE
+@given(index=strategies.integers(0, 2**40))
+def test_pairs_join_two_photographs_of_one_category_of_the_split(toy_store, index):
+    pair = PairSampler(toy_store, "val").draw(generator(0, 0, 0, index))
+    rows = [pair.row0, pair.row1]
+    assert toy_store.photo[pair.row0] != toy_store.photo[pair.row1]
+    assert (toy_store.category[rows] == pair.category).all() and (toy_store.split[rows] == 1).all()
+    common = set(toy_store.keypoints(pair.row0)) & set(toy_store.keypoints(pair.row1))
+    assert set(pair.keypoints0) == set(pair.keypoints1) == common
+
+
+def test_both_sides_are_shuffled(stream):
+    pairs = [stream.sampler.draw(generator(0, 0, 0, k)) for k in range(200)]
+    for side in (lambda p: p.keypoints0, lambda p: p.keypoints1):
+        in_order = sum((np.diff(side(pair)) > 0).all() for pair in pairs)
+        assert in_order < 5
+
+
+def test_categories_are_drawn_equally_whatever_their_size(make_store, toy_objects):
+    objects = [o for o in toy_objects() if o.category == "chair" or int(o.photo.split("/")[1]) % 5 == 0]
+    sampler = PairSampler(make_store(objects), "train")
+    drawn = Counter(sampler.draw(generator(0, 0, 0, k)).category for k in range(1000))
+    assert abs(drawn[0] - 500) < 80  # 5 standard deviations
+
+
+def test_a_category_of_one_photograph_cannot_pair(make_store, toy_objects):
+    objects = [o for o in toy_objects(views=2) if o.category == "chair" or o.photo == "plane/0"]
+    store: ObjectStore = make_store(objects)
+    with pytest.raises(UserError, match="category plane has one photograph in train"):
+        PairSampler(store, "train")
+
+
+def test_objects_without_common_keypoints_cannot_pair(make_store, toy_objects):
+    objects = [o for o in toy_objects() if o.photo in ("chair/0", "chair/1")]
+    objects = [
+        dataclasses.replace(o, points={f"c{5 * k + i}": (10.0 * i, 5.0) for i in range(3)})
+        for k, o in enumerate(objects)
+    ]
+    with pytest.raises(UserError, match="no two train objects of chair share 2 keypoints"):
+        PairSampler(make_store(objects), "train").draw(generator(0, 0))

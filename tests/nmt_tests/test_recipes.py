@@ -1,0 +1,119 @@
+"""Recipes: what a file starts from, what it changes, and mistakes in one line."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from nmt import recipes
+from nmt.config import Config, to_flat, with_overrides
+from nmt.errors import UserError
+from nmt.recipes import RECIPES, find_recipe, read_recipe, recipe, shown_path
+from tests.paths import ROOT
+
+NAMES = sorted(path.stem for path in RECIPES.glob("*.toml"))
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder of recipes: grandchild from child from parent."""
+    monkeypatch.setattr(recipes, "RECIPES", tmp_path)
+    write(tmp_path, "parent", "[base]\noptim.lr = 0.01\nmodel = { d_model = 24, heads = 2 }")
+    write(tmp_path, "child", 'from = "parent"\n[base]\nmodel.heads = 3')
+    write(tmp_path, "grandchild", 'from = "child"\nname = "own"\n[base]\ntrain.epochs = 2')
+    return tmp_path
+
+
+def write(folder: Path, name: str, text: str) -> Path:
+    path = folder / f"{name}.toml"
+    path.write_text(text)
+    return path
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_recipe_of_the_project_is_the_same_by_name_and_by_path(name: str) -> None:
+    assert recipe(name) == recipe(RECIPES / f"{name}.toml") == recipe(str(RECIPES / f"{name}.toml"))
+    assert read_recipe(name).description and read_recipe(name).name == name
+
+
+def test_a_recipe_is_what_it_starts_from_with_its_own_values_over_it(folder: Path) -> None:
+    changes = {"optim.lr": 0.01, "model.d_model": 24, "model.heads": 3, "train.epochs": 2}
+    assert recipe("grandchild") == with_overrides(Config(), changes, source="test")
+    assert recipe("parent").model.heads == 2  # files are not changed by those that start from them
+    assert read_recipe("grandchild").name == "own" and read_recipe("child").name == "child"
+
+
+def test_a_value_is_checked_together_with_what_it_inherits(folder: Path) -> None:
+    path = write(folder, "wrong", 'from = "parent"\n[base]\nmodel.heads = 5')
+    with pytest.raises(UserError, match=r"wrong.toml: \[base\]: model.d_model must be a multiple of model.heads"):
+        recipe(path)
+
+
+@pytest.mark.parametrize("ring", [["a"], ["a", "b"], ["a", "b", "c"]])
+def test_recipes_that_start_from_each_other_are_refused(folder: Path, ring: list[str]) -> None:
+    for name, start in zip(ring, [*ring[1:], ring[0]], strict=True):
+        write(folder, name, f'from = "{start}"')
+    with pytest.raises(UserError, match=r"from = 'a' leads back to this file") as error:
+        recipe("a")
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("from = 3", r"from must name a recipe of .*, but got 3"),
+        ('from = "../parent"', r"from must name a recipe of .*, but got '../parent'"),
+        ('from = "parnet"', r"from: no search named 'parnet' in .*; did you mean 'parent'\?"),
+        ("bse = {}", r"unknown key 'bse'; did you mean 'base'\?"),
+        ("base = 3", r"base must be a table, \[base\]"),
+        ("[base]\noptim.lrr = 1", r"\[base\]: no configuration key 'optim.lrr'; did you mean 'optim.lr'\?"),
+        ("[base]\noptim.lr = 7", r"\[base\]: optim.lr must be a number above 0 and at most 1, but got 7"),
+        ("[base]\n= 3", "not valid TOML: .*line 2"),
+        ('name = "a b"', "name must be letters, digits, _ or -, but got 'a b'"),
+    ],
+)
+def test_a_mistake_is_one_line_that_names_the_file(folder: Path, text: str, message: str) -> None:
+    path = write(folder, "mine", text)
+    with pytest.raises(UserError, match=message) as error:
+        (read_recipe(path).base(), read_recipe(path).name)
+    assert "mine.toml" in str(error.value) and "\n" not in str(error.value)
+
+
+def test_bytes_that_are_no_text_are_one_line(folder: Path) -> None:
+    (folder / "mine.toml").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(UserError, match="mine.toml: cannot be read"):
+        read_recipe(folder / "mine.toml")
+
+
+def test_a_file_is_found_by_path_and_a_name_by_its_nearest(folder: Path) -> None:
+    assert find_recipe("child") == folder / "child.toml" == find_recipe(folder / "child.toml")
+    with pytest.raises(UserError, match=r"absent.toml: no such search space file"):
+        find_recipe(folder / "absent.toml")
+    with pytest.raises(UserError, match=r"no search named 'grandchld' in .*; did you mean 'grandchild'\?"):
+        find_recipe("grandchld")
+
+
+def test_a_data_set_of_ones_own_has_the_published_recipe(folder: Path) -> None:
+    assert to_flat(recipe("birds", own=True)) == to_flat(Config()) | {"data.name": "birds"}
+    assert recipe("child", own=True) == recipe("child")
+    with pytest.raises(UserError, match="no search named 'birds'"):
+        recipe("birds")
+
+
+def test_paths_are_shown_as_the_user_would_type_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert shown_path(tmp_path / "a" / "b.toml") == "a/b.toml"
+    assert shown_path(Path("/elsewhere/b.toml")) == "/elsewhere/b.toml"
+
+
+def test_an_ablation_is_told_from_a_search() -> None:
+    assert [name for name in NAMES if read_recipe(name).is_ablation] == [n for n in NAMES if n.endswith("_ablation")]
+
+
+def test_reading_a_recipe_imports_neither_ray_nor_torch() -> None:
+    code = "import sys; from nmt.recipes import recipe; recipe('voc'); print({'ray', 'torch'} & sys.modules.keys())"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "set()"

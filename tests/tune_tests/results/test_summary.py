@@ -1,0 +1,49 @@
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+
+import pytest
+
+from nmt.config import load_config
+from nmt.errors import UserError
+from tests.tune_tests.results.summaries import record, summary
+from tune.results.summary import load_summary
+
+
+def test_best_is_the_highest_complete_trial_and_the_earliest_of_equals() -> None:
+    found = summary(record(0, 0.5), record(1, 0.7), record(2, 0.7), record(3, 0.9, state="PRUNED"), record(4, None))
+    assert found.best is not None and found.best.id == "001"
+    assert found.gain_points == pytest.approx(20)
+
+
+def test_summary_returns_from_its_file_as_it_was(tmp_path: Path) -> None:
+    found = summary(record(0, 0.5), record(1, 0.7))
+    found.save(tmp_path)
+    assert load_summary(tmp_path) == found
+    assert json.loads((tmp_path / "summary.json").read_text())["best"] == "001"
+
+
+def test_best_json_is_the_winner_with_its_best_decode_setting(tmp_path: Path) -> None:
+    summary(record(0, 0.5), record(1, 0.7, lr=0.02)).save(tmp_path)
+    config = load_config(tmp_path / "best.json")
+    assert config.optim.lr == 0.02
+    assert dataclasses.astuple(config.decode) == (10, 0.05, "argmax")
+
+
+def test_no_best_json_without_a_complete_trial(tmp_path: Path) -> None:
+    summary(record(0, 0.5, state="PRUNED")).save(tmp_path)
+    assert not (tmp_path / "best.json").exists()
+
+
+@pytest.mark.parametrize("content", ["", "{}", "[]", '{"trials": [{}], "best": null, "gain_points": null}'])
+def test_damaged_summary_is_a_users_error(tmp_path: Path, content: str) -> None:
+    (tmp_path / "summary.json").write_text(content)
+    with pytest.raises(UserError, match="not the summary of a search"):
+        load_summary(tmp_path)
+
+
+def test_missing_summary_names_the_command(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="no search has run there; run one with: python run.py --search"):
+        load_summary(tmp_path)

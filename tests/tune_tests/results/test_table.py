@@ -1,0 +1,51 @@
+"""Numbers and columns as text."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tune.results.statistics import mean_of, paired_difference
+from tune.results.table import aligned, percent, points
+
+words = st.text("abc é→", max_size=5).map(lambda text: text.strip().replace("  ", " "))
+
+
+@given(st.integers(1, 5).flatmap(lambda n: st.lists(st.lists(words, min_size=n, max_size=n), min_size=1, max_size=5)))
+def test_columns_line_up_and_every_cell_is_there(rows: list[list[str]]) -> None:
+    for left in range(len(rows[0]) + 1):
+        lines = aligned(rows, left=left).split("\n")
+        widths = [max(len(row[k]) for row in rows) for k in range(len(rows[0]))]
+        assert len(lines) == len(rows) and not any(line.endswith(" ") for line in lines)
+        for row, line in zip(rows, lines, strict=True):
+            padded, at = line.ljust(sum(widths) + 2 * len(widths)), 0
+            for k, width in enumerate(widths):
+                cell = padded[at : at + width]
+                assert cell == (row[k].ljust(width) if k < left else row[k].rjust(width))
+                at += width + 2
+
+
+def test_rows_of_different_lengths_are_an_error() -> None:
+    with pytest.raises(ValueError, match="zip"):
+        aligned([["a", "b"], ["c"]], left=1)
+
+
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=5))
+def test_a_mean_is_shown_in_percent_with_its_error(values: list[float]) -> None:
+    shown = percent(mean_of(values))
+    match = re.fullmatch(r"(\d+\.\d)(?: ± (\d+\.\d))? %", shown)
+    assert match is not None and (match[2] is not None) == (len(values) > 1)
+    assert float(match[1]) == pytest.approx(100 * sum(values) / len(values), abs=0.05 + 1e-9)
+
+
+def test_a_difference_is_shown_in_points_with_signs() -> None:
+    # differences of 1, 2 and 3 points: 2 ± 4.302653 / sqrt(3), as the test of paired_difference computes by hand
+    assert points(paired_difference([0.12, 0.24, 0.36], [0.11, 0.22, 0.33])) == "+2.0 [-0.5, +4.5]"
+    assert points(paired_difference([0.11, 0.22, 0.33], [0.12, 0.24, 0.36])) == "-2.0 [-4.5, +0.5]"
+
+
+def test_what_is_not_known_is_a_dash() -> None:
+    assert percent(mean_of([])) == points(paired_difference([0.5], [0.4])) == "-"
