@@ -61,7 +61,7 @@ class Entry:
     box: Box | None = None
     """part of the photograph to cut out; None: the whole photograph"""
     size: tuple[int, int] | None = None
-    """width and height of the image that was annotated, pixels; None: the annotation does not say"""
+    """width and height of the image that was annotated, pixels; None: not given"""
 
 
 @dataclass
