@@ -203,6 +203,7 @@ def _difference(ours: Tensor, theirs: Tensor) -> float:
 
 
 def _edge_difference(view: Side, theirs: set[tuple[int, int, float, float]]) -> float:
+    # Compared as sets: the order of edges has no meaning and differs.
     attr = {(i, j): (x, y) for i, j, x, y in theirs}
     index = [tuple(edge) for edge in view.edge_index_2E.T.tolist()]
     if set(index) != set(attr) or len(index) != len(attr):
@@ -274,6 +275,7 @@ def check(path: Path) -> dict[str, float]:
 
 
 def _info_nce_difference(similarity_BNM: Tensor, match_BN: Tensor, temperature: float, fixture: _Fixture) -> float:
+    # Fixtures have no padding, so every keypoint is real.
     everything = torch.ones(match_BN.shape, dtype=torch.bool)
     back_BM = inverse_match(match_BN, similarity_BNM.shape[2])
     forward = info_nce(similarity_BNM, match_BN, everything, temperature).mean()

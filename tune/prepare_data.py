@@ -27,6 +27,7 @@ ACTOR_CPUS = 2
 
 def ray_shards(make_rows: RowMaker, shards: Shards, folder: Path) -> Iterator[int]:
     """Make shards on a Ray cluster (a `ShardMaker`, see nmt.data.prepare.shards)."""
+    # Ray Data's rows are Arrow, so tasks travel pickled; they are this program's own.
     items = [{"shard": shard, "tasks": pickle.dumps(tasks)} for shard, tasks in shards.items()]
     if not items:
         return
@@ -51,6 +52,7 @@ def ray_features(job: FeatureJob, ranges: Sequence[range]) -> Iterator[pa.Record
     dataset = ray.data.from_items(items, override_num_blocks=len(items)).map(
         _FeatureActor,  # type: ignore[arg-type]  # a class is what makes it an actor
         fn_constructor_kwargs={"job": job},
+        # Actors, not tasks: building the backbone takes seconds, and each actor does it once.
         compute=ray.data.ActorPoolStrategy(min_size=1, max_size=min(most, len(items))),
         num_gpus=1 if gpus else None,
         num_cpus=None if gpus else min(ACTOR_CPUS, int(resources.get("CPU", 1))),

@@ -248,6 +248,7 @@ def _pair_card(shown: Shown) -> str:
     body = _image(source, 0) + _image(target, SIDE + GAP) + _edges(source, points0) + _edges(target, points1)
     for n in range(num):
         (x0, y0), (x1, y1) = points0[n], points1[int(shown.batch.match_BN[0, n])]
+        # Steps of the golden angle give neighbouring numbers distant hues, for any number of keypoints.
         colour = f"hsl({(n * 137.508) % 360:.0f} 85% 58%)"
         body += (
             f"<g class=match><title>{escape(shown.names[n])}</title>"

@@ -152,6 +152,8 @@ class PackedHead(Head):
         num0 = blocks[0].shape[1]
         index_2E = torch.cat([view0.edge_index_2E, view1.edge_index_2E + num0], dim=1)
         graph = spline_graph(index_2E, torch.cat([view0.edge_attr_E2, view1.edge_attr_E2]))
+        # Spline weights are (K, C, 25 D): the nodes of both images form one block per member, so that one batched
+        # product serves all.
         out_KVD = self.spline(self.projection(torch.cat(blocks, dim=1)), graph)
         return (
             out_KVD[:, :num0].reshape(*nodes0_BNC.shape[:2], -1),

@@ -132,6 +132,7 @@ class Pack:
         self.matcher = PackedMatcher([t.matcher for t in self.trainers])
         for trainer in self.trainers:
             trainer.set_learning_rate()
+        # Loss weights as tensors (K,), because members may differ in them; 0 where a member does not use a term.
         self.weights = {n: torch.tensor([getattr(c.loss, n) for c in self.configs], device=self.device) for n in TERMS}
         known = [t.progress.loss_sums for t in self.trainers]
         names = ["loss", *(f"loss/{term}" for term in TERMS)]
