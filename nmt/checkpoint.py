@@ -52,6 +52,7 @@ def load(path: Path, *, what: str = "checkpoint") -> dict[str, Any]:
 
     require_file(path, what)
     try:
+        # weights_only: a checkpoint is a pickle, and a pickle from elsewhere could run any code.
         content = torch.load(path, map_location="cpu", weights_only=True)
     except (OSError, RuntimeError, EOFError, ValueError, KeyError, pickle.UnpicklingError) as error:
         raise UserError(f"{path}: not a readable {what} ({one_line(error)})") from error

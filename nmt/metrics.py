@@ -51,6 +51,7 @@ def count_correct(predicted_PN: Tensor, match_PN: Tensor, category_P: Tensor, nu
     """
     matched_PN = match_PN >= 0
     correct_P = ((predicted_PN == match_PN) & matched_PN).sum(1).double()
+    # float64 counts exactly, and the chance baseline needs fractions.
     zeros_A = torch.zeros(num_categories, dtype=torch.float64, device=match_PN.device)
     return Counts(
         zeros_A.index_add(0, category_P, correct_P), zeros_A.index_add(0, category_P, matched_PN.sum(1).double())

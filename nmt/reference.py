@@ -75,15 +75,9 @@ def published_name(name: str) -> str:
 
 
 def head_from_published(published: Mapping[str, Tensor], head: Head, *, source: str) -> None:
-    """Load published head weights into `head`, in place.
+    """Load published head weights (names with or without a `module.` prefix) into `head`, in place.
 
-    Args:
-        published: published names, with or without a `module.` prefix (DataParallel) -> weights.
-        head: a head of the same shape.
-        source: where the weights come from, for messages.
-
-    Raises:
-        UserError: a weight is missing, or has another shape.
+    Raises UserError, which begins with `source`, when a weight is missing or has another shape.
     """
     published = {k.removeprefix("module."): v for k, v in published.items()}
     state = {}
@@ -209,6 +203,7 @@ def _difference(ours: Tensor, theirs: Tensor) -> float:
 
 
 def _edge_difference(view: Side, theirs: set[tuple[int, int, float, float]]) -> float:
+    # Compared as sets: the order of edges has no meaning and differs.
     attr = {(i, j): (x, y) for i, j, x, y in theirs}
     index = [tuple(edge) for edge in view.edge_index_2E.T.tolist()]
     if set(index) != set(attr) or len(index) != len(attr):
@@ -221,16 +216,10 @@ def _edge_difference(view: Side, theirs: set[tuple[int, int, float, float]]) -> 
 
 
 def check(path: Path) -> dict[str, float]:
-    """Run our modules with a fixture's weights and inputs.
-
-    Args:
-        path: the fixture, .npz.
+    """Run our modules with the weights and inputs of a fixture (.npz). Raises UserError when it is unusable.
 
     Returns:
-        Stage -> largest absolute difference from the published code; that of grad_norm is relative.
-
-    Raises:
-        UserError: not a fixture, or arrays or weights missing.
+        Stage -> largest absolute difference from the published code; for grad_norm, a relative one.
     """
     fixture = _Fixture(path)
     spec = fixture.config
@@ -286,6 +275,7 @@ def check(path: Path) -> dict[str, float]:
 
 
 def _info_nce_difference(similarity_BNM: Tensor, match_BN: Tensor, temperature: float, fixture: _Fixture) -> float:
+    # Fixtures have no padding, so every keypoint is real.
     everything = torch.ones(match_BN.shape, dtype=torch.bool)
     back_BM = inverse_match(match_BN, similarity_BNM.shape[2])
     forward = info_nce(similarity_BNM, match_BN, everything, temperature).mean()
@@ -328,15 +318,8 @@ def passes(stages: Mapping[str, float]) -> bool:
 def import_published(path: Path, out: Path) -> dict[str, Any]:
     """Convert a published `params.pt` (head and SwinV2 backbone) to a checkpoint for --evaluate and --match.
 
-    Args:
-        path: the published file.
-        out: the checkpoint to write.
-
     Returns:
         Configuration keys that follow from its shapes.
-
-    Raises:
-        UserError: not a published checkpoint.
     """
     from nmt import checkpoint
     from nmt.config import to_dict
@@ -354,12 +337,7 @@ def import_published(path: Path, out: Path) -> dict[str, Any]:
 
 
 def export_published(path: Path, out: Path) -> None:
-    """Convert a checkpoint of ours to a published `params.pt`, with a SwinV2 backbone under Microsoft names.
-
-    Args:
-        path: our checkpoint.
-        out: the file to write.
-    """
+    """Convert a checkpoint of ours to a published `params.pt`, with a SwinV2 backbone under Microsoft's names."""
     from nmt.inference.load import load_model
     from nmt.model.weights import published_swinv2
 

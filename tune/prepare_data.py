@@ -1,9 +1,8 @@
-"""Preparing a data set over a Ray cluster with Ray Data: the makers of nmt.data.prepare and nmt.data.prepare.features.
+"""Preparing a data set on a Ray cluster with Ray Data: makers for nmt.data.prepare.objects and .features.
 
-The tasks of a shard (read, decode, cut out, resize, graph) go to any node and its rows come back to this process, which
-writes the data set; so do the features, made by an actor a GPU, or by one for every few CPUs where there are none.
-Nodes must see the raw data set, and for features the prepared one, under the same path (NFS). The bytes are those of
-one process without Ray.
+Any node does the tasks of a shard (read, decode, cut out, resize, graph). The rows return to this process, which writes
+the data set. Features are made by one actor per GPU, or per ACTOR_CPUS cores where there is no GPU. All nodes must see
+the raw data set, and for features the prepared one, under the same path (NFS). The bytes are the same as without Ray.
 """
 
 from __future__ import annotations
@@ -23,11 +22,12 @@ from nmt.data.prepare.shards import RowMaker, Shards, write_shard
 from nmt.errors import UserError
 
 ACTOR_CPUS = 2
-"""of an actor that makes features without a GPU"""
+"""CPUs of an actor that makes features without a GPU"""
 
 
 def ray_shards(make_rows: RowMaker, shards: Shards, folder: Path) -> Iterator[int]:
-    """The `ShardMaker` of a Ray cluster."""
+    """Make shards on a Ray cluster (a `ShardMaker`, see nmt.data.prepare.shards)."""
+    # Ray Data's rows are Arrow, so tasks travel pickled; they are this program's own.
     items = [{"shard": shard, "tasks": pickle.dumps(tasks)} for shard, tasks in shards.items()]
     if not items:
         return
@@ -44,7 +44,7 @@ def ray_shards(make_rows: RowMaker, shards: Shards, folder: Path) -> Iterator[in
 
 
 def ray_features(job: FeatureJob, ranges: Sequence[range]) -> Iterator[pa.RecordBatch]:
-    """The `FeatureRows` of a Ray cluster."""
+    """Make feature rows on a Ray cluster (a `FeatureRows`, see nmt.data.prepare.features)."""
     resources = ray.cluster_resources()
     gpus = int(resources.get("GPU", 0))
     most = gpus or max(1, int(resources.get("CPU", 1)) // ACTOR_CPUS)
@@ -52,6 +52,7 @@ def ray_features(job: FeatureJob, ranges: Sequence[range]) -> Iterator[pa.Record
     dataset = ray.data.from_items(items, override_num_blocks=len(items)).map(
         _FeatureActor,  # type: ignore[arg-type]  # a class is what makes it an actor
         fn_constructor_kwargs={"job": job},
+        # Actors, not tasks: building the backbone takes seconds, and each actor does it once.
         compute=ray.data.ActorPoolStrategy(min_size=1, max_size=min(most, len(items))),
         num_gpus=1 if gpus else None,
         num_cpus=None if gpus else min(ACTOR_CPUS, int(resources.get("CPU", 1))),
@@ -62,6 +63,8 @@ def ray_features(job: FeatureJob, ranges: Sequence[range]) -> Iterator[pa.Record
 
 
 class _FeatureActor:
+    """Actor that builds the backbone once and makes ranges of rows with it."""
+
     def __init__(self, job: FeatureJob) -> None:
         self._job = job
         self._maker: FeatureMaker | None = None
@@ -75,10 +78,10 @@ class _FeatureActor:
 
 @contextlib.contextmanager
 def _results(dataset: ray.data.Dataset) -> Iterator[Iterator[dict[str, Any]]]:
-    """The items of a dataset in order, without progress bars; what makes them has ended when this is left.
+    """Iterate over the items of a dataset in order, without progress bars; its makers have ended after the block.
 
-    Without prefetching and closed at once: threads that fetched ahead would go on after an error or an interruption,
-    and end the whole process when Ray ends first.
+    Nothing is prefetched, and the iterator is closed at once. Threads that fetch ahead would keep running after an
+    error or an interruption, and would end the whole process if Ray ends first.
     """
     context = dataset.context
     context.enable_progress_bars, context.execution_options.preserve_order = False, True
@@ -89,7 +92,7 @@ def _results(dataset: ray.data.Dataset) -> Iterator[Iterator[dict[str, Any]]]:
 
 @contextlib.contextmanager
 def _error_in(item: dict[str, Any]) -> Iterator[None]:
-    """A user's mistake travels as a result: as an exception it would come back wrapped in Ray's own, after retries."""
+    """Return a user's mistake as a result. As an exception, Ray would retry it and wrap it in one of its own."""
     item |= {"rows": b"", "error": ""}
     try:
         yield
@@ -99,6 +102,7 @@ def _error_in(item: dict[str, Any]) -> Iterator[None]:
 
 
 def _checked(item: Mapping[str, Any]) -> bytes:
+    """Return the rows of a result. Raises the UserError that it carries."""
     if item["error"]:
         raise UserError(item["error"])
     return bytes(item["rows"])

@@ -20,7 +20,7 @@ from nmt.extensions import Registry
 from nmt.model.weights import PACKAGE_BACKBONE, hub_error, load_weights, require_hub
 
 _INITIAL_SEED = 0
-"""Of random weights: the same net every time, whatever the training seed."""
+"""seed of random weights: the same net for every training seed, as with trained weights"""
 
 
 class BackboneMaps(NamedTuple):

@@ -35,6 +35,7 @@ class LearnedScale(nn.Module):
         self.ratio = init / scale
 
     def forward(self) -> Tensor:
+        """Return the effective value."""
         return self.s * self.ratio
 
 
@@ -54,6 +55,7 @@ class Attention(nn.Module):
         self.scale_qk = LearnedScale(heads, d_model // heads, init=1.0, scale=d_model**-0.5)
 
     def forward(self, h_BTD: Tensor, memory_BSD: Tensor, mask_B11S: Tensor) -> Tensor:
+        """Attend from tokens (B, T, D) to the memory (B, S, D), where `mask_B11S` is True: (B, T, D)."""
         scale_H1d = self.scale_qk()[..., None, :]
         query_BHTd = unit(self._split(self.query(h_BTD))) * scale_H1d
         key_BHSd = unit(self._split(self.key(memory_BSD))) * scale_H1d
@@ -88,6 +90,7 @@ class GatedMLP(nn.Module):
         self.sqrt_width = d_model**0.5
 
     def forward(self, h_BTD: Tensor) -> Tensor:
+        """Map tokens (B, T, D) to their update (B, T, D)."""
         up_BTF = self.up(h_BTD) * self.scale_up()
         gate_BTF = self.gate(h_BTD) * (self.scale_gate() * self.sqrt_width)
         return self.down(up_BTF * F.silu(gate_BTF))
@@ -112,6 +115,7 @@ class DecoderLayer(nn.Module):
         )
 
     def forward(self, h_BTD: Tensor, memory_BSD: Tensor, mask_B11T: Tensor, mask_B11S: Tensor) -> Tensor:
+        """Update unit-length tokens (B, T, D), which remain unit length; masks are True where a token is real."""
         h_BTD = _step(h_BTD, self.self_attention(h_BTD, h_BTD, mask_B11T), self.alpha_self)
         h_BTD = _step(h_BTD, self.cross_attention(h_BTD, memory_BSD, mask_B11S), self.alpha_cross)
         h_BTD = _step(h_BTD, h_BTD * h_BTD[:, :1], self.alpha_gate)  # token 0 is the global one
@@ -136,7 +140,9 @@ class PlainLayer(nn.Module):
         self.norm_self, self.norm_cross, self.norm_memory, self.norm_mlp = (nn.LayerNorm(d_model) for _ in range(4))
 
     def forward(self, h_BTD: Tensor, memory_BSD: Tensor, mask_B11T: Tensor, mask_B11S: Tensor) -> Tensor:
+        """Update tokens (B, T, D); arguments as for `DecoderLayer`."""
         own_BTD, memory_BSD = self.norm_self(h_BTD), self.norm_memory(memory_BSD)
+        # nn.MultiheadAttention marks the padding, not what is real.
         own_padding, other_padding = ~mask_B11T[:, 0, 0], ~mask_B11S[:, 0, 0]
         attend = {"need_weights": False}
         h_BTD = h_BTD + self.self_attention(own_BTD, own_BTD, own_BTD, key_padding_mask=own_padding, **attend)[0]

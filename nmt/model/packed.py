@@ -43,6 +43,7 @@ class PackedLinear(nn.Linear):
         self.register_parameter("bias", None if members[0].bias is None else stacked([m.bias for m in members]))
 
     def forward(self, x: Tensor) -> Tensor:
+        """Apply member k's map to the k-th of K equal blocks of `x`'s first dimension."""
         blocks_KRC, weight_KCD = x.reshape(len(self.weight), -1, self.in_features), self.weight.mT
         bias_KD = self._parameters["bias"]
         if bias_KD is None:
@@ -63,6 +64,7 @@ class PackedScale(nn.Module):
         """B; set before each forward pass"""
 
     def forward(self) -> Tensor:
+        """Return the effective values, one row per pair."""
         scale = self.s * self.ratio
         scale_K1HD = scale.view(len(scale), 1, -1, scale.shape[-1])
         return scale_K1HD.expand(-1, self.pairs, -1, -1).flatten(0, 1)
@@ -77,6 +79,7 @@ class PackedLayerNorm(nn.LayerNorm):
         self.weight, self.bias = stacked([m.weight for m in members]), stacked([m.bias for m in members])
 
     def forward(self, x: Tensor) -> Tensor:
+        """Normalise `x`, then apply member k's weight and bias to the k-th block."""
         normed_KRD = nn.functional.layer_norm(x, self.normalized_shape, eps=self.eps).view(
             len(self.weight), -1, x.shape[-1]
         )
@@ -93,6 +96,7 @@ class PackedSplineConv(nn.Module):
         self.bias = stacked([m.bias for m in members])
 
     def forward(self, x_KVC: Tensor, graph: SplineGraph) -> Tensor:
+        """Convolve node features (K, V, C) to (K, V, D)."""
         # On a CPU one member at a time: its products stay in the cache. A GPU prefers few large kernels.
         size = len(x_KVC) if x_KVC.is_cuda else 1
         blocks = zip(x_KVC.split(size), self.weight.split(size), strict=True)
@@ -122,13 +126,13 @@ def repeated(batch: PairBatch, times: int, *, num_categories: int = 0) -> PairBa
     def repeat(x: Tensor) -> Tensor:
         return x.repeat(times, *[1] * (x.dim() - 1))
 
-    def side(view: Side) -> Side:
-        floats = {name: repeat(getattr(view, name).float()) for name in ("nodes_BNC", "global_BG")}
-        return dataclasses.replace(view, points_BN2=repeat(view.points_BN2), num_B=repeat(view.num_B), **floats)
+    def repeated_side(side: Side) -> Side:
+        floats = {name: repeat(getattr(side, name).float()) for name in ("nodes_BNC", "global_BG")}
+        return dataclasses.replace(side, points_BN2=repeat(side.points_BN2), num_B=repeat(side.num_B), **floats)
 
     first = torch.arange(times, device=batch.category_B.device).repeat_interleave(len(batch.category_B))
     category = repeat(batch.category_B) + first * num_categories
-    return PairBatch(side(batch.source), side(batch.target), repeat(batch.match_BN), category)
+    return PairBatch(repeated_side(batch.source), repeated_side(batch.target), repeat(batch.match_BN), category)
 
 
 class PackedHead(Head):
@@ -148,6 +152,8 @@ class PackedHead(Head):
         num0 = blocks[0].shape[1]
         index_2E = torch.cat([view0.edge_index_2E, view1.edge_index_2E + num0], dim=1)
         graph = spline_graph(index_2E, torch.cat([view0.edge_attr_E2, view1.edge_attr_E2]))
+        # Spline weights are (K, C, 25 D): the nodes of both images form one block per member, so that one batched
+        # product serves all.
         out_KVD = self.spline(self.projection(torch.cat(blocks, dim=1)), graph)
         return (
             out_KVD[:, :num0].reshape(*nodes0_BNC.shape[:2], -1),

@@ -163,6 +163,7 @@ def load_state(net: nn.Module, state: Mapping[str, Tensor], *, source: str, name
     if any(problems.values()):
         said = "; ".join(f"{what} {_some(names)}" for what, names in problems.items() if names)
         raise UserError(f"{source}: not the weights of {name} ({said}); {_WHERE}")
+    # Not strict, for batch norm's num_batches_tracked may be missing; evaluation does not read it.
     net.load_state_dict(state, strict=False)
 
 

@@ -133,6 +133,7 @@ class Pack:
         self.matcher = PackedMatcher([t.matcher for t in self.trainers])
         for trainer in self.trainers:
             trainer.set_learning_rate()
+        # Loss weights as tensors (K,), because members may differ in them; 0 where a member does not use a term.
         self.weights = {n: torch.tensor([getattr(c.loss, n) for c in self.configs], device=self.device) for n in TERMS}
         known = [t.progress.loss_sums for t in self.trainers]
         names = ["loss", *(f"loss/{term}" for term in TERMS)]
@@ -203,8 +204,9 @@ class Pack:
 
         stored = similarities(score, batches, device=self.device)
         own = [decodings_of(config, decode_grid) for config in self.configs]
-        settings = list(dict.fromkeys(setting for several in own for setting in several))
-        swept = sweep(stored, settings, num_categories=num * num_categories)
+        # Categories are numbered per member, so one sweep over the union of all decodings counts them all.
+        decodings = list(dict.fromkeys(decoding for several in own for decoding in several))
+        swept = sweep(stored, decodings, num_categories=num * num_categories)
         parts = {s: (c.correct_A.view(num, -1), c.total_A.view(num, -1)) for s, c in swept.items()}
         return [
             trainer.val_metrics({s: Counts(parts[s][0][k], parts[s][1][k]) for s in own[k]})

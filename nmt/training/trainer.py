@@ -54,7 +54,7 @@ def learning_rate_factor(epoch: int, milestones: Sequence[int], gamma: float) ->
 
 
 class Trainer:
-    """The parts of one training and its step.
+    """Model, data, optimizer and progress of one training, and its step.
 
     Args:
         config: the whole configuration.
@@ -92,6 +92,7 @@ class Trainer:
         config = self.config.optim
         groups = [{"params": list(self.matcher.head.parameters()), "scale": 1.0}]
         if self.matcher.backbone is not None:
+            # Without gradients, a frozen backbone has no backward pass and keeps no activations.
             self.matcher.backbone.requires_grad_(config.backbone_lr_scale > 0)
             if config.backbone_lr_scale > 0:
                 groups.append({"params": list(self.matcher.backbone.parameters()), "scale": config.backbone_lr_scale})
@@ -220,8 +221,9 @@ class Trainer:
         taken: list[float] = []
         score = timed(model_score(self.matcher, autocast=self.autocast), taken)
         stored = similarities(score, self.val_batches(), device=self.device)
-        settings = decodings_of(self.config, decode_grid)
-        metrics = self.val_metrics(sweep(stored, settings, num_categories=len(self.store.info.categories)))
+        decodings = decodings_of(self.config, decode_grid)
+        metrics = self.val_metrics(sweep(stored, decodings, num_categories=len(self.store.info.categories)))
+        # A rank without evaluation pairs has no time to report; the sum of ranks counts those that have.
         mine = [statistics.median(taken), 1.0] if taken else [0.0, 0.0]
         seconds, ranks = distributed.sum_over_ranks(torch.tensor(mine, dtype=torch.float64)).tolist()
         return metrics | {"inference_seconds": seconds / ranks}
@@ -233,6 +235,7 @@ class Trainer:
             self.config.data,
             split="val",
             features=self.features,
+            # A head on stored features needs little memory; with a backbone, fewer pairs fill a GPU.
             batch_size=self.config.data.pairs_per_step * (4 if self.features else 1),
             rank=distributed.rank(),
             world_size=distributed.world_size(),

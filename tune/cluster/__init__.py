@@ -1,1 +1,1 @@
-"""Checks of the files in cluster/, before anything is started: `python -m tune.cluster cluster/gpu.yaml`."""
+"""Offline checks of the files in cluster/: `python -m tune.cluster cluster/gpu.yaml`."""

@@ -1,4 +1,7 @@
-"""`python -m tune.cluster FILE...`: says that the files are good, or in one line what is wrong, and exits 2."""
+"""Command line of the checks: `python -m tune.cluster FILE...` prints that the files are good, or what is wrong.
+
+Exit status: 0 all files are good, 2 one is not.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +13,7 @@ from tune.cluster.check import check_file
 
 
 def main(arguments: list[str]) -> int:
+    """Check the named files and return the exit status."""
     if not arguments or arguments[0].startswith("-"):
         print("usage: python -m tune.cluster FILE...   (cluster/*.yaml, cluster/slurm.sbatch)", file=sys.stderr)
         return 2

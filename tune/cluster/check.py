@@ -1,7 +1,7 @@
-"""What is wrong with a file of cluster/, found offline: by the tools' own schemas, and by rules where those are silent.
+"""Offline check of a file in cluster/: by the tools' own schemas, and by rules where these check nothing.
 
-Ray's validator takes a node's `node_config` for a free dictionary, lets a type have more nodes at least than at most,
-and starts clusters that anyone may use; see `_check_security` and tune.cluster.machines for what is added here.
+Ray's validator accepts anything as `node_config`, a `min_workers` above `max_workers`, and clusters that anyone may
+use. `_check_workers`, `_check_security` and tune.cluster.machines check these.
 """
 
 from __future__ import annotations
@@ -23,11 +23,17 @@ from nmt.errors import UserError, one_line
 from tune.cluster import kubernetes, machines
 
 PLACEHOLDER = "CHANGE-ME"
+"""text of the values that the user has to fill in"""
 TOKEN = "~/.ray/auth_token"
+"""the cluster's secret: Ray refuses calls without it"""
 
 
 def check_file(path: Path) -> None:
-    """Raises UserError with the first thing that is wrong in a cluster's file: what, where, what would be right."""
+    """Check a cluster file: a `ray up` file, Kubernetes objects, or a Slurm script (.sbatch).
+
+    Raises:
+        UserError: the first fault: what is wrong, where, and what would be right.
+    """
     try:
         text = path.read_text()
     except (OSError, UnicodeDecodeError) as error:
@@ -40,7 +46,7 @@ def check_file(path: Path) -> None:
     except yaml.YAMLError as error:
         raise UserError(f"{path}: not YAML: {one_line(error)}") from error
     if not documents or not all(isinstance(document, dict) for document in documents):
-        raise UserError(f"{path}: not a cluster's file: it holds no mapping")
+        raise UserError(f"{path}: not a cluster file: it holds no mapping")
     _refuse_placeholders(path, documents)
     try:
         if all("apiVersion" in document for document in documents):
@@ -54,6 +60,7 @@ def check_file(path: Path) -> None:
 
 
 def _check_script(path: Path, text: str) -> None:
+    """Check a Slurm script: no placeholders, and bash can parse it. Raises UserError."""
     if PLACEHOLDER in text:
         lines = (line for line in text.splitlines() if PLACEHOLDER in line)
         raise UserError(
@@ -65,19 +72,19 @@ def _check_script(path: Path, text: str) -> None:
 
 
 def _refuse_placeholders(path: Path, documents: list[dict[str, Any]]) -> None:
-    """What the user has to fill in, all in one line; a value that stands elsewhere by its name is told once."""
+    """Raise UserError with all values that the user has to fill in; a value used twice by a YAML anchor counts once."""
     found: dict[int, str] = {}
     for document in documents:
         for place, value in _strings(document):
             if PLACEHOLDER in value:
-                found.setdefault(id(value), f"{place} (now {value})")  # YAML gives an anchor's own object for its names
+                found.setdefault(id(value), f"{place} (now {value})")  # all uses of an anchor are the same object
     if found:
         places = ", ".join(found.values())
-        raise UserError(f"{path}: {len(found)} to change before use: {places}; the comments beside say to what")
+        raise UserError(f"{path}: {len(found)} values to change before use: {places}; see the comments beside them")
 
 
 def _strings(node: Any, place: str = "") -> Iterator[tuple[str, str]]:
-    """Every string with its place, in the order of the file."""
+    """Yield every string with its place, such as provider.region, in the order of the file."""
     if isinstance(node, str):
         yield place, node
     elif isinstance(node, dict):
@@ -89,7 +96,17 @@ def _strings(node: Any, place: str = "") -> Iterator[tuple[str, str]]:
 
 
 def check_ray(config: Mapping[str, Any]) -> dict[str, Any]:
-    """A `ray up` file: the configuration with the provider's defaults filled in, or UserError."""
+    """Check a `ray up` file.
+
+    Args:
+        config: its content.
+
+    Returns:
+        The content with the provider's defaults filled in.
+
+    Raises:
+        UserError: the first fault.
+    """
     filled = _with_ray_defaults(config)
     provider = filled["provider"]["type"]
     _check_workers(filled)
@@ -105,6 +122,7 @@ def check_ray(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _with_ray_defaults(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Validate a file as `ray up` does and fill in its defaults. Raises UserError."""
     import click
     import jsonschema
     import ray.autoscaler
@@ -116,18 +134,18 @@ def _with_ray_defaults(config: Mapping[str, Any]) -> dict[str, Any]:
     said = io.StringIO()
     try:
         jsonschema.validate(config, schema)
-        with redirect_stdout(said), redirect_stderr(said):  # Ray writes of every file_mount that it is a file
+        with redirect_stdout(said), redirect_stderr(said):  # Ray prints a note for every file_mount that is a file
             filled: dict[str, Any] = prepare_config(copy.deepcopy(dict(config)))
             validate_config(filled)
     except jsonschema.ValidationError as error:
         raise UserError(f"{'.'.join(map(str, error.absolute_path)) or 'top level'}: {error.message}") from error
     except (ValueError, AttributeError, KeyError, TypeError, RuntimeError, click.ClickException) as error:
-        raise UserError(f"Ray does not take it: {one_line(str(error) or said.getvalue() or error)}") from error
+        raise UserError(f"Ray refuses it: {one_line(str(error) or said.getvalue() or error)}") from error
     return filled
 
 
 def _check_workers(config: Mapping[str, Any]) -> None:
-    """Numbers of nodes that can be, which Ray's schema leaves open."""
+    """Check the numbers of nodes, which Ray's schema does not. Raises UserError."""
     types = config["available_node_types"]
     for name, node in types.items():
         low, high = node["min_workers"], node["max_workers"]
@@ -137,22 +155,28 @@ def _check_workers(config: Mapping[str, Any]) -> None:
     if config["max_workers"] < 1 or not workers:
         raise UserError("max_workers: no node may ever be started; 1 or more are needed")
     if not config["idle_timeout_minutes"] > 0:
-        raise UserError(f"idle_timeout_minutes: {config['idle_timeout_minutes']} ends every node at once; 5 or more")
+        raise UserError(
+            f"idle_timeout_minutes: {config['idle_timeout_minutes']} ends every node at once; use 5 or more"
+        )
 
 
 def _check_addresses(provider: Mapping[str, Any]) -> None:
+    """Check the addresses of a cluster of own hosts. Raises UserError."""
     addresses = [provider["head_ip"], *provider["worker_ips"]]
     for address in addresses:
         try:
             ipaddress.ip_address(address)
         except ValueError:
-            raise UserError(f"provider: {address!r} is no IP address, which Ray wants for own hosts") from None
+            raise UserError(f"provider: {address!r} is no IP address, which Ray needs for own hosts") from None
     if len(set(addresses)) < len(addresses):
         raise UserError("provider: head_ip and worker_ips name a host twice; each is one node")
 
 
 def _check_security(config: Mapping[str, Any]) -> None:
-    """Token authentication on every node, and a dashboard that only the head itself can reach."""
+    """Check that every node requires the token and that the dashboard is reached from the head alone.
+
+    Without a token, Ray runs any code that anyone who reaches its ports sends. Raises UserError.
+    """
     starts = [
         (key, command)
         for key in ("head_start_ray_commands", "worker_start_ray_commands")
@@ -167,7 +191,7 @@ def _check_security(config: Mapping[str, Any]) -> None:
             raise UserError(f"{key}: without RAY_AUTH_MODE=token anyone who reaches the node may run code on it")
         host = re.search(r"--dashboard-host[= ]+(\S+)", command)
         if host and host[1] not in ("127.0.0.1", "localhost"):
-            raise UserError(f"{key}: --dashboard-host={host[1]} shows the dashboard to others; 127.0.0.1, and use ssh")
+            raise UserError(f"{key}: --dashboard-host={host[1]} shows the dashboard to others; use 127.0.0.1 and ssh")
     head = dict(starts)["head_start_ray_commands"]
     if "--autoscaling-config=~/ray_bootstrap_config.yaml" not in head:
         raise UserError(
@@ -186,8 +210,11 @@ def _check_security(config: Mapping[str, Any]) -> None:
 
 
 def _check_mounts(mounts: Mapping[str, str]) -> None:
+    """Check that the files to copy to the nodes exist here. Raises UserError."""
     for remote, local in mounts.items():
         if Path(local).expanduser().exists():
             continue
-        hint = "ray get-auth-token --generate makes it" if remote == TOKEN else "run this and ray up in the checkout"
-        raise UserError(f"file_mounts: {local} is not there; {hint}")
+        hint = (
+            "make it with: ray get-auth-token --generate" if remote == TOKEN else "run this and ray up in the checkout"
+        )
+        raise UserError(f"file_mounts: {local} does not exist; {hint}")

@@ -1,8 +1,8 @@
-"""Spot nodes first, and while the cloud has none on-demand ones: a scorer for Ray's autoscaler.
+"""Scorer for Ray's autoscaler: spot nodes first, on-demand nodes while the cloud has no spot ones.
 
-Ray notes which types of node could not be started (for half an hour, AUTOSCALER_NODE_AVAILABILITY_MAX_STALENESS_S) but
-its own scorer does not read that, and asks for the same type for ever. The newer autoscaler of Ray 2.60 does not even
-note it where the cloud answers with an error, as EC2 does; so clusters run the older, with
+Ray records for half an hour which types of node could not be started (AUTOSCALER_NODE_AVAILABILITY_MAX_STALENESS_S).
+Its own scorer does not read that record and requests the same type for ever. The newer autoscaler of Ray 2.60 records
+nothing when the cloud replies with an error, as EC2 does. Clusters therefore run the older one, with
 RAY_enable_autoscaler_v2=0 RAY_AUTOSCALER_UTILIZATION_SCORER=tune.cluster.fallback.score at `ray start --head`.
 """
 
@@ -14,7 +14,7 @@ from ray.autoscaler._private.node_provider_availability_tracker import NodeAvail
 from ray.autoscaler._private.resource_demand_scheduler import _default_utilization_scorer
 
 SPOT = "-spot"
-"""the end of the name of a type of spot nodes"""
+"""suffix of the names of spot node types"""
 
 
 def score(
@@ -24,9 +24,18 @@ def score(
     *,
     node_availability_summary: NodeAvailabilitySummary,
 ) -> tuple[Any, ...] | None:
-    """How well a type of node would serve the demands, higher is better; None: not at all. Called by Ray's autoscaler.
+    """Score how well a type of node serves the demands. Ray's autoscaler calls it.
 
-    Where two types would serve alike, the one that can be had goes before the one that could not, and spot first.
+    Between types that serve equally well, an available one wins over one that could not be started, then spot wins.
+
+    Args:
+        node_resources: resources of one node of the type.
+        resources: the demands.
+        node_type: name of the type.
+        node_availability_summary: Ray's record of failed starts.
+
+    Returns:
+        A tuple, larger is better; None when the type serves none of the demands.
     """
     fit = _default_utilization_scorer(
         node_resources, resources, node_type, node_availability_summary=node_availability_summary

@@ -1,7 +1,7 @@
-"""Nodes that a cluster has not started yet: an autoscaling one begins with none that could run a trial.
+"""Nodes that an autoscaling cluster may still start; it begins with none that could run a trial.
 
-Ray tells a driver what there is, not what there may be. On the head of a `ray up` the cluster's own file says so; where
-there is none, as on Kubernetes, NMT_MAY_START does: [{"CPU": 7, "GPU": 1, "nodes": 8}].
+Ray reports the nodes that exist, not those that may be started. The head of a `ray up` cluster has the cluster file,
+which lists them. Elsewhere, as on Kubernetes, the variable NMT_MAY_START does: [{"CPU": 7, "GPU": 1, "nodes": 8}].
 """
 
 from __future__ import annotations
@@ -17,13 +17,21 @@ import yaml
 from nmt.errors import UserError
 
 FILE = Path("~/ray_bootstrap_config.yaml")
+"""where `ray up` puts the cluster file on the head"""
 VARIABLE = "NMT_MAY_START"
 
 
 def may_start(alive: int) -> list[dict[str, float]]:
-    """The resources of each node that the autoscaler may add to `alive` worker nodes; none without an autoscaler.
+    """List the resources of each node that the autoscaler may add. Call it on the head of the cluster at RAY_ADDRESS.
 
-    For a driver on the head of the cluster at RAY_ADDRESS. Raises UserError where NMT_MAY_START cannot be read.
+    Args:
+        alive: number of worker nodes that run already.
+
+    Returns:
+        Resource -> amount, one dictionary per node, largest nodes first; empty without an autoscaler.
+
+    Raises:
+        UserError: NMT_MAY_START cannot be read.
     """
     if "RAY_ADDRESS" not in os.environ:
         return []
@@ -32,7 +40,7 @@ def may_start(alive: int) -> list[dict[str, float]]:
             kinds = [(int(kind.pop("nodes")), kind) for kind in json.loads(os.environ[VARIABLE])]
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             right = '[{"CPU": 7, "GPU": 1, "nodes": 8}]'
-            raise UserError(f"{VARIABLE}: {os.environ[VARIABLE]!r} is not like {right}") from error
+            raise UserError(f"{VARIABLE}: {os.environ[VARIABLE]!r} cannot be read; write it like {right}") from error
         return _nodes(kinds, sum(count for count, _ in kinds) - alive)
     path = FILE.expanduser()
     if not path.is_file():
@@ -44,7 +52,7 @@ def may_start(alive: int) -> list[dict[str, float]]:
 
 
 def _nodes(kinds: list[tuple[int, Mapping[str, float]]], room: int) -> list[dict[str, float]]:
-    """As many nodes as there is room for, of those with most GPUs and cores first."""
+    """List at most `room` nodes of the given (number, resources), those with most GPUs and cores first."""
     largest = sorted(kinds, key=lambda kind: (kind[1].get("GPU", 0), kind[1].get("CPU", 0)), reverse=True)
     nodes = [dict(resources) for count, resources in largest for _ in range(count)]
     return nodes[: max(room, 0)]

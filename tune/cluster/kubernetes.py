@@ -1,4 +1,4 @@
-"""A file of Kubernetes objects: against Kubernetes' own schemas, KubeRay's keys, and Ray's reading of a RayCluster."""
+"""Check of a file of Kubernetes objects: Kubernetes' schemas, KubeRay's keys, and Ray's own parser of a RayCluster."""
 
 from __future__ import annotations
 
@@ -32,11 +32,15 @@ SPEC_KEYS: dict[str, set[str]] = {
         "volumeMounts", "securityContext",
     },
 }  # fmt: skip
-"""keys of KubeRay's `ray.io/v1`, version 1.5, which ships its schema in no package"""
+"""keys of KubeRay's `ray.io/v1`, version 1.5; no Python package has its schema"""
 
 
 def check(documents: list[dict[str, Any]]) -> None:
-    """Raises UserError with the first thing that is wrong in a file of Kubernetes objects."""
+    """Check the objects of a file.
+
+    Raises:
+        UserError: the first fault.
+    """
     objects = [item for document in documents for item in _items(document)]
     clusters = [item for item in objects if item["kind"] == "RayCluster"]
     if not clusters:
@@ -54,6 +58,7 @@ def check(documents: list[dict[str, Any]]) -> None:
 
 
 def _items(document: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return the objects of a document, which is one object or a List. Raises UserError."""
     items = document.get("items", []) if document.get("kind") == "List" else [document]
     for item in items:
         if not isinstance(item, dict) or not {"apiVersion", "kind", "metadata"} <= item.keys():
@@ -80,29 +85,33 @@ def _check_object(item: Mapping[str, Any], place: str) -> None:
 
 
 def _check_pod(template: Any, place: str) -> None:
+    """Check a pod template: a valid Pod, with resource limits for every container. Raises UserError."""
     if not isinstance(template, dict) or not template.get("spec", {}).get("containers"):
         raise UserError(f"{place}: no containers in its template")
     pod = {"apiVersion": "v1", "kind": "Pod", "metadata": template.get("metadata", {}), "spec": template["spec"]}
     _check_object(pod, place)
     for container in template["spec"]["containers"]:
         if not container.get("resources", {}).get("limits"):
-            raise UserError(f"{place}: container {container['name']} has no resources.limits, which Ray sizes nodes by")
+            raise UserError(
+                f"{place}: container {container['name']} has no resources.limits, from which Ray takes a node's size"
+            )
 
 
 def _check_ray_cluster(cluster: dict[str, Any]) -> None:
+    """Check a RayCluster: Ray's version, token authentication, pods, and numbers of pods. Raises UserError."""
     import ray
 
     spec, place = cluster["spec"], f"RayCluster {cluster['metadata'].get('name')}"
     if spec.get("rayVersion") != ray.__version__:
-        raise UserError(f"{place}: spec.rayVersion {spec.get('rayVersion')}, and the image will have {ray.__version__}")
+        raise UserError(f"{place}: spec.rayVersion is {spec.get('rayVersion')}, but the image has {ray.__version__}")
     if spec.get("authOptions", {}).get("mode") != "token":
-        raise UserError(f"{place}: without spec.authOptions.mode token every pod around may run code on it")
+        raise UserError(f"{place}: without spec.authOptions.mode token any pod of the network may run code on it")
     head = spec.get("headGroupSpec", {})
     _check_keys(head, SPEC_KEYS["headGroupSpec"], f"{place}: headGroupSpec")
     _check_keys(spec.get("autoscalerOptions", {}), SPEC_KEYS["autoscalerOptions"], f"{place}: autoscalerOptions")
     _check_pod(head.get("template"), f"{place}: headGroupSpec")
     if head.get("serviceType", "ClusterIP") != "ClusterIP":
-        raise UserError(f"{place}: serviceType {head['serviceType']} opens Ray to the outside; ClusterIP")
+        raise UserError(f"{place}: serviceType {head['serviceType']} opens Ray to the outside; use ClusterIP")
     for group in spec.get("workerGroupSpecs", []):
         where = f"{place}: group {group.get('groupName')}"
         _check_keys(group, SPEC_KEYS["workerGroupSpecs"], where)
@@ -115,6 +124,7 @@ def _check_ray_cluster(cluster: dict[str, Any]) -> None:
 
 
 def _read_as_ray_does(cluster: dict[str, Any], place: str) -> None:
+    """Let Ray's autoscaler parse the RayCluster, as the head pod will. Raises UserError."""
     from ray.autoscaler._private.kuberay.autoscaling_config import _derive_autoscaling_config_from_ray_cr
 
     resource = copy.deepcopy(cluster)
@@ -127,6 +137,7 @@ def _read_as_ray_does(cluster: dict[str, Any], place: str) -> None:
 
 
 def _check_ray_job(job: Mapping[str, Any], clusters: list[dict[str, Any]]) -> None:
+    """Check a RayJob: its command, how it is submitted, and that its cluster is in the file. Raises UserError."""
     spec, place = job["spec"], f"RayJob {job['metadata'].get('name')}"
     if not spec.get("entrypoint"):
         raise UserError(f"{place}: no spec.entrypoint, the command to run")

@@ -1,7 +1,7 @@
-"""The machines of a cluster's file, against what the cloud's own client library knows of them, offline.
+"""Offline check of a cluster file's machines against the data of the cloud's own client library.
 
-Ray hands a `node_config` to the cloud as it is, so that a mistake in it comes up minutes into `ray up`, or for a worker
-only when the first trial waits for one.
+Ray passes a `node_config` to the cloud unchecked. A mistake in it would show minutes into `ray up`; one in a worker's
+configuration, only when the first trial waits for a node.
 """
 
 from __future__ import annotations
@@ -31,15 +31,16 @@ AWS_GPUS: dict[str, dict[str, int]] = {
     "p5e": {"48xlarge": 8},
     "p5en": {"48xlarge": 8},
 }
-"""NVIDIA GPUs of an EC2 instance by family and size; families that are not here are taken as the file has them"""
+"""EC2 family -> size -> number of NVIDIA GPUs; the GPUs of other families are not checked"""
 
 _GCP_GPUS = {"a2": r"-(\d+)g$", "a3": r"-(\d+)g$", "a4": r"-(\d+)g$"}
+"""Google's family -> pattern of the number of GPUs in the name of a machine type"""
 _G2_GPUS = {4: 1, 8: 1, 12: 1, 16: 1, 24: 2, 32: 1, 48: 4, 96: 8}
-"""L4s of a g2-standard-N by N"""
+"""cores of a g2-standard machine -> number of L4 GPUs"""
 
 
 def check_aws(config: Mapping[str, Any]) -> None:
-    """Region and node types of a `provider: aws`. Raises UserError."""
+    """Check region, zones and node types of a `provider: aws`. Raises UserError."""
     provider = config["provider"]
     region = provider.get("region")
     regions = _ec2_regions()
@@ -49,7 +50,9 @@ def check_aws(config: Mapping[str, Any]) -> None:
         if not re.fullmatch(rf"{region}[a-z]", zone.strip()):
             raise UserError(f"provider.availability_zone: {zone.strip()!r} is no zone of {region}; like {region}a")
     if provider.get("cache_stopped_nodes", True):
-        raise UserError("provider.cache_stopped_nodes: true keeps the disks of ended nodes, which cost on; false")
+        raise UserError(
+            "provider.cache_stopped_nodes: true keeps the disks of ended nodes, which still cost; use false"
+        )
     for name, node in config["available_node_types"].items():
         place = f"available_node_types.{name}"
         _check_run_instances(node["node_config"], f"{place}.node_config")
@@ -68,7 +71,10 @@ def _ec2_regions() -> list[str]:
 
 
 def _check_run_instances(node_config: Mapping[str, Any], place: str) -> None:
-    """A node_config as EC2's RunInstances takes it; Ray adds the number, and one of `SubnetIds` as `SubnetId`."""
+    """Check a node_config as a request to EC2's RunInstances. Raises UserError.
+
+    Ray adds the number of machines to the request and replaces `SubnetIds` with one of them as `SubnetId`.
+    """
     from botocore.validate import ParamValidator
 
     shape = _run_instances()
@@ -94,7 +100,7 @@ def _run_instances() -> Any:
 
 
 def _outside_choices(value: Any, shape: Any, place: str) -> Iterator[tuple[str, Any, list[str]]]:
-    """Strings that are none of those EC2's model lists for them, which botocore leaves to the service."""
+    """Yield (place, value, known values) of strings that EC2's model does not list; botocore does not check them."""
     if shape.type_name == "structure":
         for key, inner in value.items():
             yield from _outside_choices(inner, shape.members[key], f"{place}.{key}")
@@ -106,6 +112,7 @@ def _outside_choices(value: Any, shape: Any, place: str) -> Iterator[tuple[str, 
 
 
 def _check_aws_access(node_config: Mapping[str, Any], place: str) -> None:
+    """Check security group, instance profile and disk of a node: Ray's defaults are unfit. Raises UserError."""
     if not node_config.get("SecurityGroupIds"):
         raise UserError(f"{place}.SecurityGroupIds is missing; Ray's own group opens ssh to the whole internet")
     if not node_config.get("IamInstanceProfile"):
@@ -116,23 +123,23 @@ def _check_aws_access(node_config: Mapping[str, Any], place: str) -> None:
 
 
 def _ec2_cpus(size: str) -> int | None:
-    """Cores of an EC2 size: four an `xlarge`; None where the size does not say."""
+    """Return the cores of an EC2 size, four per `xlarge`; None where the name does not give them."""
     found = re.fullmatch(r"(\d*)xlarge", size)
     return 4 * int(found[1] or 1) if found else {"large": 2, "medium": 1}.get(size)
 
 
 def _check_resources(resources: Mapping[str, int], cpus: int | None, gpus: int | None, place: str) -> None:
-    """What Ray is told of a machine against what it has; `None`: not known."""
+    """Check the resources that a file gives a machine against those it has (None: unknown). Raises UserError."""
     if "CPU" not in resources:
-        raise UserError(f"{place}.resources: CPU is missing; say how many cores trials may take")
+        raise UserError(f"{place}.resources: CPU is missing; give the number of cores that trials may use")
     if cpus is not None and resources["CPU"] > cpus:
-        raise UserError(f"{place}.resources.CPU: {resources['CPU']}, and the machine has {cpus}")
+        raise UserError(f"{place}.resources.CPU: {resources['CPU']}, but the machine has {cpus}")
     if gpus is not None and resources.get("GPU", 0) != gpus:
-        raise UserError(f"{place}.resources.GPU: {resources.get('GPU', 0)}, and the machine has {gpus}")
+        raise UserError(f"{place}.resources.GPU: {resources.get('GPU', 0)}, but the machine has {gpus}")
 
 
 def check_gcp(config: Mapping[str, Any]) -> None:
-    """Project, region, zone and node types of a `provider: gcp`. Raises UserError."""
+    """Check project, region, zone and node types of a `provider: gcp`. Raises UserError."""
     provider = config["provider"]
     region = provider.get("region")
     patterns = {
@@ -144,7 +151,9 @@ def check_gcp(config: Mapping[str, Any]) -> None:
         if not re.fullmatch(pattern, str(provider.get(key))):
             raise UserError(f"provider.{key}: {provider.get(key)!r}; {right}")
     if provider.get("cache_stopped_nodes", True):
-        raise UserError("provider.cache_stopped_nodes: true keeps the disks of ended nodes, which cost on; false")
+        raise UserError(
+            "provider.cache_stopped_nodes: true keeps the disks of ended nodes, which still cost; use false"
+        )
     for name, node in config["available_node_types"].items():
         place = f"available_node_types.{name}"
         node_config = node["node_config"]
@@ -156,7 +165,7 @@ def check_gcp(config: Mapping[str, Any]) -> None:
         cores = None if machine.endswith("g") else int(found[1])
         _check_resources(node["resources"], cores, _gcp_gpus(machine), place)
         if _gcp_gpus(machine) and node_config.get("scheduling", {}).get("onHostMaintenance") != "TERMINATE":
-            raise UserError(f"{place}.node_config.scheduling.onHostMaintenance: GPU machines take TERMINATE alone")
+            raise UserError(f"{place}.node_config.scheduling.onHostMaintenance: GPU machines accept TERMINATE only")
         if not node_config.get("serviceAccounts"):
             raise UserError(f"{place}.node_config.serviceAccounts is missing; the default one may do too much")
 
@@ -177,7 +186,11 @@ def _compute_schemas() -> dict[str, Any]:
 
 
 def _check_schema(value: Any, name: str, place: str) -> None:
-    """A mapping against a schema of Google's Compute API: its keys, and strings that are one of a list."""
+    """Check a mapping against a schema of Google's Compute API: its keys, and strings of a fixed list.
+
+    Raises:
+        UserError: the first fault.
+    """
     properties = _compute_schemas()[name]["properties"]
     if not isinstance(value, dict):
         raise UserError(f"{place}: {value!r} is no mapping")

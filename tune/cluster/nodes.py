@@ -1,4 +1,7 @@
-"""`python -m tune.cluster.nodes N`: waits until the cluster at RAY_ADDRESS has N nodes; a start alone promises none."""
+"""Wait for the nodes of a cluster: `python -m tune.cluster.nodes N` returns once the cluster at RAY_ADDRESS has N.
+
+`ray start` returns before the node has joined, so a script that starts nodes must wait for them.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,18 @@ LIMIT_SECONDS = 900.0
 
 
 def wait_for_nodes(count: int, limit: float = LIMIT_SECONDS) -> list[str]:
-    """The addresses of the live nodes, once they are `count`. Raises TimeoutError."""
+    """Wait until a cluster has enough live nodes.
+
+    Args:
+        count: number of nodes to wait for.
+        limit: longest wait, seconds.
+
+    Returns:
+        Addresses of the live nodes.
+
+    Raises:
+        TimeoutError: fewer nodes after `limit` seconds.
+    """
     import ray
 
     started = not ray.is_initialized()

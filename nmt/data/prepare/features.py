@@ -107,6 +107,7 @@ def _write_features(path: Path, store: ObjectStore, job: FeatureJob, progress: b
 
     num = len(store) * job.views.num
     ranges = [range(first, min(first + BATCH_IMAGES, num)) for first in range(0, num, BATCH_IMAGES)]
+    # The backbone knows the widths only once it is built, and the schema needs them: look at the first rows.
     made = make(job, ranges)
     first = next(made)
     widths = json.loads(first.schema.metadata[METADATA_KEY])
@@ -181,6 +182,7 @@ class FeatureMaker:
         images_BHW3 = torch.from_numpy(np.stack([view.image_HW3 for view in views])).to(self.device)
         maps = self._backbone(images_BHW3.permute(0, 3, 1, 2))  # channels last, as convolutions prefer
         nodes_BNC = sample_features(maps.first_BCHW, maps.second_BCHW, points_BN2, self.store.info.image_size)
+        # float16 halves the table; the features have unit length per map, so they cannot overflow.
         nodes, global_BG = nodes_BNC.half().cpu().numpy(), maps.global_BG.float().cpu().numpy()
         content: list[dict[str, Any]] = [
             {"nodes": nodes[b, : len(points[b])].ravel(), "global": global_BG[b]} for b in range(len(rows))

@@ -68,10 +68,12 @@ def in_shards(tasks: Sequence[Any]) -> Shards:
 
 
 def shard_path(folder: Path, shard: int) -> Path:
+    """Return the file of a shard."""
     return folder / f"{shard:06}.arrow"
 
 
 def write_shard(folder: Path, shard: int, rows: pa.RecordBatch) -> None:
+    """Write a shard atomically: a file that exists is complete, so that `prepare` can resume."""
     with atomic_output(shard_path(folder, shard)) as partial, pa.ipc.new_file(str(partial), rows.schema) as file:
         file.write_batch(rows)
 

@@ -61,7 +61,7 @@ class Entry:
     box: Box | None = None
     """part of the photograph to cut out; None: the whole photograph"""
     size: tuple[int, int] | None = None
-    """width and height of the image that was annotated, pixels; None: the annotation does not say"""
+    """width and height of the image that was annotated, pixels; None: not given"""
 
 
 @dataclass
@@ -218,6 +218,7 @@ def load(entry: Entry, *, size: int) -> RawObject:
     inside = points_within(entry.points, (x0, y0, x1, y1))
     if len(inside) < MIN_KEYPOINTS:
         raise Excluded(FEW_KEYPOINTS)
+    # Pillow's filter widens when an image shrinks, so there is no aliasing; the aspect ratio is not kept, as published.
     square = image.resize((size, size), Image.Resampling.BICUBIC, box=(x0, y0, x1, y1))
     points = {
         name: (min((x - x0) * (size / (x1 - x0)), size), min((y - y0) * (size / (y1 - y0)), size))
@@ -291,6 +292,7 @@ def read_xml(path: Path) -> ElementTree.Element:
     def refuse(*_: object) -> None:
         raise ValueError("it declares a document type, which no annotation needs")
 
+    # ElementTree's own parser offers no hook for document types, so expat feeds its builder directly.
     builder = ElementTree.TreeBuilder()
     parser = expat.ParserCreate()
     parser.StartDoctypeDeclHandler = refuse

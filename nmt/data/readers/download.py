@@ -152,6 +152,7 @@ def _fetch_part(url: str, part: Path, path: Path, *, progress: bool) -> None:
             problem = _try(url, part, path, bar)
             if problem is None:
                 return
+            # Only connections without data count: a slow server that drops each one still makes progress.
             failures = 0 if _size(part) > before else failures + 1
             if failures >= ATTEMPTS:
                 raise UserError(
@@ -194,6 +195,7 @@ def _transfer(url: str, part: Path, bar: tqdm[None]) -> bool:
     """
     tag_file = _beside(part, ".tag")  # the server's name for this version of the file, sent back as If-Range
     start, tag = _size(part), tag_file.read_text() if tag_file.is_file() else ""
+    # identity: with compression on the way, lengths and ranges would count other bytes than those of the file.
     request = urllib.request.Request(url, headers={"User-Agent": "nmt", "Accept-Encoding": "identity"})
     if start and tag:
         request.add_header("Range", f"bytes={start}-")

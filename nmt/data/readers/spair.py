@@ -70,6 +70,7 @@ def read(raw: Path, *, layout: str, difficulty: Mapping[str, Sequence[int]], ski
     listing.entries = [
         Entry(key, key.partition("/")[0], found.split, key, found.image, found.points) for key, found in objects.items()
     ]
+    # A damaged copy may pair an image with itself, which would teach nothing.
     listing.pairs = [pair for pair in pairs if len(pair.keypoints) >= MIN_KEYPOINTS and pair.id0 != pair.id1]
     if len(listing.pairs) < len(pairs):
         listing.left_out[FEW_COMMON] += len(pairs) - len(listing.pairs)
@@ -141,6 +142,7 @@ def _pair(
     if any(level not in difficulty.get(key, (level,)) for key, level in zip(DIFFICULTIES, levels, strict=True)):
         raise Excluded(OTHER_DIFFICULTY)
     sides = [_side(root, split, path, content, side) for side in ("src", "trg")]
+    # Both sides are checked before either is added: a pair that is refused must not leave keypoints behind.
     for key, found in sides:
         _check(path, found, objects.get(key))
     for key, found in sides:

@@ -227,6 +227,7 @@ def _read_mirror(file: Path, keypoint_names: Mapping[str, list[str]]) -> dict[st
 def _csv_rows(file: Path, needed: Sequence[str] = CSV_COLUMNS) -> Iterator[tuple[int, dict[str, str]]]:
     """Yield (line, column -> text) of every row. Raises UserError for a missing column or a short row."""
     try:
+        # utf-8-sig: spreadsheet programs put a byte order mark before the first column's name.
         reader = csv.DictReader(io.StringIO(read_bytes(file).decode("utf-8-sig"), newline=""), skipinitialspace=True)
         columns = [name.strip() for name in reader.fieldnames or []]
         reader.fieldnames = columns
@@ -277,6 +278,7 @@ def _box(value: Any, where: str) -> Box | None:
 def _size(image: dict[str, Any], where: str) -> tuple[int, int] | None:
     """Read the width and height of the annotated image, pixels; None where they are missing or impossible."""
     sides = image.get("width"), image.get("height")
+    # `type(...) is int`, because JSON's true is an int to isinstance.
     if not all(type(side) is int and side > 0 for side in sides):
         return None
     return sides  # type: ignore[return-value]

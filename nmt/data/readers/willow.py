@@ -62,6 +62,7 @@ class Photograph:
 
     @property
     def id(self) -> str:
+        """Return CATEGORY/IMAGE."""
         return f"{self.annotation.parent.name}/{self.annotation.stem}"
 
 

@@ -49,7 +49,7 @@ def test_on_kubernetes_a_variable_tells(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setenv("NMT_MAY_START", '[{"CPU": 7, "GPU": 1, "nodes": 2}, {"CPU": 96, "GPU": 8, "nodes": 1}]')
     assert may_start(0) == [{"CPU": 96, "GPU": 8}, {"CPU": 7, "GPU": 1}, {"CPU": 7, "GPU": 1}]
     monkeypatch.setenv("NMT_MAY_START", "8")
-    with pytest.raises(UserError, match="NMT_MAY_START: '8' is not like"):
+    with pytest.raises(UserError, match="NMT_MAY_START: '8' cannot be read; write it like"):
         may_start(0)
 
 

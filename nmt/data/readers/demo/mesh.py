@@ -255,6 +255,7 @@ def paint(draw: ImageDraw.ImageDraw, solid: Solid, camera: Camera, light: Array,
     faces, colours = solid.faces, solid.colours
     corners = camera.project(faces)
     across, down = corners[:, 2] - corners[:, 0], corners[:, 3] - corners[:, 1]
+    # Faces seen from behind are clockwise in the picture; others of the solid hide them.
     front = across[:, 0] * down[:, 1] - across[:, 1] * down[:, 0] < 0
     seen = camera.view(faces[front])
     order = np.argsort(solid.lifts[front] - seen[..., 2].mean(1), kind="stable")
