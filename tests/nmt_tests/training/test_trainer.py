@@ -7,7 +7,7 @@ from nmt.config import DecodeConfig
 from nmt.errors import UserError
 from nmt.metrics import Counts
 from nmt.training.loop import train
-from nmt.training.trainer import DivergedError, Trainer, differing_keys, learning_rate_factor
+from nmt.training.trainer import DivergedError, Trainer, learning_rate_factor
 from tests.nmt_tests.toy_training import SAME, assert_same_training, small, weights
 
 
@@ -22,7 +22,7 @@ def test_divergence_is_an_error_not_a_result(toy_data, tmp_path):
 
 
 def test_a_checkpoint_of_another_configuration_is_refused(trained, toy_data):
-    with pytest.raises(UserError, match="another configuration .*optim.lr 0.005 / 0.001"):
+    with pytest.raises(UserError, match="another configuration: optim.lr is 0.005 in it and 0.001 now; choose"):
         train(small(optim__lr=1e-3), data=toy_data, directory=trained, resume=True)
 
 
@@ -110,7 +110,3 @@ def test_validation_metrics_name_the_best_setting_of_the_grid(toy_data):
     found = trainer.val_metrics({fixed: half, other: most})
     assert found["val/accuracy"] == found["val/accuracy/chair"] == 0.75 and found["val/accuracy_fixed_decode"] == 0.5
     assert found["decode/epsilon"] == 0.5 and found["decode/assignment"] == "argmax"
-
-
-def test_keys_that_differ_are_listed_with_both_values():
-    assert differing_keys(small(), small(train__seed=3, train__micro_batch=1)) == "train.seed 0 / 3"

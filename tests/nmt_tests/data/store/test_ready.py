@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from nmt.config import Config, with_overrides
-from nmt.data.store.ready import check_data
+from nmt.data.store.ready import ready_data
 from nmt.errors import UserError
 from tests.nmt_tests.toy_training import small
 
@@ -18,21 +18,22 @@ def images(**changes: object) -> Config:
 
 
 def test_a_data_set_with_its_features_is_ready_for_both_modes(toy_data: Path) -> None:
-    check_data([small(), images(), small(optim__lr=1e-4)], toy_data)
+    ready_data(toy_data, [small(), images(), small(optim__lr=1e-4)])
 
 
 def test_another_image_size_names_both_and_the_setting(toy_data: Path) -> None:
-    with pytest.raises(UserError, match=r"made at 64 pixels, but data.image_size is 96; .* data.image_size=64"):
-        check_data([images(), images(data__image_size=96)], toy_data)
+    message = r"are 64 pixels wide, but data.image_size is 96; set it to 64, or .* --set data.image_size=96"
+    with pytest.raises(UserError, match=message):
+        ready_data(toy_data, [images(), images(data__image_size=96)])
 
 
 def test_features_that_only_one_of_many_configurations_needs_are_missed(toy_data: Path) -> None:
     other = small(model__backbone="resnet18")
     with pytest.raises(UserError, match=r"--prepare toy --raw DIR --features resnet18"):
-        check_data([small(), images(), other], toy_data)
-    check_data([small(), images(model__backbone="resnet18")], toy_data)  # images mode needs none
+        ready_data(toy_data, [small(), images(), other])
+    ready_data(toy_data, [small(), images(model__backbone="resnet18")])  # images mode needs none
 
 
 def test_an_absent_data_set_names_the_command_that_makes_it(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="run.py --prepare toy"):
-        check_data([images()], tmp_path / "toy")
+        ready_data(tmp_path / "toy", [images()])
