@@ -17,7 +17,6 @@ from torch import Tensor
 from nmt.batch import PairBatch, Side
 from nmt.config import Config, DecodeConfig, with_overrides
 from nmt.decoding import model_score, similarities, sweep
-from nmt.errors import UserError
 from nmt.metrics import Counts
 from nmt.model.matcher import Matcher, cosine
 from nmt.sinkhorn import HIDDEN
@@ -134,11 +133,7 @@ def evaluate_checkpoint(
     matcher, config, categories = load_model(path)
     config = with_overrides(config, decode or {}, source="--set")
     limit_threads(config)
-    store, features = open_plain(data, config)
-    if categories and list(store.info.categories) != categories:
-        raise UserError(
-            f"{store.directory}: its categories are not those {path} was trained on ({', '.join(categories)})"
-        )
+    store, features = open_plain(data, config, checkpoint=path, categories=categories)
     device, num = pick_device(), len(store.info.categories)
     matcher.to(device)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from nmt.config import Config, from_dict
 from nmt.data.store.features import FeatureTable, features_pattern
 from nmt.data.store.node_copy import local_copy
 from nmt.data.store.objects import ObjectStore
+from nmt.errors import UserError
 from nmt.model.matcher import Matcher
 
 
@@ -50,17 +52,23 @@ class _Widths:
     global_channels: int
 
 
-def open_plain(data: str | Path | None, config: Config) -> tuple[ObjectStore, FeatureTable | None]:
+def open_plain(
+    data: str | Path | None, config: Config, *, checkpoint: Path, categories: Sequence[str]
+) -> tuple[ObjectStore, FeatureTable | None]:
     """Open the data set that a trained matcher is evaluated on, and in features mode any table of its backbone.
 
     Args:
         data: a folder or an address; None: data/NAME of the configuration.
+        checkpoint: the file that the matcher came from, for error messages.
+        categories: those it was trained on; empty if not known.
 
     Raises:
-        UserError: no data set or no features there.
+        UserError: no data set or no features there, or other categories.
     """
     in_features = config.data.mode == "features"
     wanted = [features_pattern(config.model, config.data.image_size)] if in_features else []
     folder = local_copy(data or Path("data") / config.data.name, features=wanted)
     store = ObjectStore.open(folder)
+    if categories and store.info.categories != list(categories):
+        raise UserError(f"{folder}: its categories are not those {checkpoint} was trained on ({', '.join(categories)})")
     return store, FeatureTable.open(folder, config.model, config.data.image_size) if in_features else None

@@ -81,9 +81,9 @@ def draw_split(
     Raises:
         UserError: no such checkpoint or data set.
     """
-    matcher, config, _ = load_model(path)
+    matcher, config, categories = load_model(path)
     config = with_overrides(config, decode or {}, source="--set")
-    store, features = open_plain(data, config)
+    store, features = open_plain(data, config, checkpoint=path, categories=categories)
     return draw_sheet(sample_pairs(matcher, store, features, config, split=split, count=count))
 
 

@@ -55,4 +55,4 @@ def check_packable(configs: Sequence[Config]) -> None:
     flat = to_flat(first)
     for key, value in NEEDED.items():
         if flat[key] != value:
-            raise UserError(f"packed trials need {key} = {value}, but it is {flat[key]!r}")
+            raise UserError(f"packed trials need {key} = {value!r}, but it is {flat[key]!r}")

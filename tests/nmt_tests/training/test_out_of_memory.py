@@ -64,7 +64,9 @@ def test_training_out_of_memory_goes_on_with_half_the_pairs_at_once(alone, toy_d
 
 def test_training_that_does_not_fit_by_half_either_says_what_to_set(toy_data, tmp_path, monkeypatch):
     failed = out_of_memory_above(monkeypatch, 1)
-    with pytest.raises(UserError, match=r"again with 3 pairs at a time: set train.micro_batch to 1 or less") as caught:
+    with pytest.raises(
+        UserError, match=r"again, with 3 pairs per forward pass: set train.micro_batch to 1 or less"
+    ) as caught:
         train_within_memory(small(**SAME), toy_data, tmp_path)
     assert failed == [5, 3] and "\n" not in str(caught.value)
     # and with that it goes on from where it was

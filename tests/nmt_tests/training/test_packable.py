@@ -51,7 +51,7 @@ def test_a_pack_is_accepted_exactly_where_the_shapes_are_equal(one: list[str], o
 
 def test_members_have_their_own_optimizer_losses_and_decoding() -> None:
     for key in SETTINGS:
-        own = key.startswith(OWN) and key != "loss.matching"
+        own = key.startswith(OWN) and key not in ("loss.matching", "loss.extra")
         assert is_shared(key, BASE) is not own, key
     # a plan that is trained through has one number of iterations for all
     through = changed(["loss.matching"])
@@ -60,6 +60,8 @@ def test_members_have_their_own_optimizer_losses_and_decoding() -> None:
 
 @pytest.mark.parametrize("key", NEEDED)
 def test_what_a_pack_cannot_train_is_named(key: str) -> None:
-    other = {"data.mode": "images", "model.spline_backend": "torch_spline_conv"}.get(key, not NEEDED[key])
-    with pytest.raises(UserError, match=rf"packed trials need {key} = {NEEDED[key]}, but it is {other!r}"):
+    other = {"data.mode": "images", "model.spline_backend": "torch_spline_conv", "loss.extra": "mine"}.get(
+        key, not NEEDED[key]
+    )
+    with pytest.raises(UserError, match=rf"packed trials need {key} = {NEEDED[key]!r}, but it is {other!r}"):
         check_packable([with_overrides(BASE, {key: other}, source="test")] * 2)

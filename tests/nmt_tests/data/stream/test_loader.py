@@ -57,7 +57,7 @@ def epoch(
 
 @pytest.mark.parametrize("workers", [1, 2, 7])
 def test_loader_processes_do_not_change_a_byte(stream, workers):
-    assert epoch(stream, loader_processes=workers) == epoch(stream)
+    assert epoch(stream, workers=workers) == epoch(stream)
 
 
 @pytest.mark.parametrize("world_size", [1, 2, 3, 4, 8])
@@ -78,7 +78,7 @@ def test_a_step_comes_in_parts_of_at_most_the_micro_batch(stream, micro_batch, s
 
 @pytest.mark.parametrize("workers", [0, 2])
 def test_an_epoch_continues_in_the_middle(stream, workers):
-    assert epoch(stream, first_step=1, num_steps=2, loader_processes=workers) == epoch(stream)[1:]
+    assert epoch(stream, first_step=1, num_steps=2, workers=workers) == epoch(stream)[1:]
 
 
 def test_features_batches_come_from_this_process(toy_store, toy_features):
