@@ -157,7 +157,7 @@ class Recorder(ray.tune.Callback):
         for job in members(trial.config):
             number = job["number"]
             self.sync(number)
-            self._lines.note(number, f"{self._keep_error(trial, number)}; going on from its checkpoint")
+            self._lines.note(number, f"{self._keep_error(trial, number)}; resuming from its checkpoint")
 
     def save(self, *, finished: bool = False) -> Summary:
         """Write the summary, here and at the storage; return it."""

@@ -311,7 +311,7 @@ def test_trial_whose_process_is_killed_goes_on_from_its_checkpoint(
     killer = kill_after(2, tmp_path / "tiny/trials/000", "ImplicitFunc.train")
     summary = run_search(space, results=tmp_path, data=tiny_data, trials=1)
     killer.join()
-    assert any("its process died" in line and "going on from its checkpoint" in line for line in caplog.messages)
+    assert any("its process died" in line and "resuming from its checkpoint" in line for line in caplog.messages)
     assert summary.trials[0].state == "COMPLETE" and summary.trials[0].epochs == 6
     assert [m["epoch"] for m in read_metrics(tmp_path / "tiny/trials/000")] == list(range(1, 7))
     assert states(tmp_path / "tiny") == {0: "COMPLETE"}
@@ -490,7 +490,7 @@ def test_trial_of_two_workers_survives_the_loss_of_a_process(
     killer = kill_after(2, tmp_path / "tiny/trials/000", role)
     summary = run_search(two_workers, results=tmp_path, data=tiny_data, trials=1)
     killer.join()
-    assert any("going on from its checkpoint" in line for line in caplog.messages)
+    assert any("resuming from its checkpoint" in line for line in caplog.messages)
     assert [(t.state, t.epochs) for t in summary.trials] == [("COMPLETE", 4)]
 
 
@@ -502,4 +502,4 @@ def test_diverging_trial_of_two_workers_fails_without_a_retry(
     space = dataclasses.replace(two_workers, base=diverging)
     summary = run_search(space, results=tmp_path, data=tiny_data, trials=1)
     assert [t.state for t in summary.trials] == ["FAIL"] and "no longer finite" in (summary.trials[0].reason or "")
-    assert not any("going on from its checkpoint" in line for line in caplog.messages)
+    assert not any("resuming from its checkpoint" in line for line in caplog.messages)
