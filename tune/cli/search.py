@@ -87,7 +87,7 @@ JOB = Job(
         RESULTS,
         STORAGE,
         RESUME,
-        switch("--dry-run", "check everything on every node, print the plan and stop (searches)"),
+        switch("--dry-run", "check everything on every node, print a preview and stop (searches)"),
         JSON,
     ),
     run=run,

@@ -241,7 +241,7 @@ def test_a_complete_trial_stays_complete_in_every_order(space: Space, tmp_path: 
 @pytest.mark.parametrize(
     ("epochs", "how", "state", "line"),
     [
-        (1, {}, TrialState.RUNNING, "waits at 1 of 4 epochs  10.0 %"),
+        (1, {}, TrialState.RUNNING, "paused at 1 of 4 epochs  10.0 %"),
         (0, {}, TrialState.FAIL, "it reported no accuracy"),
         (1, {FAILURE: "the loss is no longer finite"}, TrialState.FAIL, "the loss is no longer finite"),
         (0, {INTERRUPTED: True}, TrialState.RUNNING, None),

@@ -125,7 +125,7 @@ def test_best_json_is_the_winning_configuration(finished: tuple[Path, list[str]]
 
 def test_report_is_printed_at_the_end_and_one_line_a_trial_before(finished: tuple[Path, list[str]]) -> None:
     directory, lines = finished
-    ends = [line for line in lines if ("COMPLETE" in line or "waits at 1 of 4" in line) and "\n" not in line]
+    ends = [line for line in lines if ("COMPLETE" in line or "paused at 1 of 4" in line) and "\n" not in line]
     assert {line.split()[2] for line in ends} == {f"{n:03d}" for n in range(5)}
     assert lines[-1].startswith("Search tiny") and "Next:" in lines[-1]
     kept = (directory / "search.log").read_text()
@@ -145,7 +145,9 @@ def test_study_holds_the_value_of_every_epoch(finished: tuple[Path, list[str]]) 
 def test_search_that_is_there_is_not_touched_without_resume(
     search_copy: Path, space_file: Path, tiny_data: Path
 ) -> None:
-    with pytest.raises(UserError, match=r"already holds a search; go on with --resume, or choose another --results"):
+    with pytest.raises(
+        UserError, match=r"already holds a search; continue it with --resume, or choose another --results"
+    ):
         run_search(load_space(space_file), results=search_copy, data=tiny_data)
 
 

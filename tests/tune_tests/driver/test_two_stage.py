@@ -176,4 +176,4 @@ def test_best_on_features_train_on_images_and_a_search_interrupted_between_the_s
     places = [out.rindex(text) for text in ("Stage 1 of 2", "Rank correlation", "Stage 2 of 2", "Best: trial")]
     assert places == sorted(places) and f"features/{order[0].id}" in out
     assert run.main([*command, "--resume", "--trials", "9"]) == 2
-    assert "the exploration on features is over" in capsys.readouterr().err
+    assert "the exploration on features has finished" in capsys.readouterr().err
