@@ -44,7 +44,7 @@ SOURCES = Path(__file__).resolve().parents[2]
 
 @dataclass(frozen=True, kw_only=True)
 class SearchPreview:
-    """What a search is about to do, and on which nodes."""
+    """The size of a search that is about to run, and its nodes."""
 
     trials: int
     """0 if another limit ends the search"""
@@ -52,7 +52,7 @@ class SearchPreview:
     """over all trials; infinite if only time or patience ends the search"""
     at_once: int
     epochs: int
-    """of a trial, at most"""
+    """most epochs of a trial"""
     seconds_per_epoch: float | None
     """measured in earlier trainings of the default configuration; None if there are none"""
     measured_in: Path | None
@@ -133,7 +133,7 @@ class Token:
 
 @dataclass(frozen=True)
 class Answer:
-    """What a node sees."""
+    """The versions and files that a node sees."""
 
     node: str
     versions: dict[str, str]

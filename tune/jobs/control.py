@@ -35,7 +35,7 @@ class _Room:
     epochs: asyncio.Queue[dict[str, Any] | None] = field(default_factory=asyncio.Queue)
     """metrics of each epoch; None when the job has ended"""
     decisions: asyncio.Queue[bool] = field(default_factory=asyncio.Queue)
-    """for each epoch: True trains another one"""
+    """one per epoch: True trains another one"""
     stopped: asyncio.Event = field(default_factory=asyncio.Event)
     """set when the workers are to save and end as soon as they can"""
     reserved: PlacementGroup | None = None

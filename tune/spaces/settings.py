@@ -83,14 +83,14 @@ class Resources:
     )
     packed: int = setting(1, "trials of equal shape that train together in one process on the same batches", low=1)
     fewest: int = 0
-    """workers with which a trial still goes on; `workers` where the table gives one number"""
+    """fewest workers that a trial continues with; `workers` if the table gives one number"""
 
     def __post_init__(self) -> None:
         if not self.fewest:
             object.__setattr__(self, "fewest", self.workers)
 
     def of_workers(self, fewest: int, most: int, *, source: str) -> Resources:
-        """With another number of workers. Raises UserError where that is no range."""
+        """Return the resources with another number of workers. Raises UserError if it is no range."""
         if not 1 <= fewest <= most:
             raise UserError(f"{source}: workers must be at least 1, fewest before most, but got {fewest} and {most}")
         return dataclasses.replace(self, workers=most, fewest=fewest)

@@ -48,7 +48,7 @@ class RawDataSet:
 
 @dataclass(frozen=True)
 class ReadOptions:
-    """How a raw data set is to be read."""
+    """Options for reading a raw data set."""
 
     name: str
     """data.name: one reader may serve several"""

@@ -1,4 +1,4 @@
-"""Whether the files of a data set are there, asked before anything heavy is imported.
+"""Check that the files of a data set exist, before anything heavy is imported.
 
 The readers of the files raise these same messages; the command line asks first, so that a wrong name costs no seconds.
 """

@@ -87,7 +87,7 @@ ON_FEATURES = 'fidelity = ["features", "images"]\npromote = 2\n'
         ('["features", "images"]', '["images", "features"]', r'fidelity must be \["features", "images"\] or left out'),
         ('["features", "images"]', '"features"', "fidelity must be"),
         ("promote = 2", "promote = 5", "promote = 5 is no choice among trials = 5.*at most 4"),
-        (ON_FEATURES, "", r"\[features\] says what differs on features: it needs fidelity"),
+        (ON_FEATURES, "", r"\[features\] sets what differs on features, so it needs fidelity"),
         ("steps_per_epoch = 8", "seed = 8", r"\[features\] train.seed must be the same at both fidelities"),
         ("steps_per_epoch = 8", "steps = 8", "no configuration key 'train.steps'"),
         ("steps_per_epoch = 8", "steps_per_epoch = 0", "steps_per_epoch must be an integer at least 1"),
