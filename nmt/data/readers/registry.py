@@ -99,7 +99,7 @@ def files_fingerprint(files: list[Path]) -> str:
 
 
 def listed(listing: RawListing, options: ReadOptions, **recorded: Any) -> RawDataSet:
-    """The raw data set of a listing: one object per entry, cut out and resized by the project.
+    """Return the raw data set of a listing: one object per entry, cut out and resized by the project.
 
     Args:
         recorded: what the prepared data set says of how it was read; another value makes it anew.

@@ -14,7 +14,7 @@ OBJECTS_FILE = "objects.arrow"
 
 
 def prepare_command(name: str, *, features: str | None = None) -> str:
-    """The command that makes a data set, or its table of features, for error messages."""
+    """Return the command that makes a data set, or its table of features, for error messages."""
     raw = "" if name == "demo" else " --raw DIR"
     return f"python run.py --prepare {name}{raw}" + (f" --features {features}" if features else "")
 

@@ -62,6 +62,6 @@ def test_a_variable_that_says_nothing_of_nodes_is_one_line(value: str, monkeypat
     if value == "{}":  # no kinds of nodes at all
         assert may_start(0) == []
         return
-    with pytest.raises(UserError, match=r"NMT_MAY_START: .* is not like \[.*nodes.*\]") as error:
+    with pytest.raises(UserError, match=r"NMT_MAY_START: .* cannot be read; write it like \[.*nodes.*\]") as error:
         may_start(0)
     assert "\n" not in str(error.value)
