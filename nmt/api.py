@@ -1,4 +1,4 @@
-"""Preparing, training and evaluating from Python: recipes by name, paths as text, defaults as on the command line."""
+"""The Python API: prepare, train and evaluate, with recipes by name, paths as text and the command line's defaults."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from nmt.training.history import EpochResult
 
 DATA, RESULTS = Path("data"), Path("results")
-"""Where data sets and trainings lie by default."""
+"""default folders of data sets and of trainings"""
 
 
 def prepare(
@@ -36,7 +36,7 @@ def prepare(
     image_coding: str = "raw",
     progress: bool = False,
 ) -> PreparedDataSet:
-    """Make the Arrow data set of a recipe, once; what is there already is kept.
+    """Make the Arrow data set of a recipe. An existing one is kept.
 
     It starts processes: a script must call it under `if __name__ == "__main__":`.
 
@@ -48,13 +48,13 @@ def prepare(
         overrides: configuration keys to change, {"data.image_size": 256}.
         backbone: also make a table of this backbone's features.
         skip_bad: leave unreadable files out and count them.
-        seed: seed of what is random in making it (rendering, rotated views).
+        seed: seed of rendering and of rotated views.
         difficulty: the levels of given pairs to keep, {"mirror": [0]} (SPair-71k).
         image_coding: raw or jpeg.
         progress: show progress bars on standard error.
 
     Returns:
-        The objects made, and the paths of the tables of features; printed, a table.
+        The objects made, and the paths of the tables of features. Printing it prints a table.
 
     Raises:
         UserError: no such recipe or raw data set, an unreadable file, or weights that cannot be loaded.
@@ -87,14 +87,14 @@ def train(
 ) -> EpochResult:
     """Train a recipe; its folder then holds best.pt, config.json, metrics.jsonl and checkpoint.pt.
 
-    Where the memory is too small, train once more with half the pairs at a time; the result is the same.
+    If memory runs out, it trains once more with half the pairs at a time; the result is the same.
 
     Args:
         recipe: a recipe by name or TOML file, a config.json (best.json of a search), or a configuration.
         data: the Arrow data set, a folder or an address; by default data/NAME.
         directory: folder of the training; by default results/NAME-train.
         overrides: configuration keys to change, {"optim.lr": 1e-3}.
-        resume: go on from the checkpoint in `directory`, where there is one.
+        resume: continue from the checkpoint in `directory`, if there is one.
         progress: show a progress bar on standard error.
         on_epoch: called with the metrics after each epoch.
 
@@ -113,7 +113,7 @@ def train(
     config = _configuration(recipe, overrides, own=data is not None)
     source, folder = _data(config, data), Path(directory or RESULTS / f"{config.data.name}-train")
     if not resume and (folder / files.CHECKPOINT).exists():
-        raise UserError(f"{folder}: a training is there already; resume it with resume=True, or choose a directory")
+        raise UserError(f"{folder}: already holds a training; resume it with resume=True, or choose a directory")
     limit_threads(config)
     here = local_data(source, config)
 
@@ -155,7 +155,7 @@ def load_matcher(
     Args:
         path: a checkpoint (best.pt), or the folder of a training. `tune.best_checkpoint` finds that of a search.
         overrides: configuration keys read at inference, {"decode.assignment": "hungarian"}.
-        device: where it runs; by default the GPU where there is one.
+        device: device it runs on; by default the GPU if there is one.
 
     Raises:
         UserError: no such checkpoint, a damaged one, or a key in `overrides` that is not read at inference.
@@ -190,7 +190,7 @@ def _data(config: Config, data: str | Path | None) -> str:
 
 
 def _checkpoint(path: str | Path) -> Path:
-    """Find the weights of a training by its folder; a checkpoint file is itself. Raises UserError."""
+    """Return the weights in a training's folder, or `path` if it is a file. Raises UserError."""
     path = Path(path)
     if not path.is_dir():
         return path

@@ -1,8 +1,8 @@
-"""What a user adds without changing the project: readers, backbones, loss terms and samplers, each under a name.
+"""Extensions: readers, backbones, loss terms and samplers that a user registers by name, without changing the project.
 
 The environment variable NMT_EXTENSIONS names the modules that register them, separated by commas. A process imports
-them when it looks up a name that the project does not have. Ray passes the variable on to the processes of trials, so
-one mechanism serves the command line, the Python API and every worker. docs/extend.md has an example of each kind.
+them when it looks up a name that the project does not have. Ray sends the variable to the processes of trials. So one
+mechanism serves the command line, the Python API and every worker. docs/extend.md has an example of each kind.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ T = TypeVar("T")
 
 
 class Registry(Generic[T]):
-    """The things of one kind by name: the project's own, and those of extensions."""
+    """Functions and classes of one kind by name: the project's own, and those of extensions."""
 
     def __init__(self, kind: str) -> None:
         """Make an empty registry.
 
         Args:
-            kind: what error messages call one of its things, "loss term".
+            kind: name of one item in error messages, "loss term".
         """
         self._kind = kind
         self._items: dict[str, T] = {}
@@ -39,13 +39,13 @@ class Registry(Generic[T]):
         self._items[name] = item
 
     def find(self, name: str) -> T | None:
-        """The thing of that name; None where neither the project nor an extension has it. Raises UserError."""
+        """Return the item of that name; None if neither the project nor an extension has it. Raises UserError."""
         if name not in self._items:
             load_extensions()
         return self._items.get(name)
 
     def get(self, name: str, *, source: str) -> T:
-        """The thing of that name. Raises UserError, beginning with `source`, that names the nearest one."""
+        """Return the item of that name. Raises UserError that begins with `source` and names the nearest name."""
         found = self.find(name)
         if found is None:
             raise UserError(
@@ -55,22 +55,22 @@ class Registry(Generic[T]):
         return found
 
     def names(self) -> list[str]:
-        """Every name, the project's own first."""
+        """Return every name, the project's own first."""
         load_extensions()
         return list(self._items)
 
 
 LOSS_TERMS: Registry[Callable[..., Any]] = Registry("loss term")
-"""Terms that `loss.extra` may name. Here and not in nmt.losses, for a configuration is checked without torch."""
+"""terms that `loss.extra` may name; here and not in nmt.losses, so that a configuration is checked without torch"""
 
 
 def _path(item: object) -> str:
-    """Where a function or class is defined: "module.name"."""
+    """Return the full name of a function or class: "module.name"."""
     return f"{getattr(item, '__module__', '?')}.{getattr(item, '__qualname__', repr(item))}"
 
 
 def load_extensions() -> None:
-    """Import the modules that NMT_EXTENSIONS names. Raises UserError where one cannot be imported."""
+    """Import the modules that NMT_EXTENSIONS names. Raises UserError if one cannot be imported."""
     for name in filter(None, map(str.strip, os.environ.get(VARIABLE, "").split(","))):
         try:
             importlib.import_module(name)

@@ -180,7 +180,7 @@ def loss_terms(
 
 
 def _extra_term(name: str, output: MatchOutput, match_BN: Tensor) -> Tensor:
-    """The registered term. Raises UserError where it is not one value per pair."""
+    """Return the registered term. Raises UserError if it is not one value per pair."""
     values_B: Tensor = LOSS_TERMS.get(name, source="loss.extra")(output, match_BN)
     if values_B.shape != match_BN.shape[:1]:
         raise UserError(

@@ -78,7 +78,7 @@ class RecipeFile:
 
 
 def recipe(path_or_name: str | Path, *, own: bool = False) -> Config:
-    """The configuration of a recipe, by name or by file.
+    """Return the configuration of a recipe, by name or by file.
 
     Args:
         own: a name that no file has is a data set of the user's, trained by the published recipe.
@@ -93,7 +93,7 @@ def recipe(path_or_name: str | Path, *, own: bool = False) -> Config:
 
 
 def find_recipe(path_or_name: str | Path, *, source: str = "") -> Path:
-    """The TOML file of a recipe: a path as it is, a name in search_spaces/. Raises UserError with the nearest name."""
+    """Return the TOML file of a recipe: a path, or a name in search_spaces/. Raises UserError with the nearest name."""
     given = Path(path_or_name)
     if given.suffix == ".toml" or len(given.parts) != 1:
         if given.is_file():
@@ -126,7 +126,7 @@ def read_recipe(path_or_name: str | Path) -> RecipeFile:
 
 
 def shown_path(path: Path) -> str:
-    """The path as an error names it: relative where it lies below the working directory."""
+    """Return the path as an error names it: relative if it lies below the working directory."""
     try:
         return str(path.resolve().relative_to(Path.cwd()))
     except ValueError:

@@ -290,7 +290,7 @@ def _main_loss_difference(terms: Mapping[str, Tensor], fixture: _Fixture) -> flo
 
 
 def _mean(terms: Mapping[str, Tensor], name: str) -> Tensor:
-    """The mean of a loss term over pairs; 0 for a term of weight 0, which `loss_terms` leaves out."""
+    """Return the mean of a loss term over pairs; 0 for a term of weight 0, which `loss_terms` leaves out."""
     return terms[name].mean() if name in terms else torch.zeros(())
 
 

@@ -1,8 +1,8 @@
-"""Preparing a data set on a Ray cluster with Ray Data: makers for nmt.data.prepare.objects and .features.
+"""Prepare a data set on a Ray cluster with Ray Data: makers for nmt.data.prepare.objects and .features.
 
-Any node does the tasks of a shard (read, decode, cut out, resize, graph). The rows return to this process, which writes
-the data set. Features are made by one actor per GPU, or per ACTOR_CPUS cores where there is no GPU. All nodes must see
-the raw data set, and for features the prepared one, under the same path (NFS). The bytes are the same as without Ray.
+Any node can run the tasks of a shard (read, decode, crop, resize, graph). The rows return to this process, which writes
+the data set. Features are made by one actor per GPU, or per ACTOR_CPUS cores if there is no GPU. All nodes must see the
+raw data set, and for features the prepared one, under the same path (NFS). The bytes are the same as without Ray.
 """
 
 from __future__ import annotations

@@ -29,7 +29,7 @@ NUM_PAIRS, NUM_AUGMENTED = 12, 6
 SAMPLED_PAIRS = 2000
 """pairs whose keypoints the histogram counts"""
 SIDE_PIXELS, GAP = 300, 8
-"""of an image on the page, and between the two of a pair"""
+"""size of an image on the page, and gap between the two of a pair"""
 _OFF: dict[str, Any] = {"erasing": 0.0, "cutmix": 0.0, "mixup": 0.0, "rotation": 0.0, "mirror": 0.0, "scale": 0.0}
 _SPLIT_COLOURS = ("#4f7cff", "#f2a541", "#3fb98f")
 

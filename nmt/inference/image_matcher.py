@@ -168,7 +168,7 @@ class ImageMatcher:
         )
 
     def _side(self, image_HW3: np.ndarray, points_N2: np.ndarray) -> Side:
-        """The image as the square that the model reads, its keypoints moved with it."""
+        """Return the image as the square that the model reads, its keypoints moved with it."""
         from PIL import Image
 
         size = self.config.data.image_size

@@ -9,7 +9,7 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class FileRecord:
-    """What a file must contain."""
+    """Size and hash of the content of a file."""
 
     bytes: int
     """size of the file"""

@@ -88,7 +88,7 @@ BackboneBuilder = Callable[[ModelConfig, int], Backbone]
 """(model, image_size) -> the backbone for square images of that many pixels, with the weights of `model.weights`"""
 
 BACKBONES: Registry[BackboneBuilder] = Registry("backbone")
-"""Those that are not timm's."""
+"""backbones that are not timm's"""
 
 
 def register_backbone(name: str) -> Callable[[BackboneBuilder], BackboneBuilder]:

@@ -19,7 +19,7 @@ NEEDED = {
     "loss.extra": "",
     "train.compile": False,
 }
-"""what the packed form of the model is written for"""
+"""values that the packed form of the model requires"""
 
 
 def is_shared(key: str, config: Config) -> bool:

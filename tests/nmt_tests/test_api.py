@@ -87,7 +87,7 @@ def test_a_data_set_of_ones_own_from_photographs_to_matches(tmp_path, monkeypatc
     best = nmt.train(config, on_epoch=lambda result: epochs.append(result.epoch))
     folder = Path("results/cups-train")
     assert epochs == [1, 2] and best.epoch in epochs and (folder / "best.pt").is_file()
-    with pytest.raises(UserError, match="results/cups-train: a training is there already; resume it with resume=True"):
+    with pytest.raises(UserError, match="results/cups-train: already holds a training; resume it with resume=True"):
         nmt.train(config)
     assert nmt.train(config, resume=True) == best
     again = nmt.train(folder / "config.json", data="data/cups", directory="again")

@@ -1,4 +1,4 @@
-"""From flags to a configuration and a data set."""
+"""The configuration and the data set that the flags of a job ask for."""
 
 from __future__ import annotations
 
@@ -12,12 +12,16 @@ from nmt.io.address import is_address
 
 
 def overrides(args: argparse.Namespace) -> dict[str, Any]:
-    """The configuration keys and values of --set. Raises UserError for an unknown key."""
+    """Return the configuration keys and values of --set. Raises UserError for an unknown key."""
     return dict(parse_assignment(text) for text in args.set)
 
 
 def decode_overrides(args: argparse.Namespace) -> dict[str, Any]:
-    """The keys and values of --set where only decode.* may change. Raises UserError for others and for wrong values."""
+    """Return the keys and values of --set for a job that may only change decode.*.
+
+    Raises:
+        UserError: another key, or a wrong value.
+    """
     changed = overrides(args)
     for key in changed:
         if not key.startswith("decode."):
@@ -28,10 +32,10 @@ def decode_overrides(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def recipe(args: argparse.Namespace, *, own: bool = False) -> Config:
-    """The configuration of a job by the name of a recipe or a JSON file, with --set applied.
+    """Return the configuration of a job by the name of a recipe or a JSON file, with --set applied.
 
     Args:
-        own: a name without a recipe is a data set of the user's own, also where nothing is prepared yet.
+        own: accept a name without a recipe as a data set of the user's own, even if it is not prepared yet.
     """
     from nmt.recipes import recipe as base_of
 
@@ -44,10 +48,10 @@ def recipe(args: argparse.Namespace, *, own: bool = False) -> Config:
 
 
 def _is_there(data: str) -> bool:
-    """True if the folder of the data set exists; an address is not looked at."""
+    """True if the folder of the data set exists. An address is not checked: that takes seconds."""
     return is_address(data) or Path(data).is_dir()
 
 
 def data_of(args: argparse.Namespace, config: Config) -> str:
-    """The data set of a job, a folder or an address: --data, or data/NAME of the configuration."""
+    """Return the data set of a job, a folder or an address: --data, or data/NAME of the configuration."""
     return args.data or f"data/{config.data.name}"

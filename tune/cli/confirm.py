@@ -1,4 +1,4 @@
-"""`--confirm NAME`: the best configurations of a search again, over seeds."""
+"""`--confirm NAME`: train the best configurations of a search again over several seeds."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ TOP, SEEDS = 3, 3
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
-    """Train the best configurations and the default over seeds; it prints its own table."""
+    """Train the best configurations and the default over several seeds; `run_confirm` prints the table."""
     changed = overrides(args)
     directory = find_run(args)
     from tune.evidence.confirm import run_confirm

@@ -1,4 +1,4 @@
-"""`--download NAME`: the raw data set of a published benchmark, from its official addresses."""
+"""`--download NAME`: download the raw data set of a published benchmark from its official addresses."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tune.cli.job import Job
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
-    """Download and unpack; print where, and the next command."""
+    """Download and unpack the data set; print its folder and the next command."""
     from nmt.data.readers.download import download
 
     raw = args.raw or Path("data") / "raw" / args.name

@@ -1,4 +1,4 @@
-"""`--evaluate NAME`: accuracy of a search's winner, a training or a checkpoint, beside three baselines."""
+"""`--evaluate NAME`: print the accuracy of a search's winner, a training or a checkpoint, beside three baselines."""
 
 from __future__ import annotations
 
@@ -39,7 +39,11 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def require_data_of(checkpoint: Path, data: str | None) -> None:
-    """Raise UserError where the data set of the evaluation is known without loading the weights, and is not there."""
+    """Check that the data set of the evaluation exists, if it is known without loading the weights.
+
+    Raises:
+        UserError: it does not exist.
+    """
     beside = checkpoint.with_name(CONFIG)
     if data is None and beside.is_file():
         data = f"data/{load_config(beside).data.name}"

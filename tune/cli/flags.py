@@ -1,4 +1,4 @@
-"""Flags of the command line: those that several jobs share, and the types of their values."""
+"""The flags of the command line that several jobs share, and the types of their values."""
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ class Flag:
     """One flag of a job."""
 
     name: str
-    """with its two dashes"""
+    """name with its two dashes"""
     options: Mapping[str, Any]
     """arguments of argparse.ArgumentParser.add_argument"""
 
 
 def flag(name: str, help: str, **options: Any) -> Flag:
-    """A flag with its help text, and what else argparse takes."""
+    """Return a flag with its help text and other options of argparse."""
     return Flag(name, {"help": help, **options})
 
 
 def switch(name: str, help: str) -> Flag:
-    """A flag without a value."""
+    """Return a flag without a value."""
     return flag(name, help, action="store_true")
 
 
 def whole_number(at_least: int) -> Callable[[str], int]:
-    """The type of a flag whose value is a whole number from `at_least` up."""
+    """Return the type of a flag whose value is a whole number from `at_least` up."""
 
     def number(text: str) -> int:
         try:
@@ -47,7 +47,7 @@ def whole_number(at_least: int) -> Callable[[str], int]:
 
 
 def one_of(*values: str) -> Callable[[str], str]:
-    """The type of a flag that takes one of these values."""
+    """Return the type of a flag that takes one of these values."""
 
     def value(text: str) -> str:
         if text not in values:
@@ -58,7 +58,14 @@ def one_of(*values: str) -> Callable[[str], str]:
 
 
 def refuse(args: argparse.Namespace, flags: Collection[str], why: str) -> None:
-    """Raise UserError for the first of these flags that was given, and would be ignored: `why`."""
+    """Refuse flags that the job would ignore.
+
+    Args:
+        why: the reason, for the message.
+
+    Raises:
+        UserError: one of these flags was given.
+    """
     for given in args.given:
         if given in flags:
             raise UserError(f"{given}: {why}")
@@ -94,5 +101,5 @@ JSON = switch("--json", "print the result as one line of JSON at the end")
 
 
 def seed_flag(help: str) -> Flag:
-    """The --seed of a job."""
+    """Return the --seed flag of a job."""
     return flag("--seed", help, metavar="N", type=whole_number(0))

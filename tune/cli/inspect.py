@@ -1,4 +1,4 @@
-"""`--inspect NAME`: one HTML page to see a prepared data set by."""
+"""`--inspect NAME`: write one HTML page that shows a prepared data set."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tune.cli.job import Job
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
-    """Write the page and print where it is."""
+    """Write the page and print its path."""
     config = recipe(args)
     data = data_of(args, config)
     require_data_set(data)

@@ -1,4 +1,4 @@
-"""A job of the command line, and the parser of its flags alone."""
+"""A job of the command line, and the parser of its flags."""
 
 from __future__ import annotations
 
@@ -18,30 +18,30 @@ PROGRAM = "run.py"
 
 @dataclass(frozen=True, kw_only=True)
 class Job:
-    """One job: what it is for, which flags it reads, and the function that does it."""
+    """One job: its purpose, the flags it reads, and the function that runs it."""
 
     flag: str
-    """with its two dashes: --search"""
+    """name with its two dashes: --search"""
     argument: str
-    """what its NAME is, for --help"""
+    """description of its NAME, for --help"""
     summary: str
-    """one line, for the overview of jobs"""
+    """one line for the overview of jobs"""
     description: str
-    """one paragraph, for its own --help"""
+    """one paragraph for its own --help"""
     examples: tuple[str, ...]
-    """commands, without the program"""
+    """commands without the program"""
     flags: tuple[Flag, ...]
     run: Callable[[argparse.Namespace], dict[str, Any]]
-    """does the job and prints what it found; returns the plain values of --json"""
+    """runs the job and prints its results; returns the plain values of --json"""
     metavar: str = "NAME"
     argument_options: tuple[tuple[str, Any], ...] = ()
-    """what argparse takes for the job's own flag, besides"""
+    """more options of argparse for the job's own flag"""
     interrupted: str = "Interrupted."
-    """what the user reads after Ctrl-C"""
+    """message after Ctrl-C"""
 
     @property
     def reads(self) -> tuple[str, ...]:
-        """The names of its flags."""
+        """The names of the flags that the job reads."""
         return tuple(flag.name for flag in self.flags)
 
 
@@ -49,7 +49,7 @@ class Parser(argparse.ArgumentParser):
     """A parser whose errors are UserErrors of one line."""
 
     def error(self, message: str) -> NoReturn:
-        """Raise UserError with argparse's message in plain words, and where to look."""
+        """Raise UserError with argparse's message in plain words and the help command."""
         found = re.fullmatch(r"argument (\S+): (.*)", message, re.DOTALL)
         if found:
             name, problem = found.groups()
@@ -62,7 +62,7 @@ class Parser(argparse.ArgumentParser):
 
 
 def build_parser(job: Job) -> Parser:
-    """The parser of one job."""
+    """Return the parser of one job."""
     width = shutil.get_terminal_size((100, 24)).columns - 2
     examples = "\n".join(f"  python {PROGRAM} {example}" for example in job.examples)
     parser = Parser(
@@ -81,14 +81,21 @@ def build_parser(job: Job) -> Parser:
 
 
 def help_text(job: Job) -> str:
-    """What --help prints for a job."""
+    """Return the --help text of a job."""
     parser = build_parser(job)
     parser.usage = f"{PROGRAM} {job.flag} {job.metavar} [flags]"
     return parser.format_help()
 
 
 def parse(job: Job, arguments: Sequence[str]) -> argparse.Namespace:
-    """The flags of a job; `given` names those that stand in the arguments. Raises UserError."""
+    """Parse the arguments of a job.
+
+    Returns:
+        Its flags, with the names of those that were given in `given`.
+
+    Raises:
+        UserError: an unknown argument or a wrong value.
+    """
     parser = build_parser(job)
     args, rest = parser.parse_known_args(arguments)
     if rest:
@@ -98,6 +105,6 @@ def parse(job: Job, arguments: Sequence[str]) -> argparse.Namespace:
 
 
 def given_flags(arguments: Sequence[str]) -> list[str]:
-    """The arguments that are flags, without their values; a negative number is a value."""
+    """Return the arguments that are flags, without their values. A negative number is a value."""
     flags = (argument.partition("=")[0] for argument in arguments if re.match(r"-(?![\d.])", argument))
     return [flag.strip() for flag in flags]

@@ -1,4 +1,4 @@
-"""`--keys [PREFIX]`: every configuration key with its type, range, default and meaning.
+"""`--keys [PREFIX]`: print every configuration key with its type, range, default and meaning.
 
 `python -m tune.cli.keys > docs/configuration.md` writes the same as a page of the documentation.
 """
@@ -23,7 +23,7 @@ from tune.spaces.settings import Resources, SearchSettings, table_settings
 HEADER = ("key", "type and range", "default", "meaning")
 KINDS = {int: "integer", float: "number", bool: "true or false", str: "text", tuple: "list of integers"}
 KIND_WIDTH, DEFAULT_WIDTH, MEANING_WIDTH = 28, 16, 36
-"""columns of the table: at most, at most, at least; a narrower terminal has the meaning on lines of its own"""
+"""widths of columns, in characters: most, most, least; if less is left, the meaning gets lines of its own"""
 GAP = "  "
 
 DOCUMENT_HEAD = """\
@@ -47,11 +47,11 @@ class Section:
     name: str
     meaning: str
     settings: dict[str, Setting]
-    """by the key as users write it"""
+    """key as users write it -> its definition"""
 
 
 def sections() -> list[Section]:
-    """All keys: the branches of the configuration, then `[search]` and `[resources]` of a TOML file."""
+    """Return all keys: the branches of the configuration, then `[search]` and `[resources]` of a TOML file."""
     found = [
         Section(
             branch,
@@ -67,9 +67,10 @@ def sections() -> list[Section]:
 
 
 def select(prefix: str) -> list[Section]:
-    """The sections and keys that begin with the prefix: a section, a whole key, or the start of keys.
+    """Return the sections and keys that begin with the prefix: a section, a whole key, or the start of keys.
 
-    Raises UserError with the nearest.
+    Raises:
+        UserError: no key begins so; the message names the nearest.
     """
     everything = sections()
     chosen = [s for s in everything if s.name == prefix.removesuffix(".")]
@@ -88,7 +89,7 @@ def _beginning(section: Section, prefix: str) -> dict[str, Setting]:
 
 
 def kind_and_range(setting: Setting) -> str:
-    """The allowed values, short: "integer, 1 to 64"."""
+    """Return the allowed values in short: "integer, 1 to 64"."""
     if setting.choices:
         return ("list of " if setting.type is tuple else "") + ", ".join(setting.choices)
     low, high, above = setting.low, setting.high, setting.above
@@ -102,7 +103,7 @@ def kind_and_range(setting: Setting) -> str:
 
 
 def default_text(setting: Setting) -> str:
-    """The default as a user would write it; "none" where leaving the key out is the only way to have it."""
+    """Return the default as a user would write it; "none" if only leaving the key out gives the default."""
     try:
         value = setting.check(setting.default, source="")
     except UserError:
@@ -113,12 +114,12 @@ def default_text(setting: Setting) -> str:
 
 
 def row(key: str, setting: Setting) -> tuple[str, str, str, str]:
-    """The cells of a key, in the order of HEADER."""
+    """Return the cells of a key, in the order of HEADER."""
     return key, kind_and_range(setting), default_text(setting), setting.doc
 
 
 def table(chosen: Sequence[Section], width: int) -> str:
-    """The sections as aligned tables, wrapped to `width` columns (at least 60)."""
+    """Return the sections as aligned tables, wrapped to `width` columns (at least 60)."""
     rows = [HEADER, *(row(name, setting) for section in chosen for name, setting in section.settings.items())]
     key, kind, default = (max(len(cells[column]) for cells in rows) for column in range(3))
     default = min(DEFAULT_WIDTH, default)
@@ -138,7 +139,7 @@ def table(chosen: Sequence[Section], width: int) -> str:
 
 
 def wrapped(cells: Sequence[str], widths: Sequence[int]) -> list[str]:
-    """One row of a table as lines, each cell wrapped to its width."""
+    """Return one row of a table as lines, each cell wrapped to its width."""
     columns = [textwrap.wrap(cell, width) or [""] for cell, width in zip(cells, widths, strict=True)]
     height = max(map(len, columns))
     padded = [column + [""] * (height - len(column)) for column in columns]
@@ -149,7 +150,7 @@ def wrapped(cells: Sequence[str], widths: Sequence[int]) -> list[str]:
 
 
 def markdown() -> str:
-    """The page docs/configuration.md."""
+    """Return the page docs/configuration.md."""
     parts = [DOCUMENT_HEAD]
     for section in sections():
         title = f"`[{section.name}]`" if section.name in ("search", "resources") else f"`{section.name}`"

@@ -1,4 +1,4 @@
-"""The entry of the command line: which job is meant, whether it reads the flags, and what its end means."""
+"""The entry point of the command line: find the job, check its flags, run it, return the exit code."""
 
 from __future__ import annotations
 
@@ -39,14 +39,18 @@ the flags of a job:         run.py --search --help
 
 
 def overview() -> str:
-    """What --help prints without a job."""
+    """Return the --help text without a job."""
     width = max(len(f"{job.flag} {job.metavar}") for job in JOBS.values())
     jobs = "\n".join(f"  {f'{job.flag} {job.metavar}':{width}}  {job.summary}" for job in JOBS.values())
     return OVERVIEW.format(jobs=jobs)
 
 
 def find_job(arguments: Sequence[str]) -> Job | None:
-    """The job among the arguments; None where they ask for help alone. Raises UserError unless there is exactly one."""
+    """Return the job among the arguments; None if they only ask for help.
+
+    Raises:
+        UserError: no job, or more than one.
+    """
     given = given_flags(arguments)
     named = list(dict.fromkeys(flag for flag in given if flag in JOBS))
     if len(named) > 1:
@@ -66,7 +70,7 @@ def find_job(arguments: Sequence[str]) -> Job | None:
 
 
 def check_flags(job: Job, given: Sequence[str]) -> None:
-    """Raise UserError for a flag that the job does not read, with the jobs that do, or the nearest known flag."""
+    """Raise UserError for a flag that the job does not read. It names the jobs that do, or the nearest flag."""
     for flag in given:
         if flag in (job.flag, *job.reads, *HELP):
             continue
@@ -77,12 +81,16 @@ def check_flags(job: Job, given: Sequence[str]) -> None:
 
 
 def _listed(names: Sequence[str]) -> str:
-    """ "a, b and c"."""
+    """Join names: "a, b and c"."""
     return " and ".join([", ".join(names[:-1]), names[-1]]) if len(names) > 1 else names[0]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one job; 0 done, 2 a wrong request (one line on standard error), 1 it failed, 130 interrupted."""
+    """Run one job and return the exit code.
+
+    Returns:
+        0 if it is done, 1 if it failed, 2 for a user's mistake (one line on standard error), 130 if interrupted.
+    """
     given = list(sys.argv[1:] if arguments is None else arguments)
     try:
         job = find_job(given)
@@ -96,7 +104,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def run_job(job: Job, arguments: Sequence[str]) -> int:
-    """Run this job, or print its help; returns the exit code. Raises UserError."""
+    """Run this job, or print its help; return the exit code. Raises UserError."""
     flags = given_flags(arguments)
     if any(flag in HELP for flag in flags):
         print(help_text(job), end="")

@@ -15,7 +15,7 @@ from tune.cli.runs import find_checkpoint
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
-    """Match, print a line per keypoint, and draw the pair."""
+    """Match the keypoints, print a line per keypoint, and draw the pair."""
     if not args.images or not args.keypoints:
         raise UserError("--match needs --images A B and --keypoints A.csv B.csv (lines name,x,y in pixels)")
     decode, checkpoint = decode_overrides(args), find_checkpoint(args)

@@ -1,4 +1,4 @@
-"""`--prepare NAME`: a raw data set becomes an Arrow data set, with stored features where a training reads them."""
+"""`--prepare NAME`: make an Arrow data set of a raw one, with stored features if the recipe trains on them."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ CODINGS = ("raw", "jpeg")
 
 @dataclass(frozen=True, kw_only=True)
 class Request:
-    """How to make a data set, besides its configuration."""
+    """Options for making a data set, beside its configuration."""
 
     raw: Path | None = None
     seed: int = 0
@@ -33,16 +33,16 @@ class Request:
     coding: str = CODINGS[0]
     difficulty: Mapping[str, Sequence[int]] = field(default_factory=dict)
     backbone: str | None = None
-    """one more backbone to store features of, --features"""
+    """another backbone to store features of, --features"""
     on_cluster: bool = False
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
-    """Make the data set, or with --check verify it; print what it holds."""
+    """Make the data set, or with --check verify it; print its counts."""
     config = recipe(args, own=args.raw is not None)
     if args.check:
         ignored = [name for name in JOB.reads if name not in ("--check", "--data", "--json")]
-        refuse(args, ignored, "--check only reads what is there; leave the flag out")
+        refuse(args, ignored, "--check only reads an existing data set; leave the flag out")
         return check(data_of(args, config))
     if args.views is not None:
         from nmt.data.prepare.data_set import feature_models
@@ -75,13 +75,16 @@ def check(data: str) -> dict[str, Any]:
 
 
 def make_data_set(config: Config, out: str, request: Request) -> dict[str, Any]:
-    """Make the objects, and the features where the recipe trains on them or --features names a backbone."""
+    """Make the objects, and the features that a recipe needs.
+
+    Features are stored if the recipe trains on them, or if --features names a backbone.
+    """
     from nmt.data.prepare.data_set import prepare_data_set
 
     with makers(request) as (make_shards, make_features):
         prepared = prepare_data_set(
             config,
-            # Ray's processes work in folders of their own.
+            # Ray's processes have other working directories, so relative paths would not be found.
             raw=request.raw.resolve() if request.raw and request.on_cluster else request.raw,
             out=out,
             backbone=request.backbone,
@@ -99,7 +102,7 @@ def make_data_set(config: Config, out: str, request: Request) -> dict[str, Any]:
 
 @contextlib.contextmanager
 def makers(request: Request) -> Iterator[tuple[ShardMaker, FeatureRows | None]]:
-    """What makes objects and features: this machine, or with --ray the nodes of a cluster."""
+    """Open the makers of objects and of features: on this machine, or with --ray on the nodes of a cluster."""
     if not request.on_cluster:
         from nmt.data.prepare.shards import make_shards
 
@@ -119,7 +122,7 @@ JOB = Job(
     description=(
         "Make the Arrow data set that trainings read, in data/NAME: from a published raw data set, from a folder of "
         "your own images with a table of keypoints, or rendered (demo). Where the recipe trains on features, it stores "
-        "those too. Nothing is done when the data set is there already. The same command continues an interrupted one."
+        "those too. If the data set exists already, nothing is done. The same command continues an interrupted one."
     ),
     examples=("--prepare willow --raw data/raw/willow", "--prepare birds --raw birds --skip-bad"),
     flags=(

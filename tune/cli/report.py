@@ -1,4 +1,4 @@
-"""`--report NAME`: the table of a search, an ablation or a confirmation again."""
+"""`--report NAME`: print the table of a search, an ablation or a confirmation again."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tune.results.layout import ABLATED, CONFIRM, CONFIRMED
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
-    """Print the table of what is in the directory now."""
+    """Print the table from the current files of the directory."""
     directory = find_run(args)
     from tune.driver import two_stage as stages
     from tune.evidence import ablation, confirm

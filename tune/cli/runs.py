@@ -1,4 +1,4 @@
-"""Where a search or a training of a given name lies, and its best weights."""
+"""Find a search or a training by its name, and its best weights."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def stored(args: argparse.Namespace, directory: Path) -> Storage | None:
-    """The place of a results directory at --storage; None without that flag."""
+    """Return the storage of a results directory; None without --storage."""
     if args.storage is None:
         return None
     from tune.results.storage import Storage, run_address
@@ -25,9 +25,12 @@ def stored(args: argparse.Namespace, directory: Path) -> Storage | None:
 
 
 def find_run(args: argparse.Namespace) -> Path:
-    """The directory of a search or training below --results, downloaded from --storage where that is given.
+    """Return the directory of a search or training below --results.
 
-    Raises UserError with the nearest name.
+    With --storage, the results are downloaded first.
+
+    Raises:
+        UserError: it does not exist; the message names the nearest.
     """
     directory: Path = args.results / args.name
     home = stored(args, directory)
@@ -42,11 +45,9 @@ def find_run(args: argparse.Namespace) -> Path:
 
 
 def find_checkpoint(args: argparse.Namespace) -> Path:
-    """The best weights of a search or a training, or the file that is named itself. Raises UserError."""
+    """Return the best weights of a search or a training, or the file that NAME is. Raises UserError."""
     if args.name.endswith(".pt"):
-        refuse(
-            args, ("--results", "--storage"), f"{args.name} is a file, which is read where it lies; leave the flag out"
-        )
+        refuse(args, ("--results", "--storage"), f"{args.name} is a file, which is read directly; leave the flag out")
         require_file(Path(args.name), "checkpoint")
         return Path(args.name)
     directory = find_run(args)

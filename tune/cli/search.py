@@ -1,4 +1,4 @@
-"""`--search NAME`: a search over a space, or an ablation of named variants."""
+"""`--search NAME`: run a search over a space, or an ablation of named variants."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from tune.cli.prepare import Request, make_data_set
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
-    """Run, continue or preview the search or ablation that the file defines; each prints its own table."""
+    """Run, resume or preview the search or ablation that the file defines; each prints its own table."""
     file = read_recipe(args.name)
     return ablate(args, file) if file.is_ablation else search(args, file)
 
 
 def search(args: argparse.Namespace, file: RecipeFile) -> dict[str, Any]:
-    """Run a search; the demo's data set is made first."""
+    """Run a search. The data set of the demo is made first."""
     from tune.driver.identity import check_results
     from tune.spaces.read import load_space
 
     refuse(args, ("--seeds",), f"{args.name} is a search, which trains each trial once; --confirm repeats its best")
     if args.dry_run:
-        refuse(args, ("--resume",), "--dry-run starts nothing, so that there is nothing to continue; leave one out")
+        refuse(args, ("--resume",), "--dry-run starts nothing, so there is nothing to continue; leave one out")
     space = load_space(file, overrides(args))
     if not args.dry_run and args.storage is None:  # results at a storage are downloaded, then checked, by the search
         check_results(space, args.results / space.name, resume=args.resume, trials=args.trials, seed=args.seed)
@@ -87,7 +87,7 @@ JOB = Job(
         RESULTS,
         STORAGE,
         RESUME,
-        switch("--dry-run", "check everything on every node, print the plan and stop (searches)"),
+        switch("--dry-run", "check everything on every node, print a preview and stop (searches)"),
         JSON,
     ),
     run=run,

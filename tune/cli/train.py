@@ -1,4 +1,4 @@
-"""`--train NAME`: one training of a recipe, or of a configuration file."""
+"""`--train NAME`: run one training of a recipe, or of a configuration file."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
-    """Train, or continue a training; print the metrics of its best epoch."""
+    """Train, or resume a training; print the metrics of its best epoch."""
     config = recipe(args)
     if args.seed is not None:
         config = with_overrides(config, {"train.seed": args.seed}, source="--seed")
@@ -52,7 +52,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
 def train_alone(
     args: argparse.Namespace, config: Config, data: str, directory: Path, home: Storage | None
 ) -> dict[str, Any]:
-    """Train in this process; returns the metrics of the best epoch."""
+    """Train in this process; return the metrics of the best epoch."""
     from nmt.data.store.ready import local_data
     from nmt.device import limit_threads
     from nmt.training.loop import train
@@ -81,7 +81,7 @@ def train_alone(
 
 
 def training_name(name: str) -> str:
-    """Directory of a training under --results: NAME-train; demo/best.json -> demo-best; trial 003 -> demo-003."""
+    """Return a training's folder name: NAME-train; demo-best for demo/best.json; demo-003 for trial 003."""
     path = Path(name)
     if path.suffix != ".json":
         return f"{path.stem}-train"
@@ -92,7 +92,7 @@ def training_name(name: str) -> str:
 
 
 def workers(text: str) -> str:
-    """The type of --workers. Raises UserError where it is neither a number nor FEWEST:MOST."""
+    """Check the value of --workers. Raises UserError if it is neither a number nor FEWEST:MOST."""
     parse_workers(text)
     return text
 

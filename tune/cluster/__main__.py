@@ -1,6 +1,6 @@
-"""Command line of the checks: `python -m tune.cluster FILE...` prints that the files are good, or what is wrong.
+"""Command line of the cluster checks: `python -m tune.cluster FILE...` checks the files and prints the first mistake.
 
-Exit status: 0 all files are good, 2 one is not.
+Exit status: 0 if all files are good, 2 if one is not.
 """
 
 from __future__ import annotations

@@ -17,7 +17,7 @@ import yaml
 from nmt.errors import UserError
 
 FILE = Path("~/ray_bootstrap_config.yaml")
-"""where `ray up` puts the cluster file on the head"""
+"""path of the cluster file that `ray up` copies to the head"""
 VARIABLE = "NMT_MAY_START"
 
 

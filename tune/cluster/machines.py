@@ -123,7 +123,7 @@ def _check_aws_access(node_config: Mapping[str, Any], place: str) -> None:
 
 
 def _ec2_cpus(size: str) -> int | None:
-    """Return the cores of an EC2 size, four per `xlarge`; None where the name does not give them."""
+    """Return the cores of an EC2 size, four per `xlarge`; None if the name does not give them."""
     found = re.fullmatch(r"(\d*)xlarge", size)
     return 4 * int(found[1] or 1) if found else {"large": 2, "medium": 1}.get(size)
 

@@ -1,9 +1,8 @@
-"""Early stopping in the middle of a job: what Ray Tune asks after every epoch.
+"""Early stopping in the middle of a job: the decision that Ray Tune asks for after every epoch.
 
-The project's own early stopping, promotion, needs none of it: its jobs end at their rungs by themselves
-(tune.study.halving).
-Here are the alternatives that stop a trial for good. `Rungs` decides for "asha_stop", from numbers alone;
-`SuccessiveHalving` is its thin coat for Ray. "ray_asha" and "ray_median" are Ray's, to compare with.
+The default, promotion, does not use it: its jobs end at their rungs by themselves (tune.study.halving). Here are the
+alternatives that stop a trial for good. `Rungs` decides for "asha_stop" from numbers alone; `SuccessiveHalving` adapts
+it to Ray. "ray_asha" and "ray_median" are Ray's own, for comparison.
 """
 
 from __future__ import annotations
@@ -20,10 +19,13 @@ STOP = TrialScheduler.STOP
 
 
 def make_scheduler(study: SearchStudy, *, metric: str) -> TrialScheduler:
-    """The scheduler of a search.
+    """Return the Ray scheduler of a search.
 
-    The rungs of "asha_stop" are filled with what earlier runs of the search reported. Ray's two know nothing of earlier
-    runs: Ray saves no scheduler state, so on --resume they begin anew.
+    The rungs of "asha_stop" are filled with the values of earlier runs of the search. Ray saves no scheduler state, so
+    its own two begin anew on --resume.
+
+    Args:
+        metric: key of the compared value in a job's events.
     """
     search, epochs = study.space.search, study.space.base.train.epochs
     ranking: dict[str, Any] = {
@@ -46,10 +48,10 @@ def make_scheduler(study: SearchStudy, *, metric: str) -> TrialScheduler:
 
 
 class Rungs:
-    """Values at the epochs `grace`, `grace` x `factor`, ... below `epochs`; at each, the best of `factor` go on.
+    """Values at the epochs `grace`, `grace` x `factor`, ... below `epochs`; at each, the best 1/`factor` train on.
 
-    The stopping variant of asynchronous successive halving (Li et al. 2018, arXiv 1810.05934). Our own instead of Ray's
-    because its rungs are rebuilt from the study on --resume and a value that is not finite stops.
+    The stopping variant of asynchronous successive halving (Li et al. 2018, arXiv 1810.05934). It replaces Ray's for
+    two reasons: its rungs are rebuilt from the study on --resume, and a value that is not finite stops its trial.
     """
 
     def __init__(self, *, epochs: int, grace: int, factor: int) -> None:
@@ -62,18 +64,24 @@ class Rungs:
             milestone *= factor
 
     def goes_on(self, number: int, epoch: int, value: float) -> bool:
-        """Record the trial at this epoch and decide. A rung decides once: a repeated report (restart) goes on."""
+        """Record the trial's value at this epoch; return True if it trains on.
+
+        A rung decides once per trial: a trial that reports the same epoch again, after a restart, trains on.
+        """
         rung = self.values.get(epoch)
         if rung is None or number in rung:
             return True
         rung[number] = value
         better = sum(other > value for other in rung.values())
-        # The paper promotes floor(n / factor) of n; a trial that cannot wait for company must be decided now: round up.
+        # The paper promotes floor(n / factor) of n trials. A trial cannot wait for others here, so round up.
         return better < math.ceil(len(rung) / self.factor)
 
 
 class SuccessiveHalving(FIFOScheduler):
-    """Stops the trials that `Rungs` turns down. The default configuration (trial 0) is the yardstick: never stopped."""
+    """Stop the trials that `Rungs` turns down.
+
+    The default configuration (trial 0) is never stopped: the gain of a search is measured against it.
+    """
 
     def __init__(self, rungs: Rungs, *, metric: str) -> None:
         super().__init__()
@@ -89,7 +97,7 @@ class SuccessiveHalving(FIFOScheduler):
 
 
 class RayHalving(AsyncHyperBandScheduler):
-    """Ray's ASHA, with epochs as its time; it hears of the default configuration (trial 0) but never stops it."""
+    """Ray's ASHA over epochs. It counts the default configuration (trial 0) but never stops it."""
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
         decision = super().on_trial_result(tune_controller, trial, result)
@@ -97,7 +105,7 @@ class RayHalving(AsyncHyperBandScheduler):
 
 
 class RayMedian(MedianStoppingRule):
-    """Ray's median stopping rule (Golovin et al. 2017), likewise."""
+    """Ray's median stopping rule (Golovin et al. 2017). It counts the default configuration but never stops it."""
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
         decision = super().on_trial_result(tune_controller, trial, result)

@@ -1,4 +1,4 @@
-"""Which search a folder of results holds: its definition, and whether it is the one that is asked for."""
+"""Check that a folder of results holds the search that was asked for, and write its definition."""
 
 from __future__ import annotations
 
@@ -20,9 +20,12 @@ from tune.spaces.space import Space
 def check_results(
     space: Space, directory: Path, *, resume: bool, trials: int | None = None, seed: int | None = None
 ) -> Space:
-    """The space with its budget: as given, else of the search in `directory` that is resumed, else its own.
+    """Return the space with its budget, after a check that `directory` is free or holds this search.
 
-    Raises UserError where `directory` is not free, or with `resume` holds another search.
+    Trials and seed are the given ones; else those of the search that is resumed; else those of the space.
+
+    Raises:
+        UserError: `directory` is not free, or with `resume` it holds another search.
     """
     definition = directory / DEFINITION
     if not definition.is_file():
@@ -30,7 +33,7 @@ def check_results(
             raise UserError(f"{directory} exists and holds no search; choose another --results")
         return space.with_budget(trials=trials, seed=seed)
     if not resume:
-        raise UserError(f"{directory} already holds a search; go on with --resume, or choose another --results")
+        raise UserError(f"{directory} already holds a search; continue it with --resume, or choose another --results")
     try:
         saved = json.loads(definition.read_text())
         remembered = {"trials": saved["search"]["trials"] or None, "seed": saved["search"]["seed"]}
@@ -45,9 +48,12 @@ def check_results(
 
 
 def _comparable(definition: Mapping[str, Any]) -> dict[str, Any]:
-    """What makes the trials of a search comparable; the budget and the resources may change on resume."""
+    """Return what decides whether trials are comparable.
+
+    Budget and resources are left out: they may change when a search is resumed.
+    """
     kept = ("sampler", "objectives", "warm_start", "scheduler", "seed", "grace_epochs", "reduction_factor")
-    # Keys newer than the file stand at their default.
+    # The file may be older than some keys; these get their defaults.
     base = from_dict(definition["base"], source=DEFINITION)
     search = json.loads(json.dumps(dataclasses.asdict(SearchSettings()))) | definition["search"]
     return (
@@ -59,6 +65,7 @@ def _comparable(definition: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def write_definition(space: Space, directory: Path) -> None:
+    """Write search.toml, search.json and the HParams declaration of TensorBoard."""
     with atomic_write(directory / SPACE) as file:
         file.write(space.text.encode())
     write_json(directory / DEFINITION, space.to_dict())

@@ -1,4 +1,4 @@
-"""How a search is asked to end: by Ctrl-C, SIGTERM, or a reason of its own."""
+"""Interrupt a search: by Ctrl-C, by SIGTERM, or for a reason of its own."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from tune.jobs.control import POLL_SECONDS
 
 
 class Interruption(ray.tune.Stopper):
-    """Ends the search so that it can be resumed: its trials save and end, and no other starts.
+    """End the search so that it can be resumed: running trials save and end, and no other starts.
 
     Args:
-        control: what trials ask between their steps.
+        control: the actor that trials ask between their steps.
     """
 
     def __init__(self, control: Any) -> None:
@@ -26,11 +26,11 @@ class Interruption(ray.tune.Stopper):
         self._sent = 0.0
         self.came = False
         self.reason: str | None = None
-        """why the search stopped itself"""
+        """reason why the search stopped itself"""
 
     @contextlib.contextmanager
     def caught(self) -> Iterator[Interruption]:
-        """Take signals as a wish to end the search, while this is open."""
+        """Treat SIGINT and SIGTERM as a request to end the search, while this is open."""
         with interruptions(self._interrupt):
             yield self
 
@@ -38,15 +38,15 @@ class Interruption(ray.tune.Stopper):
         self.came = True
 
     def stop(self, reason: str) -> None:
-        """End the search for this reason."""
+        """Request the end of the search for this reason."""
         self.came, self.reason = True, reason
 
     def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
         return False
 
     def stop_all(self) -> bool:
-        """Pass the wish on to the trials; called by Ray Tune at each of its steps."""
-        if self.came and time.monotonic() - self._sent > POLL_SECONDS:  # repeated: see `open_control`
+        """Forward the request to the trials. Ray Tune calls this at each of its steps."""
+        if self.came and time.monotonic() - self._sent > POLL_SECONDS:  # repeated because a restarted actor forgets it
             self._sent = time.monotonic()
             self._control.stop_all.remote()
-        return False  # the trials end themselves, and no other starts
+        return False  # Ray would end the trials at once; they must save first

@@ -1,4 +1,4 @@
-"""The lines that a search prints while it runs: each with the seconds since its beginning."""
+"""The lines that a search prints while it runs, each with the seconds since the start of the search."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from tune.results.log import log
 from tune.results.summary import Summary
 
 LINE_SECONDS = 20.0
-"""A line about a running trial at most this often, beside one at each trial's end."""
+"""shortest time between the last line and a line about a running trial"""
 
 
 class Lines:
-    """The clock of a search, and what is printed by it.
+    """The clock of a search, and its lines.
 
     Args:
         epochs: of a trial at full budget.
-        earlier_seconds: wall-clock time of the runs this one resumes.
+        earlier_seconds: wall-clock time of the earlier runs of a resumed search.
     """
 
     def __init__(self, epochs: int, *, earlier_seconds: float) -> None:
@@ -38,13 +38,13 @@ class Lines:
         log.info(f"{self.seconds():7.1f} s  {trial_id(number)}  {text}")
 
     def epoch(self, number: int, metrics: Mapping[str, Any]) -> None:
-        """Print how far a running trial is, unless another line is too recent."""
+        """Print the progress of a running trial, unless the last line is too recent."""
         if time.monotonic() - self._printed > LINE_SECONDS:
             self.note(number, f"epoch {metrics['epoch']} of {self._epochs}  {100 * metrics[METRIC]:.1f} %")
 
     def waits(self, number: int, metrics: Mapping[str, Any]) -> None:
-        """Print that a trial waits at a rung."""
-        self.note(number, f"waits at {metrics['epoch']} of {self._epochs} epochs  {100 * metrics[METRIC]:.1f} %")
+        """Print that a trial has paused at a rung."""
+        self.note(number, f"paused at {metrics['epoch']} of {self._epochs} epochs  {100 * metrics[METRIC]:.1f} %")
 
     def end(
         self, number: int, state: str, reason: str | None, *, epochs: int, best: Mapping[str, Any], summary: Summary

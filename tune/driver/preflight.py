@@ -1,6 +1,6 @@
-"""What must hold before a search starts, checked on every node; `--dry-run` prints it as a plan and changes nothing.
+"""Checks before a search starts, on every node. `--dry-run` prints them as a preview and changes nothing.
 
-A wrong request is answered here in a line, not by the first trial on the last node after an hour.
+A mistake is reported here in one line, not by the first trial on the last node after an hour.
 """
 
 from __future__ import annotations
@@ -36,40 +36,41 @@ from tune.study.budget import most_epochs
 from tune.study.study import ladder
 
 NODE_SECONDS = 300.0
-"""A node that has not answered by then is named: it may be copying the data set."""
+"""time that a node has to answer: it may be copying the data set"""
 PACKAGES = ("torch", "ray", "optuna", "pyarrow")
+"""packages that must have the same version on all nodes"""
 SOURCES = Path(__file__).resolve().parents[2]
 
 
 @dataclass(frozen=True, kw_only=True)
 class SearchPreview:
-    """What a search is about to do."""
+    """The size of a search that is about to run, and its nodes."""
 
     trials: int
-    """0 where something else limits the search"""
+    """0 if another limit ends the search"""
     most_epochs: float
-    """of all trials; infinite where only time or patience ends the search"""
+    """over all trials; infinite if only time or patience ends the search"""
     at_once: int
     epochs: int
-    """at most, of a trial"""
+    """most epochs of a trial"""
     seconds_per_epoch: float | None
-    """known from earlier trainings of the default configuration"""
+    """measured in earlier trainings of the default configuration; None if there are none"""
     measured_in: Path | None
     nodes: tuple[str, ...]
-    """addresses"""
+    """addresses of the live nodes"""
     versions: Mapping[str, str]
     """the same on all nodes"""
     data_set: str
 
     @property
     def hours(self) -> float | None:
-        """At most: early stopping takes less."""
+        """Most hours that the search takes; early stopping takes fewer. None if not known."""
         if self.seconds_per_epoch is None or not math.isfinite(self.most_epochs):
             return None
         return self.most_epochs * self.seconds_per_epoch / min(self.at_once, self.trials or self.at_once) / 3600
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values, for --json."""
+        """Return plain values, for --json."""
         return {
             "trials": self.trials,
             "at_once": self.at_once,
@@ -81,15 +82,16 @@ class SearchPreview:
 
 
 def preflight(space: Space, *, directory: Path, data: ReadyData, storage: str | None) -> SearchPreview:
-    """Check everything a search needs, within a Ray session. What it writes to see that it can, it removes again.
+    """Check everything a search needs, in a running Ray. Files written for a check are removed again.
 
     Args:
         directory: of the search, on every node.
-        storage: address of the search, where `directory` is not its home.
+        storage: address of the search; None if `directory` is its only place.
 
     Raises:
-        UserError: no data set or features, not enough resources for one trial, a storage that cannot be written or is
-            not the same from all nodes, other versions on a node.
+        UserError: no data set or features, not enough resources for one trial, a storage that is not writable or not
+            the
+            same from all nodes, other versions on a node.
     """
     configs = space.stored()
     at_once = concurrency(space.resources, node_resources())
@@ -109,7 +111,7 @@ def preflight(space: Space, *, directory: Path, data: ReadyData, storage: str | 
 
 
 def check_nodes(configs: Sequence[Config], *, directory: Path, data: ReadyData, storage: str | None) -> Answer:
-    """Compare what every node sees with what the driver sees, and return that. Raises UserError where they differ."""
+    """Compare what every node sees with what the driver sees, and return that. Raises UserError if they differ."""
     with written_token(storage or str(directory.resolve())) as token:
         here = Answer("the driver", versions(), data.identity, _sees(token))
         others = _ask_nodes(configs, data.source, token)
@@ -120,7 +122,10 @@ def check_nodes(configs: Sequence[Config], *, directory: Path, data: ReadyData, 
 
 @dataclass(frozen=True)
 class Token:
-    """A file the driver wrote where the search will live."""
+    """A file that the driver writes where the search will live.
+
+    A node that cannot read it does not share the folder, although a folder of that name may exist there.
+    """
 
     address: str
     name: str
@@ -128,18 +133,18 @@ class Token:
 
 @dataclass(frozen=True)
 class Answer:
-    """What a node sees."""
+    """The versions and files that a node sees."""
 
     node: str
     versions: dict[str, str]
     data_set: str
-    """identity"""
+    """identity of the data set (nmt.data.store.ready)"""
     sees_token: bool
 
 
 @contextlib.contextmanager
 def written_token(address: str) -> Iterator[Token]:
-    """A token at the address; it and the folders made for it are gone at the end."""
+    """Write a token at the address. Remove it and the folders made for it at the end."""
     place, token = Location(address, attempts=2), Token(address, f".preflight-{uuid.uuid4().hex[:12]}")
     folder = Path(address)
     made = [p for p in (folder, *folder.parents) if not p.exists()] if "://" not in address else []
@@ -148,7 +153,7 @@ def written_token(address: str) -> Iterator[Token]:
             place.upload(Path(empty.name), token.name)
         yield token
     finally:
-        with contextlib.suppress(UserError):  # where it could not be written either
+        with contextlib.suppress(UserError):  # not there, if it could not be written
             place.delete(token.name)
         for path in made:
             with contextlib.suppress(OSError):
@@ -168,7 +173,10 @@ def _sees(token: Token) -> bool:
 
 
 def versions() -> dict[str, str]:
-    """Of what must be the same on all nodes; of this project the sources' own hash."""
+    """Return the versions that must be the same on all nodes.
+
+    The version of this project is a hash of its sources, so that uncommitted changes count too.
+    """
     sources = sorted(path for package in ("nmt", "tune") for path in (SOURCES / package).rglob("*.py"))
     content = b"".join(str(path.relative_to(SOURCES)).encode() + path.read_bytes() for path in sources)
     packages = {name: importlib.metadata.version(name) for name in PACKAGES}
@@ -180,7 +188,7 @@ def _alive() -> list[dict[str, Any]]:
 
 
 def _ask_nodes(configs: Sequence[Config], data: str, token: Token) -> list[Answer]:
-    """The answer of every node that lives; of a single node nothing, for the driver has looked already."""
+    """Return the answer of every live node; none for a single node, where the driver has looked already."""
     nodes = _alive()
     if len(nodes) == 1:
         return []
@@ -197,7 +205,7 @@ def _ask_nodes(configs: Sequence[Config], data: str, token: Token) -> list[Answe
         )
     answers = []
     for answer in answered:
-        with contextlib.suppress(ray.exceptions.TaskUnschedulableError):  # a node that has died: it takes no trial
+        with contextlib.suppress(ray.exceptions.TaskUnschedulableError):  # a node that has died takes no trial
             try:
                 answers.append(ray.get(answer))
             except ray.exceptions.RayTaskError as error:
@@ -208,7 +216,7 @@ def _ask_nodes(configs: Sequence[Config], data: str, token: Token) -> list[Answe
 
 
 def _compare(here: Answer, other: Answer, *, data: str, directory: Path, storage: str | None) -> None:
-    """Raises UserError where a node sees something else than the driver."""
+    """Raise UserError if a node sees something else than the driver."""
     for name, version in here.versions.items():
         if other.versions[name] != version:
             raise UserError(
@@ -224,7 +232,11 @@ def _compare(here: Answer, other: Answer, *, data: str, directory: Path, storage
 
 
 def seconds_per_epoch(base: Config, results: Path) -> tuple[float, Path] | None:
-    """The median epoch of earlier trainings below `results` that took as long a step, and where; None of none."""
+    """Estimate the time of an epoch from earlier trainings below `results` with the same cost per step.
+
+    Returns:
+        The median in seconds and the folder it was measured in; None without such a training.
+    """
     for metrics in sorted(results.rglob(METRICS), key=lambda p: p.stat().st_mtime, reverse=True):
         try:
             config = from_dict(json.loads((metrics.parent / CONFIG).read_text()), source=str(metrics.parent))
@@ -240,12 +252,12 @@ def seconds_per_epoch(base: Config, results: Path) -> tuple[float, Path] | None:
 
 
 def _cost(config: Config) -> tuple[Any, ...]:
-    """What the time of a step depends on."""
+    """Return the configuration that the time of a step depends on."""
     return (config.data, config.model, config.train.precision, config.train.compile)
 
 
 def render(plan: SearchPreview, space: Space, *, directory: Path, data: str, storage: str | None) -> str:
-    """The plan in words."""
+    """Return the preview as text."""
     resources, count = space.resources, len(plan.nodes)
     worker = f"{resources.cpus} CPUs, {resources.gpus:g} GPUs"
     each = worker if resources.workers == 1 else f"{resources.workers} workers of {worker}"
@@ -255,12 +267,12 @@ def render(plan: SearchPreview, space: Space, *, directory: Path, data: str, sto
         ("budget", f"{budget.plan(space.search, ladder(space))} ({space.search.scheduler})"),
         ("time", _time(plan)),
         ("data", f"{data} ({plan.data_set}), the same on {_nodes(count)}"),
-        ("results", f"{storage or directory}, written and removed a file there; seen from {_nodes(count)}"),
+        ("results", f"{storage or directory}, writable; seen from {_nodes(count)}"),
         ("versions", ", ".join(f"{name} {version}" for name, version in plan.versions.items())),
         ("nodes", ", ".join(plan.nodes)),
     ]
     width = max(len(name) for name, _ in rows)
-    return "\n".join([f"Plan of the search {space.name}:"] + [f"  {name:<{width}}  {text}" for name, text in rows])
+    return "\n".join([f"Preview of the search {space.name}:"] + [f"  {name:<{width}}  {text}" for name, text in rows])
 
 
 def _time(plan: SearchPreview) -> str:
@@ -269,7 +281,7 @@ def _time(plan: SearchPreview) -> str:
     if plan.hours is None or plan.seconds_per_epoch is None:
         return "not known: no training of this data set and model is in the results yet"
     hours = f"{plan.hours:.1f} h" if plan.hours >= 1 else f"{60 * plan.hours:.1f} min"
-    return f"at most {hours} ({plan.seconds_per_epoch:.1f} s an epoch in {plan.measured_in})"
+    return f"at most {hours} ({plan.seconds_per_epoch:.1f} s per epoch in {plan.measured_in})"
 
 
 def _nodes(count: int) -> str:

@@ -1,10 +1,10 @@
-"""Ray's view of the study: which job comes next.
+"""The study as a Ray Tune searcher: it returns the next job.
 
-Our own instead of Ray's OptunaSearch, which tells stopped trials as complete at a low epoch and leaves a trial whose
-value is not finite running for ever. What becomes of a job is told by `tune.driver.recorder`, which also sees its
+It replaces Ray's OptunaSearch. That one records a stopped trial as complete at a low epoch, and leaves a trial whose
+value is not finite running forever. Here `tune.driver.recorder` records how a job ended, because it also sees the
 error.
 
-What Ray Tune calls a trial is a *job* here; a trial of the study may take several (see tune.study.halving).
+What Ray Tune calls a trial is a *job* here. A trial of the study may take several jobs (see tune.study.halving).
 """
 
 from __future__ import annotations
@@ -20,26 +20,31 @@ from tune.study.study import SearchStudy
 
 
 class StudySearcher(ray.tune.search.Searcher):
-    """Hands out the study's jobs as {"number": 7, "configuration": {..}, "until": 3}.
+    """Return the study's jobs as {"number": 7, "configuration": {..}, "until": 3}.
 
-    Ray asks again after None at its next step. With nothing under way it would ask once a second and do nothing else;
-    that cannot be, for the study never says WAIT then.
+    After None, Ray asks again at its next step. The study answers WAIT only while a job runs, so Ray never polls an
+    idle search.
     """
 
     def __init__(
         self, study: SearchStudy, *, metric: str, out_of_time: Callable[[], bool], stopping: Callable[[], bool]
     ) -> None:
-        """`stopping` says whether the search was asked to stop: no further job may start."""
+        """Connect the searcher to the study.
+
+        Args:
+            out_of_time: True once the time budget is spent.
+            stopping: True once the search was asked to stop: no further job may start.
+        """
         super().__init__(metric=metric, mode="max")
         self._study, self._out_of_time, self._stopping = study, out_of_time, stopping
         self.finished = False
-        """whether every job has been handed out and has ended"""
+        """True once every job of the study was run"""
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:  # type: ignore[override]  # FINISHED is a string
         if self._stopping():
             return self.FINISHED
         space = self._study.space
-        size = space.resources.packed if space.base.data.mode == "features" else 1  # of two fidelities, the low one
+        size = space.resources.packed if space.base.data.mode == "features" else 1  # packs train heads on features only
         jobs = self._study.next_pack(size, out_of_time=self._out_of_time())
         if isinstance(jobs, Pause):
             self.finished = jobs is Pause.FINISHED
@@ -47,10 +52,10 @@ class StudySearcher(ray.tune.search.Searcher):
         return packed_config([job.to_dict() for job in jobs])
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
-        """Nothing: Ray calls this without the error, and with a value it takes for final."""
+        """Do nothing: Ray calls this without the error, and with a value it takes for final."""
 
     def save(self, checkpoint_path: str) -> None:
-        """Nothing: the study is in its file."""
+        """Do nothing: the study is in its own file."""
 
     def restore(self, checkpoint_path: str) -> None:
-        """Nothing, likewise."""
+        """Do nothing: the study is in its own file."""

@@ -1,8 +1,8 @@
-"""Brings the study and the summary up to date with the trials' folders, as the jobs of a search report and end.
+"""Update the study and the summary from the trials' folders, as the jobs of a search report and end.
 
-A Ray Tune callback, for callbacks alone see every result, the last one and the error of a trial included. A result only
-says which folder to look at (tune.jobs.protocol); the folder says what was trained. So a lost result loses nothing:
-the next look, of this run or of one that resumes the search, finds all epochs.
+A Ray Tune callback: only callbacks see every result, including the last one and the error of a trial. A result only
+names the folder to read (tune.jobs.protocol); the folder holds what was trained. So a lost result loses nothing: the
+next reading finds all epochs, in this run or in one that resumes the search.
 """
 
 from __future__ import annotations
@@ -31,18 +31,19 @@ from tune.study.budget import out_of_time
 from tune.study.study import SearchStudy
 
 MAX_REASON = 200
+"""characters of an error in the table"""
 PUT_SECONDS = 10.0
-"""The study is put at the storage at most this often, beside at each trial's beginning and end."""
+"""shortest time between two uploads of the study, beside those at each trial's start and end"""
 
 
 class Recorder(ray.tune.Callback):
-    """Records the trials of one search.
+    """Record the trials of one search.
 
     Args:
         data: the data set, for the report.
-        lines: prints them.
-        control: what trials ask whether to stop (tune.jobs.control).
-        health: knows why a job was killed, and hears of every epoch and of every end.
+        lines: prints the lines for the user.
+        control: the actor that trials ask if they are to stop (tune.jobs.control).
+        health: the watchdog, which is told of every epoch and every end, and knows why a job was killed.
     """
 
     def __init__(
@@ -54,12 +55,12 @@ class Recorder(ray.tune.Callback):
         self._seconds: dict[int, float] = {}
         """training time of each trial"""
         self._events: dict[int, Mapping[str, Any]] = {}
-        """last event of each trial's job under way: how the job ended, where it has"""
+        """last event of the running job of each trial, which shows how the job ended"""
         for trial in study.trials():
             self._note_seconds(trial.number, read_metrics(folders.of(trial.number)))
 
     def out_of_time(self) -> bool:
-        """Return whether the hours or the GPU-hours of the search are spent."""
+        """True once the hours or the GPU-hours of the search are spent."""
         resources = self._study.space.resources
         gpus = resources.gpus * resources.workers
         return out_of_time(
@@ -69,10 +70,10 @@ class Recorder(ray.tune.Callback):
         )
 
     def sync(self, number: int) -> list[dict[str, Any]]:
-        """Bring everything up to date with what a trial's folder holds; return the metrics of its epochs.
+        """Update the study from a trial's folder; return the metrics of its epochs.
 
-        May be called at any time: the same folder again changes nothing, and a trial that has ended stays as it is. A
-        trial whose folder holds the last epoch is complete, whatever becomes of its job.
+        May be called at any time: reading the same folder again changes nothing, and a trial that has ended stays as it
+        is. A trial whose folder holds the last epoch is complete, even if its job fails afterwards.
         """
         history = self.folders.history(number)
         trial = self._study.trial(number)
@@ -87,13 +88,13 @@ class Recorder(ray.tune.Callback):
         return history
 
     def sync_unfinished(self) -> None:
-        """`sync` every trial that the study holds as unfinished."""
+        """`sync` every unfinished trial of the study."""
         for trial in self._study.trials():
             if not trial.state.is_finished():
                 self.sync(trial.number)
 
     def end_waiting(self) -> None:
-        """End the trials that still wait at a rung: the search is over, so they will not be promoted."""
+        """End the trials that are paused at a rung: the search is over, so they will not be promoted."""
         for trial in self._study.trials():
             if not trial.state.is_finished():
                 self._finish(trial.number, TrialState.PRUNED, quiet=True)
@@ -103,7 +104,7 @@ class Recorder(ray.tune.Callback):
             begun = self._study.trial(job["number"])
             if not begun.state.is_finished():
                 self.folders.write_start(begun.number, begun.params)
-        # Before the trial trains: a search that is resumed elsewhere must know every trial that has a checkpoint.
+        # Upload before the trial trains: a search resumed elsewhere must know every trial that has a checkpoint.
         self._put_study()
 
     def on_trial_result(
@@ -124,12 +125,12 @@ class Recorder(ray.tune.Callback):
 
     def on_trial_complete(self, iteration: int, trials: Sequence[Any], trial: Any, **info: Any) -> None:
         for job in members(trial.config):
-            # A pack that runs out of time ends as a whole; some of its trials may have reported nothing yet.
+            # A pack that runs out of time ends as a whole. Some of its trials may have reported nothing yet.
             nothing = {INTERRUPTED: True} if "pack" in trial.config else {}
             self._end_job(job, self._events.pop(job["number"], nothing))
 
     def _end_job(self, job: Mapping[str, Any], event: Mapping[str, Any]) -> None:
-        """Record how a trial stands after its job, which ended with this event."""
+        """Record how a trial ended or paused after its job, whose last event this is."""
         number, history = job["number"], self.sync(job["number"])
         if self._study.trial(number).state.is_finished():
             return
@@ -157,7 +158,7 @@ class Recorder(ray.tune.Callback):
         for job in members(trial.config):
             number = job["number"]
             self.sync(number)
-            self._lines.note(number, f"{self._keep_error(trial, number)}; going on from its checkpoint")
+            self._lines.note(number, f"{self._keep_error(trial, number)}; resuming from its checkpoint")
 
     def save(self, *, finished: bool = False) -> Summary:
         """Write the summary, here and at the storage; return it."""
@@ -171,7 +172,7 @@ class Recorder(ray.tune.Callback):
         return summary
 
     def _wait(self, number: int, last: Mapping[str, Any]) -> None:
-        """Record that the trial's job has ended at its rung."""
+        """Record that the trial's job has ended at its rung: the trial pauses."""
         self._study.end_job(number)
         self.health.ended(None)
         self.folders.fetch(number)
@@ -179,7 +180,7 @@ class Recorder(ray.tune.Callback):
         self._lines.waits(number, last)
 
     def _finish(self, number: int, state: TrialState, reason: str | None = None, *, quiet: bool = False) -> None:
-        """Record the trial's end, in all places."""
+        """Record the end of a trial in the study, in TensorBoard, in the summary and as a line."""
         self.folders.fetch(number)
         with self.folders.noted():
             best = self._write_end(number, state, reason)
@@ -197,13 +198,13 @@ class Recorder(ray.tune.Callback):
         swept = {p.key: decode[p.key] for p in self._study.space.sweep if p.key in decode}
         self.folders.write_start(number, self._study.trial(number).params | swept)
         self.folders.write_end(number, success=state != TrialState.FAIL, best=best)
-        # The study comes last: a trial it still holds as running is ended again, all of this included, by --resume.
+        # The study comes last: if this is cut short, --resume finds the trial running and ends it again.
         others = objectives(self._study, number, best)[1:] if state == TrialState.COMPLETE else []
         self._study.finish(number, state, decode | seconds | ({"reason": reason} if reason else {}), others=others)
         return best
 
     def _keep_error(self, trial: Any, number: int) -> str:
-        """Keep the trial's traceback in its folder; return the reason in a line."""
+        """Keep the trial's traceback in its folder; return the reason in one line."""
         self.folders.write_error(number, Path(trial.error_file).read_text())
         error = ray.cloudpickle.loads(Path(trial.pickled_error_file).read_bytes())
         if isinstance(error, ray.exceptions.RayActorError):

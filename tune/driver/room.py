@@ -1,4 +1,4 @@
-"""How many workers and trials fit on the nodes of a cluster."""
+"""Count the workers and trials that fit on the nodes of a cluster."""
 
 from __future__ import annotations
 
@@ -11,9 +11,12 @@ from tune.spaces.settings import Resources
 
 
 def concurrency(resources: Resources, nodes: list[dict[str, float]]) -> int:
-    """How many trials run at once, each with all its workers, on nodes with these resources.
+    """Return the number of trials that run at once, each with all its workers, on nodes with these resources.
 
-    One where there is room for less than that, but for its fewest workers. Raises UserError if not even so.
+    It is 1 if there is only room for a trial with its fewest workers.
+
+    Raises:
+        UserError: there is not even room for the fewest workers.
     """
     workers = room(resources, nodes)
     if workers >= resources.fewest:
@@ -27,7 +30,7 @@ def concurrency(resources: Resources, nodes: list[dict[str, float]]) -> int:
 
 
 def room(resources: Resources, nodes: list[dict[str, float]]) -> int:
-    """How many workers fit on the nodes."""
+    """Return the number of workers that fit on the nodes."""
     return sum(_workers_on(resources, node) for node in nodes)
 
 
@@ -37,6 +40,6 @@ def _workers_on(resources: Resources, node: dict[str, float]) -> int:
 
 
 def node_resources() -> list[dict[str, float]]:
-    """Of every node, those included that an autoscaler may still start."""
+    """Return the resources of every live node, and of every node that an autoscaler may still start."""
     there = [node["Resources"] for node in ray.nodes() if node["Alive"]]
     return there + may_start(len(there) - 1)

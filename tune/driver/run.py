@@ -1,4 +1,4 @@
-"""Running a search with few arguments, in one stage or two, and opening its study."""
+"""The Python API of a search: run it, in one stage or two, and open its study."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def run_search(
     seed: int | None = None,
     resume: bool = False,
 ) -> Summary:
-    """Run the search, or resume it, in `results`/NAME; print and return what it found.
+    """Run the search, or resume it, in `results`/NAME; print its report and return its summary.
 
     A space with `fidelity` explores on stored features first, then trains the best on images. Connects to the Ray
     cluster at RAY_ADDRESS if that is set; otherwise starts Ray on this machine until the search ends.
@@ -39,7 +39,7 @@ def run_search(
         resume: continue the search in `results`/NAME; its trials and seed are remembered.
 
     Raises:
-        UserError: results of another search or in use, no data set, or a machine without room for a trial.
+        UserError: `results`/NAME holds another search or is in use, no data set, or a machine without room for a trial.
         FailedError: too many trials in a row failed.
         KeyboardInterrupt: Ctrl-C; every trial has its checkpoint, so the search can be resumed.
     """
@@ -60,6 +60,6 @@ def open_study(directory: str | Path) -> optuna.Study:
     import optuna
 
     path = Path(directory) / layout.STUDY
-    if not path.is_file():  # Optuna would make an empty one
+    if not path.is_file():  # Optuna would create an empty one
         raise UserError(f"{path} does not exist: no search has run there")
     return optuna.load_study(study_name=None, storage=f"sqlite:///{path}")

@@ -1,7 +1,7 @@
-"""A search from beginning to end: checks, Ray, the trials, the summary.
+"""Run a search from start to end: checks, Ray, trials, summary.
 
-The truth of a search is its directory: the study, and each trial's checkpoint and metrics. `--resume` is a fresh Ray
-run over it that hands out the unfinished trials first; Ray's own bookkeeping is made anew each time.
+The folder of a search is its only state: the study, and the checkpoint and metrics of each trial. `--resume` starts a
+fresh Ray Tune run that takes the unfinished trials first. Ray's own files are made anew each time.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ from tune.study.study import SearchStudy, ladder
 from tune.study.warm_start import keep, warm_trials
 
 DRIVER_RESOURCE = "node:__internal_head__"
-"""the head node's own resource: the process that watches over a trial's workers needs no core"""
+"""resource of the head node: the process that drives a trial's workers runs there and needs no core"""
 
 
 def run_search(
@@ -59,23 +59,22 @@ def run_search(
     seed: int | None = None,
     resume: bool = False,
 ) -> Summary:
-    """Run the search, or resume it, in `results`/NAME; log and return what it found.
+    """Run the search, or resume it, in `results`/NAME; print its report and return its summary.
 
-    One with `fidelity` is run by tune.driver.two_stage. Connects to the cluster at RAY_ADDRESS if that is set, else
-    starts Ray on
-    this machine for the time of the search.
+    tune.driver.two_stage runs searches with `fidelity`. Connects to the cluster at RAY_ADDRESS if that is set;
+    otherwise starts Ray on this machine until the search ends.
 
     Args:
         results: directory of all searches.
         data: the Arrow data set, a folder or an address.
-        storage: folder or address where all searches live, with `results` as the place to work in on each node.
-        trials: budget, instead of the space's; a resumed search remembers its own, and this may raise it.
-        seed: of the sampler, instead of the space's; a resumed search remembers its own.
+        storage: folder or address where all searches live; `results` is then the working copy on each node.
+        trials: number of trials, instead of the space's. A resumed search keeps its own unless this is given.
+        seed: seed of the sampler, instead of the space's. A resumed search keeps its own.
 
     Raises:
-        UserError: results of another search or in use, or what `preflight` finds.
+        UserError: `results`/NAME holds another search or is in use, or a failed check of `preflight`.
         FailedError: too many trials in a row failed.
-        KeyboardInterrupt: Ctrl-C; every trial has its checkpoint, to be resumed.
+        KeyboardInterrupt: Ctrl-C; every trial has its checkpoint, so the search can be resumed.
     """
     directory = results / space.name
     home = find_home(storage, directory, resume=resume)
@@ -90,7 +89,11 @@ def run_search(
 
 
 def complete(space: Space, directory: Path, *, data: ReadyData, home: Storage | None) -> Summary:
-    """Run what is left of the checked search in `directory`, whose place at the storage is `home`."""
+    """Run the rest of the checked search in `directory`; return its summary.
+
+    Args:
+        home: the storage of the search, if it has one.
+    """
     warm = warm_trials(space, directory / layout.WARM_START, ladder(space), study_file=layout.STUDY)
     earlier = load_summary(directory) if (directory / layout.SUMMARY).is_file() else None
     if earlier is None or not earlier.finished or earlier.search != space.to_dict()["search"]:
@@ -110,7 +113,7 @@ def preview_search(
     trials: int | None = None,
     seed: int | None = None,
 ) -> SearchPreview:
-    """`--dry-run`: every check of `run_search`, and what it would do in words. Changes nothing."""
+    """Run every check of `run_search` and print what it would do (`--dry-run`). Changes nothing."""
     directory, space = results / space.name, space.with_budget(trials=trials, seed=seed)
     home = storage and run_address(storage, space.name)
     ready = ready_data(data, space.stored())
@@ -121,13 +124,15 @@ def preview_search(
 
 
 def find_home(storage: str | None, directory: Path, *, resume: bool) -> Storage | None:
-    """The search's place at the storage. With `resume` what it has of the search is fetched, if it has any."""
+    """Return the storage of the search. With `resume`, first download what it has of the search, if anything."""
     if storage is None:
         return None
     home = Storage(run_address(storage, directory.name), directory.resolve())
     if home.holds(layout.DEFINITION):
         if not resume:
-            raise UserError(f"{home.address} already holds a search; go on with --resume, or choose another --storage")
+            raise UserError(
+                f"{home.address} already holds a search; continue it with --resume, or choose another --storage"
+            )
         with only_one(directory):
             home.fetch(wanted=no_weights)
     elif resume:
@@ -177,14 +182,14 @@ def _search(
         recorder.end_waiting()
     summary = recorder.save(finished=finished)
     if interruption.reason is not None:
-        raise FailedError(f"{interruption.reason}; mend it, then go on with --resume")
+        raise FailedError(f"{interruption.reason}; fix it, then continue with --resume")
     if not finished:
         raise KeyboardInterrupt
     return summary
 
 
 def _run_jobs(study: SearchStudy, recorder: Recorder, trainable: Any, at_once: int, interruption: Interruption) -> bool:
-    """Run the search's jobs; returns whether all were run, or it was interrupted."""
+    """Run the jobs of the search. Return True if all were run, False if the search was interrupted."""
     space, ray_directory = study.space, recorder.folders.directory.resolve() / layout.RAY
     shutil.rmtree(ray_directory, ignore_errors=True)
     alone = {"CPU": float(space.resources.cpus), "GPU": space.resources.gpus}
@@ -192,8 +197,8 @@ def _run_jobs(study: SearchStudy, recorder: Recorder, trainable: Any, at_once: i
     searcher = StudySearcher(study, metric=METRIC, out_of_time=recorder.out_of_time, stopping=lambda: interruption.came)
     scheduler = make_scheduler(study, metric=METRIC)
     late = FunctionStopper(lambda job, result: recorder.out_of_time())
-    # After the scheduler has read the study: on what it finds there it has decided before, on the rest a job's first
-    # event asks it to.
+    # Only now, after the scheduler has read the study: it takes the epochs there as decided. On those that an earlier
+    # run trained but did not record, it decides at the first event of the job.
     recorder.sync_unfinished()
     recorder.save()
     tuner = ray.tune.Tuner(
@@ -201,9 +206,9 @@ def _run_jobs(study: SearchStudy, recorder: Recorder, trainable: Any, at_once: i
         tune_config=ray.tune.TuneConfig(
             search_alg=searcher,
             scheduler=scheduler,
-            num_samples=-1,  # the study says when it is over: a trial may take several jobs
+            num_samples=-1,  # unlimited: a trial may take several jobs, and the study ends the search
             max_concurrent_trials=at_once,
-            # A process that has torch takes the next trial in 0.1 s.
+            # A process that has imported torch starts the next trial in 0.1 s, a new one in 3.6 s.
             reuse_actors=True,
             trial_name_creator=_job_name,
             trial_dirname_creator=_job_name,

@@ -1,4 +1,4 @@
-"""The summary of a search as it stands, from its study and its trials' folders."""
+"""Make the summary of a search from its study and its trials' folders."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from tune.study.study import ORIGIN, SearchStudy
 
 
 def summarize(study: SearchStudy, folders: TrialFolders, *, data: str, seconds: float, finished: bool) -> Summary:
-    """Return the summary of all trials without a job under way; one that waits at a rung counts as PRUNED.
+    """Return the summary of all trials that have no running job; one that is paused at a rung counts as PRUNED.
 
     Args:
-        data: the data set, as given.
+        data: the data set, as the user gave it.
         seconds: wall-clock time of the search so far.
-        finished: whether nothing is left to do.
+        finished: True if nothing is left to run.
     """
     space = study.space
     idle = {s.number for s in study.standings() if s.ended or (not s.running and s.epoch >= s.until)}

@@ -1,6 +1,6 @@
 """`--train NAME --workers N`: one training by a group of workers (tune.jobs.worker_group), without a search.
 
-Leaves in its directory what nmt.training.loop leaves, and goes on from what either of the two left.
+It writes the same files as nmt.training.loop, and each of the two resumes from the checkpoint of the other.
 """
 
 from __future__ import annotations
@@ -34,18 +34,18 @@ def train_together(
     directory: Path,
     storage: Storage | None = None,
 ) -> dict[str, Any]:
-    """Train, or go on with what is in `directory`, with as many workers as asked for; returns the best epoch's metrics.
+    """Train, or resume the training in `directory`, with as many workers as asked for; return the best epoch's metrics.
 
-    Connects to the cluster at RAY_ADDRESS if that is set, else starts Ray on this machine for the time of the training.
+    Connects to the cluster at RAY_ADDRESS if that is set; otherwise starts Ray on this machine until the training ends.
     Every node must see `data`, and `directory` unless there is a storage.
 
     Args:
-        workers: "4", or "2:4" for a group that goes on with fewer when some are lost and grows again.
-        storage: where the training lives, when that is not `directory`.
+        workers: "4", or "2:4" for a group that shrinks to no fewer than 2 when workers are lost, and grows again.
+        storage: the storage of the training; None if `directory` is its only place.
 
     Raises:
-        UserError: a wrong number of workers, or more than there is room for; nodes that do not see the same; else as
-            nmt.training.loop.train.
+        UserError: a wrong number of workers, or more than there is room for; nodes that do not see the same files;
+            whatever nmt.training.loop.train raises.
         KeyboardInterrupt: SIGINT or SIGTERM, after a checkpoint at the exact step.
     """
     asked = workers_for(workers, config.data.pairs_per_step)
@@ -76,7 +76,7 @@ def train_together(
 
 
 def _follow(group: WorkerGroup, config: Config, directory: Path) -> None:
-    """To the last epoch, a line for each. Raises KeyboardInterrupt when the group was stopped before."""
+    """Train to the last epoch, and print a line for each. Raises KeyboardInterrupt if the group was stopped before."""
     history = read_metrics(directory)
     epoch = history[-1]["epoch"] if history else 0
     while epoch < config.train.epochs:
@@ -92,9 +92,10 @@ def _follow(group: WorkerGroup, config: Config, directory: Path) -> None:
 
 
 def spread(asked: Resources, nodes: list[dict[str, float]]) -> Resources:
-    """A GPU for each worker where the nodes have any, and as many cores as all of them can have.
+    """Return the resources of each worker: a GPU if the nodes have any, and as many cores as fit for all workers.
 
-    Raises UserError where the fewest workers have no room.
+    Raises:
+        UserError: the fewest workers have no room.
     """
     gpus = 1.0 if any(node.get("GPU", 0) >= 1 for node in nodes) else 0.0
     for wanted in (asked.workers, asked.fewest):

@@ -1,4 +1,4 @@
-"""The folders of a search's trials, here and at the storage: read, fetched, and given what the driver adds to them."""
+"""Read, download and complete the folders of a search's trials, here and at the storage."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ class TrialFolders:
 
     Args:
         directory: of the search.
-        home: where the search lives, when that is not `directory`.
+        home: the storage of the search; None if `directory` is its only place.
     """
 
     def __init__(self, directory: Path, home: Storage | None) -> None:
         self.directory, self.home = directory, home
         self._mirror = Storage(home.address, directory / MIRROR) if home is not None else None
         self.error: UserError | None = None
-        """what ended the search here (a full disk, a storage that stays away); Ray passes on its text alone"""
+        """the error here that ended the search (full disk, storage not reached); Ray itself only keeps its text"""
 
     def of(self, number: int) -> Path:
         """Return the directory of a trial."""
@@ -37,37 +37,39 @@ class TrialFolders:
     def history(self, number: int) -> list[dict[str, Any]]:
         """Return the metrics of every epoch that a trial has completed, also while it trains.
 
-        With a storage they are read there, through a mirror: in the folder itself a process on this node may be writing
-        its next epoch.
+        With a storage, they are downloaded into a separate mirror: a process on this node may be writing the next epoch
+        into the folder itself.
         """
         if self._mirror is None:
             with contextlib.suppress(FileNotFoundError):
-                os.listdir(self.of(number))  # NFS may remember for half a minute that a file was not there
+                os.listdir(
+                    self.of(number)
+                )  # NFS may cache for half a minute that a file does not exist; listing the folder refreshes it
             return read_metrics(self.of(number))
         with self.noted():
             self._mirror.fetch(trial_folder(number), wanted=lambda name: name == METRICS)
         return read_metrics(self._mirror.directory / trial_folder(number))
 
     def fetch(self, number: int) -> None:
-        """Bring the folder here up to date, without weights, once no process writes in it."""
+        """Update the folder here from the storage, without weights. No process may be writing in it."""
         if self.home is not None:
             with self.noted():
                 self.home.fetch(trial_folder(number), wanted=no_weights)
 
     def put(self, folder: str = "", pattern: str = "*") -> None:
-        """Put files of the search's folder, or of one below it, at the storage."""
+        """Upload files of the search's folder, or of a folder below it, to the storage."""
         if self.home is not None:
             with self.noted():
                 self.home.put(folder, pattern)
 
     def write_start(self, number: int, values: Mapping[str, Any]) -> None:
-        """Show the trial in TensorBoard's HParams tab, with its searched values."""
+        """Add the trial to TensorBoard's HParams tab, with its searched values."""
         self.of(number).mkdir(parents=True, exist_ok=True)
         tensorboard.write_start(self.of(number), trial_id(number), values)
         self.put(trial_folder(number), f"{tensorboard.FIRST}*")
 
     def write_end(self, number: int, *, success: bool, best: Mapping[str, Any]) -> None:
-        """Show the trial as ended there, with its best value."""
+        """Mark the trial as ended in TensorBoard's HParams tab, with its best value."""
         tensorboard.write_end(self.of(number), success=success, best=best)
         self.put(trial_folder(number), f"{tensorboard.LAST}*")
 
@@ -78,7 +80,7 @@ class TrialFolders:
 
     @contextlib.contextmanager
     def noted(self) -> Iterator[None]:
-        """Keep the error that ends the search."""
+        """Remember a UserError raised in the block, which ends the search."""
         try:
             yield
         except UserError as error:

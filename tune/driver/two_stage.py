@@ -1,8 +1,8 @@
-"""A search at two fidelities: its budget on stored features, then the best of them end to end on images.
+"""A search at two fidelities: its budget on stored features, then its best trials end to end on images.
 
-Two ordinary searches in results/NAME/features and results/NAME/images, each with its own study, early stopping and
-report; every trial of the second says which trial of the first it comes from. The result of the whole is that of the
-second: its trials in summary.json, its winner in best.json.
+Both stages are ordinary searches, in results/NAME/features and results/NAME/images, each with its own study, early
+stopping and report. Every trial of the second records the trial of the first that it comes from. The result of the
+whole search is that of the second stage: its trials in summary.json, its winner in best.json.
 """
 
 from __future__ import annotations
@@ -35,10 +35,12 @@ def run_stages(
     seed: int | None = None,
     resume: bool = False,
 ) -> Summary:
-    """Run both stages, or go on in the one that was interrupted; as tune.driver.search.run_search.
+    """Run both stages, or resume the one that was interrupted.
+
+    Arguments and errors as tune.driver.search.run_search.
 
     Args:
-        trials: budget of the exploration; it cannot change any more when the second stage has begun.
+        trials: number of trials of the exploration. It cannot change once the second stage has begun.
     """
     from tune.driver.identity import check_results, write_definition
     from tune.driver.ray_session import ray_session
@@ -49,7 +51,9 @@ def run_stages(
     home = find_home(storage, directory, resume=resume)
     promoted = (directory / HIGH / DEFINITION).is_file()
     if resume and promoted and trials is not None:
-        raise UserError(f"{directory}: the exploration on {LOW} is over, its best train on {HIGH}; leave --trials out")
+        raise UserError(
+            f"{directory}: the exploration on {LOW} has finished, its best train on {HIGH}; leave --trials out"
+        )
     space = check_results(space, directory, resume=resume, trials=trials, seed=seed)
     low = exploration(space)
     ready = ready_data(data, [*low.stored(), space.base])
@@ -83,7 +87,10 @@ def run_stages(
 def preview_stages(
     space: Space, *, results: Path, storage: str | None = None, trials: int | None = None, **options: Any
 ) -> dict[str, Any]:
-    """`--dry-run` of both stages: stage -> its plan; arguments as of tune.driver.search.preview_search."""
+    """Preview both stages (`--dry-run`): stage -> plain values of its preview.
+
+    Arguments as tune.driver.search.preview_search.
+    """
     from tune.driver.search import preview_search
     from tune.results.storage import run_address
 
@@ -96,7 +103,11 @@ def preview_stages(
 
 
 def promote(explored: Summary, count: int, directory: Path) -> list[Promoted]:
-    """The best `count` configurations of the exploration. Raises UserError where there is none but the default."""
+    """Return the best `count` configurations of the exploration.
+
+    Raises:
+        UserError: only the default configuration has a result.
+    """
     rivals = explored.rivals[:count]
     if not rivals:
         raise UserError(f"{directory / LOW}: only the default configuration has a result; see {SUMMARY} there")
@@ -104,7 +115,7 @@ def promote(explored: Summary, count: int, directory: Path) -> list[Promoted]:
 
 
 def as_whole(found: Summary, space: Space) -> Summary:
-    """The second stage's summary as that of the whole search."""
+    """Return the second stage's summary as that of the whole search."""
     trials = (
         dataclasses.replace(t, checkpoint=f"{HIGH}/{t.checkpoint}" if t.checkpoint else None) for t in found.trials
     )
@@ -112,7 +123,7 @@ def as_whole(found: Summary, space: Space) -> Summary:
 
 
 def is_staged(directory: Path) -> bool:
-    """Whether a search of two fidelities is in `directory`."""
+    """True if `directory` holds a search of two fidelities."""
     try:
         return bool(json.loads((directory / DEFINITION).read_text()).get("fidelity"))
     except (OSError, ValueError, AttributeError):
@@ -120,7 +131,7 @@ def is_staged(directory: Path) -> bool:
 
 
 def report(directory: Path) -> tuple[Summary, str]:
-    """The last stage that has begun, and the table of all so far; UserError where none has."""
+    """Return the summary of the last stage that has begun, and the report so far. Raises UserError if none has."""
     explored = load_summary(directory / LOW)
     if not (directory / SUMMARY).is_file():
         return explored, f"Stage 1 of 2, on {LOW}\n\n{render(explored, directory / LOW, advice=False)}"
@@ -129,7 +140,7 @@ def report(directory: Path) -> tuple[Summary, str]:
 
 
 def render_stages(explored: Summary, whole: Summary, directory: Path) -> str:
-    """Both reports; between them how alike the fidelities order what both have seen, and what each parameter."""
+    """Return the reports of both stages, and between them a comparison of the two fidelities."""
     parts = [
         f"Stage 1 of 2, on {LOW}",
         render(explored, directory / LOW, advice=False),
@@ -142,7 +153,7 @@ def render_stages(explored: Summary, whole: Summary, directory: Path) -> str:
 
 
 def _comparison(explored: Summary, whole: Summary) -> str:
-    """The configurations that trained at both fidelities, side by side."""
+    """Return the table of configurations that trained at both fidelities, and their rank correlation."""
     before = {f"{LOW}/{t.id}": t for t in explored.trials}
     shared = [(t, before[t.origin or f"{LOW}/000"]) for t in whole.trials if (t.origin or f"{LOW}/000") in before]
     both = [(t, b) for t, b in shared if t.accuracy is not None and b.accuracy is not None]
@@ -152,7 +163,7 @@ def _comparison(explored: Summary, whole: Summary) -> str:
     rank = rank_correlation([b.accuracy or 0.0 for _, b in both], [t.accuracy or 0.0 for t, _ in both])
     told = (
         f"Rank correlation of the two fidelities here: {rank.correlation:.2f} over {rank.count} configurations "
-        f"(Spearman, p {rank.p_value:.2g}), each at its best epoch. They are the best of {LOW}, and so near each other."
+        f"(Spearman, p {rank.p_value:.2g}), each at its best epoch. They are the best on {LOW}, so they are close."
         if rank is not None
         else "Too few configurations have a result at both fidelities for a rank correlation."
     )

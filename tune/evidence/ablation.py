@@ -1,8 +1,8 @@
-"""Ablations: named variants of one configuration x seeds, and the table of what each costs or gains.
+"""Ablations: named variants of one configuration x seeds, and a table of what each variant gains or loses.
 
-One TOML file an ablation, beside the search spaces: `[base]`, then `[variants]`, each the configuration keys it changes
-("no spline" = { "model.spline" = false }); the first one is what the others are compared to. `[search]` says how many
-seeds, `[resources]` what a training takes.
+There is one TOML file per ablation, beside the search spaces. It has `[base]`, then `[variants]`: each variant lists
+the configuration keys that it changes ("no spline" = { "model.spline" = false }). The first variant is the reference of
+the others. `[search]` holds the number of seeds, `[resources]` the resources of a training.
 """
 
 from __future__ import annotations
@@ -36,20 +36,20 @@ class SeedSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class Ablation:
-    """A checked file."""
+    """An ablation as its file defines it, checked."""
 
     name: str
     description: str
     base: Config
     variants: tuple[Variant, ...]
-    """the first is the reference"""
+    """the first one is the reference"""
     seeds: tuple[int, ...]
     resources: Resources
     text: str
     """the TOML file as given"""
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values, as search.json holds them."""
+        """Return plain values, as search.json holds them."""
         return {
             "name": self.name,
             "description": self.description,
@@ -62,7 +62,7 @@ class Ablation:
 
 @dataclass(frozen=True, kw_only=True)
 class Ablated:
-    """What an ablation found: the content of ablation.json."""
+    """The results of an ablation: the content of ablation.json."""
 
     name: str
     description: str
@@ -72,7 +72,7 @@ class Ablated:
     variants: tuple[Repeated, ...]
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values, the differences to the first variant included."""
+        """Return plain values, with the differences to the first variant."""
         reference, *others = self.variants
         return {
             "name": self.name,
@@ -85,7 +85,7 @@ class Ablated:
 
 
 def load_ablated(path: Path) -> Ablated:
-    """What is in an ablation.json; UserError if it is something else."""
+    """Read an ablation.json. Raises UserError if it is something else."""
     try:
         content = json.loads(path.read_text())
         content["seeds"] = tuple(content["seeds"])
@@ -101,14 +101,16 @@ def load_ablation(
     seeds: int | None = None,
     first_seed: int | None = None,
 ) -> Ablation:
-    """The checked ablation in a TOML file, or of the project by name.
+    """Read an ablation and check all of it.
 
     Args:
-        overrides: of the base, and so of every variant that does not say otherwise (--set).
-        seeds: instead of the file's.
-        first_seed: instead of the base's train.seed; the seeds count up from it.
+        given: path of a TOML file, its name in search_spaces/, or the file as read already.
+        overrides: configuration keys to change in the base, and so in every variant that does not set them (--set).
+        seeds: trainings of each variant, instead of the file's.
+        first_seed: first training seed, instead of the base's train.seed; the others count up from it.
 
-    Raises UserError for anything wrong in the file: what, where, and what would be right.
+    Raises:
+        UserError: anything wrong in the file: what, where, and what would be right.
     """
     file = given if isinstance(given, RecipeFile) else read_recipe(given)
     source, tables = file.source, file.tables
@@ -133,7 +135,7 @@ def load_ablation(
 
 
 def _variants(base: Config, given: Mapping[str, Any], source: str) -> tuple[Variant, ...]:
-    """The variants in the order of the file, each different from all others."""
+    """Return the variants in the order of the file. Raises UserError if two of them are the same."""
     if len(given) < 2:
         raise UserError(f"{source}: at least two are needed, the first to compare with, but got {len(given)}")
     found: list[Variant] = []
@@ -165,13 +167,13 @@ def _variant(base: Config, name: str, changes: Any, source: str) -> Variant:
 def run_ablation(
     ablation: Ablation, *, data: str | Path, results: str | Path = "results", resume: bool = False
 ) -> Ablated:
-    """Train every variant with every seed, in `results`/NAME; log and return the table.
+    """Train every variant with every seed, in `results`/NAME; print and return the table.
 
-    Leaves there search.toml and search.json, runs/VARIANT-sSEED/ (each as a training does) and ablation.json.
+    Writes search.toml, search.json, runs/VARIANT-sSEED/ (the files of a training) and ablation.json there.
 
     Raises:
-        UserError: results of something else, or what `Repetition` raises.
-        KeyboardInterrupt: Ctrl-C or SIGTERM, to be resumed.
+        UserError: `results`/NAME holds something else, or an error of `Repetition`.
+        KeyboardInterrupt: Ctrl-C or SIGTERM; the ablation can be resumed.
     """
     directory = Path(results) / ablation.name
     _check_results(directory, resume=resume)
@@ -195,18 +197,20 @@ def run_ablation(
 
 
 def _check_results(directory: Path, *, resume: bool) -> None:
-    """Raises UserError where `directory` is not free, or with `resume` holds no ablation."""
+    """Raise UserError if `directory` is not free, or with `resume` holds no ablation."""
     definition = directory / DEFINITION
     if not definition.is_file():
         if (directory / RUNS).exists() or (directory / TRIALS).exists():
             raise UserError(f"{directory} exists and holds no ablation; choose another --results")
         return
     if not resume:
-        raise UserError(f"{directory} already holds an ablation; go on with --resume, or choose another --results")
+        raise UserError(
+            f"{directory} already holds an ablation; continue it with --resume, or choose another --results"
+        )
 
 
 def render(ablated: Ablated, directory: Path) -> str:
-    """The table, what to make of it, and what to type next."""
+    """Return the report: the table, how to read it, and the commands to run next."""
     title = f"Ablation {ablated.name}" + (f": {ablated.description}" if ablated.description else "")
     reference, seeds = ablated.variants[0], ", ".join(map(str, ablated.seeds))
     head = (

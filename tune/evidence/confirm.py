@@ -1,8 +1,8 @@
-"""The best configurations of a search again, with seeds it has not seen: is the winner better than the default?
+"""Train the best configurations of a search again with new seeds: is the winner better than the default?
 
-A search shows each configuration once, and its best is also the luckiest. Here the best K and the default configuration
-train N times each, to the full budget, and are compared seed by seed. Only a configuration whose 95 % interval leaves
-out 0 is called a winner, and only then is the test split read: once, for the winner and the default.
+A search tries each configuration once, so its best one is also the luckiest. Here the best K and the default
+configuration train N times each, to the full budget, and are compared seed by seed. A configuration is called the
+winner only if its 95 % interval lies above 0. Only then is the test split read: once, for the winner and the default.
 """
 
 from __future__ import annotations
@@ -29,16 +29,17 @@ from tune.results.table import aligned, percent, points
 from tune.spaces.space import Space
 
 DEFAULT = "000"
+"""name of the default configuration: the id of its trial"""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Confirmed:
-    """What a confirmation found: the content of confirm.json."""
+    """The results of a confirmation: the content of confirm.json."""
 
     search: str
     data: str
     search_seed: int
-    """the seed every trial of the search had trained with"""
+    """the seed that every trial of the search trained with"""
     seeds: tuple[int, ...]
     epochs: int
     searched: dict[str, dict[str, Any]]
@@ -46,29 +47,29 @@ class Confirmed:
     search_accuracy: dict[str, float | None]
     """configuration -> the best val/accuracy of its trial"""
     swept: bool
-    """whether every training swept decode settings"""
+    """True if every training tried several decodings"""
     default: Repeated
     candidates: tuple[Repeated, ...]
 
     @property
     def best(self) -> Repeated | None:
-        """The candidate of highest mean that finished every seed."""
+        """The candidate with the highest mean among those that finished every seed."""
         whole = [c for c in self.candidates if c.accuracy is not None and not c.failures]
         return max(whole, key=lambda c: c.accuracy.mean if c.accuracy else 0.0, default=None)
 
     @property
     def winner(self) -> Repeated | None:
-        """The best of those candidates that the interval separates from the default, and that are above it."""
+        """The best candidate whose whole interval lies above the default; None if there is none."""
         above = [c for c in self.candidates if not c.failures and _is_above(c.above(self.default))]
         return max(above, key=lambda c: c.accuracy.mean if c.accuracy else 0.0, default=None)
 
     @property
     def test_difference(self) -> Difference | None:
-        """On the test split, the winner's to the default; None until it has been read."""
+        """The winner's difference to the default on the test split; None until it has been read."""
         return self.winner.above(self.default, of="test_accuracy") if self.winner else None
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values."""
+        """Return plain values."""
         return {
             "search": self.search,
             "data": self.data,
@@ -90,7 +91,7 @@ def _is_above(difference: Difference | None) -> bool:
 
 
 def load_confirmed(path: Path) -> Confirmed:
-    """What is in a confirm.json; UserError if it is something else."""
+    """Read a confirm.json. Raises UserError if it is something else."""
     try:
         content = json.loads(path.read_text())
         default, candidates = content.pop("default"), content.pop("candidates")
@@ -112,19 +113,23 @@ def run_confirm(
     first_seed: int | None = None,
     overrides: Mapping[str, Any] | None = None,
 ) -> Confirmed:
-    """Train the `top` best trials of the search in `directory`, and its default, with `seeds` seeds; log and return.
+    """Train the `top` best trials of a search and its default with `seeds` seeds; print and return the results.
 
-    Leaves directory/confirm/: runs/ID-sSEED/, each as a training does, and confirm.json. The same command again goes on
-    where it was interrupted, or adds seeds or configurations to what is there.
+    Writes `directory`/confirm: runs/ID-sSEED/ (the files of a training) and confirm.json. The same command again
+    resumes an interrupted confirmation, or adds seeds or configurations to it.
 
     Args:
+        directory: of the search.
         data: the Arrow data set; by default that of the search.
-        first_seed: the seeds count up from here, leaving out the search's own; by default from the one after it.
-        overrides: of every configuration alike.
+        top: number of trials.
+        seeds: trainings of each configuration, at least 2.
+        first_seed: first seed; the others count up from it and leave out the search's own. By default the one after
+            that.
+        overrides: configuration keys to change in every configuration alike.
 
     Raises:
-        UserError: no search, no complete trial, fewer than two seeds, or what `Repetition` raises.
-        KeyboardInterrupt: Ctrl-C or SIGTERM, to be resumed.
+        UserError: no search, no complete trial, fewer than two seeds, or an error of `Repetition`.
+        KeyboardInterrupt: Ctrl-C or SIGTERM; the confirmation can be resumed.
     """
     if seeds < 2:
         raise UserError(f"--seeds must be at least 2, for an interval needs two trainings, but got {seeds}")
@@ -166,26 +171,31 @@ def run_confirm(
 
 
 def best_trials(summary: Summary, directory: Path, top: int) -> list[TrialRecord]:
-    """The `top` trials of highest val/accuracy that differ from the default configuration and from each other.
+    """Return the `top` trials of highest val/accuracy that differ from the default configuration and from each other.
 
-    Raises UserError where no trial is complete, or none is left.
+    Raises:
+        UserError: no trial is complete, or only the default configuration has a result.
     """
     if summary.best is None:
         raise UserError(
-            f"{directory}: no trial has completed its epochs, so there is nothing to confirm; go on with: "
+            f"{directory}: no trial has completed its epochs, so there is nothing to confirm; continue with: "
             f"python run.py --search {directory.name} --resume"
         )
     chosen = summary.rivals[:top]
     if not chosen:
+        wanted = max(16, 2 * len(summary.trials))
         raise UserError(
-            f"{directory}: only the default configuration has a result, so there is nothing to compare with it; go on "
-            f"with: python run.py --search {directory.name} --resume --trials {max(16, 2 * len(summary.trials))}"
+            f"{directory}: only the default configuration has a result, so there is nothing to compare with it; "
+            f"continue with: python run.py --search {directory.name} --resume --trials {wanted}"
         )
     return chosen
 
 
 def unseen_seeds(search_seed: int, count: int, first: int | None) -> tuple[int, ...]:
-    """`count` seeds from `first` up, without the one that chose the candidates: there they were lucky."""
+    """Return `count` seeds from `first` up, without the seed of the search.
+
+    The candidates were chosen by their results with that seed, so it favours them.
+    """
     start = search_seed + 1 if first is None else first
     return tuple(itertools.islice((s for s in itertools.count(start) if s != search_seed), count))
 
@@ -195,7 +205,7 @@ def _plain_params(space: Space) -> dict[str, Any]:
 
 
 def _variants(space: Space, chosen: Sequence[TrialRecord], overrides: Mapping[str, Any]) -> list[Variant]:
-    """The default configuration first, then the chosen ones."""
+    """Return the default configuration, then the chosen ones."""
     refused = {"train.seed": "the seeds are --seed and --seeds"}
     refused |= {p.key: "it was searched" for p in (*space.parameters, *space.sweep)}
     for key in overrides:
@@ -209,11 +219,11 @@ def _variants(space: Space, chosen: Sequence[TrialRecord], overrides: Mapping[st
 
 
 def _with_test(confirmed: Confirmed, repetition: Repetition) -> Confirmed:
-    """With the test split read for the winner and the default; unread where nobody won."""
+    """Read the test split for the winner and the default; leave it unread if there is no winner."""
     winner = confirmed.winner
     if winner is None:
         return confirmed
-    log.info(f"reading the test split, for {winner.name} and the default: report these numbers, choose no more")
+    log.info(f"reading the test split for {winner.name} and the default: report these numbers, do not choose by them")
     read = repetition.read_test(winner)
     candidates = tuple(read if c is winner else c for c in confirmed.candidates)
     return replace(confirmed, default=repetition.read_test(confirmed.default), candidates=candidates)
@@ -228,13 +238,13 @@ def _plan(summary: Summary, chosen: Sequence[TrialRecord], seeds: Sequence[int],
 
 
 def render(confirmed: Confirmed, directory: Path) -> str:
-    """The table, what it proves and what not, and what to type next."""
+    """Return the report: the table, the verdict on both splits, and the commands to run next."""
     parts = [_head(confirmed), _table(confirmed), _verdict(confirmed), _test(confirmed), _next(confirmed, directory)]
     return "\n\n".join(part for part in parts if part)
 
 
 def _head(confirmed: Confirmed) -> str:
-    sweep = "; each training at its best decode setting on validation" if confirmed.swept else ""
+    sweep = "; each training at its best decoding on validation" if confirmed.swept else ""
     return (
         f"Confirmation of {confirmed.search}: {len(confirmed.candidates)} configurations and the default, "
         f"{len(confirmed.seeds)} seeds each, {confirmed.epochs} epochs\n"
@@ -273,7 +283,7 @@ def _shown(value: Any) -> str:
 
 
 def _verdict(confirmed: Confirmed) -> str:
-    """What validation proves."""
+    """Return the verdict on the validation split."""
     winner, best = confirmed.winner, confirmed.best
     if best is None:
         return "No winner: no configuration finished all its trainings."
@@ -294,11 +304,11 @@ def _verdict(confirmed: Confirmed) -> str:
 
 
 def _test(confirmed: Confirmed) -> str:
-    """What the test split says."""
+    """Return the verdict on the test split; empty if it was not read."""
     winner, difference = confirmed.winner, confirmed.test_difference
     if winner is None or difference is None:
         return ""
-    says = (
+    finding = (
         "the gain holds on unseen data"
         if difference.low > 0
         else "the interval includes 0: on unseen data the gain is not proven"
@@ -307,7 +317,7 @@ def _test(confirmed: Confirmed) -> str:
     )
     return (
         f"Test split (read for these two alone): {winner.name} {percent(winner.test_accuracy)}, default "
-        f"{percent(confirmed.default.test_accuracy)}, difference {points(difference)} points: {says}."
+        f"{percent(confirmed.default.test_accuracy)}, difference {points(difference)} points: {finding}."
     )
 
 

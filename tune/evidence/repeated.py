@@ -1,9 +1,9 @@
 """Named configurations x training seeds: each a full training in a directory of its own, several at once.
 
-What --confirm and the ablations share. The truth is the directories: a finished training is kept and an interrupted
-one goes on from its checkpoint whenever the same is asked again. Unlike trials, these are never stopped early, so
-plain Ray tasks do. All configurations train with the same seeds, so that differences are paired: trainings of one seed
-share their pairs, and most of their luck.
+--confirm and the ablations share this. The directories are the only state: when the same is asked for again, a finished
+training is kept and an interrupted one resumes from its checkpoint. These trainings are never stopped early, so plain
+Ray tasks are enough. All configurations train with the same seeds. Trainings with one seed draw the same pairs, so
+their differences are paired and vary less.
 """
 
 from __future__ import annotations
@@ -37,9 +37,9 @@ class Variant:
     """A configuration to train with several seeds."""
 
     name: str
-    """as the table shows it"""
+    """name in the table"""
     slug: str
-    """as its directories are called"""
+    """name in its directories"""
     config: Config
 
 
@@ -49,40 +49,43 @@ class Run:
 
     seed: int
     directory: str
-    """relative to that of the whole"""
+    """relative to the directory of the repetition"""
     accuracy: float | None
     """validation accuracy of the best epoch; None if it failed"""
     accuracy_fixed_decode: float | None
-    """of that epoch, at the configuration's own decode setting"""
+    """accuracy of that epoch at the configuration's own decoding"""
     epoch: int | None
-    """the best one"""
+    """the best epoch"""
     epochs: int
     seconds: float
     decode: dict[str, Any]
-    """the setting of `accuracy`"""
+    """the decoding of `accuracy`"""
     reason: str | None
-    """why it failed"""
+    """why the training failed"""
     test_accuracy: float | None
-    """of the best epoch's weights at `decode`; None until the test split has been read"""
+    """accuracy of the best epoch's weights at `decode`; None until the test split has been read"""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Repeated:
-    """The trainings of one variant, by seed, all of them ended."""
+    """All trainings of one variant, by seed. All of them have ended."""
 
     name: str
     runs: tuple[Run, ...]
 
     @property
     def accuracy(self) -> Mean | None:
+        """Mean validation accuracy of the best epochs; None if every training failed."""
         return mean_of([r.accuracy for r in self.runs if r.accuracy is not None])
 
     @property
     def accuracy_fixed_decode(self) -> Mean | None:
+        """The same mean at the configuration's own decoding."""
         return mean_of([r.accuracy_fixed_decode for r in self.runs if r.accuracy_fixed_decode is not None])
 
     @property
     def test_accuracy(self) -> Mean | None:
+        """Mean test accuracy; None until the test split has been read."""
         return mean_of([r.test_accuracy for r in self.runs if r.test_accuracy is not None])
 
     @property
@@ -91,14 +94,21 @@ class Repeated:
         return [f"{self.name}, seed {r.seed} failed: {r.reason}" for r in self.runs if r.reason]
 
     def above(self, reference: Repeated, *, of: str = "accuracy") -> Difference | None:
-        """The paired difference to `reference` over the seeds that both finished; None of fewer than two."""
+        """Return the paired difference to `reference` over the seeds that both finished.
+
+        Args:
+            of: the compared field of `Run`.
+
+        Returns:
+            The difference; None for fewer than two seeds.
+        """
         mine = {r.seed: getattr(r, of) for r in self.runs if getattr(r, of) is not None}
         its = {r.seed: getattr(r, of) for r in reference.runs if getattr(r, of) is not None}
         seeds = sorted(mine.keys() & its.keys())
         return paired_difference([mine[s] for s in seeds], [its[s] for s in seeds])
 
     def to_dict(self, reference: Repeated | None = None) -> dict[str, Any]:
-        """Plain values, the statistics included, and the difference to a reference where there is one."""
+        """Return plain values with the statistics, and the difference to `reference` if one is given."""
         statistics = {name: _plain(getattr(self, name)) for name in STATISTICS}
         difference = self.above(reference) if reference is not None else None
         return {
@@ -117,19 +127,19 @@ def _plain(value: Mean | None) -> dict[str, Any] | None:
 
 
 def repeated_from_dict(content: Mapping[str, Any]) -> Repeated:
-    """What `to_dict` made; raises KeyError or TypeError where it is something else."""
+    """Decode what `Repeated.to_dict` returned. Raises KeyError or TypeError if it is something else."""
     return Repeated(name=content["name"], runs=tuple(Run(**r) for r in content["runs"]))
 
 
 @dataclass(frozen=True, kw_only=True)
 class Repetition:
-    """Where and how the trainings run.
+    """Runs the trainings of several configurations.
 
     Args:
-        directory: theirs are directory/runs/SLUG-sSEED.
+        directory: the trainings are in directory/runs/SLUG-sSEED.
         data: the Arrow data set, a folder or an address.
-        decode_grid: swept by every training on its validation similarities, as in a trial.
-        resources: of one training; one worker.
+        decode_grid: decodings that every training tries on its validation similarities, as in a trial.
+        resources: of one training, which has one worker.
     """
 
     directory: Path
@@ -138,23 +148,24 @@ class Repetition:
     resources: Resources
 
     def run_directory(self, variant: Variant, seed: int) -> Path:
+        """Return the directory of a training."""
         return self.directory / RUNS / f"{variant.slug}-s{seed}"
 
     def check(self, variants: Sequence[Variant], seeds: Sequence[int]) -> None:
-        """That the trainings can run, before anything starts. Raises UserError."""
+        """Check that the trainings can run, before anything starts. Raises UserError."""
         ready_data(self.data, [v.config for v in variants])
         for variant in variants:
             for seed in seeds:
                 _check_earlier(self.run_directory(variant, seed), with_seed(variant.config, seed))
 
     def train(self, variants: Sequence[Variant], seeds: Sequence[int]) -> list[Repeated]:
-        """Every variant with every seed, within `in_ray`; finished trainings are not run again.
+        """Train every variant with every seed, within `in_ray`. Finished trainings are kept.
 
         Raises:
-            UserError: a full disk, or what else every training would meet.
+            UserError: a full disk, or another error that every training would meet.
             KeyboardInterrupt: Ctrl-C or SIGTERM; every training has its checkpoint.
         """
-        # By seed, not by variant: what is there after an interruption can be compared already.
+        # By seed, not by variant: after an interruption the variants can be compared over the seeds that are done.
         pairs = [(variant, seed) for seed in seeds for variant in variants]
         jobs = {}
         for variant, seed in pairs:
@@ -170,12 +181,12 @@ class Repetition:
         ]
 
     def _train(self, jobs: Mapping[Path, tuple[Any, ...]], labels: Mapping[Path, str]) -> dict[Path, str]:
-        """Run the jobs; returns why those failed that did."""
+        """Run the jobs; return directory -> reason for those that failed."""
         from tune.driver.room import concurrency, node_resources
 
         at_once = min(len(jobs), concurrency(self.resources, node_resources()))
         total = sum(config.train.epochs for config, *_ in jobs.values())
-        kept = f"; {len(labels) - len(jobs)} more are there already" if len(jobs) < len(labels) else ""
+        kept = f"; {len(labels) - len(jobs)} more are done already" if len(jobs) < len(labels) else ""
         log.info(f"{len(jobs)} trainings, {total} epochs, {at_once} at once, in {self.directory / RUNS}{kept}")
         started, reasons = time.monotonic(), {}
 
@@ -213,14 +224,17 @@ class Repetition:
         )
 
     def _with_test(self, run: Run) -> Run:
-        """With the test accuracy, where it has been read."""
+        """Return the run with its test accuracy, if that has been read."""
         path = self.directory / run.directory / TEST
         if run.reason is not None or not path.is_file():
             return run
         return dataclasses.replace(run, test_accuracy=json.loads(path.read_text())["accuracy"])
 
     def read_test(self, repeated: Repeated) -> Repeated:
-        """With the test accuracy of every training, within `in_ray`; each is read once and kept."""
+        """Return the trainings with their test accuracies, within `in_ray`.
+
+        Each training is evaluated once, and its result kept: nobody can choose by repeated readings.
+        """
         folders = [self.directory / r.directory for r in repeated.runs if r.reason is None]
         missing = [folder for folder in folders if not (folder / TEST).is_file()]
         jobs = {directory: (directory.resolve() / BEST, absolute(self.data)) for directory in missing}
@@ -232,7 +246,7 @@ class Repetition:
 
 
 def check_one_worker(resources: Resources, source: str) -> None:
-    """Raises UserError where a training of the file `source` would have several workers."""
+    """Raise UserError if a training of the file `source` would have several workers."""
     if resources.workers > 1:
         raise UserError(
             f"{source}: [resources] workers = {resources.workers}, but repeated trainings have one worker each; set "
@@ -241,11 +255,12 @@ def check_one_worker(resources: Resources, source: str) -> None:
 
 
 def with_seed(config: Config, seed: int) -> Config:
+    """Return the configuration with this training seed."""
     return with_overrides(config, {"train.seed": seed}, source="seed")
 
 
 def _check_earlier(directory: Path, config: Config) -> None:
-    """That what is in `directory` is a training of `config`. Raises UserError."""
+    """Raise UserError if `directory` holds a training of another configuration."""
     path = directory / CONFIG
     if not path.is_file():
         return
@@ -256,12 +271,15 @@ def _check_earlier(directory: Path, config: Config) -> None:
 
 @contextlib.contextmanager
 def in_ray(directory: Path) -> Iterator[None]:
-    """Hold `directory` for this process alone and start Ray; SIGINT and SIGTERM raise KeyboardInterrupt within."""
+    """Lock `directory` for this process and start Ray.
+
+    SIGINT and SIGTERM raise KeyboardInterrupt within.
+    """
     from tune.driver.ray_session import ray_session
     from tune.results.lock import only_one
 
     def interrupt() -> None:
-        raise KeyboardInterrupt  # `outcomes` has every training write its checkpoint
+        raise KeyboardInterrupt  # `outcomes` then makes every training write its checkpoint
 
     with only_one(directory), ray_session(), interruptions(interrupt):
         yield

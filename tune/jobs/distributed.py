@@ -1,6 +1,7 @@
-"""A trial of several data-parallel workers: a group (tune.jobs.worker_group) inside the trial.
+"""A trial with several data-parallel workers: a worker group (tune.jobs.worker_group) inside the trial.
 
-The group sees to its workers; what is left to Ray Tune to try again is the death of the trial's own process.
+The group retries when a worker is lost. Ray Tune retries only when the trial's own process dies. Two layers that both
+retry would multiply the attempts.
 """
 
 from __future__ import annotations
@@ -24,17 +25,17 @@ from tune.results.storage import no_weights
 
 
 class WorkersTrial(ray.tune.Trainable):
-    """The trial in Ray Tune's eyes: a step is an epoch of the group."""
+    """A trial as Ray Tune's class trainable: a step is an epoch of the group."""
 
     def setup(self, config: dict[str, Any], setup: TrialSetup) -> None:  # type: ignore[override]
-        """Called once per process; `setup` comes through ray.tune.with_parameters."""
+        """Prepare the process for its first trial. Ray calls it once; `setup` comes through with_parameters."""
         self._shared = setup
         self._stopping = threading.Event()
         self._begin(config)
         threading.Thread(target=self._watch_control, daemon=True).start()
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
-        """Take the next trial in this process."""
+        """Prepare the process for its next trial. Ray reuses processes, which saves their imports."""
         self.cleanup()
         self._begin(new_config)
         return True
@@ -83,10 +84,10 @@ class WorkersTrial(ray.tune.Trainable):
         return event(self._shared, self._trial) | {"done": done} | ({NOTE: notes} if notes else {})
 
     def _train_epoch(self) -> int | None:
-        """Train the next epoch and return its number; None where the search was asked to stop before its end.
+        """Train the next epoch and return its number; None if the search was asked to stop before its end.
 
-        A first step with epochs in the folder trains none: a process that died may have taken the last one's event
-        with it.
+        The first step trains nothing if the folder already has epochs: an earlier process may have died before it
+        reported the last one.
         """
         first, self._begun = not self._begun, True
         if first:
@@ -101,11 +102,11 @@ class WorkersTrial(ray.tune.Trainable):
         return int(metrics["epoch"])
 
     def _fetch(self) -> None:
-        """Bring the folder here up to date: the workers may be on other nodes."""
+        """Update the folder from the storage: the workers may run on other nodes."""
         if self._shared.storage is not None:
             self._shared.storage.fetch(self._folder, wanted=no_weights)
 
     def cleanup(self) -> None:
-        """End the group. Called by Ray Tune for stopped trials."""
+        """End the group. Ray Tune calls it for stopped trials."""
         if self._group is not None:
             self._group.stop()

@@ -1,7 +1,7 @@
 """Several jobs of a search in one process, as one packed training (nmt.training.packed): `[resources] packed`.
 
-A pack is one job to Ray Tune. Its configuration is that of its first member with all members under "pack"; each event
-is of one member, by its "number".
+A pack is one job to Ray Tune. Its configuration is that of its first member, with all members under "pack". Each event
+belongs to one member and carries its "number".
 """
 
 from __future__ import annotations
@@ -21,10 +21,14 @@ from tune.results.layout import trial_folder
 
 
 def run_pack(setup: TrialSetup, jobs: Sequence[Mapping[str, Any]]) -> None:
-    """Train every job to the end of its epoch `until`, the same for all, with an event after each epoch of each."""
+    """Train every job of a pack, with an event after each epoch of each.
+
+    Args:
+        jobs: {"number", "configuration", "until"} of each; `until` is the same for all.
+    """
     try:
         outcomes: Sequence[Any] = _train(setup, jobs)
-    except KeyboardInterrupt:  # all have written their checkpoints
+    except KeyboardInterrupt:  # every member has written its checkpoint
         for job in jobs:
             _put(setup, job)
             ray.tune.report(interrupted(setup, job))
@@ -37,7 +41,7 @@ def run_pack(setup: TrialSetup, jobs: Sequence[Mapping[str, Any]]) -> None:
 
 
 def _train(setup: TrialSetup, jobs: Sequence[Mapping[str, Any]]) -> Sequence[Any]:
-    """Return for each job its best epoch, or why it failed."""
+    """Return the best epoch of each job, or the error that ended it."""
     import torch
 
     from nmt.training.packed import train_packed
@@ -46,7 +50,7 @@ def _train(setup: TrialSetup, jobs: Sequence[Mapping[str, Any]]) -> Sequence[Any
     for job, directory in zip(jobs, directories, strict=True):
         if setup.storage is not None:
             setup.storage.take_over(trial_folder(job["number"]))
-        if read_metrics(directory):  # a process that died may have taken the event of this epoch with it
+        if read_metrics(directory):  # an earlier process may have died before it reported this epoch
             ray.tune.report(event(setup, job))
 
     def on_epoch(k: int, _: EpochResult) -> None:

@@ -1,7 +1,8 @@
-"""What the driver of a search and the jobs of its trials say to each other.
+"""Messages between the driver of a search and the jobs of its trials.
 
-A job trains in its trial's folder, which is the only record of what was trained. What it reports to Ray Tune is an
-`event`: look at the folder of this trial. The driver reads the folder then (tune.driver.recorder).
+A job trains in its trial's folder, which is the only record of what was trained. It reports an `event` to Ray Tune,
+which says no more than "read the folder of this trial". The driver then reads the folder (tune.driver.recorder). So a
+lost event loses no epoch.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from tune.results.storage import Storage
 from tune.spaces.settings import Resources
 
 FAILURE = "failure"
-"""key of an event that ends its trial as failed, and why"""
+"""key of an event that ends its trial as failed; its value is the reason"""
 
 NOTE = "note"
 """key of an event with a line for the user"""
@@ -30,18 +31,18 @@ INTERRUPTED = "interrupted"
 
 @dataclass(frozen=True, kw_only=True)
 class TrialSetup:
-    """What all trials of a search share."""
+    """Everything that the trials of a search share."""
 
     data: str
     """the Arrow data set: an absolute path or an address, copied to a node by its first job"""
     directory: Path
-    """of the search"""
+    """directory of the search"""
     decode_grid: tuple[DecodeConfig, ...]
     resources: Resources
     storage: Storage | None
-    """where the search lives, when that is not `directory`"""
+    """the storage of the search; None if `directory` is its only place"""
     control: Any
-    """asked whether the search is to stop (tune.jobs.control)"""
+    """the actor that knows if the search is to stop (tune.jobs.control)"""
 
 
 def trial_directory(setup: TrialSetup, trial: Mapping[str, Any]) -> Path:
@@ -50,17 +51,17 @@ def trial_directory(setup: TrialSetup, trial: Mapping[str, Any]) -> Path:
 
 
 def event(setup: TrialSetup, trial: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what a job reports to Ray Tune: look at the folder of this trial.
+    """Return what a job reports to Ray Tune: the number of its trial, and its last epoch and metric.
 
-    Epoch and metric of the last epoch there are for the schedulers that stop trials (tune.driver.early_stopping): Ray
-    hands them its results and nothing else. Nothing else may read them.
+    Epoch and metric are only for the schedulers that stop trials (tune.driver.early_stopping), which see nothing but
+    results. Everything else must read the trial's folder.
     """
     last = (read_metrics(trial_directory(setup, trial)) or [{}])[-1]
     return {"number": trial["number"], "epoch": last.get("epoch", 0), METRIC: last.get(METRIC, math.nan)}
 
 
 def failure(setup: TrialSetup, trial: Mapping[str, Any], error: Exception) -> dict[str, Any]:
-    """Return the event of a trial that failed and would fail again."""
+    """Return the event of a trial that failed and would fail again if retried."""
     return event(setup, trial) | {FAILURE: str(error), METRIC: math.nan}
 
 
@@ -70,11 +71,14 @@ def interrupted(setup: TrialSetup, trial: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def packed_config(jobs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Several jobs as one of Ray Tune's: the first, with all under "pack". A single one stays as it is."""
+    """Return one Ray Tune configuration for several jobs: the first job, with all of them under "pack".
+
+    A single job stays as it is.
+    """
     return dict(jobs[0]) if len(jobs) == 1 else {**jobs[0], "pack": [dict(job) for job in jobs]}
 
 
 def members(config: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    """The jobs of what `packed_config` made."""
+    """Return the jobs of a configuration that `packed_config` made."""
     pack: list[Mapping[str, Any]] = config.get("pack", [config])
     return pack

@@ -1,8 +1,8 @@
-"""One job of a search: a trial's training, up to an epoch. With one worker, here, in a process that Ray Tune reuses.
+"""One job of a search: training a trial up to an epoch, with one worker, in a process that Ray Tune reuses.
 
-A trial owns the directory trials/ID and resumes from the checkpoint it finds there, whether its process was restarted
-or the whole search. Retries are Ray Tune's alone, and for what may pass: an error that would only repeat (a diverged
-loss, a wrong request) ends the trial instead.
+A trial owns the directory trials/ID. It resumes from the checkpoint there, after a restart of its process or of the
+whole search. Only Ray Tune retries, and only errors that may pass. An error that would repeat (a diverged loss, a wrong
+configuration) ends the trial.
 """
 
 from __future__ import annotations
@@ -23,7 +23,11 @@ from tune.results.layout import trial_folder
 
 
 def run_trial(setup: TrialSetup, trial: Mapping[str, Any]) -> None:
-    """Train {"number", "configuration", "until"} to the end of that epoch, with an event after every epoch."""
+    """Train a trial to the end of its epoch `until`, with an event after every epoch.
+
+    Args:
+        trial: {"number", "configuration", "until"}.
+    """
     from nmt.training.trainer import DivergedError
 
     folder = trial_folder(trial["number"])
@@ -31,7 +35,7 @@ def run_trial(setup: TrialSetup, trial: Mapping[str, Any]) -> None:
         if setup.storage is not None:
             setup.storage.take_over(folder)
         _train(setup, trial)
-    except KeyboardInterrupt:  # it has written its checkpoint
+    except KeyboardInterrupt:  # the training has written its checkpoint
         if setup.storage is not None:
             setup.storage.put(folder)
         ray.tune.report(interrupted(setup, trial))
@@ -47,8 +51,8 @@ def _train(setup: TrialSetup, trial: Mapping[str, Any]) -> None:
     directory, until = trial_directory(setup, trial), trial["until"]
     trained = len(read_metrics(directory))
     if trained:
-        # A process that died may have taken the event of this epoch with it: a scheduler has not decided on it yet, and
-        # where it was the last of the job, Ray would wait for a result.
+        # An earlier process may have died before it reported this epoch. The scheduler must still decide on it, and if
+        # it was the last of the job, Ray would wait for a result.
         ray.tune.report(event(setup, trial))
     if trained >= until:
         return

@@ -13,15 +13,15 @@ from nmt.errors import UserError
 from tune.spaces.settings import Resources
 
 LINE_SECONDS = 30.0
-"""A line about how far the trainings are, when none has ended for so long."""
+"""time without an ended training after which a line of progress is printed"""
 CHECKPOINT_SECONDS = 60.0
-"""how long interrupted trainings may take to write their checkpoints"""
+"""time that interrupted trainings have to write their checkpoints"""
 
 
 def _train_one(
     config: Config, data: str, directory: Path, decode_grid: tuple[DecodeConfig, ...], cpus: int
 ) -> Exception | None:
-    """One training to its end, in a process of Ray's; returns the error that would only repeat."""
+    """Train to the last epoch in a Ray process. Return the error if a retry would only repeat it."""
     import torch
 
     import nmt.training.loop
@@ -38,7 +38,7 @@ def _train_one(
 
 
 def _test_one(checkpoint: Path, data: str, cpus: int) -> dict[str, Any] | UserError:
-    """Accuracy of the checkpoint on the test split, in a process of Ray's."""
+    """Evaluate the checkpoint on the test split, in a Ray process."""
     import torch
 
     from nmt.inference.evaluate import MODEL, evaluate_checkpoint
@@ -57,7 +57,7 @@ def _test_one(checkpoint: Path, data: str, cpus: int) -> dict[str, Any] | UserEr
 
 
 class ProcessDiedError(Exception):
-    """A training's process died, twice."""
+    """The process of a training died twice."""
 
 
 def outcomes(
@@ -66,9 +66,15 @@ def outcomes(
     resources: Resources,
     waiting: Callable[[], None],
 ) -> Iterator[tuple[Path, Any]]:
-    """`work(*job, cpus)` of every job in Ray's processes: (key, result) as they end; `waiting` is called in between.
+    """Run `work(*job, cpus)` for every job in Ray processes, and yield (key, result) as they end.
 
-    A process that dies is started again, once; the result of a job whose process died twice is a ProcessDiedError.
+    A process that dies is started once more. If that dies too, the result is a ProcessDiedError. When the caller stops
+    early, running trainings get a KeyboardInterrupt, at which they write their checkpoints.
+
+    Args:
+        jobs: key -> arguments of `work`.
+        resources: of one job.
+        waiting: called when no job has ended for LINE_SECONDS.
     """
     import ray
     import ray.exceptions
@@ -88,7 +94,7 @@ def outcomes(
                     yield key, ProcessDiedError("its process died twice (killed, out of memory, or crashed)")
     finally:
         for reference in keys:
-            # In the process a KeyboardInterrupt, at which a training writes its checkpoint.
+            # Raises KeyboardInterrupt in the process, at which a training writes its checkpoint.
             ray.cancel(reference)
         if keys:
             ray.wait(list(keys), num_returns=len(keys), timeout=CHECKPOINT_SECONDS)

@@ -1,10 +1,11 @@
-"""A training by a group of data-parallel workers that may shrink and grow: one Ray Train job after another.
+"""A training by data-parallel workers whose number may shrink and grow: one Ray Train job after another.
 
 A job has a fixed number of workers. It ends with the training, when a worker is lost, when memory runs out, or after an
-epoch when there is room for more workers; the next goes on from the checkpoint, with as many workers as fit then. The
-result does not depend on it (nmt.training.loop). Ray Train's own elastic policy is not used: when a node joins it
-restarts the
-group in the middle of an epoch, and after a loss it counts nodes that are gone, and waits a minute for them.
+epoch when there is room for more workers. The next job resumes from the checkpoint with as many workers as fit. The
+result does not depend on their number (nmt.training.loop).
+
+Ray Train's own elastic policy is not used. When a node joins, it restarts the group in the middle of an epoch. After a
+loss it counts nodes that are gone, and waits a minute for them.
 """
 
 from __future__ import annotations
@@ -29,29 +30,30 @@ from tune.results.storage import Storage
 from tune.spaces.settings import Resources
 
 STOP_SECONDS = 30.0
-"""how long a job that is to end may take for it"""
+"""time that a job has to end"""
 
 LOSSES_IN_A_ROW = 3
-"""jobs that may fail without an epoch in between before the training does"""
+"""the training fails when this many jobs in a row fail without an epoch"""
 
 MAX_REASON = 120
+"""characters of an error in a line for the user"""
 
 PATIENCE_SECONDS = 2.0
-"""how long a group waits for more than its fewest workers before it begins"""
+"""time that a group with its fewest workers waits for more before it begins"""
 
 
 class WorkerGroup:
     """One training by a group of workers.
 
     Args:
-        directory: of the training; its name is the training's at the control actor.
-        data: the Arrow data set: an absolute path or an address, which each worker brings to its node.
+        directory: of the training; its name identifies the training at the control actor.
+        data: the Arrow data set: an absolute path or an address, which each worker copies to its node.
         arguments: of nmt.training.loop.train, beside the configuration, the data set and the directory.
-        control: the actor that its workers ask, see tune.jobs.control.
-        storage: where the run lives that the training belongs to, when that is not here, and the training's folder.
-        scratch: directory for Ray Train's own files, which hold nothing that is read again.
-        note: takes a line when the group changes.
-        training: what each worker runs, with the arguments of nmt.training.loop.train, which it is by default.
+        control: the actor that the workers ask, see tune.jobs.control.
+        storage: the storage of the run and the training's folder in it; None without a storage.
+        scratch: directory for Ray Train's own files, which are never read again.
+        note: prints a line when the group changes.
+        training: called by each worker instead of nmt.training.loop.train, with the same arguments.
     """
 
     def __init__(
@@ -81,17 +83,17 @@ class WorkerGroup:
         self._spares: list[PlacementGroup] = []
 
     def next_epoch(self) -> dict[str, Any] | None:
-        """Train one more epoch and return its metrics; None when the training was stopped.
+        """Train one more epoch and return its metrics; None if the training was stopped.
 
         Raises:
-            UserError, DivergedError: of the training.
+            UserError, DivergedError: raised by the training.
             RayTrainError: workers were lost several times without an epoch in between.
         """
         if self._job is not None:
             more = self._room_for_more()
             ray.get(self._control.decide.remote(self._name, more == 0))
             if more:
-                self._note(f"room for {more} more workers: going on with them")
+                self._note(f"room for {more} more workers: restarting with them")
                 self._await_end()
         while not self._stopped:
             if self._job is None:
@@ -104,17 +106,17 @@ class WorkerGroup:
                 return metrics
             error, self._job = self._job.error, None
             if not self._stopped:
-                self._recover(error or RuntimeError("the workers left before the last epoch"))
+                self._recover(error or RuntimeError("the workers ended before the last epoch"))
         self._await_end()
         return None
 
     def stop(self) -> None:
-        """Have the workers save and leave, and wait for it. The checkpoint is at the step they had reached."""
+        """Ask the workers to save and end, and wait for it. The checkpoint is at the step they had reached."""
         self.ask_to_stop()
         self._await_end()
 
     def ask_to_stop(self) -> None:
-        """The same, without waiting: `next_epoch` then returns None."""
+        """Ask the workers to save and end, without waiting. `next_epoch` then returns None."""
         self._stopped = True
         self._control.stop.remote(self._name)
 
@@ -125,20 +127,20 @@ class WorkerGroup:
             self._job = None
 
     def _start(self) -> None:
-        """A new job, with as many workers as there is room for."""
+        """Start a job with as many workers as there is room for."""
         before = self._workers
         self._workers = self._count_room()
         if self._stopped:
             return
         if before and self._workers != before:
-            self._note(f"going on with {self._workers} instead of {before} workers")
+            self._note(f"resuming with {self._workers} instead of {before} workers")
         number = ray.get(self._control.open.remote(self._name))
         trainer = self._trainer(number)
         self._job = _Job(trainer.fit, lambda: ray.get(self._control.end.remote(self._name, number)))
         self._job.start()
 
     def _recover(self, error: Exception) -> None:
-        """Prepare to go on after a job that failed; raises where another would fail the same way."""
+        """Prepare the next job after one that failed. Raises if the next would fail the same way."""
         import ray.train
 
         from nmt.training.trainer import DivergedError
@@ -153,17 +155,20 @@ class WorkerGroup:
         self._losses += 1
         if self._losses >= LOSSES_IN_A_ROW:
             raise error
-        self._note(f"a worker was lost ({_reason(failures)}); going on from its checkpoint")
+        self._note(f"a worker was lost ({_reason(failures)}); resuming from its checkpoint")
 
     def _halve(self) -> None:
         smaller = None if self._halved else memory.halved(self._config, workers=self._workers)
         if smaller is None:
             raise memory.out_of_memory(self._config, workers=self._workers)
         self._config, self._halved = smaller, True
-        self._note(f"out of memory; going on from its checkpoint with {smaller.train.micro_batch} pairs at a time")
+        self._note(f"out of memory; resuming from its checkpoint with {smaller.train.micro_batch} pairs at a time")
 
     def _count_room(self) -> int:
-        """How many workers there is room for; waits until the fewest fit, for whatever time an autoscaler takes."""
+        """Return the number of workers that fit, up to the full size.
+
+        Waits until the fewest workers fit, without a limit: an autoscaler may take minutes to start a node.
+        """
         bundle, resources = worker_bundle(self._resources), self._resources
         needed = ray.util.placement_group([bundle] * resources.fewest)
         wished = [ray.util.placement_group([bundle]) for _ in range(resources.workers - resources.fewest)]
@@ -178,7 +183,7 @@ class WorkerGroup:
                 ray.util.remove_placement_group(group)
 
     def _ask_for_more(self) -> None:
-        """Reserve what the group lacks of its full size as soon as it is there; an autoscaler sees the wish too."""
+        """Request the missing workers' resources ahead of time. An autoscaler also sees the request."""
         if not self._spares:
             missing = self._resources.workers - self._workers
             self._spares = [ray.util.placement_group([worker_bundle(self._resources)]) for _ in range(missing)]
@@ -220,28 +225,34 @@ class WorkerGroup:
             run_config=ray.train.RunConfig(
                 name=f"{self._name}-{number}",
                 storage_path=str(self._scratch),
-                # Retries are the group's. Ray's own default is to try for ever where workers cannot start.
+                # The group retries. By default Ray Train would retry forever if workers cannot start.
                 failure_config=ray.train.FailureConfig(max_failures=0, controller_failure_limit=0),  # type: ignore[call-arg]
             ),
         )
 
 
 def worker_bundle(resources: Resources) -> dict[str, float]:
-    """What one worker takes, in Ray's words."""
+    """Return the resources of one worker under Ray's names."""
     return {"CPU": float(resources.cpus)} | ({"GPU": resources.gpus} if resources.gpus else {})
 
 
 def _reason(failures: Sequence[Exception]) -> str:
-    """Of the loss of a worker, in few words. The others fail too: theirs may be the only error there is."""
+    """Return in few words why a worker was lost.
+
+    All workers fail when one is lost, so the error of another one may be the only one there is.
+    """
     if any(isinstance(failure, ray.exceptions.RayActorError) for failure in failures):
         return "its process died"
     return re.sub(r"^\[\S+\] ", "", one_line(failures[0])).partition(". ")[0][
         :MAX_REASON
-    ]  # gloo begins with [file:line]
+    ]  # gloo's errors begin with [file:line]
 
 
 class _Job(threading.Thread):
-    """`work` in a thread that dies with the process; `error` is what it raised; `at_end` is called in any case."""
+    """Run `work` in a thread that dies with the process.
+
+    `error` is the exception it raised. `at_end` is called in any case.
+    """
 
     def __init__(self, work: Callable[[], Any], at_end: Callable[[], None]) -> None:
         super().__init__(daemon=True)
@@ -258,11 +269,11 @@ class _Job(threading.Thread):
 
 
 class _StoppedError(Exception):
-    """This job is not to go on."""
+    """Ends this worker after the epoch that it has completed."""
 
 
 def _train_on_worker(job: dict[str, Any]) -> None:
-    """One rank of the training; rank 0 speaks with the control actor for all."""
+    """Train as one rank of the group. Rank 0 talks to the control actor for all ranks."""
     import ray.train.torch
     import torch
     import torch.distributed as dist
@@ -304,15 +315,15 @@ def _train_on_worker(job: dict[str, Any]) -> None:
             resume=True,
             **job["arguments"],
         )
-    except KeyboardInterrupt:  # it has a checkpoint at the step
+    except KeyboardInterrupt:  # its checkpoint is at the step it had reached
         put()
-    except _StoppedError:  # it has one at the epoch, put already
+    except _StoppedError:  # its checkpoint is at the epoch, and uploaded
         return
 
 
 def _await_stop(control: Any, key: tuple[str, int], stopped: threading.Event) -> None:
     try:
         ray.get(control.stopped.remote(*key))
-    except ray.exceptions.RayError:  # the actor has gone, and with it whoever could stop this job
+    except ray.exceptions.RayError:  # the actor has ended, so nobody can stop this job any more
         return
     stopped.set()

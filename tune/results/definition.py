@@ -1,4 +1,4 @@
-"""The space of a search that is there, read from its folder."""
+"""Read the search space of an existing search from its folder."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def space_of(directory: Path) -> Space:
 
 
 def trial_decode_grid(config_file: Path, config: Config) -> tuple[DecodeConfig, ...]:
-    """Return the decode settings that a trial swept, given its config.json; empty for any other file."""
+    """Return the decodings that a trial tried, given its config.json; empty for any other file."""
     folder = config_file.resolve().parent
     definition = folder.parent.parent / SPACE
     if folder.parent.name != TRIALS or not definition.is_file():

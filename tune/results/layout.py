@@ -1,19 +1,19 @@
 """The names of all files and folders below results/NAME, each spelt once.
 
-What a training leaves in its own folder (config.json, checkpoint.pt, ...) is named in nmt.training.files: a trial's
-folder and a repeated training's folder hold those too.
+nmt.training.files names the files that a training leaves in its own folder (config.json, checkpoint.pt, ...). The
+folder of a trial and the folder of a repeated training hold those too.
 """
 
 from __future__ import annotations
 
 SPACE = "search.toml"
-"""the TOML file as the user gave it: of a search or of an ablation"""
+"""the TOML file of a search or an ablation, as the user gave it"""
 DEFINITION = "search.json"
 """the same with all defaults and --set filled in; a folder that has it holds a search or an ablation"""
 STUDY = "study.db"
 """the Optuna study of a search"""
 WARM_START = "warm_start.json"
-"""the trials of another search that this one started from"""
+"""the trials of another search that the sampler of this one knows from the start"""
 SUMMARY = "summary.json"
 """one record per ended trial, and the cost"""
 BEST_CONFIG = "best.json"
@@ -21,39 +21,39 @@ BEST_CONFIG = "best.json"
 LOG = "search.log"
 """every line that was printed while the search, confirmation or ablation ran, with date and time"""
 LOCK = ".lock"
-"""held by the process that works in the folder"""
+"""locked by the process that works in the folder"""
 
 TRIALS = "trials"
 """one folder per trial below it, see `trial_folder`"""
 ERROR = "error.txt"
-"""in a trial's folder: the traceback of its last error"""
+"""traceback of a trial's last error, in its folder"""
 
 CONFIRM = "confirm"
-"""folder of the repeated trainings of a search's best trials"""
+"""folder of the repeated trainings of the best trials of a search"""
 CONFIRMED = "confirm.json"
-"""in that folder: what they show"""
+"""means and differences over the repeated trainings, in that folder"""
 ABLATED = "ablation.json"
-"""what the repeated trainings of an ablation show"""
+"""means and differences over the repeated trainings of an ablation"""
 RUNS = "runs"
 """one folder per repeated training below it: VARIANT-sSEED"""
 TEST = "test.json"
-"""in such a folder: the accuracy on the test split"""
+"""accuracy on the test split, in such a folder"""
 
 RAY = "ray"
-"""what a run needs only while it runs, above all Ray's own files; removed by the next"""
+"""files that a run needs only while it runs, most of them Ray's; the next run removes them"""
 RAY_TUNE = "tune"
-"""in that folder: Ray Tune's"""
+"""files of Ray Tune, in that folder"""
 RAY_TRAIN = f"{RAY}/train"
-"""Ray Train's"""
+"""files of Ray Train"""
 MIRROR = f"{RAY}/mirror"
-"""what the driver reads of trials whose folders are at the storage"""
+"""copies of the metrics that the driver reads of trials at the storage"""
 
 STATE = "state.json"
-"""at the storage, in each folder: which versions of its files are in force"""
+"""versions in force of the files of a folder; in each folder at the storage"""
 FETCH_LOCK = ".fetch.lock"
-"""held by the process that fetches a folder from the storage"""
+"""locked by the process that fetches a folder from the storage"""
 EVENTS = "events.out.tfevents."
-"""how TensorBoard's event files begin"""
+"""prefix of the names of TensorBoard's event files"""
 
 
 def trial_id(number: int) -> str:

@@ -1,4 +1,4 @@
-"""One process at a time works in a folder of results."""
+"""Lock a folder of results, so that one process at a time works in it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,9 @@ class LockedError(UserError):
 
 @contextlib.contextmanager
 def only_one(directory: Path) -> Iterator[None]:
-    """Hold the directory, made if absent, for this process alone; the system frees it when the process dies.
+    """Lock the directory for this process alone, and create it if absent.
+
+    The operating system frees the lock when the process dies, so a killed search leaves nothing to clean up.
 
     Raises:
         LockedError: another process holds it.

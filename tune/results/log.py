@@ -1,4 +1,4 @@
-"""What a search, a confirmation or an ablation prints: through logging, to the console and to results/NAME/search.log.
+"""Print the lines of a search, confirmation or ablation: to the console and to results/NAME/search.log.
 
 The handlers are on the project's own logger, "nmt", so that lines of nmt itself come out beside those of "nmt.search".
 """
@@ -16,14 +16,17 @@ from nmt.errors import UserError
 from tune.results.layout import LOG
 
 log = logging.getLogger("nmt.search")
-"""takes each line for the user, at level INFO"""
+"""logger of every line for the user, at level INFO"""
 
 _PROJECT = logging.getLogger("nmt")
 _PROJECT.setLevel(logging.INFO)
 
 
 class _Console(logging.StreamHandler[Any]):
-    """Prints the message alone. Looks up sys.stdout for each line, for a test or a caller may have replaced it."""
+    """Print the message alone.
+
+    It looks up sys.stdout for each line, because a test or a caller may have replaced it.
+    """
 
     def __init__(self) -> None:
         logging.Handler.__init__(self)
@@ -34,7 +37,7 @@ class _Console(logging.StreamHandler[Any]):
 
 
 class _File(logging.Handler):
-    """Appends each line to a file."""
+    """Append each line to a file."""
 
     def __init__(self, path: Path) -> None:
         super().__init__()
@@ -42,18 +45,18 @@ class _File(logging.Handler):
         self.setFormatter(logging.Formatter("%(asctime)s  %(message)s", "%Y-%m-%d %H:%M:%S"))
 
     def emit(self, record: logging.LogRecord) -> None:
-        # A full disk ends the search where it writes its results, with a better message; until then lines are left out.
+        # Writing the results to a full disk ends the search with a better message; until then lines are lost.
         with contextlib.suppress(OSError):
             self.append(self.format(record) + "\n")
 
     def append(self, text: str) -> None:
-        """Write at the end of the file; raises OSError. Nothing is held open or buffered in between."""
+        """Write at the end of the file. Nothing is held open or buffered in between. Raises OSError."""
         with self._path.open("a", encoding="utf-8") as file:
             file.write(text)
 
 
 def to_console() -> None:
-    """Print every line on standard output from now on; calling it again changes nothing."""
+    """Print every line on standard output from now on. A second call changes nothing."""
     if not any(isinstance(handler, _Console) for handler in _PROJECT.handlers):
         _PROJECT.addHandler(_Console())
 
@@ -62,7 +65,7 @@ def to_console() -> None:
 def kept_in(directory: Path) -> Iterator[None]:
     """Append every line to `directory`/search.log while this is open, with date and time.
 
-    A caller from Python who has set up no logging gets the lines on the console: such a job may take hours.
+    A caller from Python who has set up no logging gets the lines on the console too, for such a job may take hours.
 
     Raises:
         UserError: the file cannot be written.

@@ -1,4 +1,4 @@
-"""What a search found: one record a trial, kept in summary.json, and the table that is printed from it.
+"""The report of a search: the table and the verdict printed from summary.json.
 
 Imports neither Ray nor Optuna: `--report` reads the file alone.
 """
@@ -16,19 +16,25 @@ from tune.results.summary import Summary, TrialRecord
 from tune.spaces.settings import limits_in_words
 
 NOISE_POINTS = 2.0
-"""Two trainings that differ in the seed alone differ by up to this many points; less is not a gain."""
+"""largest difference, in percentage points, between trainings that differ in the seed alone; less is not a gain"""
 MAX_ROWS = 20
+"""trials in the table; summary.json holds all"""
 
 
 def render(summary: Summary, directory: Path, *, advice: bool = True) -> str:
-    """The report: what was searched, the trials, what won and by how much, and (`advice`) what to type next."""
+    """Return the report: the searched keys, the trials, the winner and its gain.
+
+    Args:
+        directory: results/NAME, for the commands.
+        advice: also list the commands to run next.
+    """
     parts = [_head(summary), _table(summary), _pareto(summary), _verdict(summary)]
     parts += [_next(summary, directory)] if advice else []
     return "\n\n".join(part for part in parts if part)
 
 
 def _head(summary: Summary) -> str:
-    """What was searched, and what it cost."""
+    """Return the lines on what was searched and what it cost."""
     search, states = summary.search, [t.state for t in summary.trials]
     words = {"COMPLETE": "complete", "PRUNED": "stopped early", "FAIL": "failed"}
     counts = ", ".join(f"{states.count(state)} {word}" for state, word in words.items())
@@ -48,28 +54,28 @@ def _head(summary: Summary) -> str:
 
 
 def _spent(summary: Summary) -> str:
-    """What was spent, of what was allowed, and what training every configuration in full would have cost."""
+    """Return the line on the cost, its limit, and what training every configuration in full would have cost."""
     epochs, full = sum(t.epochs for t in summary.trials), len(summary.trials) * summary.epochs
     share = f" ({epochs / full:.0%} of {full}, all in full)" if full else ""
     hours = f"{summary.seconds / 3600:.2f} hours" if summary.seconds >= 3600 else f"{summary.seconds:.0f} s"
     gpu = f", {summary.gpu_hours:.2f} GPU-hours" if summary.gpu_hours else ""
-    end = "" if summary.finished else "; not over yet"
+    end = "" if summary.finished else "; not finished"
     return f"spent {epochs} epochs{share}, {hours}{gpu}; limit {limits_in_words(summary.search)}{end}"
 
 
 def _free(key: str, summary: Summary) -> bool:
-    """Whether the key is tried at inference, at no cost."""
+    """True if the key is tried at inference, at no cost."""
     return key.startswith("decode.") and not any(key in t.searched for t in summary.trials)
 
 
 def _table(summary: Summary) -> str:
-    """The trials, best first; the default one always among them."""
+    """Return the table of trials, best first. The default configuration is always in it."""
     if not summary.trials:
         return ""
     order = sorted(summary.trials, key=lambda t: (t.accuracy is None, -(t.accuracy or 0.0), t.id))
     shown = order[:MAX_ROWS] + [t for t in order[MAX_ROWS:] if t is summary.default]
     keys = list(summary.space)
-    # Decoding is free to choose: beside the best setting of each trial, what it reaches at the one it was given.
+    # Every trial tries all decodings. Its own one makes trials comparable with a training outside the search.
     fixed = ["at its own decode"] if any(_free(k, summary) for k in keys) else []
     rows = [["", "trial", "state", "epochs", METRIC, *fixed, "seconds", *(_short(k, keys) for k in keys)]]
     rows += [_row(t, summary, keys) for t in shown]
@@ -100,7 +106,7 @@ def _row(trial: TrialRecord, summary: Summary, keys: Sequence[str]) -> list[str]
 
 
 def _pareto(summary: Summary) -> str:
-    """Of several objectives: the trials to choose from."""
+    """Return the table of trials to choose from; empty for a single objective."""
     names = summary.search.get("objectives", [METRIC])
     if len(names) < 2 or not summary.pareto:
         return ""
@@ -116,7 +122,7 @@ def _pareto(summary: Summary) -> str:
 
 
 def _short(key: str, keys: Sequence[str]) -> str:
-    """The key's last part, or all of it where that is not unique."""
+    """Return the last part of the key, or all of it if that part is not unique."""
     last = key.rpartition(".")[2]
     return last if sum(k.rpartition(".")[2] == last for k in keys) == 1 else key
 
@@ -135,14 +141,14 @@ def _verdict(summary: Summary) -> str:
         return f"{line}. The default configuration (trial 000) has no result to compare with."
     line += f"; default configuration (trial {default.id}): {100 * summary.default_accuracy:.1f} %"
     if default.accuracy is not None and default.accuracy > summary.default_accuracy:
-        line += f" ({100 * default.accuracy:.1f} % at its best decode setting)"
+        line += f" ({100 * default.accuracy:.1f} % at its best decoding)"
     lines = [f"{line}. Difference: {gain:+.1f} points.", _significance(summary, gain)]
     changes = _changes(best, default, summary)
     return "\n".join(lines + ([f"Changed: {changes}"] if changes else []))
 
 
 def _significance(summary: Summary, gain: float) -> str:
-    """What the difference is worth."""
+    """Return the line on whether the difference could be noise."""
     assert summary.best is not None and summary.best.accuracy is not None
     if summary.best is summary.default:
         return "The default configuration won."
@@ -154,7 +160,7 @@ def _significance(summary: Summary, gain: float) -> str:
 
 
 def _changes(best: TrialRecord, default: TrialRecord, summary: Summary) -> str:
-    """The winner's values where they differ from the default configuration, decode included."""
+    """List the winner's values that differ from the default configuration, decode included."""
     before = default.searched | {f"decode.{k}": v for k, v in default.configuration["decode"].items()}
     after = best.searched | {f"decode.{k}": v for k, v in decoding_of(best.best).items()}
     before = {k: before.get(k, default.configuration[k.partition(".")[0]][k.partition(".")[2]]) for k in after}
@@ -171,5 +177,5 @@ def _next(summary: Summary, directory: Path) -> str:
         (f"tensorboard --logdir {directory}", "compare the trials"),
     ]
     if not summary.finished:
-        commands.insert(0, (f"python run.py --search {summary.name} --resume{place}", "go on with the search"))
+        commands.insert(0, (f"python run.py --search {summary.name} --resume{place}", "continue the search"))
     return "\n".join(["Next:"] + [f"  {command}  # {why}" for command, why in commands])

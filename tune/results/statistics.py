@@ -1,4 +1,4 @@
-"""What a few seeds tell: a mean with its standard error, and a paired difference with its confidence interval."""
+"""Statistics over a few seeds: a mean with its standard error, a paired difference with its confidence interval."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class Mean:
 
     mean: float
     standard_error: float | None
-    """None of one value: it tells nothing about the next"""
+    """None for a single value, which has no spread"""
     count: int
 
 
@@ -33,16 +33,16 @@ class Difference:
 
     @property
     def separated(self) -> bool:
-        """Whether the interval leaves out 0."""
+        """True if the interval does not include 0."""
         return self.low > 0 or self.high < 0
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values."""
+        """Return plain values."""
         return asdict(self) | {"separated": self.separated}
 
 
 def mean_of(values: Sequence[float]) -> Mean | None:
-    """The mean of `values`; None of none."""
+    """Return the mean of `values`; None if there are none."""
     if not values:
         return None
     error = statistics.stdev(values) / math.sqrt(len(values)) if len(values) > 1 else None
@@ -50,12 +50,15 @@ def mean_of(values: Sequence[float]) -> Mean | None:
 
 
 def paired_difference(values: Sequence[float], reference: Sequence[float]) -> Difference | None:
-    """The mean of values[i] - reference[i]; None of fewer than two pairs, which have no interval."""
+    """Return the mean of values[i] - reference[i] and its confidence interval.
+
+    None for fewer than two pairs: they have no interval.
+    """
     if len(values) < 2:
         return None
     from scipy.stats import ttest_rel
 
-    with warnings.catch_warnings():  # of a loss of precision where all differences are alike
+    with warnings.catch_warnings():  # scipy warns of a loss of precision if all differences are equal
         warnings.simplefilter("ignore", RuntimeWarning)
         interval = ttest_rel(values, reference).confidence_interval(CONFIDENCE)
     mean = statistics.fmean(value - other for value, other in zip(values, reference, strict=True))
@@ -64,16 +67,19 @@ def paired_difference(values: Sequence[float], reference: Sequence[float]) -> Di
 
 @dataclass(frozen=True, kw_only=True)
 class Rank:
-    """How alike two fidelities order configurations."""
+    """Rank correlation of two fidelities over the same configurations."""
 
     correlation: float
-    """Spearman's; NaN where one of them does not order at all"""
+    """Spearman's; NaN if all values at one fidelity are equal"""
     p_value: float
     count: int
 
 
 def rank_correlation(low: Sequence[float], high: Sequence[float]) -> Rank | None:
-    """Of accuracies of the same configurations; None of fewer than three."""
+    """Return Spearman's rank correlation of accuracies at two fidelities.
+
+    None for fewer than three configurations.
+    """
     if len(low) < 3:
         return None
     from scipy.stats import spearmanr

@@ -1,9 +1,9 @@
-"""`--storage`: where a run lives when that is not the folder it works in.
+"""`--storage`: keep a run at an address that outlives the nodes it works on.
 
-Every process works in a folder of its own node and puts what it made at the storage: a training after each epoch, the
-search at each turn. Files are stored under names that hold a hash of their content, and each folder's `state.json`,
-written last, says which of them are in force: an upload that breaks off leaves the state before it whole, and what is
-fetched is verified. TensorBoard's event files, which only grow, keep their names.
+Every process works in a folder of its own node and uploads what it made: a training after each epoch, the search at
+each turn. A file is stored under a name that holds a hash of its content. The `state.json` of each folder, written
+last, lists the versions in force. So an upload that breaks off leaves the earlier state whole, and every download is
+verified. TensorBoard's event files only grow; they keep their names.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from nmt.training.files import CONFIG
 from tune.results.layout import DEFINITION, EVENTS, FETCH_LOCK, LOG, STATE, STUDY
 
 ATTEMPTS = 8
-"""A storage may be away for a minute (0.5, 1, .. 32 seconds between the attempts) before the run fails of it."""
+"""attempts per request, 0.5, 1, .. 32 s apart: a storage may be unreachable for a minute before the run fails"""
 
 State = dict[str, FileRecord]
 
@@ -38,22 +38,22 @@ def run_address(storage: str, name: str) -> str:
 
 @dataclass(frozen=True)
 class Storage:
-    """The counterpart of a run's directory, folder by folder. May be sent to other processes.
+    """The copy of a run's directory at the storage, folder by folder. Can be sent to other processes.
 
-    Every method raises UserError when the storage stays away, or when a disk here is full.
+    Every method raises UserError if the storage cannot be reached, or if a disk here is full.
     """
 
     address: str
-    """of the run: s3://bucket/results/NAME, or a folder such as /nfs/results/NAME"""
+    """address of the run: s3://bucket/results/NAME, or a folder such as /nfs/results/NAME"""
     directory: Path
-    """where the run works, on each node"""
+    """folder on each node that the run works in"""
 
     @cached_property
     def _place(self) -> Location:
         return Location(self.address, attempts=ATTEMPTS)
 
     def put(self, folder: str = "", pattern: str = "*") -> None:
-        """Puts the files of a folder, not those of its subfolders, whose names match."""
+        """Upload the files of a folder whose names match, without those of its subfolders."""
         here = self.directory / folder
         files = [p for p in here.glob(pattern) if p.is_file() and not p.name.startswith((".", f"{STUDY}-"))]
         with tempfile.TemporaryDirectory() as scratch:
@@ -65,7 +65,7 @@ class Storage:
                 self._place.upload(path, _join(folder, path.name))
 
     def _switch(self, folder: str, sources: dict[str, Path], scratch: Path) -> None:
-        """From the state in force to one with these files, which others keep."""
+        """Upload these files and switch the folder to the state that includes them. Other files stay in force."""
         before = self._state(folder)
         after = before | {name: record(path) for name, path in sources.items()}
         changed = [name for name in after if after[name] != before.get(name)]
@@ -80,21 +80,25 @@ class Storage:
                 self._place.delete(_join(folder, _stored(name, before[name])))
 
     def _state(self, folder: str) -> State:
-        """What is in force in a folder; empty where nothing has been put."""
+        """Return the versions in force in a folder; empty if nothing was uploaded."""
         name = _join(folder, STATE)
         return self._place.read(name, lambda content: _parse(content, f"{self.address}/{name}")) or {}
 
     def holds(self, name: str) -> bool:
-        """Whether the file is there, at the top."""
+        """True if the file is in the top folder of the run."""
         return name in self._state("")
 
     def fetch(self, folder: str = "", *, wanted: Callable[[str], bool] = lambda name: True) -> None:
-        """Makes the folder and its subfolders here what the storage has of the wanted names; other files stay."""
+        """Download the wanted files of a folder and its subfolders. Other files here stay.
+
+        Args:
+            wanted: decides by file name.
+        """
         there = self._place.names(folder)
         for inner, names in _by_folder(there).items():
             here = self.directory / inner
             here.mkdir(parents=True, exist_ok=True)
-            with file_lock(here / FETCH_LOCK):  # workers on one node share it
+            with file_lock(here / FETCH_LOCK):  # workers on one node share the folder
                 if STATE in names:
                     self._fetch_state(inner, wanted)
                 for name in filter(_grows, names):
@@ -108,15 +112,18 @@ class Storage:
             path, stored = self.directory / folder / name, _join(folder, _stored(name, version))
             if not wanted(name) or (path.is_file() and record(path) == version):
                 continue
-            if name == STUDY:  # what sqlite noted to undo in the one that goes would spoil the one that comes
+            if name == STUDY:  # sqlite would apply the old database's rollback journal to the new one
                 path.with_name(f"{STUDY}-journal").unlink(missing_ok=True)
             if not self._place.download(stored, version, path):
-                if self._state(folder) != state:  # switched meanwhile
+                if self._state(folder) != state:  # another process switched it meanwhile
                     return self._fetch_state(folder, wanted)
                 raise UserError(f"{self.address}/{stored}: missing or damaged, though {STATE} beside it names it")
 
     def take_over(self, folder: str) -> None:
-        """`fetch`, for the process that will put this folder: removes what an upload that broke off left there."""
+        """`fetch`, for the process that will upload this folder from now on.
+
+        Also removes the files that an upload left at the storage when it broke off.
+        """
         self.fetch(folder)
         kept = {STATE} | {_stored(name, version) for name, version in self._state(folder).items()}
         for path in self._place.names(folder):
@@ -126,7 +133,11 @@ class Storage:
 
 
 def fetch_results(home: Storage) -> None:
-    """What a report needs of a run. Left alone while a search goes on in this very directory, which is newer."""
+    """Download everything but weights, unless a search is running here, whose files are newer.
+
+    Raises:
+        UserError: the storage holds no such run.
+    """
     from tune.results.lock import LockedError, only_one
 
     if not home.holds(CONFIG) and not home.holds(DEFINITION):
@@ -136,7 +147,7 @@ def fetch_results(home: Storage) -> None:
 
 
 def no_weights(name: str) -> bool:
-    """Everything but checkpoints and weights: what a report is made of."""
+    """True for every file but checkpoints and weights: all that a report reads."""
     return not name.endswith(".pt")
 
 
@@ -145,7 +156,7 @@ def _grows(name: str) -> bool:
 
 
 def _stored(name: str, version: FileRecord) -> str:
-    """checkpoint.pt -> checkpoint.0123456789ab.pt"""
+    """Return the name at the storage: checkpoint.pt -> checkpoint.0123456789ab.pt."""
     path = PurePosixPath(name)
     return f"{path.stem}.{version.sha256[:12]}{path.suffix}"
 
@@ -155,7 +166,10 @@ def _join(folder: str, name: str) -> str:
 
 
 def _still(path: Path, scratch: Path) -> Path:
-    """Return what can be read without being written meanwhile: the file itself, or a copy of a database or a log."""
+    """Return a file that no other process writes meanwhile.
+
+    That is the file itself, or a copy of it if it is a database or a log.
+    """
     copy = scratch / path.name
     if path.name == LOG:
         return Path(shutil.copyfile(path, copy))

@@ -1,4 +1,4 @@
-"""What a search found so far, as plain values: summary.json and best.json are written from it and read back."""
+"""The results of a search so far, as plain values: written to summary.json and best.json, and read back."""
 
 from __future__ import annotations
 
@@ -22,25 +22,25 @@ class TrialRecord:
     state: str
     """COMPLETE (full budget), PRUNED (stopped early) or FAIL"""
     searched: dict[str, Any]
-    """the searched keys that cost a training, and their values"""
+    """values of the searched keys, without those tried at inference"""
     configuration: dict[str, dict[str, Any]]
-    """all of it, nested, as trained"""
+    """the whole configuration as trained, nested"""
     best: dict[str, Any]
     """metrics of the epoch with the highest val/accuracy; empty if no epoch was completed"""
     last: dict[str, Any]
     accuracy_fixed_decode: float | None
-    """highest val/accuracy of an epoch at the configuration's own decode setting"""
+    """highest val/accuracy of an epoch at the configuration's own decoding"""
     epochs: int
     seconds: float
     seed: int
     checkpoint: str | None
     """weights of the best epoch, relative to the search directory"""
     reason: str | None
-    """why it failed"""
+    """why the trial failed"""
     objectives: dict[str, float] = dataclasses.field(default_factory=dict)
     """value of each objective at the best epoch"""
     origin: str | None = None
-    """the search and trial its configuration comes from, where it was not drawn"""
+    """the search and trial that its configuration was promoted from; None if it was drawn"""
 
     @property
     def accuracy(self) -> float | None:
@@ -49,7 +49,7 @@ class TrialRecord:
 
 @dataclass(frozen=True, kw_only=True)
 class Summary:
-    """A search so far, or at its end: the content of summary.json."""
+    """The state of a search, running or finished: the content of summary.json."""
 
     name: str
     description: str
@@ -65,11 +65,11 @@ class Summary:
     """wall-clock time, over all runs of this search"""
     trials: tuple[TrialRecord, ...]
     finished: bool = False
-    """whether the budget is spent; else --resume goes on"""
+    """True once the budget is spent; until then --resume continues the search"""
 
     @property
     def gpu_hours(self) -> float:
-        """Hours of training x GPUs."""
+        """Training time in hours times the GPUs of a trial."""
         gpus = self.resources["gpus"] * self.resources["workers"]
         return float(gpus * sum(t.seconds for t in self.trials) / 3600)
 
@@ -86,7 +86,10 @@ class Summary:
 
     @property
     def pareto(self) -> list[TrialRecord]:
-        """Of several objectives: the complete trials that none beats in one without losing in another, best first."""
+        """The complete trials that none beats in one objective without losing in another, best first.
+
+        Only for a search with several objectives.
+        """
         names = self.search.get("objectives", [METRIC])
 
         def values(trial: TrialRecord) -> tuple[float, ...]:
@@ -106,9 +109,9 @@ class Summary:
 
     @property
     def rivals(self) -> list[TrialRecord]:
-        """Those with a result that differ from the default configuration and from each other, best first.
+        """Trials with a result that differ from the default configuration and from each other, best first.
 
-        Stopped ones count with their best epoch.
+        A trial that was stopped early counts with its best epoch.
         """
         ended = [t for t in self.trials if t.state in ("COMPLETE", "PRUNED") and t.accuracy is not None and int(t.id)]
         seen = [self.default.searched] if self.default else []
@@ -121,29 +124,32 @@ class Summary:
 
     @property
     def default_accuracy(self) -> float | None:
-        """Of the default configuration, at the default decode setting: what a user gets who does not search."""
+        """Accuracy of the default configuration at the default decoding.
+
+        It is what a user gets without a search, so gains are measured against it.
+        """
         return self.default.accuracy_fixed_decode if self.default else None
 
     @property
     def gain_points(self) -> float | None:
-        """How much the best trial is above the default configuration, in percentage points."""
+        """Accuracy of the best trial minus that of the default configuration, in percentage points."""
         if self.best is None or self.best.accuracy is None or self.default_accuracy is None:
             return None
         return 100 * (self.best.accuracy - self.default_accuracy)
 
     def best_configuration(self) -> dict[str, dict[str, Any]] | None:
-        """The winner's configuration with its best decode setting: the content of best.json."""
+        """Return the winner's configuration with its best decoding: the content of best.json."""
         if self.best is None:
             return None
         return self.best.configuration | {"decode": self.best.configuration["decode"] | decoding_of(self.best.best)}
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values: the content of summary.json."""
+        """Return plain values: the content of summary.json."""
         derived = {"best": self.best.id if self.best else None, "gain_points": self.gain_points}
         return dataclasses.asdict(self) | derived
 
     def save(self, directory: Path) -> None:
-        """Write summary.json, and best.json once there is a winner; each whole or not at all."""
+        """Write summary.json, and best.json if there is a winner. Each file is written whole or not at all."""
         write_json(directory / SUMMARY, self.to_dict())
         configuration = self.best_configuration()
         if configuration is not None:
@@ -151,7 +157,11 @@ class Summary:
 
 
 def load_summary(directory: str | Path) -> Summary:
-    """The summary of the search in `directory`; UserError if there is none."""
+    """Read the summary of the search in `directory`.
+
+    Raises:
+        UserError: no search has run there, or the file is damaged.
+    """
     directory = Path(directory)
     path = directory / SUMMARY
     try:
@@ -167,10 +177,10 @@ def load_summary(directory: str | Path) -> Summary:
 
 
 def best_checkpoint(directory: str | Path) -> Path:
-    """Find the weights of the best trial of the search in `directory`.
+    """Return the path of the weights of the best trial of the search in `directory`.
 
     Raises:
-        UserError: no search there, or no trial of it has completed its epochs.
+        UserError: no search is there, or none of its trials has completed its epochs.
     """
     best = load_summary(directory).best
     if best is None or best.checkpoint is None:

@@ -1,4 +1,4 @@
-"""Numbers and tables as text, for reports."""
+"""Format numbers and tables for reports."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from tune.results.statistics import Difference, Mean
 
 
 def percent(value: Mean | None) -> str:
-    """61.2 ± 0.4 %, for a table."""
+    """Format a mean as 61.2 ± 0.4 %."""
     if value is None:
         return "-"
     error = f" ± {100 * value.standard_error:.1f}" if value.standard_error is not None else ""
@@ -16,14 +16,14 @@ def percent(value: Mean | None) -> str:
 
 
 def points(value: Difference | None) -> str:
-    """+2.8 [+1.9, +3.7]: percentage points and their interval."""
+    """Format a difference in percentage points with its interval: +2.8 [+1.9, +3.7]."""
     if value is None:
         return "-"
     return f"{100 * value.mean:+.1f} [{100 * value.low:+.1f}, {100 * value.high:+.1f}]"
 
 
 def aligned(rows: Sequence[Sequence[str]], *, left: int) -> str:
-    """The rows as a table, the first `left` columns to the left and the rest to the right."""
+    """Return the rows as a table: the first `left` columns aligned to the left, the others to the right."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = [
         [c.ljust(w) if i < left else c.rjust(w) for i, (c, w) in enumerate(zip(row, widths, strict=True))]

@@ -1,7 +1,7 @@
-"""TensorBoard's HParams tab for a search: declared at the root, one session a trial, in event files of our own names.
+"""Event files for TensorBoard's HParams tab: one declaration per search, one start and one end per trial.
 
-Curves and pictures of a trial are written by its training, into the same directory. TensorBoard reads the files of a
-directory in the order of their names and does not come back to an earlier one, so our files sort first and last.
+The training of a trial writes its curves and pictures into the same directory. TensorBoard reads the files of a
+directory in the order of their names and never returns to an earlier one. So our files sort first and last.
 """
 
 from __future__ import annotations
@@ -24,15 +24,15 @@ if TYPE_CHECKING:
 
 BEST_METRIC = "val/accuracy_best"
 COLUMNS = 5
-"""Searched keys that the HParams tab shows until the user ticks others."""
+"""number of searched keys that the HParams tab shows until the user ticks others"""
 FIRST, LAST = f"{EVENTS}0000000000", f"{EVENTS}9999999999"
 
 
 def write_experiment(directory: Path, space: Space) -> None:
-    """Declare every searched key, with its domain, and the metrics to compare, at the root of the search.
+    """Declare every searched key with its domain, and the metrics to compare, at the root of the search.
 
-    TensorBoard sorts the keys by name and shows the first five, those marked as differing before the others. Trained
-    keys are marked, so that the swept `decode.*` do not hide them. Keys searched in every trial come first.
+    TensorBoard sorts the keys by name and shows the first five; those marked as differing come before the others.
+    Trained keys are marked, so that the `decode.*` keys do not hide them. Keys searched in every trial come first.
     """
     from tensorboard.plugins.hparams import plugin_data_pb2
     from tensorboard.plugins.hparams import summary_v2 as hp
@@ -53,18 +53,21 @@ def write_experiment(directory: Path, space: Space) -> None:
 
 
 def write_start(directory: Path, name: str, values: Mapping[str, Any]) -> None:
-    """The trial `name` in the HParams tab: the values of its searched keys, numbers as numbers."""
+    """Add the trial `name` to the HParams tab with the values of its searched keys.
+
+    Written at the start: otherwise running and failed trials would have no row.
+    """
     from tensorboard.plugins.hparams import summary_v2 as hp
 
     _write(directory / f"{FIRST}.session_start", [(hp.hparams_pb(dict(values), trial_id=name), 0)])
 
 
 def write_end(directory: Path, *, success: bool, best: Mapping[str, Any]) -> None:
-    """The end of a trial's session, and its best value at the epoch it was reached."""
+    """Mark the trial as ended in the HParams tab, with its best value at the epoch it was reached."""
     from tensorboard.compat.proto.summary_pb2 import Summary
     from tensorboard.plugins.hparams import api_pb2, metadata, plugin_data_pb2
 
-    # By hand: TensorBoard's own function for it imports TensorFlow.
+    # TensorBoard's own function for this message imports TensorFlow.
     status = api_pb2.STATUS_SUCCESS if success else api_pb2.STATUS_FAILURE
     end = plugin_data_pb2.SessionEndInfo(status=status, end_time_secs=time.time())
     session_end = Summary.Value(
@@ -91,7 +94,7 @@ def _domain(parameter: Parameter) -> Any:
 
 
 def _write(path: Path, summaries: Sequence[tuple[Summary, int]]) -> None:
-    """An event file of (summary, step), whole or not at all."""
+    """Write an event file of (summary, step), whole or not at all."""
     from tensorboard.compat.proto.event_pb2 import Event
     from tensorboard.summary.writer.record_writer import RecordWriter
 

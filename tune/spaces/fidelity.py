@@ -71,7 +71,7 @@ def read_fidelity(value: Any, tables: Mapping[str, Any], source: str) -> tuple[s
         )
     if "features" in tables and not value:
         raise UserError(
-            f"{source}: [features] says what differs on features: it needs fidelity = {json.dumps(FIDELITIES)}"
+            f"{source}: [features] sets what differs on features, so it needs fidelity = {json.dumps(FIDELITIES)}"
         )
     allowed = ("train.epochs",)
     for key in flatten(tables.get("features", {}), source=f"{source}: [features]"):

@@ -26,7 +26,7 @@ from tune.spaces.fidelity import HIGH, LOW, ON_IMAGES, without_effect
 def check_together(space: Space, source: str) -> None:
     """Check what must hold between the tables. Raises UserError."""
     if not space.parameters:
-        rest = " (decode settings cost no training: one --train and --evaluate tell them)" if space.sweep else ""
+        rest = " (decode keys cost no training: one --train and --evaluate compare them)" if space.sweep else ""
         raise UserError(f"{source}: no free parameter in [space]{rest}")
     for parameter in space.sweep:
         check_swept(parameter, source)

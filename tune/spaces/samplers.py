@@ -11,7 +11,7 @@ from nmt.extensions import Registry
 SAMPLERS: Registry[Callable[..., Any]] = Registry("sampler")
 """Filled by tune.study.sampler and by extensions."""
 BUILT_IN = ("tpe", "gp", "cmaes", "nsga2", "random", "qmc", "grid")
-"""Those that tune.study.sampler registers: known here so that a file is checked without Optuna."""
+"""Samplers that tune.study.sampler registers; known here so that a file is checked without Optuna."""
 
 
 def check_sampler(name: str, source: str) -> None:

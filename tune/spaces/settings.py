@@ -83,14 +83,14 @@ class Resources:
     )
     packed: int = setting(1, "trials of equal shape that train together in one process on the same batches", low=1)
     fewest: int = 0
-    """workers with which a trial still goes on; `workers` where the table gives one number"""
+    """fewest workers that a trial continues with; `workers` if the table gives one number"""
 
     def __post_init__(self) -> None:
         if not self.fewest:
             object.__setattr__(self, "fewest", self.workers)
 
     def of_workers(self, fewest: int, most: int, *, source: str) -> Resources:
-        """With another number of workers. Raises UserError where that is no range."""
+        """Return the resources with another number of workers. Raises UserError if it is no range."""
         if not 1 <= fewest <= most:
             raise UserError(f"{source}: workers must be at least 1, fewest before most, but got {fewest} and {most}")
         return dataclasses.replace(self, workers=most, fewest=fewest)
@@ -100,7 +100,7 @@ T = typing.TypeVar("T", bound="DataclassInstance")
 
 
 def table_settings(kind: type[DataclassInstance]) -> dict[str, Setting]:
-    """The keys that the table of a TOML file may hold, by name."""
+    """Return the keys that a table of a TOML file may hold, by name."""
     hints = typing.get_type_hints(kind)
     return {
         f.name: Setting(
@@ -112,7 +112,7 @@ def table_settings(kind: type[DataclassInstance]) -> dict[str, Setting]:
 
 
 def check_table(kind: type[T], values: Mapping[str, Any], source: str) -> T:
-    """The table `values` as a `kind`, each entry checked against its field."""
+    """Return the table `values` as a `kind`, each entry checked against its field."""
     known = table_settings(kind)
     check_names(values, known, source=source)
     return kind(**{name: known[name].check(value, source=source) for name, value in values.items()})
@@ -127,7 +127,7 @@ def parse_workers(text: str) -> Resources:
 
 
 def workers_for(text: str, pairs_per_step: int) -> Resources:
-    """`parse_workers`, for a training whose steps have this many pairs. Raises UserError where a worker gets none."""
+    """Parse --workers for a training whose steps have this many pairs. Raises UserError if a worker gets none."""
     asked = parse_workers(text)
     if asked.workers > pairs_per_step:
         raise UserError(
@@ -137,7 +137,7 @@ def workers_for(text: str, pairs_per_step: int) -> Resources:
 
 
 def check_resources(values: Mapping[str, Any], source: str) -> Resources:
-    """The `[resources]` table, whose workers are a number or [fewest, most]."""
+    """Return the checked `[resources]` table, whose workers are a number or [fewest, most]."""
     workers = values.get("workers")
     if not isinstance(workers, list):
         return check_table(Resources, values, source)
@@ -148,7 +148,7 @@ def check_resources(values: Mapping[str, Any], source: str) -> Resources:
 
 
 def limits_in_words(search: Mapping[str, Any]) -> str:
-    """The limits: "16 trials or 2 hours"."""
+    """Describe the limits: "16 trials or 2 hours"."""
     words = {
         "trials": "{:g} trials",
         "epochs": "{:g} epochs",

@@ -21,7 +21,7 @@ from enum import Enum
 class Pause(Enum):
     """Reason why no job comes now."""
 
-    WAIT = "a job under way must end first"
+    WAIT = "a running job must end first"
     FINISHED = "nothing is left to do"
 
 

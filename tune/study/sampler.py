@@ -47,7 +47,7 @@ class Suggestion:
     params: dict[str, Any]
     distributions: dict[str, BaseDistribution]
     system_attrs: dict[str, Any]
-    """what the sampler wants to find in the trial later"""
+    """values that the sampler reads from the trial later"""
 
 
 def suggest(
@@ -79,7 +79,7 @@ def suggest(
     if space.search.sampler == "qmc":
         _forward(space, view, storage, number)
     taken = [t.params for t in trials]
-    for _ in range(DRAWS):  # each draw stays in the view as under way: TPE and GP steer clear of it
+    for _ in range(DRAWS):  # each draw stays in the view as running, so TPE and GP avoid it
         drawn = _draw(space, view)
         params = study_params(space, drawn.params)
         kept = {key: value for key, value in drawn.system_attrs.items() if ":relative_params" not in key}
@@ -107,11 +107,11 @@ def directions(space: Space) -> list[StudyDirection]:
 
 @dataclass(frozen=True)
 class SamplerRequest:
-    """What a sampler is made from, for the draw of one trial."""
+    """The input of a sampler, for the draw of one trial."""
 
     space: Space
     seed: int
-    """of this trial's draw"""
+    """seed of this trial's draw"""
     search_seed: int
     """the same for every trial of the search, for a sequence that all of them share"""
     startup: int

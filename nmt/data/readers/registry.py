@@ -48,7 +48,7 @@ class RawDataSet:
 
 @dataclass(frozen=True)
 class ReadOptions:
-    """How a raw data set is to be read."""
+    """Options for reading a raw data set."""
 
     name: str
     """data.name: one reader may serve several"""
@@ -99,7 +99,7 @@ def files_fingerprint(files: list[Path]) -> str:
 
 
 def listed(listing: RawListing, options: ReadOptions, **recorded: Any) -> RawDataSet:
-    """The raw data set of a listing: one object per entry, cut out and resized by the project.
+    """Return the raw data set of a listing: one object per entry, cut out and resized by the project.
 
     Args:
         recorded: what the prepared data set says of how it was read; another value makes it anew.

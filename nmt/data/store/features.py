@@ -36,7 +36,7 @@ AUGMENTATIONS = ("erasing", "cutmix", "mixup", "rotation", "mirror", "scale")
 
 @dataclass(frozen=True)
 class ViewOptions:
-    """Which augmented views of each object a table holds."""
+    """The augmented views of each object that a table holds."""
 
     num: int = 1
     """views of each object; 1: the object as stored, alone"""

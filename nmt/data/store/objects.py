@@ -41,7 +41,7 @@ LOCK_FILE = ".lock"
 """held by the process that writes into the folder of a data set"""
 SPLITS = ("train", "val", "test")
 IMAGE_CODINGS = ("raw", "jpeg")
-"""how images may be stored; the first is the default"""
+"""codings of stored images; the first is the default"""
 MIN_KEYPOINTS = 2
 """fewest keypoints of a pair, and so of an object"""
 

@@ -1,4 +1,4 @@
-"""Whether the files of a data set are there, asked before anything heavy is imported.
+"""Check that the files of a data set exist, before anything heavy is imported.
 
 The readers of the files raise these same messages; the command line asks first, so that a wrong name costs no seconds.
 """
@@ -14,7 +14,7 @@ OBJECTS_FILE = "objects.arrow"
 
 
 def prepare_command(name: str, *, features: str | None = None) -> str:
-    """The command that makes a data set, or its table of features, for error messages."""
+    """Return the command that makes a data set, or its table of features, for error messages."""
     raw = "" if name == "demo" else " --raw DIR"
     return f"python run.py --prepare {name}{raw}" + (f" --features {features}" if features else "")
 

@@ -30,7 +30,7 @@ class ReadyData:
     source: str
     """the same as an absolute path or an address, for other processes and nodes"""
     folder: Path
-    """where it lies on this node"""
+    """its folder on this node"""
     identity: str
     """12 hex digits that differ between any two different data sets"""
 

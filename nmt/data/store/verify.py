@@ -26,7 +26,7 @@ _SHOWN = 5
 
 @dataclass(frozen=True)
 class VerifiedData:
-    """What was verified; prints as a table."""
+    """Counts of the verified rows and files; prints as a table."""
 
     directory: Path
     info: StoreInfo

@@ -17,7 +17,7 @@ from nmt.data.stream.pair import Pair
 
 @dataclass(frozen=True)
 class ShownObject:
-    """How an augmented object appears in a batch."""
+    """The keypoints and the stored view of an augmented object in a batch."""
 
     points_N2: np.ndarray
     """float32 pixels of all the object's keypoints, in stored order"""

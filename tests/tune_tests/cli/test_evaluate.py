@@ -49,4 +49,4 @@ def test_only_decode_keys_can_be_set(refused, checkpoint, job):
 @pytest.mark.parametrize("flag", ["--results", "--storage"])
 def test_a_checkpoint_by_its_path_needs_no_results(refused, checkpoint, flag):
     line = refused("--evaluate", str(checkpoint), flag, "elsewhere")
-    assert line.startswith(f"run.py: {flag}: {checkpoint} is a file, which is read where it lies")
+    assert line.startswith(f"run.py: {flag}: {checkpoint} is a file, which is read directly")

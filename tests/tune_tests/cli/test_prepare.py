@@ -44,7 +44,7 @@ def test_a_data_set_is_made_as_the_flags_say_and_checked(capsys, tmp_path):
 )
 def test_check_refuses_what_it_would_ignore(refused, flag):
     line = refused("--prepare", "willow", *flag.split(), "--check")
-    assert line.startswith(f"run.py: {flag.split()[0]}: --check only reads what is there")
+    assert line.startswith(f"run.py: {flag.split()[0]}: --check only reads an existing data set")
 
 
 def test_views_without_features_are_refused(refused):

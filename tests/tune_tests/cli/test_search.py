@@ -61,6 +61,6 @@ def test_a_dry_run_prints_the_plan_and_changes_nothing(capsys, refused, tmp_path
     capsys.readouterr()
     assert main([*dry, "--trials", "3"]) == 0
     out = capsys.readouterr().out
-    assert "until 3 trials" in out and " at once" in out and "written" in out
+    assert "until 3 trials" in out and " at once" in out and "writable" in out
     assert "nowhere/objects.arrow: not there" in refused(*dry, "--data", "nowhere")
     assert {(path, path.stat().st_mtime_ns) for path in tmp_path.rglob("*")} == before

@@ -241,7 +241,7 @@ def test_a_complete_trial_stays_complete_in_every_order(space: Space, tmp_path: 
 @pytest.mark.parametrize(
     ("epochs", "how", "state", "line"),
     [
-        (1, {}, TrialState.RUNNING, "waits at 1 of 4 epochs  10.0 %"),
+        (1, {}, TrialState.RUNNING, "paused at 1 of 4 epochs  10.0 %"),
         (0, {}, TrialState.FAIL, "it reported no accuracy"),
         (1, {FAILURE: "the loss is no longer finite"}, TrialState.FAIL, "the loss is no longer finite"),
         (0, {INTERRUPTED: True}, TrialState.RUNNING, None),
@@ -292,7 +292,7 @@ def test_an_epoch_whose_event_died_with_its_process_reaches_the_study_when_the_t
     search.recorder.on_trial_recover(0, [], trial)
     assert search.study.trial(0).intermediate_values == {1: 0.1, 2: 0.2}
     assert (
-        "000  its process died (killed, out of memory, or crashed); going on from its checkpoint" in caplog.messages[-1]
+        "000  its process died (killed, out of memory, or crashed); resuming from its checkpoint" in caplog.messages[-1]
     )
     search.recorder.on_trial_error(0, [], trial)
     assert search.study.trial(0).state == TrialState.FAIL

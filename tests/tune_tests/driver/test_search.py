@@ -125,7 +125,7 @@ def test_best_json_is_the_winning_configuration(finished: tuple[Path, list[str]]
 
 def test_report_is_printed_at_the_end_and_one_line_a_trial_before(finished: tuple[Path, list[str]]) -> None:
     directory, lines = finished
-    ends = [line for line in lines if ("COMPLETE" in line or "waits at 1 of 4" in line) and "\n" not in line]
+    ends = [line for line in lines if ("COMPLETE" in line or "paused at 1 of 4" in line) and "\n" not in line]
     assert {line.split()[2] for line in ends} == {f"{n:03d}" for n in range(5)}
     assert lines[-1].startswith("Search tiny") and "Next:" in lines[-1]
     kept = (directory / "search.log").read_text()
@@ -145,7 +145,9 @@ def test_study_holds_the_value_of_every_epoch(finished: tuple[Path, list[str]]) 
 def test_search_that_is_there_is_not_touched_without_resume(
     search_copy: Path, space_file: Path, tiny_data: Path
 ) -> None:
-    with pytest.raises(UserError, match=r"already holds a search; go on with --resume, or choose another --results"):
+    with pytest.raises(
+        UserError, match=r"already holds a search; continue it with --resume, or choose another --results"
+    ):
         run_search(load_space(space_file), results=search_copy, data=tiny_data)
 
 
@@ -311,7 +313,7 @@ def test_trial_whose_process_is_killed_goes_on_from_its_checkpoint(
     killer = kill_after(2, tmp_path / "tiny/trials/000", "ImplicitFunc.train")
     summary = run_search(space, results=tmp_path, data=tiny_data, trials=1)
     killer.join()
-    assert any("its process died" in line and "going on from its checkpoint" in line for line in caplog.messages)
+    assert any("its process died" in line and "resuming from its checkpoint" in line for line in caplog.messages)
     assert summary.trials[0].state == "COMPLETE" and summary.trials[0].epochs == 6
     assert [m["epoch"] for m in read_metrics(tmp_path / "tiny/trials/000")] == list(range(1, 7))
     assert states(tmp_path / "tiny") == {0: "COMPLETE"}
@@ -490,7 +492,7 @@ def test_trial_of_two_workers_survives_the_loss_of_a_process(
     killer = kill_after(2, tmp_path / "tiny/trials/000", role)
     summary = run_search(two_workers, results=tmp_path, data=tiny_data, trials=1)
     killer.join()
-    assert any("going on from its checkpoint" in line for line in caplog.messages)
+    assert any("resuming from its checkpoint" in line for line in caplog.messages)
     assert [(t.state, t.epochs) for t in summary.trials] == [("COMPLETE", 4)]
 
 
@@ -502,4 +504,4 @@ def test_diverging_trial_of_two_workers_fails_without_a_retry(
     space = dataclasses.replace(two_workers, base=diverging)
     summary = run_search(space, results=tmp_path, data=tiny_data, trials=1)
     assert [t.state for t in summary.trials] == ["FAIL"] and "no longer finite" in (summary.trials[0].reason or "")
-    assert not any("going on from its checkpoint" in line for line in caplog.messages)
+    assert not any("resuming from its checkpoint" in line for line in caplog.messages)

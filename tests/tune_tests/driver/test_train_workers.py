@@ -74,7 +74,7 @@ def test_group_out_of_memory_halves_once_and_then_says_what_to_set(tmp_path: Pat
     tried = group(tmp_path, lines)
     tried._workers = 2
     tried._recover(failed(torch.OutOfMemoryError("CUDA out of memory")))
-    assert lines == ["out of memory; going on from its checkpoint with 2 pairs at a time"]
+    assert lines == ["out of memory; resuming from its checkpoint with 2 pairs at a time"]
     with pytest.raises(UserError, match="again, with 2 pairs per forward pass: set train.micro_batch to 1 or less"):
         tried._recover(failed(torch.OutOfMemoryError("CUDA out of memory")))
 
@@ -86,7 +86,7 @@ def test_group_gives_up_on_what_would_repeat_at_once_and_on_losses_after_some(tm
         tried._recover(failed(RuntimeError("connection closed"), DivergedError("the loss is no longer finite")))
     for _ in range(LOSSES_IN_A_ROW - 1):
         tried._recover(failed(RuntimeError("[/gloo/pair.cc:561] Connection closed by peer. Check the logs")))
-    assert lines == ["a worker was lost (Connection closed by peer); going on from its checkpoint"] * (
+    assert lines == ["a worker was lost (Connection closed by peer); resuming from its checkpoint"] * (
         LOSSES_IN_A_ROW - 1
     )
     with pytest.raises(ray.train.WorkerGroupError):
@@ -188,7 +188,7 @@ def test_group_shrinks_when_a_node_goes_grows_when_one_comes_and_trains_as_one(
         cluster.shutdown()
     workers = [metrics["workers"] for metrics in read_metrics(run)]
     assert workers[:2] == [2, 2] and workers[-1] == 2 and 1 in workers, said
-    assert "going on with 1 instead of 2 workers" in said and "room for 1 more workers" in said
+    assert "resuming with 1 instead of 2 workers" in said and "room for 1 more workers" in said
     assert [len(entry["workers"]) for entry in json.loads((run / "hosts.json").read_text())] == [2, 1, 2]
     assert_same_training(tmp_path / "alone", run)
     assert {p.name for p in run.iterdir() if "tfevents" not in p.name} == {

@@ -87,7 +87,7 @@ ON_FEATURES = 'fidelity = ["features", "images"]\npromote = 2\n'
         ('["features", "images"]', '["images", "features"]', r'fidelity must be \["features", "images"\] or left out'),
         ('["features", "images"]', '"features"', "fidelity must be"),
         ("promote = 2", "promote = 5", "promote = 5 is no choice among trials = 5.*at most 4"),
-        (ON_FEATURES, "", r"\[features\] says what differs on features: it needs fidelity"),
+        (ON_FEATURES, "", r"\[features\] sets what differs on features, so it needs fidelity"),
         ("steps_per_epoch = 8", "seed = 8", r"\[features\] train.seed must be the same at both fidelities"),
         ("steps_per_epoch = 8", "steps = 8", "no configuration key 'train.steps'"),
         ("steps_per_epoch = 8", "steps_per_epoch = 0", "steps_per_epoch must be an integer at least 1"),
@@ -176,4 +176,4 @@ def test_best_on_features_train_on_images_and_a_search_interrupted_between_the_s
     places = [out.rindex(text) for text in ("Stage 1 of 2", "Rank correlation", "Stage 2 of 2", "Best: trial")]
     assert places == sorted(places) and f"features/{order[0].id}" in out
     assert run.main([*command, "--resume", "--trials", "9"]) == 2
-    assert "the exploration on features is over" in capsys.readouterr().err
+    assert "the exploration on features has finished" in capsys.readouterr().err

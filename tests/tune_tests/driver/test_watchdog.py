@@ -107,7 +107,7 @@ def test_failures_in_a_row_stop_the_search_with_the_common_reason(
     text = text.replace("[base]", "[base]\nloss = { temperature = 1e-40 }")  # no float32 can divide by it
     space_file.write_text(text.replace("[search]", '[search]\nmax_failures_in_a_row = 3\nscheduler = "fifo"'))
     with pytest.raises(
-        FailedError, match=r"3 trials in a row failed, 3 of them like this: the loss is no longer finite"
+        FailedError, match=r"3 trials in a row failed, 3 of them with this error: the loss is no longer finite"
     ):
         run_search(load_space(space_file), results=tmp_path, data=tiny_data)
     assert set(states(tmp_path / "tiny")) <= {"FAIL", "RUNNING"} and 3 <= states(tmp_path / "tiny").count("FAIL") < 8

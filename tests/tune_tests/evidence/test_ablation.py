@@ -174,7 +174,7 @@ def test_ablation_from_the_command_line_resumes_and_is_reported_again(
     assert run.main(["--report", "parts", "--results", str(results)]) == 0
     assert capsys.readouterr().out.strip() in out
     assert run.main(command) == 2
-    assert "already holds an ablation; go on with --resume" in capsys.readouterr().err
+    assert "already holds an ablation; continue it with --resume" in capsys.readouterr().err
     stamp = (directory / "runs" / "full-s0" / "metrics.jsonl").stat().st_mtime_ns
     assert run.main([*command, "--resume", "--seeds", "3"]) == 0
     assert "3 trainings" in capsys.readouterr().out and load_ablated(directory / "ablation.json").seeds == (0, 1, 2)

@@ -38,7 +38,7 @@ def test_a_call_of_an_earlier_job_fails_and_its_end_does_not_end_the_next() -> N
     async def meet() -> None:
         control = Control()
         earlier, later = await control.open("000"), await control.open("000")
-        with pytest.raises(LookupError, match=f"job {earlier} of 000 has been followed by job {later}"):
+        with pytest.raises(LookupError, match=f"job {earlier} of 000 was replaced by job {later}"):
             await control.report("000", earlier, {})
         await control.end("000", earlier)
         await control.end("000", later)

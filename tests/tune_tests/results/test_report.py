@@ -11,7 +11,7 @@ from tune.results.report import render
 def test_default_counts_at_its_own_decode_setting() -> None:
     found = summary(record(0, 0.6, accuracy_fixed_decode=0.55), record(1, 0.7, lr=0.01))
     assert found.gain_points == pytest.approx(15)
-    assert "default configuration (trial 000): 55.0 % (60.0 % at its best decode setting)" in render(found, Path("r"))
+    assert "default configuration (trial 000): 55.0 % (60.0 % at its best decoding)" in render(found, Path("r"))
 
 
 def test_table_shows_each_trial_at_its_own_decode_setting_and_at_the_best() -> None:
