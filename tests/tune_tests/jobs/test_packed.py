@@ -101,7 +101,7 @@ def test_a_pack_of_one_is_the_search_without_packs(pack_file, tmp_path):
             '"model.mlp_multiplier" = { values = [1, 2], when = { "loss.layer_weighting" = "linear" } }\n[search]',
             "packed trials share model.mlp_multiplier, but its condition reads loss.layer_weighting",
         ),
-        ('mode = "features"', 'mode = "images"', "packed trials need data.mode = features, but it is 'images'"),
+        ('mode = "features"', 'mode = "images"', "packed trials need data.mode = 'features', but it is 'images'"),
     ],
 )
 def test_what_cannot_be_packed_is_said_at_once(pack_file, old, new, message):
