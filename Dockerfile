@@ -15,7 +15,7 @@ ENV USER=nmt PATH=/nmt/.venv/bin:$PATH
 
 # The 7 GB of packages are a layer of their own. It is rebuilt when the lock file changes, not when the code changes.
 COPY --chown=nmt Makefile pyproject.toml constraints.txt README.md LICENSE ./
-RUN mkdir -p nmt/data nmt/model tune/cluster && make setup
+RUN mkdir nmt tune && touch nmt/__init__.py tune/__init__.py && make setup
 COPY --chown=nmt . .
 
 CMD ["python", "run.py", "--help"]
