@@ -89,9 +89,8 @@ def preflight(space: Space, *, directory: Path, data: ReadyData, storage: str | 
         storage: address of the search; None if `directory` is its only place.
 
     Raises:
-        UserError: no data set or features, not enough resources for one trial, a storage that is not writable or not
-            the
-            same from all nodes, other versions on a node.
+        UserError: no data set or features, not enough resources for one trial, a storage that is not writable or
+            not the same from all nodes, other versions on a node.
     """
     configs = space.stored()
     at_once = concurrency(space.resources, node_resources())

@@ -41,10 +41,9 @@ class TrialFolders:
         into the folder itself.
         """
         if self._mirror is None:
+            # NFS may cache for half a minute that a file does not exist. Listing the folder refreshes it.
             with contextlib.suppress(FileNotFoundError):
-                os.listdir(
-                    self.of(number)
-                )  # NFS may cache for half a minute that a file does not exist; listing the folder refreshes it
+                os.listdir(self.of(number))
             return read_metrics(self.of(number))
         with self.noted():
             self._mirror.fetch(trial_folder(number), wanted=lambda name: name == METRICS)

@@ -119,12 +119,8 @@ def run_confirm(
     resumes an interrupted confirmation, or adds seeds or configurations to it.
 
     Args:
-        directory: of the search.
         data: the Arrow data set; by default that of the search.
-        top: number of trials.
-        seeds: trainings of each configuration, at least 2.
-        first_seed: first seed; the others count up from it and leave out the search's own. By default the one after
-            that.
+        first_seed: first seed, by default the one after the search's; the others count up and leave that one out.
         overrides: configuration keys to change in every configuration alike.
 
     Raises:
