@@ -17,6 +17,7 @@ from torch import Tensor
 from nmt.batch import PairBatch, Side
 from nmt.config import Config, DecodeConfig, with_overrides
 from nmt.decoding import model_score, similarities, sweep
+from nmt.io.table import aligned
 from nmt.metrics import Counts
 from nmt.model.matcher import Matcher, cosine
 from nmt.sinkhorn import HIDDEN
@@ -98,14 +99,12 @@ class Evaluation:
     def table(self) -> str:
         """Format the accuracies, in per cent, with one row per category and the mean last."""
         methods = list(self.mean)
-        categories = list(self.per_category[MODEL])
-        width = max(len(name) for name in [*categories, "category"])
-        lines = [f"{'category':{width}}  " + "  ".join(f"{m:>16}" for m in methods)]
-        for name in categories:
-            cells = (f"{self.per_category[m].get(name, float('nan')):16.1%}" for m in methods)
-            lines.append(f"{name:{width}}  " + "  ".join(cells))
-        lines.append(f"{'mean':{width}}  " + "  ".join(f"{self.mean[m]:16.1%}" for m in methods))
-        return "\n".join(lines)
+        rows = [["category", *methods]]
+        for name in self.per_category[MODEL]:
+            accuracies = [self.per_category[method].get(name, float("nan")) for method in methods]
+            rows.append([name, *(f"{accuracy:.1%}" for accuracy in accuracies)])
+        rows.append(["mean", *(f"{self.mean[method]:.1%}" for method in methods)])
+        return aligned(rows, left=1)
 
 
 MODEL = "NMT"

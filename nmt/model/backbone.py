@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nmt.config import ModelConfig
-from nmt.errors import UserError
+from nmt.errors import UserError, one_line
 from nmt.extensions import Registry
 from nmt.model.weights import PACKAGE_BACKBONE, hub_error, load_weights, require_hub
 
@@ -195,7 +195,7 @@ def _create(name: str, image_size: int, *, pretrained: bool) -> nn.Module:
     except (OSError, RuntimeError) as error:
         if not pretrained:
             raise
-        raise hub_error(name, str(error).partition("\n")[0]) from error
+        raise hub_error(name, one_line(error)) from error
 
 
 def _reader(net: nn.Module) -> Callable[[Any, Tensor], BackboneMaps]:
@@ -270,5 +270,5 @@ def _try_out(net: nn.Module, read: Callable[[Any, Tensor], BackboneMaps], name: 
 
 
 def _unsuitable(name: str, image_size: int, error: Exception) -> UserError:
-    reason = str(error).partition("\n")[0]
+    reason = one_line(error)
     return UserError(f"model.backbone={name} gives no two feature levels for data.image_size={image_size} ({reason})")

@@ -27,6 +27,7 @@ from nmt.config import Config, from_dict
 from nmt.data.store.ready import ReadyData, ready_data
 from nmt.errors import UserError
 from nmt.io.location import Location
+from nmt.io.table import aligned
 from nmt.training.files import CONFIG, METRICS
 from nmt.training.history import read_metrics
 from tune.driver.room import concurrency, node_resources
@@ -270,8 +271,7 @@ def render(plan: SearchPreview, space: Space, *, directory: Path, data: str, sto
         ("versions", ", ".join(f"{name} {version}" for name, version in plan.versions.items())),
         ("nodes", ", ".join(plan.nodes)),
     ]
-    width = max(len(name) for name, _ in rows)
-    return "\n".join([f"Preview of the search {space.name}:"] + [f"  {name:<{width}}  {text}" for name, text in rows])
+    return f"Preview of the search {space.name}:\n{aligned([[f'  {name}', text] for name, text in rows], left=2)}"
 
 
 def _time(plan: SearchPreview) -> str:

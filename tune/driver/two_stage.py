@@ -14,12 +14,12 @@ from typing import Any
 
 from nmt.data.store.ready import ready_data
 from nmt.errors import UserError
+from nmt.io.table import aligned
 from tune.results.layout import DEFINITION, SUMMARY
 from tune.results.log import kept_in, log
 from tune.results.report import render
 from tune.results.statistics import rank_correlation
 from tune.results.summary import Summary, load_summary
-from tune.results.table import aligned
 from tune.spaces.fidelity import HIGH, LOW, Promoted
 from tune.spaces.space import Space
 from tune.spaces.stages import exploration, final

@@ -17,12 +17,13 @@ from typing import Any
 from nmt.config import Config, flatten, setting, to_dict, with_overrides
 from nmt.errors import UserError
 from nmt.io.files import atomic_write, write_json
+from nmt.io.table import aligned
 from nmt.recipes import RecipeFile, read_recipe
 from nmt.training.history import METRIC
 from tune.evidence.repeated import Repeated, Repetition, Variant, check_one_worker, in_ray, repeated_from_dict
 from tune.results.layout import ABLATED, DEFINITION, RUNS, SPACE, TRIALS
 from tune.results.log import kept_in, log
-from tune.results.table import aligned, percent, points
+from tune.results.table import percent, points
 from tune.spaces.parameter import NOT_SEARCHABLE
 from tune.spaces.settings import Resources, check_resources, check_table
 

@@ -17,6 +17,7 @@ from typing import Any
 from nmt.config import from_dict, with_overrides
 from nmt.errors import UserError
 from nmt.io.files import write_json
+from nmt.io.table import aligned
 from nmt.training.files import BEST
 from nmt.training.history import METRIC
 from tune.evidence.repeated import Repeated, Repetition, Variant, check_one_worker, in_ray, repeated_from_dict
@@ -25,7 +26,7 @@ from tune.results.layout import CONFIRM, CONFIRMED, RUNS, SPACE
 from tune.results.log import kept_in, log
 from tune.results.statistics import Difference
 from tune.results.summary import Summary, TrialRecord, load_summary
-from tune.results.table import aligned, percent, points
+from tune.results.table import percent, points
 from tune.spaces.space import Space
 
 DEFAULT = "000"
@@ -329,5 +330,4 @@ def _next(confirmed: Confirmed, directory: Path) -> str:
         commands.insert(0, (f"{match} --keypoints A.csv B.csv", "use the winner"))
     else:
         commands.insert(0, (f"{more} {2 * len(confirmed.seeds)}{place}", "more seeds; these are kept"))
-    width = max(len(command) for command, _ in commands)
-    return "\n".join(["Next:"] + [f"  {command:<{width}}  # {why}" for command, why in commands])
+    return "Next:\n" + aligned([[f"  {command}", f"# {why}"] for command, why in commands], left=2)

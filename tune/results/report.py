@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from nmt.io.table import aligned
 from nmt.training.history import METRIC, decoding_of
 from tune.results.layout import BEST_CONFIG, SUMMARY
 from tune.results.summary import Summary, TrialRecord
@@ -44,13 +45,11 @@ def _head(summary: Summary) -> str:
         f"{len(states)} trials ({settings}): {counts}",
         _spent(summary),
     ]
-    width = max(len(key) for key in summary.space)
     notes = {
-        key: "   (read at inference: every value is tried in each trial)"
-        for key in summary.space
-        if _free(key, summary)
+        key: " (read at inference: every value is tried in each trial)" for key in summary.space if _free(key, summary)
     }
-    return "\n".join(lines + [f"  {key:<{width}}  {words}{notes.get(key, '')}" for key, words in summary.space.items()])
+    space = [[f"  {key}", words, notes.get(key, "")] for key, words in summary.space.items()]
+    return "\n".join([*lines, aligned(space, left=3)])
 
 
 def _spent(summary: Summary) -> str:
@@ -79,17 +78,10 @@ def _table(summary: Summary) -> str:
     fixed = ["at its own decode"] if any(_free(k, summary) for k in keys) else []
     rows = [["", "trial", "state", "epochs", METRIC, *fixed, "seconds", *(_short(k, keys) for k in keys)]]
     rows += [_row(t, summary, keys) for t in shown]
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    left = 3
-    lines = [
-        "  ".join(
-            c.ljust(w) if i < left else c.rjust(w) for i, (c, w) in enumerate(zip(row, widths, strict=True))
-        ).rstrip()
-        for row in rows
-    ]
     hidden = len(order) - len(shown)
     failures = [f"{t.id} failed: {t.reason}" for t in summary.trials if t.reason]
-    return "\n".join(lines + ([f"... and {hidden} more in {SUMMARY}"] if hidden else []) + failures[:MAX_ROWS])
+    more = [f"... and {hidden} more in {SUMMARY}"] if hidden else []
+    return "\n".join([aligned(rows, left=3), *more, *failures[:MAX_ROWS]])
 
 
 def _row(trial: TrialRecord, summary: Summary, keys: Sequence[str]) -> list[str]:
@@ -115,10 +107,8 @@ def _pareto(summary: Summary) -> str:
         [t.id, f"{100 * t.objectives[METRIC]:.1f} %", *(f"{t.objectives[n]:.4g}" for n in names[1:])]
         for t in summary.pareto
     ]
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = ["  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) for row in rows]
     head = f"Pareto set: the {len(rows) - 1} complete trials that none beats in one objective without losing in another"
-    return "\n".join([head, *lines])
+    return "\n".join([head, aligned(rows, left=0)])
 
 
 def _short(key: str, keys: Sequence[str]) -> str:

@@ -1,8 +1,6 @@
-"""Format numbers and tables for reports."""
+"""Format means and differences for reports."""
 
 from __future__ import annotations
-
-from collections.abc import Sequence
 
 from tune.results.statistics import Difference, Mean
 
@@ -20,13 +18,3 @@ def points(value: Difference | None) -> str:
     if value is None:
         return "-"
     return f"{100 * value.mean:+.1f} [{100 * value.low:+.1f}, {100 * value.high:+.1f}]"
-
-
-def aligned(rows: Sequence[Sequence[str]], *, left: int) -> str:
-    """Return the rows as a table: the first `left` columns aligned to the left, the others to the right."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = [
-        [c.ljust(w) if i < left else c.rjust(w) for i, (c, w) in enumerate(zip(row, widths, strict=True))]
-        for row in rows
-    ]
-    return "\n".join("  ".join(line).rstrip() for line in lines)

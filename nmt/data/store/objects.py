@@ -35,6 +35,7 @@ from PIL import Image
 from nmt.data.store.arrow import METADATA_KEY, SCHEMA_VERSION, ArrowTable
 from nmt.data.store.present import OBJECTS_FILE, prepare_command
 from nmt.errors import UserError
+from nmt.io.table import aligned
 
 INDEX_FILE = "index.arrow"
 LOCK_FILE = ".lock"
@@ -96,11 +97,9 @@ class StoreInfo:
 
     def counts_table(self) -> str:
         """Print the number of objects by category and split as text."""
-        width = max(len(category) for category in [*self.categories, "category"])
-        rows: dict[str, list[object]] = {"category": list(SPLITS)}
-        rows |= {category: [self.counts[split][category] for split in SPLITS] for category in self.categories}
-        rows["all"] = [sum(self.counts[split].values()) for split in SPLITS]
-        return "\n".join(f"{title:{width}}" + "".join(f"{c:>9}" for c in cells) for title, cells in rows.items())
+        rows = [[category, *(self.counts[split][category] for split in SPLITS)] for category in self.categories]
+        rows.append(["all", *(sum(self.counts[split].values()) for split in SPLITS)])
+        return aligned([["category", *SPLITS], *(list(map(str, row)) for row in rows)], left=1)
 
     @property
     def identity(self) -> str:

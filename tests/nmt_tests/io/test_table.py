@@ -1,0 +1,30 @@
+"""Columns as text."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from nmt.io.table import aligned
+
+words = st.text("abc é→", max_size=5).map(lambda text: text.strip().replace("  ", " "))
+
+
+@given(st.integers(1, 5).flatmap(lambda n: st.lists(st.lists(words, min_size=n, max_size=n), min_size=1, max_size=5)))
+def test_columns_line_up_and_every_cell_is_there(rows: list[list[str]]) -> None:
+    for left in range(len(rows[0]) + 1):
+        lines = aligned(rows, left=left).split("\n")
+        widths = [max(len(row[k]) for row in rows) for k in range(len(rows[0]))]
+        assert len(lines) == len(rows) and not any(line.endswith(" ") for line in lines)
+        for row, line in zip(rows, lines, strict=True):
+            padded, at = line.ljust(sum(widths) + 2 * len(widths)), 0
+            for k, width in enumerate(widths):
+                cell = padded[at : at + width]
+                assert cell == (row[k].ljust(width) if k < left else row[k].rjust(width))
+                at += width + 2
+
+
+def test_rows_of_different_lengths_are_an_error() -> None:
+    with pytest.raises(ValueError, match="zip"):
+        aligned([["a", "b"], ["c"]], left=1)
