@@ -196,7 +196,7 @@ def check_swept(parameter: Parameter, source: str) -> None:
         raise UserError(f"{where} is read at inference, where every value is tried: give values = [..]")
     if parameter.when:
         raise UserError(
-            f"{where} when: a decode setting is tried in every trial at no cost; leave the condition out (only "
+            f"{where} when: a decode key is tried in every trial at no cost; leave the condition out (only "
             f'{{ "loss.matching" = "sinkhorn" }} makes it a training parameter)'
         )
 

@@ -68,7 +68,7 @@ def test_overrides_change_the_default_configuration(space_file: Path) -> None:
         (
             "values = [0.01, 0.035, 0.2] }",
             'values = [0.01, 0.035, 0.2], when = { "optim.lr" = "< 1" } }',
-            r"decode.epsilon when: a decode setting is tried in every trial at no cost",
+            r"decode.epsilon when: a decode key is tried in every trial at no cost",
         ),
         (LR, '"loss.layer" = { values = [0.3, 0.5], when = { "loss.layer_weighting" = "flat" } }\n"optim.lr" = '
          '{ low = 1e-5, high = 1e-1, when = { "loss.layer" = "> 0.6" } }', r"loss.layer is itself searched in some"),
