@@ -14,8 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from nmt.config import Config, check_names, flatten, from_dict, with_overrides
+from nmt.config import Config, flatten, from_dict, with_overrides
 from nmt.errors import UserError, nearest
+from nmt.settings import check_names
 
 RECIPES = Path(__file__).resolve().parents[1] / "search_spaces"
 """The TOML files of the project."""

@@ -19,10 +19,12 @@ import torch
 from nmt import distributed
 from nmt.config import Config, DecodeConfig
 from nmt.io.files import write_json
+from nmt.training import state
 from nmt.training.files import BEST, CHECKPOINT, HOSTS
 from nmt.training.history import EpochResult, Progress, write_metrics
 from nmt.training.signals import interruptions
 from nmt.training.trainer import Trainer
+from nmt.training.validation import validate
 
 if TYPE_CHECKING:
     from nmt.training.tensorboard import TensorBoardLog
@@ -73,7 +75,7 @@ def train(
         KeyboardInterrupt: interrupted, after a checkpoint at the exact step.
     """
     trainer = Trainer(config, data=data, device=device)
-    trainer.begin(directory, resume=resume)
+    state.begin(trainer, directory, resume=resume)
     first = distributed.rank() == 0
     trainers = distributed.trainers(trainer.device)
     if first and trainers:
@@ -109,14 +111,14 @@ def _run_epoch(
         # Saving sums over the ranks, so all ranks must save at the same step: the most urgent wish of any counts.
         agreed = distributed.largest(2 if interrupted() else 1 if due else 0)
         if agreed:
-            trainer.save(directory / CHECKPOINT)
+            state.save(trainer, directory / CHECKPOINT)
             last_saved = time.monotonic()
         if agreed == 2:
             raise KeyboardInterrupt
 
     losses = trainer.train_epoch(on_step=on_step)
     evaluation_started = time.perf_counter()
-    metrics = trainer.evaluate(decode_grid)
+    metrics = validate(trainer, decode_grid)
     progress.seconds += progress.epoch_seconds + time.perf_counter() - evaluation_started
     report = finish_epoch(trainer, directory, losses, metrics)
     bar.set_postfix_str(f"epoch {report.epoch}: loss {losses['loss']:.3f}, val {metrics['val/accuracy']:.1%}")
@@ -149,8 +151,8 @@ def finish_epoch(
     first = distributed.rank() == 0
     # best.pt first: the checkpoint knows the best accuracy, so a resumed training would not write best.pt again.
     if first and improved:
-        trainer.save_best(directory / BEST, metrics)
-    trainer.save(directory / CHECKPOINT)
+        state.save_best(trainer, directory / BEST, metrics)
+    state.save(trainer, directory / CHECKPOINT)
     if first:
         write_metrics(directory, progress)
     distributed.barrier()

@@ -28,6 +28,7 @@ from nmt.losses import layer_term, layer_weights, matching_loss, output_term
 from nmt.metrics import Counts
 from nmt.model.matcher import MatchOutput
 from nmt.model.packed import PackedMatcher, repeated
+from nmt.training import state
 from nmt.training.files import CHECKPOINT
 from nmt.training.history import EpochResult
 from nmt.training.loop import CHECKPOINT_SECONDS, finish_epoch, log_epoch, open_log
@@ -35,6 +36,7 @@ from nmt.training.packable import check_packable
 from nmt.training.signals import interruptions
 from nmt.training.tensorboard import TensorBoardLog
 from nmt.training.trainer import SYNC_STEPS, DivergedError, Trainer
+from nmt.training.validation import val_batches, val_metrics
 
 TERMS = ("info_nce", "hyperspherical", "layer")
 
@@ -83,7 +85,7 @@ def train_packed(
         members = []
         for index, (config, directory) in enumerate(zip(configs, directories, strict=True)):
             trainer = Trainer(config, data=data)
-            trainer.begin(directory, resume=resume)
+            state.begin(trainer, directory, resume=resume)
             members.append(Member(index, trainer, directory, open_log(trainer, directory, stack)))
         interrupted = interrupted or stack.enter_context(interruptions())
         pack: Pack | None = None
@@ -191,12 +193,12 @@ class Pack:
         """Write every member's checkpoint."""
         self.note_sums()
         for member in self.members:
-            member.trainer.save(member.directory / CHECKPOINT)
+            state.save(member.trainer, member.directory / CHECKPOINT)
 
     def evaluate(self, decode_grid: Sequence[DecodeConfig]) -> list[dict[str, float | int | str]]:
-        """Evaluate every member as `Trainer.evaluate` does, in one pass over the pairs and one sweep."""
+        """Evaluate every member as `validate` does, in one pass over the pairs and one sweep."""
         num, num_categories = len(self.members), len(self.first.store.info.categories)
-        batches = (repeated(b, num, num_categories=num_categories) for b in self.first.val_batches())
+        batches = (repeated(b, num, num_categories=num_categories) for b in val_batches(self.first))
 
         def score(pairs: PairBatch) -> Tensor:
             with self.first.autocast:
@@ -209,7 +211,7 @@ class Pack:
         swept = sweep(stored, decodings, num_categories=num * num_categories)
         parts = {s: (c.correct_A.view(num, -1), c.total_A.view(num, -1)) for s, c in swept.items()}
         return [
-            trainer.val_metrics({s: Counts(parts[s][0][k], parts[s][1][k]) for s in own[k]})
+            val_metrics(trainer, {s: Counts(parts[s][0][k], parts[s][1][k]) for s in own[k]})
             for k, trainer in enumerate(self.trainers)
         ]
 

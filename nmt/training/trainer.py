@@ -1,35 +1,31 @@
-"""Parts of one training and its step: model, data, optimizer, validation and checkpoint. nmt.training.loop runs it."""
+"""Parts of one training and its step: model, data and optimizer.
+
+`nmt.training.loop` runs it, `nmt.training.validation` evaluates it, and `nmt.training.state` saves and restores it.
+"""
 
 from __future__ import annotations
 
-import dataclasses
 import math
 import os
-import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
 
-from nmt import checkpoint, distributed
+from nmt import distributed
 from nmt.batch import PairBatch
-from nmt.config import Config, DecodeConfig, comparable, differences, from_dict, to_dict, to_flat
+from nmt.config import Config
 from nmt.data.store.features import open_features
 from nmt.data.store.objects import ObjectStore
 from nmt.data.stream.loader import train_batches
-from nmt.data.stream.pairs import PairStream, eval_batches
-from nmt.decoding import best_decoding, decodings_of, model_score, similarities, sweep, timed
+from nmt.data.stream.pairs import PairStream
 from nmt.device import autocast, pick_device
 from nmt.errors import FailedError, UserError
-from nmt.io.files import remove_partials, write_json
 from nmt.losses import loss_terms, total_loss
-from nmt.metrics import Counts
 from nmt.model.build import build_matcher
-from nmt.training.files import CHECKPOINT, CONFIG
-from nmt.training.history import Progress, write_metrics
+from nmt.training.history import Progress
 
 MAX_LOADERS = 8
 """most loader processes per rank in images mode; fewer on fewer cores"""
@@ -128,7 +124,7 @@ class Trainer:
                 self._check_finite(sums)
             on_step(progress.step)
         self._check_finite(sums)
-        return {name: total / progress.step for name, total in self._loss_sums().items()}
+        return {name: total / progress.step for name, total in self.loss_sums().items()}
 
     def set_learning_rate(self) -> None:
         """Set the learning rate of the current epoch."""
@@ -137,7 +133,7 @@ class Trainer:
         for group in self.optimizer.param_groups:
             group["lr"] = optim.lr * group["scale"] * factor
 
-    def _loss_sums(self) -> dict[str, float]:
+    def loss_sums(self) -> dict[str, float]:
         """Return the epoch's loss sums so far over all ranks."""
         sums = self.progress.loss_sums
         if not sums:
@@ -207,112 +203,3 @@ class Trainer:
             f"the loss is no longer finite (epoch {self.progress.epoch + 1}, step {self.progress.step}): "
             f"lower optim.lr (now {self.config.optim.lr:g}) or set optim.clip_norm"
         )
-
-    def evaluate(self, decode_grid: Sequence[DecodeConfig]) -> dict[str, float | int | str]:
-        """Evaluate on the validation pairs; every rank gets the same metrics.
-
-        Args:
-            decode_grid: decodings to try besides the configured one.
-
-        Returns:
-            Metrics: see `val_metrics`, and "inference_seconds" (median seconds per pair, mean over ranks).
-        """
-        self.model.eval()
-        taken: list[float] = []
-        score = timed(model_score(self.matcher, autocast=self.autocast), taken)
-        stored = similarities(score, self.val_batches(), device=self.device)
-        decodings = decodings_of(self.config, decode_grid)
-        metrics = self.val_metrics(sweep(stored, decodings, num_categories=len(self.store.info.categories)))
-        # A rank without evaluation pairs has no time to report; the sum of ranks counts those that have.
-        mine = [statistics.median(taken), 1.0] if taken else [0.0, 0.0]
-        seconds, ranks = distributed.sum_over_ranks(torch.tensor(mine, dtype=torch.float64)).tolist()
-        return metrics | {"inference_seconds": seconds / ranks}
-
-    def val_batches(self) -> Iterator[PairBatch]:
-        """Iterate over this rank's share of the fixed validation pairs."""
-        return eval_batches(
-            self.store,
-            self.config.data,
-            split="val",
-            features=self.features,
-            # A head on stored features needs little memory; with a backbone, fewer pairs fill a GPU.
-            batch_size=self.config.data.pairs_per_step * (4 if self.features else 1),
-            rank=distributed.rank(),
-            world_size=distributed.world_size(),
-        )
-
-    def val_metrics(self, swept: dict[DecodeConfig, Counts]) -> dict[str, float | int | str]:
-        """Turn the counts of a sweep into metrics.
-
-        Args:
-            swept: decoding -> counts; the configured decoding must be among them.
-
-        Returns:
-            val/accuracy and val/accuracy/CATEGORY at the best decoding, val/accuracy_fixed_decode at the configured
-            one, and decode/PARAMETER of the best.
-        """
-        best = best_decoding(swept)
-        per_category = swept[best].accuracy_per_category(self.store.info.categories)
-        return {
-            "val/accuracy": swept[best].accuracy(),
-            **{f"val/accuracy/{name}": value for name, value in per_category.items()},
-            "val/accuracy_fixed_decode": swept[self.config.decode].accuracy(),
-            **{f"decode/{name}": value for name, value in dataclasses.asdict(best).items()},
-        }
-
-    def save(self, path: Path) -> None:
-        """Save the whole state for `restore`. Every rank calls it; rank 0 writes."""
-        progress = dataclasses.asdict(dataclasses.replace(self.progress, loss_sums=self._loss_sums()))
-        if distributed.rank() == 0:
-            checkpoint.save(
-                path,
-                {
-                    **self._weights(),
-                    "optimizer": self.optimizer.state_dict(),
-                    "progress": progress,
-                },
-            )
-
-    def save_best(self, path: Path, metrics: dict[str, Any]) -> None:
-        """Save the weights alone, for evaluation, with the best decoding in the configuration."""
-        decode = {name: metrics[f"decode/{name}"] for name in dataclasses.asdict(self.config.decode)}
-        config = {**to_dict(self.config), "decode": decode}
-        checkpoint.save(path, {**self._weights(), "config": config, "epoch": metrics["epoch"], "metrics": metrics})
-
-    def _weights(self) -> dict[str, Any]:
-        """Return weights, configuration and categories; the weights of a frozen backbone, which are known, are not."""
-        frozen = self.matcher.backbone is not None and self.config.optim.backbone_lr_scale == 0
-        # Cloned: a packed training's weights are views of the pack's, and torch.save would write the whole pack's.
-        weights = self.matcher.state_dict()
-        model = {k: v.clone() for k, v in weights.items() if not (frozen and k.startswith("backbone."))}
-        return {"model": model, "config": to_dict(self.config), "categories": list(self.store.info.categories)}
-
-    def begin(self, directory: Path, *, resume: bool) -> None:
-        """Prepare a run in `directory`: restore its checkpoint if `resume` is set, and write config.json."""
-        state = directory / CHECKPOINT
-        if resume and state.is_file():
-            self.restore(state)
-        if distributed.rank() == 0:
-            remove_partials(directory)
-            write_json(directory / CONFIG, to_dict(self.config))
-            if self.progress.history:  # after a crash between checkpoint and metrics, the file lacks an epoch
-                write_metrics(directory, self.progress)
-
-    def restore(self, path: Path) -> None:
-        """Restore the state that `save` wrote, with any number of ranks.
-
-        Raises:
-            UserError: the checkpoint belongs to another configuration, or cannot be read.
-        """
-        content = checkpoint.load(path)
-        saved = from_dict(content["config"], source=str(path))
-        if different := differences(to_flat(comparable(saved)), to_flat(comparable(self.config))):
-            raise UserError(
-                f"{path}: a checkpoint of another configuration: {different}; "
-                f"choose another --results or the same settings"
-            )
-        self.matcher.load_state_dict(content["model"], strict=self.config.optim.backbone_lr_scale > 0)
-        self.optimizer.load_state_dict(content["optimizer"])
-        self.progress = Progress(**content["progress"])
-        if distributed.rank() > 0:  # the file holds the sums over all ranks; rank 0 continues them
-            self.progress.loss_sums = dict.fromkeys(self.progress.loss_sums, 0.0)

@@ -14,8 +14,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from nmt.config import SETTINGS, Config, Setting
+from nmt.config import SETTINGS, Config
 from nmt.errors import UserError, nearest
+from nmt.settings import Setting
 from tune.cli.flags import JSON
 from tune.cli.job import Job
 from tune.spaces.settings import Resources, SearchSettings, table_settings

@@ -14,11 +14,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from nmt.config import Config, flatten, setting, to_dict, with_overrides
+from nmt.config import Config, flatten, to_dict, with_overrides
 from nmt.errors import UserError
 from nmt.io.files import atomic_write, write_json
 from nmt.io.table import aligned
 from nmt.recipes import RecipeFile, read_recipe
+from nmt.settings import setting
 from nmt.training.history import METRIC
 from tune.evidence.repeated import Repeated, Repetition, Variant, check_one_worker, in_ray, repeated_from_dict
 from tune.results.layout import ABLATED, DEFINITION, RUNS, SPACE, TRIALS

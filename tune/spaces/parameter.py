@@ -14,8 +14,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from nmt.config import Config, Setting, check_names, find_setting, flatten
+from nmt.config import Config, find_setting, flatten
 from nmt.errors import UserError
+from nmt.settings import Setting, check_names
 
 NOT_SEARCHABLE = {
     "data.name": "trials on different data cannot be compared",

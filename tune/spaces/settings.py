@@ -9,8 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from nmt.config import Setting, check_names, setting
 from nmt.errors import UserError
+from nmt.settings import Setting, check_names, setting
 from tune.spaces.samplers import BUILT_IN
 
 if typing.TYPE_CHECKING:

@@ -231,8 +231,12 @@ def _items(value: Any) -> list[Any]:
     return value
 
 
-class _Unpickler(pickle.Unpickler):
-    """Unpickler that resolves the five names an object array needs, none of them to numpy, and refuses all others."""
+class _Unpickler(pickle._Unpickler):
+    """Unpickler that resolves the five names an object array needs, none of them to numpy, and refuses all others.
+
+    It derives from the one in Python, whose memo is a dictionary. The memo of the one in C is an array as long as the
+    largest index in the file, so that ten bytes could take gigabytes.
+    """
 
     _ALLOWED: ClassVar[dict[tuple[str, str], Callable[..., Any] | str]] = {
         ("numpy.core.multiarray", "_reconstruct"): lambda *_: _Array(),

@@ -3,9 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from nmt.config import DecodeConfig
 from nmt.errors import UserError
-from nmt.metrics import Counts
 from nmt.training.loop import train
 from nmt.training.trainer import DivergedError, Trainer, learning_rate_factor
 from tests.nmt_tests.toy_training import SAME, assert_same_training, small, weights
@@ -19,11 +17,6 @@ def test_learning_rate_drops_after_epochs_two_and_five(epoch, factor):
 def test_divergence_is_an_error_not_a_result(toy_data, tmp_path):
     with pytest.raises(DivergedError, match="no longer finite"):
         train(small(optim__lr=1.0, loss__temperature=1e-44), data=toy_data, directory=tmp_path)
-
-
-def test_a_checkpoint_of_another_configuration_is_refused(trained, toy_data):
-    with pytest.raises(UserError, match="another configuration: optim.lr is 0.005 in it and 0.001 now; choose"):
-        train(small(optim__lr=1e-3), data=toy_data, directory=trained, resume=True)
 
 
 def test_end_to_end_training_moves_backbone_and_head(toy_data, tmp_path):
@@ -91,22 +84,3 @@ def test_head_and_backbone_have_learning_rates_of_their_own_that_drop_together(t
         trainer.set_learning_rate()
         rates = [group["lr"] for group in trainer.optimizer.param_groups]
         assert rates == pytest.approx([0.01 * factor, 0.001 * factor])
-
-
-def test_a_frozen_backbone_takes_no_gradient_and_is_not_in_the_checkpoint(toy_data, tmp_path):
-    config = small(data__mode="images", data__pairs_per_step=2, optim__backbone_lr_scale=0)
-    trainer = Trainer(config, data=toy_data)
-    assert len(trainer.optimizer.param_groups) == 1
-    assert not any(p.requires_grad for p in trainer.matcher.backbone.parameters())
-    trainer.save(tmp_path / "checkpoint.pt")
-    assert not [name for name in weights(tmp_path) if name.startswith("backbone.")]
-    Trainer(config, data=toy_data).restore(tmp_path / "checkpoint.pt")
-
-
-def test_validation_metrics_name_the_best_setting_of_the_grid(toy_data):
-    trainer = Trainer(small(), data=toy_data)
-    fixed, other = trainer.config.decode, DecodeConfig(epsilon=0.5)
-    half, most = (Counts(torch.tensor([c, c]), torch.tensor([10.0, 10.0])) for c in (5.0, 7.5))
-    found = trainer.val_metrics({fixed: half, other: most})
-    assert found["val/accuracy"] == found["val/accuracy/chair"] == 0.75 and found["val/accuracy_fixed_decode"] == 0.5
-    assert found["decode/epsilon"] == 0.5 and found["decode/assignment"] == "argmax"

@@ -219,7 +219,9 @@ def test_unsafe_members_of_a_zip_are_refused(tmp_path, name):
     assert [path.name for path in tmp_path.iterdir()] == ["set.zip"]
 
 
-@pytest.mark.parametrize("content", [b"no archive", tar(**{"a.txt": "1" * 5000})[:60], b""])
+@pytest.mark.parametrize(
+    "content", [b"no archive", tar(**{"a.txt": "1" * 5000})[:60], b""], ids=["no archive", "cut", "empty"]
+)
 def test_a_damaged_archive_is_named(tmp_path, content):
     (tmp_path / "set.tar.gz").write_bytes(content)
     with pytest.raises(UserError, match=r"set\.tar\.gz: damaged archive"):

@@ -1,5 +1,6 @@
 import os
 import pickle
+import subprocess
 import sys
 import zipfile
 from collections import Counter
@@ -19,6 +20,7 @@ from nmt.data.store.objects import ObjectStore
 from nmt.errors import UserError
 from nmt.training.loop import train
 from tests.nmt_tests.data.readers.raw_sets import SQUARE, Voc, keypoints_xml, or_one_line, write_split_file
+from tests.paths import ROOT
 
 
 @pytest.fixture
@@ -246,6 +248,25 @@ def test_a_pickle_of_anything_but_names_is_refused(tmp_path, code):
 def test_names_that_are_no_entries_are_refused(tmp_path, name):
     with pytest.raises(UserError, match=r"pairs\.npz: names .*, but entries are CATEGORY/PHOTO_NUMBER\.xml"):
         voc.read_split_file(split_file(tmp_path / "pairs.npz", [name]))
+
+
+def test_an_index_far_beyond_the_file_takes_no_memory(tmp_path):
+    path = tmp_path / "pairs.npz"
+    write_split_file(path, {"train": [], "test": []})
+    with zipfile.ZipFile(path) as archive:
+        content = archive.read("train.npy")
+    header = content[: content.index(b"\n") + 1]
+    with zipfile.ZipFile(path, "w") as archive:
+        for split in ("train", "test"):
+            archive.writestr(f"{split}.npy", header + b"]r\xff\xff\xff\x03.")  # an empty list, kept at index 2**26 - 1
+    code = (
+        "import resource, sys; from pathlib import Path; from nmt.data.readers import voc\n"
+        "used = int(Path('/proc/self/statm').read_text().split()[0]) * resource.getpagesize()\n"
+        "resource.setrlimit(resource.RLIMIT_AS, (used + (256 << 20),) * 2)\n"
+        "print(voc.read_split_file(Path(sys.argv[1])))"
+    )
+    done = subprocess.run([sys.executable, "-c", code, str(path)], cwd=ROOT, capture_output=True, text=True)
+    assert done.stdout == "{'train': [], 'test': []}\n", done.stderr
 
 
 @pytest.mark.parametrize("protocol", range(6))

@@ -1,0 +1,74 @@
+"""Validation of a training at the end of an epoch."""
+
+from __future__ import annotations
+
+import dataclasses
+import statistics
+from collections.abc import Iterator, Sequence
+
+import torch
+
+from nmt import distributed
+from nmt.batch import PairBatch
+from nmt.config import DecodeConfig
+from nmt.data.stream.pairs import eval_batches
+from nmt.decoding import best_decoding, decodings_of, model_score, similarities, sweep, timed
+from nmt.metrics import Counts
+from nmt.training.trainer import Trainer
+
+
+def validate(trainer: Trainer, decode_grid: Sequence[DecodeConfig]) -> dict[str, float | int | str]:
+    """Evaluate on the validation pairs; every rank gets the same metrics.
+
+    Args:
+        trainer: the training.
+        decode_grid: decodings to try besides the configured one.
+
+    Returns:
+        Metrics: see `val_metrics`, and "inference_seconds" (median seconds per pair, mean over ranks).
+    """
+    trainer.model.eval()
+    taken: list[float] = []
+    score = timed(model_score(trainer.matcher, autocast=trainer.autocast), taken)
+    stored = similarities(score, val_batches(trainer), device=trainer.device)
+    decodings = decodings_of(trainer.config, decode_grid)
+    metrics = val_metrics(trainer, sweep(stored, decodings, num_categories=len(trainer.store.info.categories)))
+    # A rank without evaluation pairs has no time to report; the sum of ranks counts those that have.
+    mine = [statistics.median(taken), 1.0] if taken else [0.0, 0.0]
+    seconds, ranks = distributed.sum_over_ranks(torch.tensor(mine, dtype=torch.float64)).tolist()
+    return metrics | {"inference_seconds": seconds / ranks}
+
+
+def val_batches(trainer: Trainer) -> Iterator[PairBatch]:
+    """Iterate over this rank's share of the fixed validation pairs."""
+    return eval_batches(
+        trainer.store,
+        trainer.config.data,
+        split="val",
+        features=trainer.features,
+        # A head on stored features needs little memory; with a backbone, fewer pairs fill a GPU.
+        batch_size=trainer.config.data.pairs_per_step * (4 if trainer.features else 1),
+        rank=distributed.rank(),
+        world_size=distributed.world_size(),
+    )
+
+
+def val_metrics(trainer: Trainer, swept: dict[DecodeConfig, Counts]) -> dict[str, float | int | str]:
+    """Turn the counts of a sweep into metrics.
+
+    Args:
+        trainer: the training.
+        swept: decoding -> counts; the configured decoding must be among them.
+
+    Returns:
+        val/accuracy and val/accuracy/CATEGORY at the best decoding, val/accuracy_fixed_decode at the configured
+        one, and decode/PARAMETER of the best.
+    """
+    best = best_decoding(swept)
+    per_category = swept[best].accuracy_per_category(trainer.store.info.categories)
+    return {
+        "val/accuracy": swept[best].accuracy(),
+        **{f"val/accuracy/{name}": value for name, value in per_category.items()},
+        "val/accuracy_fixed_decode": swept[trainer.config.decode].accuracy(),
+        **{f"decode/{name}": value for name, value in dataclasses.asdict(best).items()},
+    }
