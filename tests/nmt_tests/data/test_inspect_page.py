@@ -4,7 +4,6 @@ from html.parser import HTMLParser
 
 import pytest
 
-import run
 from nmt.config import DataConfig
 from nmt.data.inspect_page import write_page
 
@@ -58,18 +57,3 @@ def test_names_of_a_data_set_cannot_run_in_the_page(make_store, toy_objects, tmp
     plain = dataclasses.replace(CONFIG, erasing=0.0, cutmix=0.0, mixup=0.0, rotation=0.0, mirror=0.0)
     page = write_page(make_store(objects).directory, plain, tmp_path / "page.html").read_text()
     assert "<script>" not in page and "&lt;script&gt;" in page and "None: every probability is 0" in page
-
-
-def test_inspect_writes_the_page_into_the_results(toy_store, tmp_path, capsys):
-    arguments = [
-        "--inspect",
-        "demo",
-        "--data",
-        toy_store.directory,
-        "--results",
-        tmp_path,
-        "--set",
-        "data.image_size=64",
-    ]
-    assert run.main([str(a) for a in arguments]) == 0
-    assert (tmp_path / "demo-inspect.html").is_file() and "demo-inspect.html" in capsys.readouterr().out
