@@ -1,0 +1,61 @@
+"""Ray as a search starts it: what its processes know, and what becomes of it afterwards."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+import ray
+
+from tests.paths import ROOT
+from tune.driver.ray_session import ENVIRONMENT, PASSED_ON, ray_session
+
+SESSION = """
+import os
+import ray
+from tune.driver.ray_session import ENVIRONMENT, ray_session
+
+@ray.remote(num_cpus=0)
+def seen(names):
+    return {name: os.environ.get(name) for name in names}
+
+with ray_session():
+    with ray_session():
+        pass
+    assert ray.is_initialized(), "an inner session ended the Ray of the outer one"
+    there = ray.get(seen.remote([*ENVIRONMENT, "NMT_EXTENSIONS", "AWS_REGION", "AWS_ENDPOINT_URL"]))
+    passed_on = ray.get_runtime_context().runtime_env["env_vars"]
+    assert {name: there[name] for name in ENVIRONMENT} == ENVIRONMENT, there
+    assert there["NMT_EXTENSIONS"] == "json,csv" and there["AWS_REGION"] == "here", there
+    assert there["AWS_ENDPOINT_URL"] is None, there
+    assert passed_on == ENVIRONMENT | {"NMT_EXTENSIONS": "json,csv", "AWS_REGION": "here"}, passed_on
+assert not ray.is_initialized(), "Ray still runs"
+"""
+
+
+@pytest.fixture
+def environment(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
+    """Restore the variables that a session sets in this process."""
+    for name in (*ENVIRONMENT, "RAY_ADDRESS"):
+        monkeypatch.setenv(name, "")
+        monkeypatch.delenv(name)
+    return monkeypatch
+
+
+def test_tasks_have_the_environment_of_the_search_and_its_extensions_but_no_secret() -> None:
+    given = {"NMT_EXTENSIONS": "json,csv", "AWS_REGION": "here", "AWS_SECRET_ACCESS_KEY": "hidden"}
+    others = {k: v for k, v in os.environ.items() if k not in {*ENVIRONMENT, *PASSED_ON, "RAY_ADDRESS"}}
+    ran = subprocess.run(
+        [sys.executable, "-c", SESSION], cwd=ROOT, env=others | given, capture_output=True, text=True, timeout=200
+    )
+    assert ran.returncode == 0, ran.stderr
+    assert ran.stdout == ""
+
+
+def test_a_ray_address_is_used_and_no_ray_is_started_beside_it(environment: pytest.MonkeyPatch) -> None:
+    environment.setenv("RAY_ADDRESS", "nowhere://127.0.0.1:1")
+    with pytest.raises(Exception, match="nowhere"), ray_session():
+        pytest.fail("a Ray of its own was started")
+    assert not ray.is_initialized()
