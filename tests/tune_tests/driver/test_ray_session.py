@@ -56,6 +56,6 @@ def test_tasks_have_the_environment_of_the_search_and_its_extensions_but_no_secr
 
 def test_a_ray_address_is_used_and_no_ray_is_started_beside_it(environment: pytest.MonkeyPatch) -> None:
     environment.setenv("RAY_ADDRESS", "nowhere://127.0.0.1:1")
-    with pytest.raises(Exception, match="nowhere"), ray_session():
+    with pytest.raises(RuntimeError, match="nowhere"), ray_session():
         pytest.fail("a Ray of its own was started")
     assert not ray.is_initialized()
