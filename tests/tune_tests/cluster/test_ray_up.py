@@ -7,6 +7,8 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -49,14 +51,22 @@ def missing() -> str:
     return f"namespaces are not allowed: {tried.stderr.strip()}" if tried.returncode else ""
 
 
+@pytest.fixture
+def on_disk() -> Iterator[Path]:
+    """A folder that the hosts can share: each has a /dev/shm of its own, where pytest's folders may lie."""
+    with tempfile.TemporaryDirectory() as folder:
+        yield Path(folder)
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(bool(missing()), reason=missing())
-def test_ray_up_runs_a_search_on_two_hosts_and_ray_down_leaves_nothing(tmp_path: Path, tiny_data: Path) -> None:
+def test_ray_up_runs_a_search_on_two_hosts_and_ray_down_leaves_nothing(on_disk: Path, tiny_data: Path) -> None:
+    tmp_path, data = on_disk, Path(shutil.copytree(tiny_data, on_disk / "tiny"))
     space = tmp_path / "two_hosts.toml"
     space.write_text(SPACE)
-    shared = {ROOT, Path(sys.prefix).resolve(), Path(sys.base_prefix).resolve(), tmp_path, tiny_data}
+    shared = {ROOT, Path(sys.prefix).resolve(), Path(sys.base_prefix).resolve(), tmp_path}
     ran = subprocess.run(
-        [LAN / "lan.sh", sys.executable, LAN / "laptop.py", tmp_path, space, tiny_data],
+        [LAN / "lan.sh", sys.executable, LAN / "laptop.py", tmp_path, space, data],
         env={
             "PATH": f"{Path(sys.executable).parent}:/usr/sbin:/usr/bin:/sbin:/bin",
             "HOME": os.environ["HOME"],

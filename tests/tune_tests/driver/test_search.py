@@ -31,14 +31,12 @@ from tests.paths import ROOT
 from tune.driver import identity as search
 from tune.driver import ray_session
 from tune.driver.lines import Lines
-from tune.driver.room import concurrency
 from tune.driver.search import run_search
 from tune.driver.watchdog import Watchdog
 from tune.results import lock
 from tune.results.log import kept_in, log, to_console
 from tune.results.summary import Summary, TrialRecord, load_summary
 from tune.spaces.read import load_space
-from tune.spaces.settings import Resources
 from tune.spaces.space import Space
 
 
@@ -249,16 +247,6 @@ def test_too_few_resources_are_named_and_leave_nothing(
     with pytest.raises(UserError, match=r"one trial: it takes 1 worker of 4000 CPUs .*and there are .* CPUs, 0 GPUs"):
         run_search(space, results=tmp_path / "results", data=tiny_data)
     assert not (tmp_path / "results").exists()
-
-
-def test_concurrency_counts_whole_workers_on_each_node() -> None:
-    nodes = [{"CPU": 8.0, "GPU": 2.0}, {"CPU": 3.0, "GPU": 4.0}]
-    assert concurrency(Resources(cpus=2), nodes) == 5
-    assert concurrency(Resources(cpus=2, gpus=1), nodes) == 3
-    assert concurrency(Resources(cpus=1, gpus=0.5), nodes) == 7
-    assert concurrency(Resources(cpus=2, gpus=1, workers=2), nodes) == 1
-    with pytest.raises(UserError, match="4 workers of 2 CPUs and 1 GPUs"):
-        concurrency(Resources(cpus=2, gpus=1, workers=4), nodes)
 
 
 def test_one_process_at_a_time_may_search_in_a_directory(space_file: Path, tiny_data: Path, tmp_path: Path) -> None:
