@@ -92,7 +92,8 @@ def train(
     Args:
         recipe: a recipe by name or TOML file, a config.json (best.json of a search), or a configuration.
         data: the Arrow data set, a folder or an address; by default data/NAME.
-        directory: folder of the training; by default results/NAME-train.
+        directory: folder of the training; by default results/NAME-train, by the name of the recipe, or of the data set
+            for a configuration.
         overrides: configuration keys to change, {"optim.lr": 1e-3}.
         resume: continue from the checkpoint in `directory`, if there is one.
         progress: show a progress bar on standard error.
@@ -111,7 +112,9 @@ def train(
     from nmt.training.out_of_memory import twice_within_memory
 
     config = _configuration(recipe, overrides, own=data is not None)
-    source, folder = _data(config, data), Path(directory or RESULTS / f"{config.data.name}-train")
+    by_name = not isinstance(recipe, Config) and not str(recipe).endswith(".json")
+    name = f"{Path(str(recipe)).stem if by_name else config.data.name}-train"
+    source, folder = _data(config, data), Path(directory or RESULTS / name)
     if not resume and (folder / files.CHECKPOINT).exists():
         raise UserError(f"{folder}: already holds a training; resume it with resume=True, or choose a directory")
     limit_threads(config)

@@ -21,8 +21,8 @@ from pathlib import Path
 import ray
 from nmt.config import Config, ModelConfig, with_overrides
 from nmt.data.prepare.features import add_features
-from nmt.data.prepare import prepare
-from nmt.data.prepare.views import ViewOptions
+from nmt.data.prepare.objects import prepare
+from nmt.data.store.features import ViewOptions
 from nmt.errors import UserError
 from tune.prepare_data import ray_features, ray_shards
 

@@ -69,13 +69,16 @@ class Recorder(ray.tune.Callback):
             gpu_seconds=gpus * sum(self._seconds.values()),
         )
 
-    def sync(self, number: int) -> list[dict[str, Any]]:
+    def sync(self, number: int, *, epoch: int = 0) -> list[dict[str, Any]]:
         """Update the study from a trial's folder; return the metrics of its epochs.
 
         May be called at any time: reading the same folder again changes nothing, and a trial that has ended stays as it
         is. A trial whose folder holds the last epoch is complete, even if its job fails afterwards.
+
+        Args:
+            epoch: an epoch that the trial has reported; a folder that is behind it is waited for.
         """
-        history = self.folders.history(number)
+        history = self.folders.history(number, epoch=epoch)
         trial = self._study.trial(number)
         if trial.state.is_finished():
             return history
@@ -111,15 +114,15 @@ class Recorder(ray.tune.Callback):
         self, iteration: int, trials: Sequence[Any], trial: Any, result: dict[str, Any], **info: Any
     ) -> None:
         number = result["number"]
-        self._events[number] = {key: result[key] for key in (FAILURE, INTERRUPTED, NOTE) if key in result}
-        history = self.sync(number)
+        self._events[number] = {key: result[key] for key in ("epoch", FAILURE, INTERRUPTED) if key in result}
+        if NOTE in result:  # before the trial's own end, which `sync` may print
+            self._lines.note(number, result[NOTE])
+        history = self.sync(number, epoch=result["epoch"])
         if FAILURE in result or INTERRUPTED in result:
             return
         self.health.heard(trial, history)
         if time.monotonic() - self._put > PUT_SECONDS:
             self._put_study()
-        if NOTE in result:
-            self._lines.note(number, result[NOTE])
         if history:
             self._lines.epoch(number, history[-1])
 
@@ -131,11 +134,12 @@ class Recorder(ray.tune.Callback):
 
     def _end_job(self, job: Mapping[str, Any], event: Mapping[str, Any]) -> None:
         """Record how a trial ended or paused after its job, whose last event this is."""
-        number, history = job["number"], self.sync(job["number"])
+        number, reported = job["number"], event.get("epoch", 0)
+        history = self.sync(number, epoch=reported)
         if self._study.trial(number).state.is_finished():
             return
-        if INTERRUPTED in event:
-            self._study.end_job(number)
+        if INTERRUPTED in event or (FAILURE not in event and len(history) < reported):
+            self._study.end_job(number)  # also if its folder stays behind: the trial is resumed, not judged
         elif FAILURE in event or not history or not math.isfinite(history[-1][METRIC]):
             self._finish(number, TrialState.FAIL, reason=event.get(FAILURE, "it reported no accuracy"))
         elif history[-1]["epoch"] >= job["until"]:
@@ -158,6 +162,8 @@ class Recorder(ray.tune.Callback):
         for job in members(trial.config):
             number = job["number"]
             self.sync(number)
+            if self._study.trial(number).state.is_finished():
+                continue
             self._lines.note(number, f"{self._keep_error(trial, number)}; resuming from its checkpoint")
 
     def save(self, *, finished: bool = False) -> Summary:

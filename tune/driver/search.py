@@ -7,7 +7,7 @@ fresh Ray Tune run that takes the unfinished trials first. Ray's own files are m
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -79,7 +79,7 @@ def run_search(
     directory = results / space.name
     home = find_home(storage, directory, resume=resume)
     space = check_results(space, directory, resume=resume, trials=trials, seed=seed)
-    summary = complete(space, directory, data=ready_data(data, space.stored()), home=home)
+    summary = complete(space, directory, data=lambda: ready_data(data, space.stored()), home=home)
     with kept_in(directory):
         log.info("")
         log.info(render(summary, directory))
@@ -88,19 +88,21 @@ def run_search(
     return summary
 
 
-def complete(space: Space, directory: Path, *, data: ReadyData, home: Storage | None) -> Summary:
+def complete(space: Space, directory: Path, *, data: Callable[[], ReadyData], home: Storage | None) -> Summary:
     """Run the rest of the checked search in `directory`; return its summary.
 
     Args:
+        data: function that checks and returns the data set; called only if something is left to train.
         home: the storage of the search, if it has one.
     """
     warm = warm_trials(space, directory / layout.WARM_START, ladder(space), study_file=layout.STUDY)
     earlier = load_summary(directory) if (directory / layout.SUMMARY).is_file() else None
     if earlier is None or not earlier.finished or earlier.search != space.to_dict()["search"]:
+        ready = data()
         with ray_session():
-            plan = preflight(space, directory=directory, data=data, storage=home.address if home else None)
+            plan = preflight(space, directory=directory, data=ready, storage=home.address if home else None)
             with only_one(directory), kept_in(directory):
-                return _search(space, directory, data, home, warm, plan.at_once, earlier.seconds if earlier else 0.0)
+                return _search(space, directory, ready, home, warm, plan.at_once, earlier.seconds if earlier else 0.0)
     return earlier
 
 

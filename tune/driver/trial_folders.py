@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,9 @@ from nmt.training.history import read_metrics
 from tune.results import tensorboard
 from tune.results.layout import ERROR, MIRROR, trial_folder, trial_id
 from tune.results.storage import Storage, no_weights
+
+LAG_SECONDS, LAG_POLL_SECONDS = 45.0, 0.2
+"""how long to wait for a folder that is behind its trial's report, and between two looks"""
 
 
 class TrialFolders:
@@ -34,8 +38,22 @@ class TrialFolders:
         """Return the directory of a trial."""
         return self.directory / trial_folder(number)
 
-    def history(self, number: int) -> list[dict[str, Any]]:
+    def history(self, number: int, *, epoch: int = 0) -> list[dict[str, Any]]:
         """Return the metrics of every epoch that a trial has completed, also while it trains.
+
+        Args:
+            epoch: an epoch that the trial is known to have completed. If the folder is behind, as NFS may be for half a
+                minute, it is read again for up to LAG_SECONDS.
+        """
+        deadline = time.monotonic() + LAG_SECONDS
+        while True:
+            history = self._read(number)
+            if len(history) >= epoch or time.monotonic() > deadline:
+                return history
+            time.sleep(LAG_POLL_SECONDS)
+
+    def _read(self, number: int) -> list[dict[str, Any]]:
+        """Read the metrics of a trial once.
 
         With a storage, they are downloaded into a separate mirror: a process on this node may be writing the next epoch
         into the folder itself.

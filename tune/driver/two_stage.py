@@ -63,7 +63,7 @@ def run_stages(
         budget = {"trials": part.search.trials or None, "seed": part.search.seed}
         part = check_results(part, place, resume=(place / DEFINITION).is_file(), **budget)
         its = Storage(run_address(home.address, part.name), place.resolve()) if home else None
-        return complete(part, place, data=ready, home=its)
+        return complete(part, place, data=lambda: ready, home=its)
 
     with ray_session():
         write_definition(space, directory)

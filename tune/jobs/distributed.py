@@ -74,17 +74,17 @@ class WorkersTrial(ray.tune.Trainable):
         from nmt.training.trainer import DivergedError
 
         try:
-            epoch = self._train_epoch()
+            metrics = self._train_epoch()
         except (DivergedError, UserError) as error:
             return failure(self._shared, self._trial, error) | {"done": True}
-        if epoch is None:
+        if metrics is None:
             return interrupted(self._shared, self._trial) | {"done": True}
         notes, self._notes[:] = "; ".join(self._notes), []
-        done = epoch >= self._trial["until"]
-        return event(self._shared, self._trial) | {"done": done} | ({NOTE: notes} if notes else {})
+        done = metrics["epoch"] >= self._trial["until"]
+        return event(self._shared, self._trial, metrics) | {"done": done} | ({NOTE: notes} if notes else {})
 
-    def _train_epoch(self) -> int | None:
-        """Train the next epoch and return its number; None if the search was asked to stop before its end.
+    def _train_epoch(self) -> Mapping[str, Any] | None:
+        """Train the next epoch and return its metrics; None if the search was asked to stop before its end.
 
         The first step trains nothing if the folder already has epochs: an earlier process may have died before it
         reported the last one.
@@ -92,14 +92,13 @@ class WorkersTrial(ray.tune.Trainable):
         first, self._begun = not self._begun, True
         if first:
             self._fetch()
-            if trained := len(read_metrics(self._directory)):
-                return trained
+            if trained := read_metrics(self._directory):
+                return trained[-1]
         self._group = self._group or self._make_group()
         metrics = None if self._stopping.is_set() else self._group.next_epoch()
-        if metrics is None:
-            return None
-        self._fetch()
-        return int(metrics["epoch"])
+        if metrics is not None:
+            self._fetch()
+        return metrics
 
     def _fetch(self) -> None:
         """Update the folder from the storage: the workers may run on other nodes."""

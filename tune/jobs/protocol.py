@@ -50,13 +50,17 @@ def trial_directory(setup: TrialSetup, trial: Mapping[str, Any]) -> Path:
     return setup.directory / trial_folder(trial["number"])
 
 
-def event(setup: TrialSetup, trial: Mapping[str, Any]) -> dict[str, Any]:
+def event(setup: TrialSetup, trial: Mapping[str, Any], metrics: Mapping[str, Any] | None = None) -> dict[str, Any]:
     """Return what a job reports to Ray Tune: the number of its trial, and its last epoch and metric.
 
     Epoch and metric are only for the schedulers that stop trials (tune.driver.early_stopping), which see nothing but
     results. Everything else must read the trial's folder.
+
+    Args:
+        metrics: those of the last epoch, if the caller has them. By default they are read from the trial's folder,
+            which may be behind if a worker on another node wrote it.
     """
-    last = (read_metrics(trial_directory(setup, trial)) or [{}])[-1]
+    last = metrics or (read_metrics(trial_directory(setup, trial)) or [{}])[-1]
     return {"number": trial["number"], "epoch": last.get("epoch", 0), METRIC: last.get(METRIC, math.nan)}
 
 

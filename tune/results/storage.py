@@ -49,7 +49,7 @@ class Storage:
     """folder on each node that the run works in"""
 
     @cached_property
-    def _place(self) -> Location:
+    def _location(self) -> Location:
         return Location(self.address, attempts=ATTEMPTS)
 
     def put(self, folder: str = "", pattern: str = "*") -> None:
@@ -62,7 +62,7 @@ class Storage:
                 self._switch(folder, sources, Path(scratch))
         for path in files:
             if _grows(path.name):
-                self._place.upload(path, _join(folder, path.name))
+                self._location.upload(path, _join(folder, path.name))
 
     def _switch(self, folder: str, sources: dict[str, Path], scratch: Path) -> None:
         """Upload these files and switch the folder to the state that includes them. Other files stay in force."""
@@ -72,17 +72,17 @@ class Storage:
         if not changed:
             return
         for name in changed:
-            self._place.upload(sources[name], _join(folder, _stored(name, after[name])))
+            self._location.upload(sources[name], _join(folder, _stored(name, after[name])))
         write_json(scratch / STATE, {"version": 1, "files": {name: asdict(version) for name, version in after.items()}})
-        self._place.upload(scratch / STATE, _join(folder, STATE))
+        self._location.upload(scratch / STATE, _join(folder, STATE))
         for name in changed:
             if name in before:
-                self._place.delete(_join(folder, _stored(name, before[name])))
+                self._location.delete(_join(folder, _stored(name, before[name])))
 
     def _state(self, folder: str) -> State:
         """Return the versions in force in a folder; empty if nothing was uploaded."""
         name = _join(folder, STATE)
-        return self._place.read(name, lambda content: _parse(content, f"{self.address}/{name}")) or {}
+        return self._location.read(name, lambda content: _parse(content, f"{self.address}/{name}")) or {}
 
     def holds(self, name: str) -> bool:
         """True if the file is in the top folder of the run."""
@@ -94,7 +94,7 @@ class Storage:
         Args:
             wanted: decides by file name.
         """
-        there = self._place.names(folder)
+        there = self._location.names(folder)
         for inner, names in _by_folder(there).items():
             here = self.directory / inner
             here.mkdir(parents=True, exist_ok=True)
@@ -104,7 +104,7 @@ class Storage:
                 for name in filter(_grows, names):
                     size = there[_join(inner, name)]
                     if wanted(name) and not ((here / name).is_file() and (here / name).stat().st_size >= size):
-                        self._place.copy(_join(inner, name), size, here / name)
+                        self._location.copy(_join(inner, name), size, here / name)
 
     def _fetch_state(self, folder: str, wanted: Callable[[str], bool]) -> None:
         state = self._state(folder)
@@ -112,9 +112,11 @@ class Storage:
             path, stored = self.directory / folder / name, _join(folder, _stored(name, version))
             if not wanted(name) or (path.is_file() and record(path) == version):
                 continue
+            if name == LOG and path.is_file() and path.stat().st_size >= version.bytes:
+                continue  # it only grows, and was written to here since the upload
             if name == STUDY:  # sqlite would apply the old database's rollback journal to the new one
                 path.with_name(f"{STUDY}-journal").unlink(missing_ok=True)
-            if not self._place.download(stored, version, path):
+            if not self._location.download(stored, version, path):
                 if self._state(folder) != state:  # another process switched it meanwhile
                     return self._fetch_state(folder, wanted)
                 raise UserError(f"{self.address}/{stored}: missing or damaged, though {STATE} beside it names it")
@@ -126,10 +128,10 @@ class Storage:
         """
         self.fetch(folder)
         kept = {STATE} | {_stored(name, version) for name, version in self._state(folder).items()}
-        for path in self._place.names(folder):
+        for path in self._location.names(folder):
             name = PurePosixPath(path).name
             if name not in kept and not _grows(name):
-                self._place.delete(path)
+                self._location.delete(path)
 
 
 def fetch_results(home: Storage) -> None:

@@ -29,6 +29,6 @@ def test_the_end_of_a_trial_names_its_result_and_the_best_so_far(caplog: pytest.
     lines.end(1, "COMPLETE", None, epochs=4, best={"val/accuracy": 0.75}, summary=found)
     lines.end(2, "FAIL", "diverged", epochs=0, best={}, summary=found)
     waits, complete, failed = caplog.messages
-    assert waits.endswith("002  waits at 2 of 4 epochs  50.0 %")
+    assert waits.endswith("002  paused at 2 of 4 epochs  50.0 %")
     assert complete.endswith("001  COMPLETE  4 of 4 epochs  75.0 %  best so far 75.0 % (001)")
     assert failed.endswith("002  FAIL      0 of 4 epochs  diverged  best so far 75.0 % (001)")

@@ -6,6 +6,7 @@ import itertools
 import json
 import math
 import tempfile
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -101,9 +102,9 @@ class Search:
         write_metrics(self.directory / f"trials/{number:03d}", VALUES[:epochs])
 
     def event(self, trial: Any, **how: Any) -> None:
-        """An event whose epoch and metric, which are for Ray's schedulers, are wrong."""
+        """An event whose metric, which is for Ray's schedulers, is wrong, and whose epoch is behind the folder."""
         self.recorder.on_trial_result(
-            0, [], trial, {"number": trial.config["number"], "epoch": 77, "val/accuracy": -1.0} | how
+            0, [], trial, {"number": trial.config["number"], "epoch": 0, "val/accuracy": -1.0} | how
         )
 
     def ended(self, trial: Any) -> None:
@@ -318,3 +319,27 @@ def test_with_a_storage_the_folder_there_counts_and_the_one_here_is_left_to_its_
     search.event(trial)
     assert search.study.trial(0).state == TrialState.COMPLETE
     assert load_summary(tmp_path / "here").trials[0].epochs == 4
+
+
+def test_a_folder_that_is_behind_its_event_is_waited_for(space: Space, tmp_path: Path) -> None:
+    search = Search(tmp_path, space)
+    (trial,) = search.begin()
+    search.train(0, 1)
+    late = threading.Timer(0.5, search.train, [0, 2])
+    late.start()
+    search.event(trial, epoch=2)
+    late.join()
+    assert search.study.trial(0).intermediate_values.keys() == {1, 2}
+
+
+def test_a_trial_whose_folder_stays_behind_is_resumed_and_not_judged(
+    space: Space, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tune.driver.trial_folders.LAG_SECONDS", 0.3)
+    search = Search(tmp_path, space)
+    (trial,) = search.begin()
+    search.event(trial, epoch=4)
+    search.ended(trial)
+    assert search.study.trial(0).state == TrialState.RUNNING
+    job = search.study.next_job()
+    assert isinstance(job, Job) and (job.number, job.until) == (0, 4)

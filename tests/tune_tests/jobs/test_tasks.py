@@ -1,0 +1,133 @@
+"""Independent trainings in real Ray processes: those that end, die, fail, and are stopped early."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from nmt.config import Config, with_overrides
+from nmt.errors import UserError
+from nmt.training.history import read_metrics
+from nmt.training.trainer import DivergedError
+from tune.driver import ray_session as session
+from tune.jobs import tasks
+from tune.jobs.tasks import ProcessDiedError, _test_one, _train_one, outcomes
+from tune.spaces.read import load_space
+from tune.spaces.settings import Resources
+
+
+@pytest.fixture(scope="module")
+def ray_running() -> Iterator[None]:
+    with session.ray_session():
+        yield
+
+
+@pytest.fixture
+def short(space_file: Path) -> Config:
+    """The tiny base, with one epoch."""
+    return with_overrides(load_space(space_file).base, {"train.epochs": 1}, source="test")
+
+
+def work_that_dies(times: int, notes: Path, cpus: int) -> str:
+    """Kill the own process in the first so many attempts; each leaves a line."""
+    with notes.open("a") as file:
+        file.write(f"{os.getpid()}\n")
+    attempt = len(notes.read_text().splitlines())
+    if attempt <= times:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return f"attempt {attempt} on {cpus} CPU"
+
+
+def work_that_waits(notes: Path, cpus: int) -> None:
+    """Wait to be interrupted, and leave a line then."""
+    notes.with_suffix(".begun").touch()
+    try:
+        for _ in range(1200):
+            time.sleep(0.1)
+    except KeyboardInterrupt:
+        notes.write_text("checkpoint")
+
+
+def work_that_is_refused(begun: Path, cpus: int) -> None:
+    """Fail as soon as another work has begun."""
+    deadline = time.monotonic() + 60
+    while not begun.exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    raise UserError("the disk is full")
+
+
+def either(refused: bool, path: Path, cpus: int) -> None:
+    (work_that_is_refused if refused else work_that_waits)(path, cpus)
+
+
+def no_line() -> None:
+    """Nothing to print."""
+
+
+@pytest.mark.slow
+def test_a_process_that_dies_is_started_once_more_and_one_that_dies_twice_ends_alone(
+    ray_running: None, tmp_path: Path
+) -> None:
+    jobs = {tmp_path / str(times): (times, tmp_path / str(times)) for times in (0, 1, 2, 3)}
+    found = {key.name: outcome for key, outcome in outcomes(work_that_dies, jobs, Resources(), no_line)}
+    assert found.pop("0") == "attempt 1 on 1 CPU" and found.pop("1") == "attempt 2 on 1 CPU"
+    assert found.keys() == {"2", "3"}
+    for name, error in found.items():
+        assert isinstance(error, ProcessDiedError) and str(error).startswith("its process died twice")
+        processes = (tmp_path / name).read_text().split()
+        assert len(processes) == 2 and len(set(processes)) == 2
+
+
+@pytest.mark.slow
+def test_an_error_reaches_the_caller_and_interrupts_the_others_which_save(ray_running: None, tmp_path: Path) -> None:
+    notes = tmp_path / "notes"
+    jobs = {tmp_path / "waits": (False, notes), tmp_path / "refused": (True, notes.with_suffix(".begun"))}
+    with pytest.raises(UserError, match="the disk is full"):
+        list(outcomes(either, jobs, Resources(), no_line))
+    assert notes.read_text() == "checkpoint"  # written before the error reaches the caller
+
+
+@pytest.mark.slow
+def test_a_caller_that_stops_early_is_told_of_the_wait_and_interrupts_the_rest(
+    ray_running: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tasks, "LINE_SECONDS", 0.1)
+    notes = tmp_path / "notes"
+
+    def interrupt() -> None:
+        if notes.with_suffix(".begun").exists():
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        list(outcomes(work_that_waits, {notes: (notes,)}, Resources(), interrupt))
+    assert notes.read_text() == "checkpoint"
+
+
+def test_a_training_returns_the_error_that_a_retry_would_repeat(tiny_data: Path, tmp_path: Path, short: Config) -> None:
+    # A temperature that no float32 can divide by.
+    diverging = with_overrides(short, {"loss.temperature": 1e-40}, source="test")
+    found = _train_one(diverging, str(tiny_data), tmp_path / "diverging", (), 1)
+    assert isinstance(found, DivergedError) and "no longer finite" in str(found)
+    found = _train_one(short, str(tmp_path / "absent"), tmp_path / "nowhere", (), 1)
+    assert isinstance(found, UserError) and "absent" in str(found)
+
+
+def test_a_training_tries_every_decoding_and_its_test_split_is_read_at_the_best(
+    tiny_data: Path, tmp_path: Path, short: Config, space_file: Path
+) -> None:
+    grid = load_space(space_file).decode_grid()
+    assert _train_one(short, str(tiny_data), tmp_path, grid, 1) is None
+    (metrics,) = read_metrics(tmp_path)
+    assert metrics["val/accuracy"] >= metrics["val/accuracy_fixed_decode"]
+    found: Any = _test_one(tmp_path / "best.pt", str(tiny_data), 1)
+    assert found.keys() == {"accuracy", "per_category", "pairs", "decode"}
+    assert found["decode"]["epsilon"] == metrics["decode/epsilon"] and set(found["per_category"]) == {"cup", "fish"}
+    assert 0 <= found["accuracy"] <= 1 and found["pairs"] > 0
+    missing = _test_one(tmp_path / "absent.pt", str(tiny_data), 1)
+    assert isinstance(missing, UserError) and "absent.pt" in str(missing)
