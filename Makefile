@@ -22,7 +22,7 @@ demo: $(STAMP)
 	$(BIN)/python run.py --evaluate demo --split test
 
 test: $(STAMP)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
 
 # All tests, the slow ones too: three quarters of an hour.
 test-all: $(STAMP)

@@ -185,6 +185,6 @@ def test_what_members_cannot_differ_in_is_named(toy_data, tmp_path):
         with pytest.raises(UserError, match=f"packed trials share {key}, but got"):
             train_packed([CONFIGS[0], other], data=toy_data, directories=places(tmp_path, 2))
     assert len({shape(each) for each in CONFIGS}) == 1
-    with pytest.raises(UserError, match="need data.mode = features, but it is 'images'"):
+    with pytest.raises(UserError, match="need data.mode = 'features', but it is 'images'"):
         train_packed([config({"data.mode": "images"})], data=toy_data, directories=places(tmp_path, 1))
     assert not any(tmp_path.iterdir())

@@ -90,7 +90,10 @@ def test_events_of_start_and_end_reach_the_storage(tmp_path: Path) -> None:
     assert not list(at_storage.glob("metrics*"))  # its own process uploads them
 
 
-def test_a_damaged_storage_is_remembered_as_the_error_that_ends_the_search(tmp_path: Path) -> None:
+def test_a_damaged_storage_is_remembered_as_the_error_that_ends_the_search(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("nmt.io.location.FIRST_PAUSE", 0.001)
     (tmp_path / "home/trials/000").mkdir(parents=True)
     (tmp_path / "home/trials/000/state.json").write_text("[]")
     folders = TrialFolders(tmp_path / "here", Storage(str(tmp_path / "home"), tmp_path / "here"))
