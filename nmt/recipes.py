@@ -105,7 +105,7 @@ def find_recipe(path_or_name: str | Path, *, source: str = "") -> Path:
         return path
     hint = nearest(given.name, (p.stem for p in RECIPES.glob("*.toml")))
     at = f"{source}: " if source else ""
-    raise UserError(f"{at}no search named {given.name!r} in {shown_path(RECIPES)}; {hint}")
+    raise UserError(f"{at}no recipe named {given.name!r} in {shown_path(RECIPES)}; {hint}")
 
 
 def read_recipe(path_or_name: str | Path) -> RecipeFile:

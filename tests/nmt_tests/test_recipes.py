@@ -66,7 +66,7 @@ def test_recipes_that_start_from_each_other_are_refused(folder: Path, ring: list
     [
         ("from = 3", r"from must name a recipe of .*, but got 3"),
         ('from = "../parent"', r"from must name a recipe of .*, but got '../parent'"),
-        ('from = "parnet"', r"from: no search named 'parnet' in .*; did you mean 'parent'\?"),
+        ('from = "parnet"', r"from: no recipe named 'parnet' in .*; did you mean 'parent'\?"),
         ("bse = {}", r"unknown key 'bse'; did you mean 'base'\?"),
         ("base = 3", r"base must be a table, \[base\]"),
         ("[base]\noptim.lrr = 1", r"\[base\]: no configuration key 'optim.lrr'; did you mean 'optim.lr'\?"),
@@ -92,14 +92,14 @@ def test_a_file_is_found_by_path_and_a_name_by_its_nearest(folder: Path) -> None
     assert find_recipe("child") == folder / "child.toml" == find_recipe(folder / "child.toml")
     with pytest.raises(UserError, match=r"absent.toml: no such search space file"):
         find_recipe(folder / "absent.toml")
-    with pytest.raises(UserError, match=r"no search named 'grandchld' in .*; did you mean 'grandchild'\?"):
+    with pytest.raises(UserError, match=r"no recipe named 'grandchld' in .*; did you mean 'grandchild'\?"):
         find_recipe("grandchld")
 
 
 def test_a_data_set_of_ones_own_has_the_published_recipe(folder: Path) -> None:
     assert to_flat(recipe("birds", own=True)) == to_flat(Config()) | {"data.name": "birds"}
     assert recipe("child", own=True) == recipe("child")
-    with pytest.raises(UserError, match="no search named 'birds'"):
+    with pytest.raises(UserError, match="no recipe named 'birds'"):
         recipe("birds")
 
 

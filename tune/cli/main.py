@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from nmt.errors import FailedError, UserError, nearest
 from tune.cli import confirm, download, evaluate, inspect, keys, match, prepare, report, search, train
@@ -62,7 +62,7 @@ def find_job(arguments: Sequence[str]) -> Job | None:
     known = {name for job in JOBS.values() for name in job.reads}
     for flag in given:
         if flag not in known:
-            raise UserError(f"unknown flag {flag}; {nearest(flag, JOBS)} See {PROGRAM} --help")
+            raise _unknown(flag, JOBS, f"{PROGRAM} --help")
     for word in arguments:
         if f"--{word}" in JOBS:
             raise UserError(f"{word!r} is no job; did you mean '--{word}'? See {PROGRAM} --help")
@@ -77,7 +77,13 @@ def check_flags(job: Job, given: Sequence[str]) -> None:
         readers = [other.flag for other in JOBS.values() if flag in other.reads]
         if readers:
             raise UserError(f"{flag} is read by {_listed(readers)}; {job.flag} does not take it")
-        raise UserError(f"unknown flag {flag}; {nearest(flag, job.reads)} See {PROGRAM} {job.flag} --help")
+        raise _unknown(flag, job.reads, f"{PROGRAM} {job.flag} --help")
+
+
+def _unknown(flag: str, known: Iterable[str], more: str) -> UserError:
+    """Return the error of a flag that no job reads: the nearest known one, and the command that lists them."""
+    hint = nearest(flag, known)
+    return UserError(f"unknown flag {flag}; {hint}{'' if hint.endswith('?') else '.'} See {more}")
 
 
 def _listed(names: Sequence[str]) -> str:

@@ -30,7 +30,7 @@ def test_an_address_is_passed_on_as_it_is():
 
 def test_a_name_without_a_recipe_is_ones_own_once_its_data_set_is_there(tmp_path):
     args = parse(train.JOB, ["--train", "birds"])
-    with pytest.raises(UserError, match="no search named 'birds'"):
+    with pytest.raises(UserError, match="no recipe named 'birds'"):
         recipe(args)
     assert recipe(args, own=True).data.name == "birds"
     (tmp_path / "data" / "birds").mkdir(parents=True)

@@ -107,7 +107,7 @@ def test_wrong_override_is_named_as_such(space_file: Path) -> None:
 
 
 def test_unknown_search_names_the_nearest() -> None:
-    with pytest.raises(UserError, match="no search named 'dmeo' in .*search_spaces; did you mean 'demo'"):
+    with pytest.raises(UserError, match="no recipe named 'dmeo' in .*search_spaces; did you mean 'demo'"):
         load_space("dmeo")
 
 

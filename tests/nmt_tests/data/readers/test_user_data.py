@@ -246,7 +246,7 @@ def test_own_data_is_prepared_from_the_command_line_and_then_a_recipe(table, tmp
     assert "bird" in capsys.readouterr().out and (tmp_path / "data/birds/objects.arrow").is_file()
     assert recipe(parse(train.JOB, ["--train", "birds", *sets])).data.name == "birds"
     assert run.main(["--train", "birdz"]) == 2
-    assert "no search named 'birdz'" in capsys.readouterr().err
+    assert "no recipe named 'birdz'" in capsys.readouterr().err
 
 
 keys = st.sampled_from(["image", "category", "keypoints", "split", "box"])
