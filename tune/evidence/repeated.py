@@ -25,7 +25,7 @@ from nmt.io.files import write_json
 from nmt.training.files import BEST, CONFIG
 from nmt.training.history import FIXED_METRIC, METRIC, best_epoch, decoding_of, read_metrics
 from nmt.training.signals import interruptions
-from tune.jobs.tasks import _test_one, _train_one, outcomes
+from tune.jobs.tasks import evaluate_on_test, outcomes, train_to_end
 from tune.results.layout import RUNS, TEST
 from tune.results.log import log
 from tune.results.statistics import Difference, Mean, mean_of, paired_difference
@@ -196,7 +196,7 @@ class Repetition:
         def waiting() -> None:
             line(f"{sum(len(read_metrics(directory)) for directory in jobs)} of {total} epochs")
 
-        for directory, outcome in outcomes(_train_one, jobs, self.resources, waiting):
+        for directory, outcome in outcomes(train_to_end, jobs, self.resources, waiting):
             if isinstance(outcome, UserError):
                 raise outcome
             if outcome is not None:
@@ -238,7 +238,7 @@ class Repetition:
         folders = [self.directory / r.directory for r in repeated.runs if r.reason is None]
         missing = [folder for folder in folders if not (folder / TEST).is_file()]
         jobs = {directory: (directory.resolve() / BEST, absolute(self.data)) for directory in missing}
-        for directory, outcome in outcomes(_test_one, jobs, self.resources, lambda: None):
+        for directory, outcome in outcomes(evaluate_on_test, jobs, self.resources, lambda: None):
             if isinstance(outcome, Exception):
                 raise UserError(f"{directory}: the test split could not be read ({outcome})")
             write_json(directory / TEST, outcome)

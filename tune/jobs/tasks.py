@@ -18,7 +18,7 @@ CHECKPOINT_SECONDS = 60.0
 """time that interrupted trainings have to write their checkpoints"""
 
 
-def _train_one(
+def train_to_end(
     config: Config, data: str, directory: Path, decode_grid: tuple[DecodeConfig, ...], cpus: int
 ) -> Exception | None:
     """Train to the last epoch in a Ray process. Return the error if a retry would only repeat it."""
@@ -37,7 +37,7 @@ def _train_one(
     return None
 
 
-def _test_one(checkpoint: Path, data: str, cpus: int) -> dict[str, Any] | UserError:
+def evaluate_on_test(checkpoint: Path, data: str, cpus: int) -> dict[str, Any] | UserError:
     """Evaluate the checkpoint on the test split, in a Ray process."""
     import torch
 

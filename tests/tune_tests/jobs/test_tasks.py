@@ -17,7 +17,7 @@ from nmt.training.history import read_metrics
 from nmt.training.trainer import DivergedError
 from tune.driver import ray_session as session
 from tune.jobs import tasks
-from tune.jobs.tasks import ProcessDiedError, _test_one, _train_one, outcomes
+from tune.jobs.tasks import ProcessDiedError, evaluate_on_test, outcomes, train_to_end
 from tune.spaces.read import load_space
 from tune.spaces.settings import Resources
 
@@ -112,9 +112,9 @@ def test_a_caller_that_stops_early_is_told_of_the_wait_and_interrupts_the_rest(
 def test_a_training_returns_the_error_that_a_retry_would_repeat(tiny_data: Path, tmp_path: Path, short: Config) -> None:
     # A temperature that no float32 can divide by.
     diverging = with_overrides(short, {"loss.temperature": 1e-40}, source="test")
-    found = _train_one(diverging, str(tiny_data), tmp_path / "diverging", (), 1)
+    found = train_to_end(diverging, str(tiny_data), tmp_path / "diverging", (), 1)
     assert isinstance(found, DivergedError) and "no longer finite" in str(found)
-    found = _train_one(short, str(tmp_path / "absent"), tmp_path / "nowhere", (), 1)
+    found = train_to_end(short, str(tmp_path / "absent"), tmp_path / "nowhere", (), 1)
     assert isinstance(found, UserError) and "absent" in str(found)
 
 
@@ -122,12 +122,12 @@ def test_a_training_tries_every_decoding_and_its_test_split_is_read_at_the_best(
     tiny_data: Path, tmp_path: Path, short: Config, space_file: Path
 ) -> None:
     grid = load_space(space_file).decode_grid()
-    assert _train_one(short, str(tiny_data), tmp_path, grid, 1) is None
+    assert train_to_end(short, str(tiny_data), tmp_path, grid, 1) is None
     (metrics,) = read_metrics(tmp_path)
     assert metrics["val/accuracy"] >= metrics["val/accuracy_fixed_decode"]
-    found: Any = _test_one(tmp_path / "best.pt", str(tiny_data), 1)
+    found: Any = evaluate_on_test(tmp_path / "best.pt", str(tiny_data), 1)
     assert found.keys() == {"accuracy", "per_category", "pairs", "decode"}
     assert found["decode"]["epsilon"] == metrics["decode/epsilon"] and set(found["per_category"]) == {"cup", "fish"}
     assert 0 <= found["accuracy"] <= 1 and found["pairs"] > 0
-    missing = _test_one(tmp_path / "absent.pt", str(tiny_data), 1)
+    missing = evaluate_on_test(tmp_path / "absent.pt", str(tiny_data), 1)
     assert isinstance(missing, UserError) and "absent.pt" in str(missing)
