@@ -79,7 +79,9 @@ class ObjectWriter:
         image_coding: one of IMAGE_CODINGS.
     """
 
-    def __init__(self, path: Path, keypoint_names: Mapping[str, list[str]], *, image_size: int, image_coding: str):
+    def __init__(
+        self, path: Path, keypoint_names: Mapping[str, list[str]], *, image_size: int, image_coding: str
+    ) -> None:
         self._path, self._rows_path = path, path.with_name(path.name + ".rows")
         self._names, self._size, self._coding = keypoint_names, image_size, image_coding
         self._photos: dict[str, int] = {}

@@ -18,22 +18,10 @@ from nmt.training.loop import train
 from nmt.training.packable import shape
 from nmt.training.packed import Pack, train_packed
 from nmt.training.trainer import DivergedError
+from tests.nmt_tests.toy_training import SMALL
 
-BASE = {
-    "data.name": "toy",
-    "data.mode": "features",
-    "data.image_size": 64,
-    "data.pairs_per_step": 4,
-    "data.eval_pairs": 12,
-    "model.backbone": "tf_efficientnet_lite0",
-    "model.weights": "random",
-    "model.d_model": 24,
-    "model.heads": 3,
-    "model.decoder_layers": 2,
+BASE = SMALL | {
     "model.feature_projection": 8,
-    "optim.lr": 5e-3,
-    "optim.milestones": [2],
-    "train.epochs": 3,
     "train.steps_per_epoch": 5,
 }
 OWN: list[dict[str, Any]] = [
