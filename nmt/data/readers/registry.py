@@ -19,7 +19,7 @@ from nmt.data.store.writer import RawObject
 from nmt.extensions import Registry
 
 Loaded = tuple[list[RawObject], Counter[str]]
-"""objects, and what was left out by reason"""
+"""objects, and reason -> number of objects, or of keypoints where the reason names them, that were left out"""
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class RawDataSet:
     load: Callable[[Any], Loaded]
     """function that does one unit of work, in any process"""
     left_out: Mapping[str, int] = field(default_factory=dict)
-    """reason -> objects that were left out before `tasks` was made"""
+    """reason -> number of objects, pairs or keypoints that were left out before `tasks` was made"""
     options: dict[str, Any] = field(default_factory=dict)
     """reader options, recorded in the data set"""
     pairs: Sequence[GivenPair] | None = None
@@ -66,6 +66,8 @@ Reader = Callable[[Path | None, ReadOptions], RawDataSet]
 """Lists the raw data set in a folder (None where --raw is not given). Raises UserError for what it cannot read."""
 
 READERS: Registry[Reader] = Registry("reader of a data set")
+_NO_CONTENT = "no content"
+"""stands for the hash of a file that cannot be read"""
 WITH_DIFFICULTY: set[str] = set()
 """Names of the data sets whose given pairs have levels of difficulty."""
 
@@ -88,14 +90,33 @@ def register_reader(name: str, *, difficulty: bool = False) -> Callable[[Reader]
 
 
 def files_fingerprint(files: list[Path]) -> str:
-    """Hash the content, name and folder of each file: 16 hex digits."""
+    """Hash the content, name and folder of each file: 16 hex digits.
+
+    A file that is missing or cannot be read counts as `_NO_CONTENT`; reading it for its objects raises the error.
+    """
     total = hashlib.sha256()
     for path in files:
-        with path.open("rb") as file:
-            total.update(
-                f"{path.parent.name}/{path.name}\0{hashlib.file_digest(file, 'sha256').hexdigest()}\0".encode()
-            )
+        # Names may hold lone surrogates: bytes of a name that is not UTF-8, or \ud800 in JSON.
+        total.update(f"{path.parent.name}/{path.name}\0{_content_hash(path)}\0".encode(errors="surrogatepass"))
     return total.hexdigest()[:16]
+
+
+def _content_hash(path: Path) -> str:
+    if not is_file(path):  # opening a pipe would wait for ever
+        return _NO_CONTENT
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError:
+        return _NO_CONTENT
+
+
+def is_file(path: Path) -> bool:
+    """True if there is a file. False, unlike `Path.is_file`, for a name too long or a folder that cannot be read."""
+    try:
+        return path.is_file()
+    except (OSError, ValueError):
+        return False
 
 
 def listed(listing: RawListing, options: ReadOptions, **recorded: Any) -> RawDataSet:
@@ -120,5 +141,5 @@ def listed(listing: RawListing, options: ReadOptions, **recorded: Any) -> RawDat
 def _load_entry(entry: Entry, *, size: int, skip_bad: bool) -> Loaded:
     objects, left_out = list[RawObject](), Counter[str]()
     with counting(left_out, skip_bad=skip_bad):
-        objects.append(load(entry, size=size))
+        objects.append(load(entry, size=size, left_out=left_out))
     return objects, left_out

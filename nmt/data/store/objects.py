@@ -80,7 +80,7 @@ class StoreInfo:
     counts: dict[str, dict[str, int]]
     """split -> category -> objects"""
     left_out: dict[str, int]
-    """reason -> number of objects of the raw input that were left out"""
+    """reason -> number of objects, pairs or keypoints of the raw input that were left out"""
     mirror: dict[str, dict[str, str]] = dataclasses.field(default_factory=dict)
     """category -> keypoint name -> its name in a mirrored image; names that stay the same are not listed"""
     version: int = SCHEMA_VERSION
