@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import os
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -113,10 +114,7 @@ def _content_hash(path: Path) -> str:
 
 def is_file(path: Path) -> bool:
     """True if there is a file. False, unlike `Path.is_file`, for a name too long or a folder that cannot be read."""
-    try:
-        return path.is_file()
-    except (OSError, ValueError):
-        return False
+    return os.path.isfile(path)
 
 
 def listed(listing: RawListing, options: ReadOptions, **recorded: Any) -> RawDataSet:
