@@ -83,7 +83,7 @@ def join_shards(
         with contextlib.closing(writer):
             numbers = _write_rows(writer, shards, folder, names, keep, loaded)
             _check_usable(source, loaded, writer.counts, where)
-            left_out = dict(loaded.left_out)
+            left_out = dict(+loaded.left_out)  # without reasons that were counted zero times
             info = StoreInfo(**wanted, keypoint_names=names, counts=writer.counts, left_out=left_out)
             writer.finish(info)
         if pairs is not None:
@@ -186,7 +186,7 @@ def _check_usable(source: RawDataSet, loaded: _Loaded, counts: Mapping[str, Mapp
 
 def _because(source: RawDataSet, loaded: _Loaded) -> str:
     """Say what was left out, and what to do where the coordinates are of larger images."""
-    counted = ", ".join(f"{num} {reason}" for reason, num in loaded.left_out.items() if num)
+    counted = ", ".join(f"{num} {reason}" for reason, num in (+loaded.left_out).items())
     text = f"; left out: {counted}" if counted else ""
     outside = loaded.left_out[OUTSIDE_IMAGE]
     if outside > loaded.num_keypoints:

@@ -9,7 +9,7 @@ import torch.utils.data
 
 from nmt.batch import PairBatch
 from nmt.data.stream.pairs import PairStream
-from nmt.errors import FailedError, UserError, one_line
+from nmt.errors import UserError
 
 
 @dataclass(frozen=True)
@@ -98,21 +98,8 @@ class _WithErrors(torch.utils.data.Dataset[list[PairBatch] | UserError]):
 
 
 def _raised(batches: Iterator[list[PairBatch] | UserError]) -> Iterator[list[PairBatch]]:
-    """Yield the batches up to the first error, which is raised here.
-
-    Raises:
-        UserError: what a loader process met.
-        FailedError: a loader process was killed.
-    """
-    try:
-        for batch in batches:
-            if isinstance(batch, UserError):
-                raise batch
-            yield batch
-    except RuntimeError as error:
-        if not str(error).startswith("DataLoader worker"):
-            raise
-        raise FailedError(
-            f"a process that loads images ended ({one_line(error)}); free memory, also in /dev/shm, then continue with "
-            f"--resume"
-        ) from error
+    """Yield the batches up to the first error, which is raised here."""
+    for batch in batches:
+        if isinstance(batch, UserError):
+            raise batch
+        yield batch
