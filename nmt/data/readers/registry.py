@@ -8,6 +8,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import os
+import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -17,6 +18,7 @@ from typing import Any
 from nmt.data.readers.base import Entry, RawListing, counting, load
 from nmt.data.store.given_pairs import GivenPair
 from nmt.data.store.writer import RawObject
+from nmt.errors import UserError
 from nmt.extensions import Registry
 
 Loaded = tuple[list[RawObject], Counter[str]]
@@ -67,6 +69,8 @@ Reader = Callable[[Path | None, ReadOptions], RawDataSet]
 """Lists the raw data set in a folder (None where --raw is not given). Raises UserError for what it cannot read."""
 
 READERS: Registry[Reader] = Registry("reader of a data set")
+_SURROGATE = re.compile("[\ud800-\udfff]")
+"""half of a character: a byte of a file name that is not UTF-8, or a broken escape in JSON"""
 _NO_CONTENT = "no content"
 """stands for the hash of a file that cannot be read"""
 WITH_DIFFICULTY: set[str] = set()
@@ -122,7 +126,17 @@ def listed(listing: RawListing, options: ReadOptions, **recorded: Any) -> RawDat
 
     Args:
         recorded: what the prepared data set says of how it was read; another value makes it anew.
+
+    Raises:
+        UserError: a name that cannot be stored.
     """
+    for entry in listing.entries:
+        for name in (entry.category, *entry.points, entry.photo, entry.id):
+            if _SURROGATE.search(name):
+                raise UserError(
+                    f"{str(entry.image)!a}: its annotation has the name {name!a}, which is not text (half a character); "
+                    f"rename it"
+                )
     return RawDataSet(
         fingerprint=lambda: files_fingerprint(listing.input_files()),
         keypoint_names=listing.keypoint_names,

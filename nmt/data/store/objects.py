@@ -113,7 +113,8 @@ class StoreInfo:
 
 def stable_hash(text: str) -> int:
     """Hash a text to a number that is the same on every machine, for splits and seeds."""
-    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8])
+    # Names of files and JSON texts may hold lone surrogates, which have no UTF-8.
+    return int.from_bytes(hashlib.sha256(text.encode(errors="surrogatepass")).digest()[:8])
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import os
 import subprocess
 import sys
@@ -56,6 +57,15 @@ def test_a_damaged_image_ends_the_reading_or_is_counted(tmp_path):
     skipping = ReadOptions(name="mine", size=32, skip_bad=True, seed=0)
     objects, left_out = listed(RawListing(entries=[entry]), skipping).load(entry)
     assert not objects and sum(left_out.values()) == 1
+
+
+@pytest.mark.parametrize("where", ["id", "category", "photo", "points"])
+def test_a_name_of_half_a_character_is_one_line(tmp_path, where):
+    entry = Entry("cup/0", "cup", "train", "0", tmp_path / "caf\udce9.png", SQUARE)
+    broken = {"points": {"be\ud83dak": (1.0, 1.0)}} if where == "points" else {where: "be\ud83dak"}
+    with pytest.raises(UserError, match=r"has the name 'be\\ud83dak', which is not text") as error:
+        listed(RawListing(entries=[dataclasses.replace(entry, **broken)]), OPTIONS)
+    assert str(error.value).isascii()
 
 
 def test_the_fingerprint_changes_with_a_file(tmp_path):
