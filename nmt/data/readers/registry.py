@@ -134,8 +134,8 @@ def listed(listing: RawListing, options: ReadOptions, **recorded: Any) -> RawDat
         for name in (entry.category, *entry.points, entry.photo, entry.id):
             if _SURROGATE.search(name):
                 raise UserError(
-                    f"{str(entry.image)!a}: its annotation has the name {name!a}, which is not text (half a character); "
-                    f"rename it"
+                    f"{str(entry.image)!a}: its annotation has the name {name!a}, which is not text "
+                    f"(half a character); rename it"
                 )
     return RawDataSet(
         fingerprint=lambda: files_fingerprint(listing.input_files()),
