@@ -22,6 +22,7 @@ import scipy.io
 from PIL import Image
 
 from nmt.data.readers.base import FEW_KEYPOINTS, OUTSIDE_IMAGE, counting, open_image, points_within
+from nmt.data.readers.registry import is_file
 from nmt.data.store.objects import MIN_KEYPOINTS, SPLITS, stable_hash
 from nmt.data.store.writer import RawObject
 from nmt.errors import UserError, one_line
@@ -178,7 +179,7 @@ def _with_images(files: list[Path]) -> tuple[Path, list[Path]]:
 
 
 def _having(files: list[Path], suffix: str) -> list[Path]:
-    return [file for file in files if file.suffix.lower() == suffix and not isdir(file)]
+    return [file for file in files if file.suffix.lower() == suffix]
 
 
 def _visible(folder: Path) -> list[Path]:
@@ -201,6 +202,8 @@ def _visible(folder: Path) -> list[Path]:
 
 def _read_points(annotation: Path) -> np.ndarray:
     """Read the keypoints of a photograph: (10, 2) float64, pixels. Raises UserError."""
+    if not is_file(annotation):
+        raise UserError(f"{annotation}: not a file; {_REMEDY}")
     try:
         coordinates = scipy.io.loadmat(str(annotation), variable_names=["pts_coord"])["pts_coord"]
     except KeyError:
