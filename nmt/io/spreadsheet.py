@@ -90,7 +90,7 @@ def read_table(path: Path) -> Table:
     first = text.lstrip("\r\n").split("\n", 1)[0].strip("\r")
     named = re.fullmatch(r"sep=(.)", first, re.IGNORECASE)
     delimiter = named[1] if named else max(_DELIMITERS, key=first.count)
-    rows = []
+    rows: list[tuple[int, list[str]]] = []
     try:
         reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, skipinitialspace=True)
         for cells in reader:

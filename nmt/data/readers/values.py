@@ -1,4 +1,4 @@
-"""Check the values that an annotation holds: numbers, names, lists, objects. Each error names the file and the field."""
+"""Check the values that an annotation holds: numbers, names, lists, objects. Errors name the file and the field."""
 
 from __future__ import annotations
 
@@ -52,7 +52,9 @@ def as_label(value: object, where: str, *, slashes: bool = False) -> str:
     for character in value:
         if not character.isprintable():
             code = f"U+{ord(character):04X}"
-            raise UserError(f"{where}: {shown(value)} has a character that cannot be printed ({code}); rename it")
+            raise UserError(
+                f"{where}: {shown(value)} has a character that cannot be printed ({code}); write it with plain letters"
+            )
     return same_text(value if slashes else as_name(value, where)).strip()
 
 

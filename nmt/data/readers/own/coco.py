@@ -20,9 +20,7 @@ from nmt.io.user_files import listed, shown
 NAME = "COCO keypoints"
 CROWD = "crowds"
 UNLABELLED = "annotations without keypoints"
-NO_NAMES = (
-    'no category names its keypoints; add "keypoints": [NAME, ...] to it, or export COCO keypoints from your tool'
-)
+NO_NAMES = 'no category names its keypoints; add "keypoints": [NAME, ...] to it, or export COCO keypoints'
 
 _BEYOND = 1.05
 """share of the image's side that the far edge of a box may reach; more of it looks like a corner, not a size"""

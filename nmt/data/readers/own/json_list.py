@@ -51,7 +51,7 @@ def _points(value: object, where: str) -> dict[str, tuple[float, float]]:
             continue
         if isinstance(xy, list) and len(xy) == 3:
             raise UserError(
-                f"{where}: keypoint {name} must be [x, y], but is {shown(xy)}; leave out keypoints that are not labelled"
+                f"{where}: keypoint {name} must be [x, y], but is {shown(xy)}; leave out unlabelled keypoints"
             )
         points[name] = as_point(xy, f"{where}: keypoint {name}")
     return points

@@ -90,12 +90,12 @@ def read_mirror(file: Path, keypoint_names: Mapping[str, list[str]]) -> dict[str
 
 def spelling_notes(keypoint_names: Mapping[str, list[str]]) -> list[str]:
     """List the keypoints of a category whose names differ in case or white space alone: perhaps they are one."""
-    notes = []
+    alike: dict[tuple[str, str], list[str]] = {}
     for category, names in keypoint_names.items():
-        alike: dict[str, list[str]] = {}
         for name in names:
-            alike.setdefault("".join(name.casefold().split()), []).append(name)
-        for group in alike.values():
-            if len(group) > 1:
-                notes.append(f"keypoints of {category}: {listed(group)} differ in case or spaces alone; are they one?")
-    return notes
+            alike.setdefault((category, "".join(name.casefold().split())), []).append(name)
+    return [
+        f"keypoints of {category}: {listed(group)} differ in case or spaces alone; are they one?"
+        for (category, _), group in alike.items()
+        if len(group) > 1
+    ]
