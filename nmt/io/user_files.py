@@ -28,6 +28,14 @@ def is_file(path: Path) -> bool:
         return False
 
 
+def is_link(path: Path) -> bool:
+    """Return True if there is a symbolic link, which may lead nowhere."""
+    try:
+        return path.is_symlink()
+    except (OSError, ValueError):
+        return False
+
+
 def is_folder(path: Path) -> bool:
     """Return True if there is a folder; False for a name that none can have."""
     try:

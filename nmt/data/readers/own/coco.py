@@ -12,7 +12,6 @@ from typing import Any
 
 from nmt.data.readers.base import Box, Entry, Excluded, as_box, box_around
 from nmt.data.readers.own.source import MakeEntry, Source
-from nmt.data.readers.own.splits import as_split
 from nmt.data.readers.values import as_dict, as_label, as_list, as_number
 from nmt.errors import UserError
 from nmt.io.user_files import listed, shown
@@ -60,6 +59,7 @@ def entries(source: Source) -> Iterator[MakeEntry]:
         image = images.get(_id(found.get("image_id")))
         if image is None:
             raise UserError(f"{where}: image_id {shown(found.get('image_id'))} is none of the images")
+        split = source.read_split(image.get("split"), where)
         category = categories.get(_id(found.get("category_id")))
         if category is None:
             raise UserError(
@@ -67,7 +67,6 @@ def entries(source: Source) -> Iterator[MakeEntry]:
             )
         points = _points(found["keypoints"], category, where)
         photo, path = source.image(_name(image.get("file_name")), f"{where}: file_name of its image")
-        split = as_split(image.get("split"), where)
         box = _box(found.get("bbox"), points, f"{where}: bbox", clip=source.clip_to_box)
         entry_id = f"{category.name}/{photo}#{found.get('id', k)}"
         return Entry(entry_id, category.name, split, photo, path, points, box, _size(image))

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
 from nmt.errors import UserError
-from nmt.io.user_files import is_file, is_hidden, listed, same_text, shown
+from nmt.io.user_files import is_file, is_hidden, is_link, listed, same_text, shown
 
 IMAGE_SUFFIXES = frozenset(
     {
@@ -76,7 +76,8 @@ class ImageFiles:
         if beside.parent != self.raw:
             places.append(beside.parent)
         places += [self.raw / "images", self.raw, self.raw / "data"]
-        return next((place / name for place in places if is_file(place / name)), None)
+        # A link that leads nowhere is there, and reading it names the fault; another file of its name is not meant.
+        return next((place / name for place in places if is_file(place / name) or is_link(place / name)), None)
 
     def _alike(self, name: str, where: str) -> Path | None:
         """Find the one file that differs in case, composition or, for a bare name, in its folder."""

@@ -10,7 +10,6 @@ from typing import Any
 
 from nmt.data.readers.base import Entry, as_box
 from nmt.data.readers.own.source import MakeEntry, Source
-from nmt.data.readers.own.splits import as_split
 from nmt.data.readers.values import as_dict, as_label, as_point
 from nmt.errors import UserError
 from nmt.io.user_files import shown
@@ -30,10 +29,11 @@ def entries(source: Source) -> Iterator[MakeEntry]:
     def make(k: int) -> Entry:
         where = f"{source.file}: object {k}"
         found = as_dict(source.content[k], where)
+        split = source.read_split(found.get("split"), where)
         category = as_label(found.get("category"), f"{where}: category")
         photo, image = source.image(found.get("image"), f"{where}: image")
         points = _points(found.get("keypoints"), where)
-        split, box = as_split(found.get("split"), where), as_box(found.get("box"), f"{where}: box")
+        box = as_box(found.get("box"), f"{where}: box")
         number = numbers[category, photo] = numbers.get((category, photo), -1) + 1
         entry_id = f"{category}/{photo}" + (f"#{number}" if number else "")
         return Entry(entry_id, category, split, photo, image, points, box)

@@ -44,19 +44,19 @@ def read(raw: Path, *, skip_bad: bool, clip_to_box: bool = False) -> RawListing:
         UserError: no annotations, damage (without `skip_bad`), an id or split given twice, or no pairs.
     """
     listing, images = RawListing(), ImageFiles(raw)
-    splits: dict[Path, str] = {}
+    splits, seen = dict[Path, str](), set[str]()
     for file, kind, content in _annotations(raw, listing):
         splits[file] = split_in_name(file, raw)
-        source = Source(file, content, images, splits[file], clip_to_box, listing.notes)
+        source = Source(file, content, images, splits[file], clip_to_box, listing.notes, seen)
         listing.files.append(file)
         first = len(listing.entries)
         for make in kind.entries(source):
             with listing.leaving_out(skip_bad=skip_bad):
-                listing.entries.append(_checked(make(), source.split))
+                listing.entries.append(_checked(make()))
         _refuse_shares(file, listing.entries[first:])
     _note_splits(listing, splits, raw)
     listing.check_ids()
-    listing.entries, note = fill_splits(listing.entries)
+    listing.entries, note = fill_splits(listing.entries, seen)
     listing.notes += [note] if note else []
     listing.notes += table.spelling_notes(listing.keypoint_names())
     listing.drop_unpaired(raw)
@@ -66,8 +66,8 @@ def read(raw: Path, *, skip_bad: bool, clip_to_box: bool = False) -> RawListing:
     return listing
 
 
-def _checked(entry: Entry, split_of_file: str) -> Entry:
-    """Give the entry its file's split, if it has none itself, and drop keypoints outside its box.
+def _checked(entry: Entry) -> Entry:
+    """Drop the keypoints of an entry that lie outside its box.
 
     Raises:
         Excluded: fewer than two keypoints are left.
@@ -75,7 +75,7 @@ def _checked(entry: Entry, split_of_file: str) -> Entry:
     points = points_within(entry.points, entry.box)
     if len(points) < MIN_KEYPOINTS:
         raise Excluded(FEW_KEYPOINTS)
-    return dataclasses.replace(entry, points=points, split=entry.split or split_of_file)
+    return dataclasses.replace(entry, points=points)
 
 
 def _annotations(raw: Path, listing: RawListing) -> Iterator[tuple[Path, Format, Any]]:

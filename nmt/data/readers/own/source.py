@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 from nmt.data.readers.base import Entry
 from nmt.data.readers.own.image_files import ImageFiles
+from nmt.data.readers.own.splits import as_split
 
 MakeEntry = Callable[[], Entry]
 """makes one object's entry; damage to one object raises there, and leaves the others"""
@@ -28,6 +29,20 @@ class Source:
     """cut COCO's objects at their box; otherwise the box is enlarged to hold the labelled keypoints"""
     notes: list[str] = field(default_factory=list)
     """lines for the report, which a format may append to"""
+    splits_seen: set[str] = field(default_factory=set)
+    """splits that objects of all files have, those included that are left out later"""
+
+    def read_split(self, value: object, where: str) -> str:
+        """Read an object's split: its own, or else the one that the file's name gives; empty: none.
+
+        Call it before anything that may refuse the object, so that a split whose images are lost is not made anew.
+
+        Raises:
+            UserError: no such split.
+        """
+        split = as_split(value, where) or self.split
+        self.splits_seen.add(split)
+        return split
 
     def image(self, name: object, where: str) -> tuple[str, Path]:
         """Find an image by its name in this file: the photograph's name, and the file. Raises UserError."""

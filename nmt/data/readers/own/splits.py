@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from nmt.data.readers.base import Entry
@@ -68,8 +68,12 @@ def split_in_name(file: Path, raw: Path) -> str:
     return ""
 
 
-def fill_splits(entries: Iterable[Entry]) -> tuple[list[Entry], str]:
+def fill_splits(entries: Iterable[Entry], seen: Collection[str]) -> tuple[list[Entry], str]:
     """Give a split to every entry without one, and make val out of train where splits are given but none is val.
+
+    Args:
+        entries: with their split, or an empty one.
+        seen: splits of all objects, those included that could not be read.
 
     Returns:
         The entries, and a line that says what was done; empty where every split was given.
@@ -89,7 +93,7 @@ def fill_splits(entries: Iterable[Entry]) -> tuple[list[Entry], str]:
         chosen |= split_by_rank(_by_category(listed, without), SHARES)
         some = "no image has" if len(without) == len(given) else f"{len(without)} of {len(given)} images have no"
         note = f"splits: {some} given split; divided by rank within each category: 80 / 10 / 10 %"
-    elif "val" not in given.values():
+    elif "val" not in seen:
         train = {photo for photo, split in given.items() if split == "train"}
         chosen |= split_by_rank(_by_category(listed, train), VAL_SHARE)
         note = "splits: none is val; a tenth of train becomes val, by rank within each category"
@@ -130,8 +134,9 @@ def split_by_rank(photos: Mapping[str, Mapping[str, set[str]]], shares: Mapping[
                 picked = _pick(free, wanted, photos[category])
                 chosen |= dict.fromkeys(picked, split)
                 free, spare = [photo for photo in free if photo not in picked], spare - len(picked)
-        chosen |= dict.fromkeys(free, "train")
-    return chosen
+        lacking = LEAST - sum(chosen.get(photo) == "train" for photo in ranked)
+        chosen |= dict.fromkeys(free[: max(lacking, 0)], "train")
+    return {photo: chosen.get(photo, "train") for of_category in photos.values() for photo in of_category}
 
 
 def _pick(free: Sequence[str], wanted: int, keypoints: Mapping[str, set[str]]) -> list[str]:

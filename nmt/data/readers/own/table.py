@@ -11,7 +11,6 @@ from typing import Any
 
 from nmt.data.readers.base import Entry
 from nmt.data.readers.own.source import MakeEntry, Source
-from nmt.data.readers.own.splits import as_split
 from nmt.data.readers.values import as_label
 from nmt.errors import UserError, nearest
 from nmt.io.spreadsheet import Table, read_table
@@ -42,6 +41,7 @@ def entries(source: Source) -> Iterator[MakeEntry]:
 def _entry(source: Source, table: Table, rows: list[Row]) -> Entry:
     line, row = rows[0]
     where = table.where(line)
+    split = _split(source, table, rows)
     category = as_label(row["category"], f"{where}: category")
     photo, image = source.image(row["image"], f"{where}: image")
     points: dict[str, tuple[float, float]] = {}
@@ -57,16 +57,18 @@ def _entry(source: Source, table: Table, rows: list[Row]) -> Entry:
         named.add(keypoint)
         if row["x"] or row["y"]:
             points[keypoint] = table.number(row["x"], f"{where}: x"), table.number(row["y"], f"{where}: y")
-    return Entry(f"{category}/{photo}", category, _split(table, rows), photo, image, points)
+    return Entry(f"{category}/{photo}", category, split, photo, image, points)
 
 
-def _split(table: Table, rows: list[Row]) -> str:
+def _split(source: Source, table: Table, rows: list[Row]) -> str:
     """Read the split of an object, which all of its rows must share. Raises UserError."""
-    splits = {as_split(row.get("split"), table.where(line)): line for line, row in rows}
+    splits: dict[str, int] = {}
+    for line, row in rows:
+        splits.setdefault(source.read_split(row.get("split"), table.where(line)), line)
     if len(splits) > 1:
-        image, found = rows[0][1]["image"], ", ".join(sorted(f"{split or 'none'}" for split in splits))
-        line = max(splits.values())
-        raise UserError(f"{table.where(line)}: {image} has several splits, {found}; write the same one in all its rows")
+        (_, first), (_, line) = list(splits.items())[:2]
+        image, found = rows[0][1]["image"], " and ".join(split or "no split" for split in list(splits)[:2])
+        raise UserError(f"{table.where(line)}: {image} has {found} (see line {first}); write one split in all its rows")
     return next(iter(splits))
 
 
