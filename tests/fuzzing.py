@@ -76,7 +76,7 @@ def damage(root: Path, rng: random.Random) -> str:
 
 def _files(root: Path, *suffixes: str) -> list[Path]:
     """List what can be damaged; links that lead nowhere are damage already."""
-    found = (path for path in root.rglob("*") if not path.is_symlink() and path.is_file())
+    found = (path for path in root.rglob("*") if not path.is_symlink() and path.is_file() and os.access(path, os.R_OK))
     return sorted(path for path in found if not suffixes or path.suffix.lower() in suffixes)
 
 
