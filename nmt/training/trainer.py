@@ -19,6 +19,7 @@ from nmt.batch import PairBatch
 from nmt.config import Config
 from nmt.data.store.features import open_features
 from nmt.data.store.objects import ObjectStore
+from nmt.data.store.ready import check_pairs
 from nmt.data.stream.loader import train_batches
 from nmt.data.stream.pairs import PairStream
 from nmt.device import autocast, pick_device
@@ -68,6 +69,7 @@ class Trainer:
         self.store = ObjectStore.open(data)
         in_features = config.data.mode == "features"
         self.features = open_features(data, config) if in_features else None
+        check_pairs(self.store)
         self._check_pairs_for_all()
         self.stream = PairStream(self.store, config.data, split="train", seed=config.train.seed, features=self.features)
         self.matcher = build_matcher(

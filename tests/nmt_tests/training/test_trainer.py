@@ -84,3 +84,10 @@ def test_head_and_backbone_have_learning_rates_of_their_own_that_drop_together(t
         trainer.set_learning_rate()
         rates = [group["lr"] for group in trainer.optimizer.param_groups]
         assert rates == pytest.approx([0.01 * factor, 0.001 * factor])
+
+
+def test_a_data_set_without_val_is_refused_before_the_first_step(make_store, toy_objects) -> None:
+    store = make_store([o for o in toy_objects() if o.split != "val"])
+    images = small(data__mode="images", data__image_size=64)
+    with pytest.raises(UserError, match="no objects in split val, so it cannot be trained on"):
+        Trainer(images, data=store.directory)

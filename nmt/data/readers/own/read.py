@@ -9,6 +9,7 @@ skipped with a line in the report. Coordinates are pixels of the image as viewer
 from __future__ import annotations
 
 import dataclasses
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -52,7 +53,7 @@ def read(raw: Path, *, skip_bad: bool, clip_to_box: bool = False) -> RawListing:
         first = len(listing.entries)
         for make in kind.entries(source):
             with listing.leaving_out(skip_bad=skip_bad):
-                listing.entries.append(_checked(make()))
+                listing.entries.append(_checked(make(), listing.left_out))
         _refuse_shares(file, listing.entries[first:])
     _note_splits(listing, splits, raw)
     listing.check_ids()
@@ -66,13 +67,13 @@ def read(raw: Path, *, skip_bad: bool, clip_to_box: bool = False) -> RawListing:
     return listing
 
 
-def _checked(entry: Entry) -> Entry:
-    """Drop the keypoints of an entry that lie outside its box.
+def _checked(entry: Entry, left_out: Counter[str]) -> Entry:
+    """Drop the keypoints of an entry that lie outside its box, and count them in `left_out`.
 
     Raises:
         Excluded: fewer than two keypoints are left.
     """
-    points = points_within(entry.points, entry.box)
+    points = points_within(entry.points, entry.box, left_out)
     if len(points) < MIN_KEYPOINTS:
         raise Excluded(FEW_KEYPOINTS)
     return dataclasses.replace(entry, points=points)
