@@ -19,9 +19,11 @@ from tune.cli.job import given_flags, parse
 from tune.cli.main import JOBS, check_flags, find_job, main, run_job
 
 READS = {
-    "--prepare": "--raw --data --set --seed --features --views --coding --skip-bad --difficulty --ray --check --json",
+    "--prepare": "--raw --data --set --seed --features --views --coding --skip-bad --difficulty "
+    "--clip-to-box --ray --check --json",
     "--download": "--raw --json",
     "--inspect": "--data --set --results --seed --json",
+    "--init": "--data --json",
     "--train": "--data --set --seed --workers --results --storage --resume --json",
     "--search": "--data --set --trials --seeds --seed --results --storage --resume --dry-run --json",
     "--confirm": "--top --seeds --seed --data --set --results --storage --json",
