@@ -62,7 +62,7 @@ def _stored(folder: Path, config: Config) -> list[str]:
     found = set()
     for path in sorted((folder / "features").glob("*.arrow")):
         with contextlib.suppress(UserError):
-            name = ArrowTable(path, remedy="").metadata["backbone"]
+            name = str(ArrowTable(path, remedy="").metadata.get("backbone"))
             model = with_overrides(config, {"model.backbone": name}, source=str(path)).model
             if path.match(features_pattern(model, config.data.image_size)):
                 found.add(name)
