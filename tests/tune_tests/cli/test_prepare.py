@@ -78,7 +78,7 @@ def test_a_file_instead_of_a_raw_folder_is_refused_for_every_data_set(refused, t
 def test_a_raw_folder_that_is_missing_or_empty_is_named(refused, tmp_path, name):
     assert "nowhere: does not exist" in refused("--prepare", name, "--raw", "nowhere")
     (tmp_path / "empty").mkdir()
-    assert "empty" in refused("--prepare", name, "--raw", "empty")
+    assert refused("--prepare", name, "--raw", "empty").startswith("run.py: empty: ")
     assert not (tmp_path / "data").exists()
 
 
