@@ -101,7 +101,7 @@ def prepare(
     Args:
         config: name and image size are read.
         raw: folder of the raw data set; None for `demo`, which is rendered. A name without a reader is a data set of
-            the user's own (nmt/data/readers/user_data.py).
+            the user's own (nmt/data/readers/own).
         out: folder of the Arrow data set, data/NAME, or an address (nmt/data/store/node_copy.py).
         skip_bad: leave unreadable images and annotations out and count them.
         seed: seed of rendered objects and of WILLOW's rotated views.

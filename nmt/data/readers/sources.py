@@ -10,8 +10,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from nmt.data.readers import spair, voc, willow
-from nmt.data.readers import user_data as own
 from nmt.data.readers.base import FEW_KEYPOINTS
+from nmt.data.readers.own import read as own
 from nmt.data.readers.registry import (
     READERS,
     WITH_DIFFICULTY,

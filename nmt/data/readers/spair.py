@@ -16,18 +16,13 @@ from nmt.data.readers.base import (
     Entry,
     Excluded,
     RawListing,
-    as_dict,
-    as_list,
-    as_name,
-    as_number,
-    as_point,
     points_within,
-    read_json,
-    shown,
 )
+from nmt.data.readers.values import as_dict, as_list, as_name, as_number, as_point
 from nmt.data.store.given_pairs import DIFFICULTIES, GivenPair
 from nmt.data.store.objects import MIN_KEYPOINTS
 from nmt.errors import UserError, nearest
+from nmt.io.user_files import read_json, shown
 
 SPLIT_NAMES = {"test": "test", "val": "val", "train": "trn"}
 """our split -> its name in SPair-71k; an image listed in several splits goes to the first of this order"""
