@@ -17,6 +17,7 @@ from PIL import Image
 
 from nmt import recipes
 from nmt.config import Config, to_dict
+from nmt.data.store.objects import ObjectStore
 from tests.paths import ROOT
 from tests.small_model import write_checkpoint
 from tune.cli.main import main
@@ -84,6 +85,8 @@ def test_the_table_of_own_pictures_is_prepared_word_for_word(
     out = capsys.readouterr().out
     assert "data/birds: 4 images of 192 x 192" in out and "left out" not in out
     assert Path(json.loads(out.splitlines()[-1])["features"][0]).is_file()
+    counts = ObjectStore.open(tmp_path / "data/birds").info.counts
+    assert (counts["train"], counts["val"]) == ({"robin": 2}, {"robin": 2})
 
 
 def test_getting_started_has_the_same_table_and_commands() -> None:

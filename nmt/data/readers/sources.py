@@ -66,7 +66,7 @@ def find_source(
         raise UserError(f"--prepare {name}: no reader for such a data set; {hint} (data of your own needs --raw DIR)")
     try:
         recorded = {"clip_to_box": True} if clip_to_box else {}
-        return listed(own.read(raw, skip_bad=skip_bad), options, **recorded)
+        return listed(own.read(raw, skip_bad=skip_bad, clip_to_box=clip_to_box), options, **recorded)
     except UserError as error:
         close = difflib.get_close_matches(name, known, n=1)
         if not close:
