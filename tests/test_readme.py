@@ -115,7 +115,9 @@ def test_the_four_commands_lead_from_a_folder_of_pictures_to_matches(
         assert main(arguments) == 0, arguments
     assert time.monotonic() - started < 240
     out = capsys.readouterr().out
-    assert "search_spaces/birds.toml" in out and "4 trials" in out and re.search(r"^beak -> \w+", out, re.MULTILINE)
+    assert "search_spaces/birds.toml" in out and "4 trials" in out
+    assert "an epoch: 20 steps of 16 pairs; time of the search: about " in out
+    assert re.search(r"^beak -> \w+", out, re.MULTILINE)
     assert Path("match.png").is_file()
 
 

@@ -72,8 +72,15 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     made = make_data_set(config, out, request)
     if default_recipe:
         print(recipe_line(config))
-        print(f"next: python run.py --inspect {args.name}, then --train {args.name}")
+        print(next_line(args, config))
     return {"data": out, **made}
+
+
+def next_line(args: argparse.Namespace, config: Config) -> str:
+    """Return the commands that a new data set of the user's own is looked at and trained with."""
+    flags = f" --data {args.data}" if args.data else ""
+    name, mode = config.data.name, "" if config.data.mode == "features" else f" --set data.mode={config.data.mode}"
+    return f"next: python run.py --inspect {name}{flags}, then --train {name}{flags}{mode}"
 
 
 def check(data: str) -> dict[str, Any]:

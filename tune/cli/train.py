@@ -52,8 +52,19 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
             log.info(recipe_line(config))
         best = train_together(config, workers=args.workers, data=data, directory=directory, storage=home)
     print(f"best epoch {best['epoch']}: validation accuracy {best['val/accuracy']:.1%} ({directory}/{BEST})")
-    print(f"next: python run.py --evaluate {directory.name} --split test")
+    print(f"next: {evaluate_command(args, config, data, directory)}")
     return {"directory": str(directory), **best}
+
+
+def evaluate_command(args: argparse.Namespace, config: Config, data: str, directory: Path) -> str:
+    """Return the command that evaluates the training: on the test split, unless that is empty."""
+    from nmt.data.store.objects import ObjectStore
+    from nmt.data.store.ready import local_data
+
+    counts = ObjectStore.open(local_data(data, config)).info.counts
+    split = " --split test" if any(counts["test"].values()) else ""
+    place = "".join(f" {name} {getattr(args, name[2:])}" for name in ("--data", "--results") if name in args.given)
+    return f"python run.py --evaluate {directory.name}{split}{place}"
 
 
 def train_alone(

@@ -309,7 +309,8 @@ def _time(plan: SearchPreview) -> str:
         return "not known: no training of this data set and model is in the results yet"
     epoch = f"{in_words(plan.seconds_per_epoch)} per epoch"
     if plan.measured_in is None:
-        return f"about {in_words(3600 * plan.hours)} if all train in full ({epoch}, measured on a few steps)"
+        seconds = in_words(3600 * plan.hours)
+        return f"about {seconds} if all train in full, starting and saving on top ({epoch}, measured on a few steps)"
     return f"at most {in_words(3600 * plan.hours)} ({epoch} in {plan.measured_in})"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -10,12 +11,12 @@ from PIL import Image
 NAMES = ("beak", "eye", "foot", "tail")
 
 
-def write_own(raw: Path, *, images: int = 24) -> None:
-    """Half of the photographs are for training, and a quarter each for validation and test."""
+def write_own(raw: Path, *, images: int = 24, splits: Sequence[str] = ("train", "train", "val", "test")) -> None:
+    """Write photographs of noise; they take the splits in turn."""
     rng, rows = np.random.default_rng(0), ["image,category,keypoint,x,y,split"]
     raw.mkdir()
     for k in range(images):
-        split = ("train", "train", "val", "test")[k % 4]
+        split = splits[k % len(splits)]
         Image.fromarray(rng.integers(0, 256, (96, 128, 3), dtype=np.uint8)).save(raw / f"{k:02}.png")
         rows += [f"{k:02}.png,bird,{n},{rng.uniform(4, 124):.1f},{rng.uniform(4, 92):.1f},{split}" for n in NAMES]
     (raw / "points.csv").write_text("\n".join(rows) + "\n")

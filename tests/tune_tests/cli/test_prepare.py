@@ -97,6 +97,7 @@ def test_pictures_of_ones_own_need_no_recipe(capsys, refused, tmp_path):
     out = capsys.readouterr().out
     assert "recipe: laptop (a small head on stored features of tf_efficientnet_lite0)" in out
     assert "birds.toml with: python run.py --init birds" in out and "next: " in out
+    assert "next: python run.py --inspect birds, then --train birds\n" in out
     info = ObjectStore.open(Path("data/birds")).info
     assert info.counts["train"] == {"bird": 12} and info.image_size == 192 and "clip_to_box" not in info.options
     assert main(["--prepare", "birds", "--raw", "raw"]) == 0
@@ -106,7 +107,9 @@ def test_pictures_of_ones_own_need_no_recipe(capsys, refused, tmp_path):
 def test_a_data_set_keeps_its_image_size_where_none_is_given(capsys, refused, tmp_path):
     write_own(tmp_path / "raw")
     assert main(["--prepare", "birds", "--raw", "raw", "--set", "data.mode=images", "--set", "data.image_size=96"]) == 0
-    assert "a small head end to end with tf_efficientnet_lite0" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert "a small head end to end with tf_efficientnet_lite0" in out
+    assert "next: python run.py --inspect birds, then --train birds --set data.mode=images" in out
     line = refused("--train", "birds")
     assert "data/birds: holds no stored features of tf_efficientnet_lite0" in line and "--set data.mode=images" in line
     assert main(["--inspect", "birds"]) == 0
