@@ -75,6 +75,7 @@ def prepare(
     seed: int = 0,
     difficulty: Mapping[str, Sequence[int]] | None = None,
     image_coding: str = IMAGE_CODINGS[0],
+    clip_to_box: bool = False,
     progress: bool = False,
     make: ShardMaker = make_shards,
 ) -> PreparedData:
@@ -91,6 +92,7 @@ def prepare(
         seed: seed of rendered objects and of WILLOW's rotated views.
         difficulty: levels of given pairs to keep (nmt/data/readers/spair.py).
         image_coding: how images are stored, one of IMAGE_CODINGS.
+        clip_to_box: cut COCO's objects at their box, and drop keypoints outside.
         progress: show a progress bar on standard error.
         make: function that makes the shards; the bytes of the data set do not depend on it.
 
@@ -103,7 +105,9 @@ def prepare(
     if getattr(multiprocessing.current_process(), "_inheriting", False):
         raise RuntimeError("call prepare under `if __name__ == '__main__':` in a script, for it starts processes")
     started, name, size = time.perf_counter(), config.data.name, config.data.image_size
-    source = find_source(name, raw, size=size, skip_bad=skip_bad, seed=seed, difficulty=difficulty or {})
+    source = find_source(
+        name, raw, size=size, skip_bad=skip_bad, seed=seed, difficulty=difficulty or {}, clip_to_box=clip_to_box
+    )
     wanted = {
         "name": name,
         "image_size": size,

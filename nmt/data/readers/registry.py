@@ -65,6 +65,8 @@ class ReadOptions:
     """seed of what is random in making the objects"""
     difficulty: Mapping[str, Sequence[int]] = field(default_factory=dict)
     """levels of given pairs to keep; empty: all"""
+    clip_to_box: bool = False
+    """cut COCO's objects at their box, and drop keypoints outside; by default the box grows to hold them"""
 
 
 Reader = Callable[[Path | None, ReadOptions], RawDataSet]
