@@ -46,7 +46,7 @@ def read_keypoint_file(path: Path, *, image: Path) -> Points:
     if read_text(path, what="keypoints").lstrip()[:1] in ("{", "["):
         return _from_json(path, read_json(path), image)
     table = read_table(path)
-    if {"x", "y"} & set(table.header):
+    if {"x", "y"} <= set(table.header):
         return _points(table, _rows_of(table, image))
     return _points(table, [_split(table, line, cells) for line, cells in table.rows])
 
@@ -173,6 +173,6 @@ def _refuse_several(objects: Iterable[str], image: Path, file: Path) -> None:
     names = sorted(objects)
     if len(names) > 1:
         raise UserError(
-            f"{shown_path(file)}: {shown(image.name)} has {len(names)} objects, {listed(names)}; write the keypoints of "
-            "one to a file of its own, with lines name,x,y"
+            f"{shown_path(file)}: {shown(image.name)} has {len(names)} objects, {listed(names)}; write the keypoints "
+            "of one to a file of its own, with lines name,x,y"
         )
