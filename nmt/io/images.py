@@ -10,7 +10,9 @@ from __future__ import annotations
 import contextlib
 import io
 import logging
+import os
 import re
+import threading
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -43,6 +45,11 @@ _DRAWINGS = ("EPS", "WMF")
 """formats that Pillow hands to another program to draw"""
 _PNG = b"\x89PNG\r\n\x1a\n"
 _PNG_PICTURE = (b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND")
+_STDERR = threading.Lock()
+
+
+class _RefusedError(ValueError):
+    """An image that is not damaged and cannot be read; the message says what to do."""
 
 
 def open_image(path: Path, *, size: tuple[int, int] | None = None) -> Image.Image:
@@ -87,7 +94,7 @@ def picture(image: Image.Image, *, source: str) -> Image.Image:
 
 def to_rgb(image: Image.Image) -> Image.Image:
     """Convert an image to RGB and turn it upright. Raises whatever Pillow does, or ValueError."""
-    image.load()
+    _load(image)
     turn = _TURNS.get(_orientation(image))
     colour = _in_colour(image)
     return colour if turn is None else colour.transpose(turn)
@@ -121,7 +128,7 @@ def _scaled(image: Image.Image) -> Image.Image:
     values_HW = np.asarray(image).astype(np.float64)
     low, high = values_HW.min(), values_HW.max()
     if not np.isfinite(low + high):
-        raise ValueError("it holds NaN or infinite values; replace them by numbers")
+        raise _RefusedError("it holds NaN or infinite values; replace them by numbers")
     values_HW -= low
     if high > low:
         values_HW *= 255 / (high - low)
@@ -133,15 +140,30 @@ def _decoded(file: BinaryIO) -> Image.Image:
     try:
         image = Image.open(file)
         if image.format in _DRAWINGS:
-            raise ValueError(f"a drawing ({image.format})")
-        image.load()
+            raise _RefusedError(f"it is a drawing ({image.format}); {_CONVERT}")
+        _load(image)
     except (OSError, SyntaxError, ValueError):
         file.seek(0)
         if file.read(len(_PNG)) != _PNG:
             raise
         image = Image.open(io.BytesIO(_png_picture(file)))
-        image.load()
+        _load(image)
     return image
+
+
+def _load(image: Image.Image) -> None:
+    """Decode an image. libtiff writes errors to standard error by itself, so that is closed for a TIFF."""
+    if image.format != "TIFF":
+        image.load()
+        return
+    with _STDERR, contextlib.ExitStack() as stack:
+        with contextlib.suppress(OSError):  # a process without standard error
+            kept = os.dup(2)
+            stack.callback(os.close, kept)
+            stack.callback(os.dup2, kept, 2)
+            with open(os.devnull, "wb") as nowhere:
+                os.dup2(nowhere.fileno(), 2)
+        image.load()
 
 
 def _png_picture(file: BinaryIO) -> bytes:
@@ -188,9 +210,10 @@ def _one_line(source: str, file: BinaryIO | None = None) -> Iterator[None]:
 
 def _reason(error: Exception, file: BinaryIO | None) -> str:
     """Say why an image is not readable: what Pillow says, or what the file holds where Pillow does not know it."""
-    if file is None or not isinstance(error, UnidentifiedImageError):
-        text = one_line(error)
-        return f"{text}; {_AGAIN}" if "truncated" in text else text
+    if file is None or isinstance(error, _RefusedError):
+        return one_line(error)
+    if not isinstance(error, UnidentifiedImageError):
+        return f"{one_line(error)}; {_AGAIN}"
     file.seek(0)
     kind = kind_of(file.read(512))
     if kind is None:
@@ -199,4 +222,4 @@ def _reason(error: Exception, file: BinaryIO | None) -> str:
         return f"{kind} that is damaged; {_AGAIN}"
     if kind.endswith((" image", "drawing", "(CR3)")):
         return f"{kind} that cannot be decoded; {_CONVERT}"
-    return f"it is {kind}"
+    return f"it is {kind}" if kind.endswith(")") else f"it is {kind}; {_AGAIN}, or give an image"
