@@ -84,7 +84,9 @@ def join_shards(
             numbers = _write_rows(writer, shards, folder, names, keep, loaded)
             _check_usable(source, loaded, writer.counts, where)
             left_out = dict(+loaded.left_out)  # without reasons that were counted zero times
-            info = StoreInfo(**wanted, keypoint_names=names, counts=writer.counts, left_out=left_out)
+            info = StoreInfo(
+                **wanted, keypoint_names=names, counts=writer.counts, left_out=left_out, notes=list(source.notes)
+            )
             writer.finish(info)
         if pairs is not None:
             with atomic_output(out / PAIRS_FILE) as pairs_partial:

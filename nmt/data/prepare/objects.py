@@ -59,6 +59,7 @@ class PreparedData:
             lines.append("given pairs: " + ", ".join(f"{num} {split}" for split, num in self.pairs.items()))
         if self.left_out:
             lines.append("left out: " + ", ".join(f"{n} {reason}" for reason, n in self.info.left_out.items()))
+        lines += [f"note: {note}" for note in self.info.notes]
         done = f"made in {self.seconds:.1f} s" if self.made else "already up to date"
         size = f"{self.info.image_size} x {self.info.image_size}"
         lines.append(f"{self.data}: {self.info.num_objects} images of {size}, {done}")
@@ -74,6 +75,7 @@ def prepare(
     seed: int = 0,
     difficulty: Mapping[str, Sequence[int]] | None = None,
     image_coding: str = IMAGE_CODINGS[0],
+    clip_to_box: bool = False,
     progress: bool = False,
     make: ShardMaker = make_shards,
 ) -> PreparedData:
@@ -84,12 +86,13 @@ def prepare(
     Args:
         config: name and image size are read.
         raw: folder of the raw data set; None for `demo`, which is rendered. A name without a reader is a data set of
-            the user's own (nmt/data/readers/user_data.py).
+            the user's own (nmt/data/readers/own).
         out: folder of the Arrow data set, data/NAME, or an address (nmt/data/store/node_copy.py).
         skip_bad: leave unreadable images and annotations out and count them.
         seed: seed of rendered objects and of WILLOW's rotated views.
         difficulty: levels of given pairs to keep (nmt/data/readers/spair.py).
         image_coding: how images are stored, one of IMAGE_CODINGS.
+        clip_to_box: cut COCO's objects at their box, and drop keypoints outside.
         progress: show a progress bar on standard error.
         make: function that makes the shards; the bytes of the data set do not depend on it.
 
@@ -102,7 +105,9 @@ def prepare(
     if getattr(multiprocessing.current_process(), "_inheriting", False):
         raise RuntimeError("call prepare under `if __name__ == '__main__':` in a script, for it starts processes")
     started, name, size = time.perf_counter(), config.data.name, config.data.image_size
-    source = find_source(name, raw, size=size, skip_bad=skip_bad, seed=seed, difficulty=difficulty or {})
+    source = find_source(
+        name, raw, size=size, skip_bad=skip_bad, seed=seed, difficulty=difficulty or {}, clip_to_box=clip_to_box
+    )
     wanted = {
         "name": name,
         "image_size": size,

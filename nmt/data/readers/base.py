@@ -1,6 +1,6 @@
-"""Shared parts of the readers of raw data sets: listed objects, checked annotation values, and image loading.
+"""Shared parts of the readers of raw data sets: listed objects, and loading the image of one.
 
-A reader (voc, spair, user_data) lists a raw data set as `Entry` objects and opens no image. `load` turns one entry into
+A reader (voc, spair, own) lists a raw data set as `Entry` objects and opens no image. `load` turns one entry into
 the `RawObject` that the store takes. It needs nothing but the entry, so any process can load any part of a data set.
 
 Two kinds of trouble are kept apart. Damage (an unreadable file, an impossible annotation) raises a `UserError` that
@@ -11,25 +11,22 @@ always counted.
 from __future__ import annotations
 
 import contextlib
-import json
 import math
-import re
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
-from xml.etree import ElementTree
-from xml.parsers import expat
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image
 
+from nmt.data.readers.values import as_list, as_number
 from nmt.data.store.given_pairs import GivenPair
 from nmt.data.store.objects import MIN_KEYPOINTS, SPLITS, stable_hash
 from nmt.data.store.partners import Partners
 from nmt.data.store.writer import RawObject
-from nmt.errors import UserError, one_line
+from nmt.errors import UserError
+from nmt.io.images import open_image
 
 Box = tuple[float, float, float, float]
 """x0, y0, x1, y1, pixels of the photograph"""
@@ -40,8 +37,6 @@ UNREADABLE = "unreadable"
 OUTSIDE_BOX = "keypoints outside their box"
 OUTSIDE_IMAGE = "keypoints outside the image"
 NOT_FINITE = "keypoints with NaN or infinite coordinates"
-
-_PLAIN_NAME = re.compile(r"[^/\\\0]+")
 
 
 class Excluded(Exception):
@@ -81,6 +76,8 @@ class RawListing:
     """given pairs; None: pairs are drawn from the objects"""
     mirror: dict[str, dict[str, str]] = field(default_factory=dict)
     """category -> keypoint name -> its name in the mirrored image; names that do not change are omitted"""
+    notes: list[str] = field(default_factory=list)
+    """lines for the report: files that were skipped, how splits were made"""
 
     @contextlib.contextmanager
     def leaving_out(self, *, skip_bad: bool) -> Iterator[None]:
@@ -207,6 +204,34 @@ def checked_box(x: float, y: float, width: float, height: float) -> Box:
     return x, y, x + width, y + height
 
 
+def as_box(value: object, where: str) -> Box | None:
+    """Convert [x, y, width, height] of an annotation, pixels, to a box; None stays None.
+
+    Raises:
+        UserError: not four numbers, with `where`.
+        Excluded: it is empty or not finite.
+    """
+    return None if value is None else checked_box(*(as_number(side, where) for side in as_list(value, where, length=4)))
+
+
+def box_around(points: Iterable[tuple[float, float]], box: Box | None = None) -> Box | None:
+    """Return the smallest box that holds a box and the points; None where there is nothing to hold.
+
+    Args:
+        points: (x, y), pixels; those that are not finite do not count.
+        box: None: the points alone, in a square where they lie on one line.
+    """
+    corners = [xy for xy in points if all(map(math.isfinite, xy))]
+    corners += [] if box is None else [box[:2], box[2:]]
+    if not corners:
+        return None
+    (x0, y0), (x1, y1) = ((pick(x for x, _ in corners), pick(y for _, y in corners)) for pick in (min, max))
+    if min(x1 - x0, y1 - y0) < 1:
+        half, x, y = max(x1 - x0, y1 - y0, 2) / 2, (x0 + x1) / 2, (y0 + y1) / 2
+        return x - half, y - half, x + half, y + half
+    return x0, y0, x1, y1
+
+
 def load(entry: Entry, *, size: int, left_out: Counter[str] | None = None) -> RawObject:
     """Read an entry's image, cut out its box, and resize it to a square; the keypoints move with it.
 
@@ -241,134 +266,3 @@ def load(entry: Entry, *, size: int, left_out: Counter[str] | None = None) -> Ra
         for name, (x, y) in inside.items()
     }
     return RawObject(entry.id, entry.category, entry.split, entry.photo, np.asarray(square), points)
-
-
-def open_image(path: Path, *, size: tuple[int, int] | None = None) -> Image.Image:
-    """Read an image as RGB, rotated as its EXIF orientation asks: annotation tools show it that way.
-
-    Args:
-        path: the image file.
-        size: width and height of the image that was annotated, pixels. Where only the unrotated image has this size,
-            the annotation tool ignored EXIF, and the image is not rotated.
-
-    Raises:
-        UserError: no such file, not an image, damaged, or of another size.
-    """
-    try:
-        with Image.open(path) as file:
-            stored = _eight_bits(file)
-            image = ImageOps.exif_transpose(stored).convert("RGB")
-            stored_size = stored.size
-            if size not in (None, image.size) and size == stored_size:
-                image = stored.convert("RGB")
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such file, but an annotation names it") from None
-    except Exception as error:  # Pillow raises OSError, SyntaxError, ValueError and more for damaged files
-        raise UserError(f"{path}: not a readable image ({one_line(error)})") from error
-    if size not in (None, image.size):
-        raise UserError(f"{path}: {image.width} x {image.height} pixels, but its annotation says {size[0]} x {size[1]}")
-    return image
-
-
-def _eight_bits(image: Image.Image) -> Image.Image:
-    """Scale 16-bit grey values to 8 bits, for Pillow's conversion clips them at 255; return other images unchanged."""
-    image.load()
-    if not image.mode.startswith("I"):
-        return image
-    reduced = Image.fromarray((np.asarray(image).clip(0, 65535) // 256).astype(np.uint8))
-    reduced.info = image.info
-    return reduced
-
-
-def read_bytes(path: Path) -> bytes:
-    """Read an annotation file. Raises UserError when it cannot be read."""
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror})") from error
-
-
-def read_json(path: Path) -> Any:
-    """Parse a JSON annotation. Raises UserError when it cannot be read or is not JSON."""
-    try:
-        return json.loads(read_bytes(path))
-    except (ValueError, RecursionError) as error:
-        raise UserError(f"{path}: not readable JSON ({one_line(error)})") from error
-
-
-def read_xml(path: Path) -> ElementTree.Element:
-    """Parse an XML annotation and return its root element.
-
-    Document type declarations are refused, for the entities they declare can expand to gigabytes.
-
-    Raises:
-        UserError: no such file, not XML, or a document type declaration in it.
-    """
-
-    def refuse(*_: object) -> None:
-        raise ValueError("it declares a document type, which no annotation needs")
-
-    # ElementTree's own parser offers no hook for document types, so expat feeds its builder directly.
-    builder = ElementTree.TreeBuilder()
-    parser = expat.ParserCreate()
-    parser.StartDoctypeDeclHandler = refuse
-    parser.StartElementHandler = builder.start
-    parser.EndElementHandler = builder.end
-    parser.CharacterDataHandler = builder.data
-    try:
-        parser.Parse(read_bytes(path), True)
-        return builder.close()
-    except (expat.ExpatError, ValueError, LookupError) as error:
-        raise UserError(f"{path}: not readable XML ({one_line(error)})") from error
-
-
-def as_number(value: object, where: str) -> float:
-    """Convert a value of an annotation to a number; NaN and infinity are allowed.
-
-    Args:
-        value: what the annotation holds.
-        where: file and field, which the message begins with.
-
-    Raises:
-        UserError: not a number.
-    """
-    try:
-        if isinstance(value, bool) or not isinstance(value, int | float | str):
-            raise ValueError
-        return float(value)
-    except (ValueError, OverflowError):
-        raise UserError(f"{where} must be a number, but is {shown(value)}") from None
-
-
-def as_name(value: object, where: str) -> str:
-    """Check a file's or category's name in an annotation: not empty, and no path. Raises UserError with `where`."""
-    if not isinstance(value, str) or not _PLAIN_NAME.fullmatch(value) or value in (".", ".."):
-        raise UserError(f"{where} must be a name, but is {shown(value)}")
-    return value
-
-
-def as_dict(value: object, where: str) -> dict[str, Any]:
-    """Check that a value is a JSON object. Raises UserError with `where`."""
-    if not isinstance(value, dict):
-        raise UserError(f"{where} must be an object, but is {shown(value)}")
-    return value
-
-
-def as_list(value: object, where: str, *, length: int | None = None) -> list[Any]:
-    """Check that a value is a JSON list, of `length` items unless None. Raises UserError with `where`."""
-    if not isinstance(value, list) or length not in (None, len(value)):
-        items = "" if length is None else f" of {length}"
-        raise UserError(f"{where} must be a list{items}, but is {shown(value)}")
-    return value
-
-
-def as_point(value: object, where: str) -> tuple[float, float]:
-    """Convert a JSON list of two numbers to a point. Raises UserError with `where`."""
-    x, y = as_list(value, where, length=2)
-    return as_number(x, where), as_number(y, where)
-
-
-def shown(value: object) -> str:
-    """Format a value of an annotation for an error message, at most 60 characters."""
-    text = "missing" if value is None else repr(value)
-    return text if len(text) <= 60 else text[:57] + "..."

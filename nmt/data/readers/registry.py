@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import functools
 import hashlib
-import os
 import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -20,6 +19,7 @@ from nmt.data.store.given_pairs import GivenPair
 from nmt.data.store.writer import RawObject
 from nmt.errors import UserError
 from nmt.extensions import Registry
+from nmt.io.user_files import is_file
 
 Loaded = tuple[list[RawObject], Counter[str]]
 """objects, and reason -> number of objects, or of keypoints where the reason names them, that were left out"""
@@ -45,6 +45,8 @@ class RawDataSet:
     """given pairs, by object id; None: pairs are drawn"""
     mirror: dict[str, dict[str, str]] = field(default_factory=dict)
     """category -> keypoint name -> its name in the mirrored image; names that do not change are omitted"""
+    notes: Sequence[str] = ()
+    """lines for the report: files that were skipped, how splits were made"""
     every_split: bool = True
     """True: every category needs a pair in every split; False: a split may lack some categories"""
 
@@ -63,6 +65,8 @@ class ReadOptions:
     """seed of what is random in making the objects"""
     difficulty: Mapping[str, Sequence[int]] = field(default_factory=dict)
     """levels of given pairs to keep; empty: all"""
+    clip_to_box: bool = False
+    """cut COCO's objects at their box, and drop keypoints outside; by default the box grows to hold them"""
 
 
 Reader = Callable[[Path | None, ReadOptions], RawDataSet]
@@ -116,11 +120,6 @@ def _content_hash(path: Path) -> str:
         return _NO_CONTENT
 
 
-def is_file(path: Path) -> bool:
-    """True if there is a file. False, unlike `Path.is_file`, for a name too long or a folder that cannot be read."""
-    return os.path.isfile(path)
-
-
 def listed(listing: RawListing, options: ReadOptions, **recorded: Any) -> RawDataSet:
     """Return the raw data set of a listing: one object per entry, cut out and resized by the project.
 
@@ -146,6 +145,7 @@ def listed(listing: RawListing, options: ReadOptions, **recorded: Any) -> RawDat
         options=recorded,
         pairs=listing.pairs,
         mirror=listing.mirror,
+        notes=listing.notes,
         every_split=False,
     )
 

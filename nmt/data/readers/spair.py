@@ -17,20 +17,13 @@ from nmt.data.readers.base import (
     Entry,
     Excluded,
     RawListing,
-    as_dict,
-    as_list,
-    as_name,
-    as_number,
-    as_point,
     points_within,
-    read_bytes,
-    read_json,
-    shown,
 )
-from nmt.data.readers.registry import is_file
+from nmt.data.readers.values import as_dict, as_list, as_name, as_number, as_point
 from nmt.data.store.given_pairs import DIFFICULTIES, NOT_GIVEN, GivenPair
 from nmt.data.store.objects import MIN_KEYPOINTS
-from nmt.errors import UserError, nearest, one_line
+from nmt.errors import UserError, nearest
+from nmt.io.user_files import is_file, read_json, read_text, shown
 
 SPLIT_NAMES = {"test": "test", "val": "val", "train": "trn"}
 """our split -> its name in SPair-71k; an image listed in several splits goes to the first of this order"""
@@ -131,11 +124,7 @@ def _pair_names(root: Path, layout: str, files: list[Path]) -> Iterator[tuple[st
     """Yield (split, layout file, name) of every pair of a layout; the files read are appended to `files`."""
     for split, theirs in SPLIT_NAMES.items():
         file = root / "Layout" / layout / f"{theirs}.txt"
-        try:
-            # utf-8-sig: editors on Windows put a byte order mark before the first name.
-            names = read_bytes(file).decode("utf-8-sig").split()
-        except UnicodeDecodeError as error:
-            raise UserError(f"{file}: cannot be read ({one_line(error)}); save it as UTF-8") from error
+        names = read_text(file, what="list of pairs").split()
         files.append(file)
         yield from ((split, file, name) for name in names)
 

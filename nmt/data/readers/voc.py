@@ -32,15 +32,14 @@ from nmt.data.readers.base import (
     Entry,
     Excluded,
     RawListing,
-    as_number,
     carve,
     checked_box,
     points_within,
-    read_xml,
 )
-from nmt.data.readers.registry import is_file
+from nmt.data.readers.values import as_number
 from nmt.data.store.objects import MIN_KEYPOINTS
 from nmt.errors import UserError, one_line
+from nmt.io.user_files import is_file, read_xml
 
 SPLIT_FILE = "voc2011_pairs.npz"
 FLAGS = ("difficult", "occluded", "truncated")

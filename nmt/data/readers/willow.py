@@ -21,11 +21,12 @@ import numpy as np
 import scipy.io
 from PIL import Image
 
-from nmt.data.readers.base import FEW_KEYPOINTS, OUTSIDE_IMAGE, counting, open_image, points_within
-from nmt.data.readers.registry import is_file
+from nmt.data.readers.base import FEW_KEYPOINTS, OUTSIDE_IMAGE, counting, points_within
 from nmt.data.store.objects import MIN_KEYPOINTS, SPLITS, stable_hash
 from nmt.data.store.writer import RawObject
 from nmt.errors import UserError, one_line
+from nmt.io.images import open_image
+from nmt.io.user_files import is_file
 
 NUM_KEYPOINTS = 10
 VIEWS = 10

@@ -59,7 +59,7 @@ def test_a_step_in_parts_is_the_same_step(alone, toy_data, tmp_path, micro_batch
 def test_gradients_are_clipped_as_torch_does_and_none_is_left(toy_data):
     trainers = [Trainer(small(optim__clip_norm=clip, optim__weight_decay=0.1), data=toy_data) for clip in (0.0, 0.05)]
     before = {name: p.detach().clone() for name, p in trainers[0].matcher.named_parameters()}
-    batch = next(trainers[0]._batches())
+    batch = next(trainers[0].batches())
     for trainer in trainers:
         trainer.set_learning_rate()
         trainer._backward(batch[0])

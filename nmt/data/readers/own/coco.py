@@ -1,0 +1,177 @@
+"""COCO keypoints: images, annotations and categories, of which those with keypoint names count.
+
+An object is cut out at its `bbox`, enlarged to hold all its labelled keypoints unless `clip_to_box`. Keypoints with
+v = 0 are not labelled; crowds are left out. A box of zeros is the box of the keypoints, an empty one the whole image.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from nmt.data.readers.base import Box, Entry, Excluded, as_box, box_around
+from nmt.data.readers.own.source import MakeEntry, Source
+from nmt.data.readers.values import as_dict, as_label, as_list, as_number
+from nmt.errors import UserError
+from nmt.io.user_files import listed, shown
+
+NAME = "COCO keypoints"
+CROWD = "crowds"
+UNLABELLED = "annotations without keypoints"
+NO_NAMES = 'no category names its keypoints; add "keypoints": [NAME, ...] to it, or export COCO keypoints'
+
+_BEYOND = 1.05
+"""share of the image's side that the far edge of a box may reach; more of it looks like a corner, not a size"""
+
+
+@dataclass(frozen=True)
+class _Category:
+    name: str
+    keypoints: list[str]
+
+
+def recognises(content: Any) -> bool:
+    """Return True for an object with annotations or images, with keypoints or not."""
+    return isinstance(content, dict) and ("annotations" in content or "images" in content)
+
+
+def has_keypoints(content: Any) -> bool:
+    """Return True unless this is plainly another file of COCO: captions, instances, image information."""
+    lists = [content.get(key) for key in ("categories", "annotations")]
+    found = (item for items in lists if isinstance(items, list) for item in items)
+    return any(isinstance(item, dict) and item.get("keypoints") for item in found)
+
+
+def entries(source: Source) -> Iterator[MakeEntry]:
+    """Yield one function per annotation."""
+    file, content = source.file, source.content
+    categories, images = _categories(source), _images(source)
+    annotations = _dicts(content.get("annotations"), f"{file}: annotations")
+    _refuse_corners(source, annotations, images)
+
+    def make(k: int, found: dict[str, Any]) -> Entry:
+        where = f"{file}: annotation {found.get('id', k)}"
+        if found.get("iscrowd"):
+            raise Excluded(CROWD)
+        if not found.get("keypoints"):
+            raise Excluded(UNLABELLED)
+        image = images.get(_id(found.get("image_id")))
+        if image is None:
+            raise UserError(f"{where}: image_id {shown(found.get('image_id'))} is none of the images")
+        split = source.read_split(image.get("split"), where)
+        category = categories.get(_id(found.get("category_id")))
+        if category is None:
+            raise UserError(
+                f"{where}: category_id {shown(found.get('category_id'))} is none of the categories with keypoint names"
+            )
+        points = _points(found["keypoints"], category, where)
+        photo, path = source.image(_name(image.get("file_name")), f"{where}: file_name of its image")
+        box = _box(found.get("bbox"), points, f"{where}: bbox", clip=source.clip_to_box)
+        entry_id = f"{category.name}/{photo}#{found.get('id', k)}"
+        return Entry(entry_id, category.name, split, photo, path, points, box, _size(image))
+
+    return (lambda k=k, found=found: make(k, found) for k, found in enumerate(annotations))  # type: ignore[misc]
+
+
+def _categories(source: Source) -> dict[str, _Category]:
+    """Read the categories that have keypoint names, by id. Raises UserError if none has, or an id has two."""
+    found: dict[str, _Category] = {}
+    others: list[str] = []
+    for category in _dicts(source.content.get("categories"), f"{source.file}: categories"):
+        where = f"{source.file}: category {shown(category.get('name'))}"
+        if not category.get("keypoints"):
+            others.append(shown(category.get("name")))
+            continue
+        names = as_list(category["keypoints"], f"{where}: keypoints")
+        keypoints = [as_label(name, f"{where}: a keypoint", slashes=True) for name in names]
+        if len(set(keypoints)) < len(keypoints):
+            raise UserError(f"{where} has two keypoints of one name")
+        key = _id(category.get("id"))
+        if key in found:
+            raise UserError(f"{where} has the id {key} of category {found[key].name}; give each its own")
+        found[key] = _Category(as_label(category.get("name"), f"{where}: name"), keypoints)
+    if not found:
+        raise UserError(f"{source.file}: {NO_NAMES} (categories: {listed(others) or 'none'})")
+    return found
+
+
+def _images(source: Source) -> dict[str, dict[str, Any]]:
+    """Read the images by id. Raises UserError for two of one id."""
+    found: dict[str, dict[str, Any]] = {}
+    for image in _dicts(source.content.get("images"), f"{source.file}: images"):
+        key = _id(image.get("id"))
+        if key in found and found[key].get("file_name") != image.get("file_name"):
+            names = f"{shown(found[key].get('file_name'))} and {shown(image.get('file_name'))}"
+            raise UserError(f"{source.file}: images {names} have one id, {key}; were files merged? Give each its own")
+        found[key] = image
+    return found
+
+
+def _id(value: object) -> str:
+    """Return an id as text: some tools write 1, others "1"."""
+    return str(value)
+
+
+def _points(value: object, category: _Category, where: str) -> dict[str, tuple[float, float]]:
+    """Read the labelled keypoints of an annotation: triples x, y, v in the order of the category's names."""
+    triples = as_list(value, f"{where}: keypoints", length=3 * len(category.keypoints))
+    numbers = [as_number(number, f"{where}: keypoints") for number in triples]
+    return {
+        name: (numbers[3 * k], numbers[3 * k + 1])
+        for k, name in enumerate(category.keypoints)
+        if numbers[3 * k + 2] > 0
+    }
+
+
+def _name(value: object) -> object:
+    """Return the name of an image without the folders of a Label Studio project, which exports do not contain."""
+    parts = value.replace("\\", "/").split("/") if isinstance(value, str) else []
+    is_upload = "upload" in parts and ("media" in parts or "data" in parts)
+    return parts[-1] if is_upload or "label-studio" in parts else value
+
+
+def _box(value: object, points: dict[str, tuple[float, float]], where: str, *, clip: bool) -> Box | None:
+    if value in ([], None):
+        return None
+    if value == [0, 0, 0, 0]:
+        return box_around(points.values())
+    box = as_box(value, where)
+    return box if clip or box is None else box_around(points.values(), box)
+
+
+def _refuse_corners(source: Source, annotations: list[dict[str, Any]], images: dict[str, dict[str, Any]]) -> None:
+    """Raise UserError if most boxes are two corners instead of a corner and a size."""
+    corners, boxes, example = 0, 0, None
+    for found in annotations:
+        size, box = _size(images.get(_id(found.get("image_id")), {})), found.get("bbox")
+        if size is None or not isinstance(box, list) or len(box) != 4 or not all(_is_number(side) for side in box):
+            continue
+        (x, y, x1, y1), (width, height) = box, size
+        boxes += 1
+        beyond = x + x1 > _BEYOND * width or y + y1 > _BEYOND * height
+        if beyond and 0 <= x < x1 <= width and 0 <= y < y1 <= height:
+            corners, example = corners + 1, example or (box, size)
+    if example and 2 * corners >= boxes:
+        box, (width, height) = example
+        raise UserError(
+            f"{source.file}: bbox {box} reaches beyond its image of {width} x {height}, as do {corners} of {boxes}; "
+            "COCO's bbox is [x, y, width, height], not two corners"
+        )
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _size(image: dict[str, Any]) -> tuple[int, int] | None:
+    """Read the width and height of the annotated image, pixels; None where they are missing or impossible."""
+    sides = image.get("width"), image.get("height")
+    # `type(...) is int`, because JSON's true is an int to isinstance.
+    if not all(type(side) is int and side > 0 for side in sides):
+        return None
+    return sides  # type: ignore[return-value]
+
+
+def _dicts(value: Any, where: str) -> list[dict[str, Any]]:
+    return [as_dict(item, f"{where}[{k}]") for k, item in enumerate(as_list(value, where))]

@@ -1,0 +1,143 @@
+"""Find the image that an annotation names, among the files that are really there.
+
+Names travel badly. macOS composes letters in another way, Windows ignores case and writes backslashes, and labelling
+tools write folders of their own. A name that fits no file as it stands is looked up without these differences.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from pathlib import Path, PurePosixPath
+
+from nmt.errors import UserError
+from nmt.io.user_files import is_file, is_hidden, is_link, listed, same_text, shown
+
+IMAGE_SUFFIXES = frozenset(
+    {
+        ".jpg",
+        ".jpeg",
+        ".jpe",
+        ".jp2",
+        ".png",
+        ".bmp",
+        ".gif",
+        ".tif",
+        ".tiff",
+        ".webp",
+        ".ppm",
+        ".pgm",
+        ".heic",
+        ".avif",
+    }
+)
+
+
+class ImageFiles:
+    """The images below a raw folder.
+
+    Args:
+        raw: the folder.
+    """
+
+    def __init__(self, raw: Path) -> None:
+        self.raw = raw
+        self._spelled: dict[Path, str] = {}
+
+    def find(self, value: object, where: str, *, beside: Path, folders: Sequence[str] = ()) -> tuple[str, Path]:
+        """Find an image by the name that an annotation gives.
+
+        Args:
+            value: the name, perhaps with folders.
+            where: file and field, which an error begins with.
+            beside: the annotation file; images of its name (person_keypoints_train2017.json -> train2017/) and of its
+                own folder are preferred.
+            folders: more folders below `raw` where images may lie.
+
+        Returns:
+            The photograph's name, which is its path below the raw folder without `images/`; and the file.
+
+        Raises:
+            UserError: no name of a file inside the folder, no such image, or the second spelling of one.
+        """
+        name = relative_name(value, where)
+        path = self._exact(name, beside, folders) or self._alike(name, where)
+        if path is None:
+            raise UserError(f"{where}: no image {shown(name)} below {self.raw}{self._hint(name)}")
+        if self._spelled.setdefault(path, name) != name:
+            raise UserError(
+                f"{where}: {shown(name)} and {shown(self._spelled[path])} are one photograph, {path}; use one spelling"
+            )
+        return self._photo(path), path
+
+    def _exact(self, name: str, beside: Path, folders: Sequence[str]) -> Path | None:
+        of_file = beside.stem.rpartition("_")[2]  # person_keypoints_train2017.json -> train2017
+        places = [*(self.raw / folder for folder in folders), self.raw / of_file, self.raw / "images" / of_file]
+        if beside.parent != self.raw:
+            places.append(beside.parent)
+        places += [self.raw / "images", self.raw, self.raw / "data"]
+        # A link that leads nowhere is there, and reading it names the fault; another file of its name is not meant.
+        return next((place / name for place in places if is_file(place / name) or is_link(place / name)), None)
+
+    def _alike(self, name: str, where: str) -> Path | None:
+        """Find the one file that differs in case, composition or, for a bare name, in its folder."""
+        for found in (self._index.get(_key(name), []), self._index.get(_key(f"images/{name}"), [])):
+            if len(found) == 1:
+                return found[0]
+        found = self._by_name.get(_key(name), [])
+        if len(found) > 1:
+            names = listed(str(path.relative_to(self.raw)) for path in found)
+            raise UserError(f"{where}: {shown(name)} may be {names}; write the folder too")
+        return found[0] if found else None
+
+    def _hint(self, name: str) -> str:
+        """Name an image of the same stem or the same file name, if there is one; else nothing."""
+        stem = PurePosixPath(name).stem if PurePosixPath(name).suffix.lower() in IMAGE_SUFFIXES else name
+        close = self._by_stem.get(_key(PurePosixPath(stem).name), [])
+        if not close:
+            return "" if self._index else ", which holds no images"
+        return f"; there is {shown(self._photo(close[0]))}: write the name as it is, with folder and extension"
+
+    def _photo(self, path: Path) -> str:
+        return same_text(path.relative_to(self.raw).as_posix()).removeprefix("images/")
+
+    @functools.cached_property
+    def _files(self) -> list[Path]:
+        found = (path for path in self.raw.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES)
+        return sorted(path for path in found if not is_hidden(path.relative_to(self.raw)) and is_file(path))
+
+    @functools.cached_property
+    def _index(self) -> dict[str, list[Path]]:
+        return _grouped({path: path.relative_to(self.raw).as_posix() for path in self._files})
+
+    @functools.cached_property
+    def _by_name(self) -> dict[str, list[Path]]:
+        return _grouped({path: path.name for path in self._files})
+
+    @functools.cached_property
+    def _by_stem(self) -> dict[str, list[Path]]:
+        return _grouped({path: path.stem for path in self._files})
+
+
+def relative_name(value: object, where: str) -> str:
+    """Check the name of an image, perhaps with folders, and that it stays inside the raw folder. Raises UserError."""
+    if not isinstance(value, str) or not value or "\0" in value:
+        raise UserError(f"{where} must be the name of a file, but is {shown(value)}")
+    if "://" in value:
+        raise UserError(f"{where} is an address, {shown(value)}; download the images and write their file names")
+    path = PurePosixPath(same_text(value.strip()).replace("\\", "/"))
+    if path.is_absolute() or ".." in path.parts or not path.parts:
+        raise UserError(f"{where} must lie in the folder itself, but is {shown(value)}")
+    return str(path)
+
+
+def _key(name: str) -> str:
+    """Return what names have in common that differ in case and composition alone."""
+    return same_text(name).casefold()
+
+
+def _grouped(names: dict[Path, str]) -> dict[str, list[Path]]:
+    groups: dict[str, list[Path]] = {}
+    for path, name in names.items():
+        groups.setdefault(_key(name), []).append(path)
+    return groups

@@ -1,0 +1,212 @@
+"""Read the files that users give, annotations above all: whatever is wrong with one becomes a line that names it.
+
+No reader opens a user's file by itself. Every OSError, decoder error and parse error ends here as a UserError: the
+file, what is wrong with it, and where it helps what to do. Files whose names begin with a dot, such as the `._name`
+ghosts of macOS, are never listed.
+"""
+
+from __future__ import annotations
+
+import json
+import stat
+import unicodedata
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, BinaryIO, NoReturn
+from xml.etree import ElementTree
+from xml.parsers import expat
+
+from nmt.errors import UserError, one_line
+from nmt.io.magic import kind_of
+
+_UTF16_MARKS = (b"\xff\xfe", b"\xfe\xff")
+
+
+def is_file(path: Path) -> bool:
+    """Return True if there is a file; False for a name that no file can have, and for a folder without access."""
+    try:
+        return path.is_file()
+    except (OSError, ValueError):  # too long, a lone surrogate, a null byte, no permission
+        return False
+
+
+def is_link(path: Path) -> bool:
+    """Return True if there is a symbolic link, which may lead nowhere."""
+    try:
+        return path.is_symlink()
+    except (OSError, ValueError):
+        return False
+
+
+def is_folder(path: Path) -> bool:
+    """Return True if there is a folder; False for a name that none can have."""
+    try:
+        return path.is_dir()
+    except (OSError, ValueError):
+        return False
+
+
+def visible_files(folder: Path, pattern: str) -> list[Path]:
+    """List the files of a folder by a pattern, sorted, without those that are hidden or lie in a hidden folder.
+
+    Args:
+        folder: where to look; a missing one holds none.
+        pattern: as for pathlib's glob, in any case of letters: `*.csv` finds `POINTS.CSV`.
+
+    Raises:
+        UserError: the folder cannot be read.
+    """
+    insensitive = "".join(f"[{c.lower()}{c.upper()}]" if c.isascii() and c.isalpha() else c for c in pattern)
+    try:
+        found = [path for path in folder.glob(insensitive) if not is_hidden(path.relative_to(folder)) and is_file(path)]
+    except OSError as error:
+        raise UserError(f"{shown_path(folder)}: cannot be read ({error.strerror})") from error
+    return sorted(found)
+
+
+def is_hidden(path: Path) -> bool:
+    """Return True for a path with a part that begins with a dot, or the folder that macOS adds to archives."""
+    return any((part.startswith(".") and part not in (".", "..")) or part == "__MACOSX" for part in path.parts)
+
+
+def check_file(path: Path, *, what: str = "file") -> None:
+    """Check that a file is there, without opening it.
+
+    Args:
+        what: what the file should be, for the message: "image".
+
+    Raises:
+        UserError: there is none, or it is a folder, a pipe or a device.
+    """
+    try:
+        mode = path.stat().st_mode
+    except (FileNotFoundError, NotADirectoryError):
+        raise UserError(f"{shown_path(path)}: no {what} there") from None
+    except (OSError, ValueError) as error:  # ValueError: a null byte, a lone surrogate
+        raise unreadable(path, error) from error
+    if stat.S_ISDIR(mode):
+        raise UserError(f"{shown_path(path)}: is a folder; give the {what} itself")
+    if not stat.S_ISREG(mode):  # reading a pipe could wait for ever
+        raise UserError(f"{shown_path(path)}: is a pipe or a device; save the {what} as a file")
+
+
+def open_file(path: Path, *, what: str = "file") -> BinaryIO:
+    """Open a file for reading, as bytes. Raises UserError as `check_file` does, or if it cannot be opened."""
+    check_file(path, what=what)
+    try:
+        return path.open("rb")
+    except OSError as error:
+        raise unreadable(path, error) from error
+
+
+def read_bytes(path: Path, *, what: str = "file") -> bytes:
+    """Read a file whole. Raises UserError when it cannot be read."""
+    with open_file(path, what=what) as file:
+        try:
+            return file.read()
+        except (OSError, MemoryError) as error:
+            raise unreadable(path, error) from error
+
+
+def unreadable(path: Path, error: Exception) -> UserError:
+    """Make the error of a file that cannot be opened or read."""
+    reason = (error.strerror if isinstance(error, OSError) else None) or one_line(error)
+    remedy = "; its permissions do not allow you to read it" if isinstance(error, PermissionError) else ""
+    return UserError(f"{shown_path(path)}: cannot be read ({reason}){remedy}")
+
+
+def shown_path(path: Path) -> str:
+    """Format a path for a message: printable, and at most 300 characters."""
+    text = str(path)
+    text = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+    return text if len(text) <= 300 else f"{text[:297]}..."
+
+
+def read_text(path: Path, *, what: str = "text") -> str:
+    """Read a text file in UTF-8, with or without a byte order mark, or in UTF-16 with one.
+
+    Args:
+        what: what the file should be, for the message: "CSV", "JSON".
+
+    Raises:
+        UserError: it cannot be read, has another encoding, or plainly holds something else.
+    """
+    content = read_bytes(path)
+    if content and (kind := kind_of(content[:512])):
+        raise UserError(f"{shown_path(path)}: not readable {what}; it is {kind}")
+    encoding = "utf-16" if content.startswith(_UTF16_MARKS) else "utf-8-sig"
+    try:
+        text = content.decode(encoding)
+        if "\0" in text:  # as in UTF-16 without a mark, and in most files that are no text
+            raise ValueError("it holds zero bytes")
+    except ValueError as error:
+        raise UserError(
+            f"{shown_path(path)}: not readable {what} ({one_line(error)}); save it as UTF-8 (in a spreadsheet: CSV "
+            "UTF-8)"
+        ) from error
+    return text
+
+
+def read_json(path: Path) -> Any:
+    """Parse a JSON file. Raises UserError when it cannot be read, is not JSON, or names a key twice."""
+
+    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        found = dict(pairs)
+        if len(found) < len(pairs):
+            keys = [key for key, _ in pairs]
+            twice = next(key for key in keys if keys.count(key) > 1)
+            raise UserError(f"{shown_path(path)}: an object has the key {shown(twice)} twice; keep one of them")
+        return found
+
+    try:
+        return json.loads(read_text(path, what="JSON"), object_pairs_hook=unique)
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{shown_path(path)}: not readable JSON ({one_line(error)})") from error
+
+
+def read_xml(path: Path) -> ElementTree.Element:
+    """Parse an XML annotation and return its root element.
+
+    Document type declarations are refused, for the entities they declare can expand to gigabytes.
+
+    Raises:
+        UserError: no such file, not XML, or a document type declaration in it.
+    """
+
+    def refuse(*_: object) -> NoReturn:
+        raise ValueError("it declares a document type, which no annotation needs")
+
+    # ElementTree's own parser offers no hook for document types, so expat feeds its builder directly.
+    builder = ElementTree.TreeBuilder()
+    parser = expat.ParserCreate()
+    parser.StartDoctypeDeclHandler = refuse
+    parser.StartElementHandler = builder.start
+    parser.EndElementHandler = builder.end
+    parser.CharacterDataHandler = builder.data
+    try:
+        parser.Parse(read_bytes(path), True)
+        return builder.close()
+    except (expat.ExpatError, ValueError, LookupError) as error:
+        raise UserError(f"{shown_path(path)}: not readable XML ({one_line(error)})") from error
+
+
+def shown(value: object) -> str:
+    """Format a value of a user's file for an error message, at most 60 characters."""
+    text = "missing" if value is None else ascii(value) if _has_unprintable(value) else repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+def _has_unprintable(value: object) -> bool:
+    return isinstance(value, str) and not value.isprintable()
+
+
+def same_text(text: str) -> str:
+    """Return the composed form (NFC) of a text: macOS writes the letter ö as two characters, others as one."""
+    return unicodedata.normalize("NFC", text)
+
+
+def listed(names: Iterable[str], *, most: int = 3) -> str:
+    """Join names for a message: the first few, and how many more there are."""
+    known = list(names)
+    more = f" and {len(known) - most} more" if len(known) > most else ""
+    return ", ".join(known[:most]) + more

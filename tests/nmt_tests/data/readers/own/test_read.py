@@ -1,0 +1,149 @@
+import json
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import run
+from nmt.data.prepare.objects import prepare
+from nmt.data.readers.base import load
+from nmt.errors import UserError
+from tests.nmt_tests.data.readers.own.own_sets import config, images, listing_or_one_line, objects, read, write_json
+from tests.nmt_tests.data.readers.raw_sets import coco, csv_rows, write_csv
+from tune.cli import train
+from tune.cli.configuration import recipe
+from tune.cli.job import parse
+
+
+@pytest.fixture
+def table(tmp_path) -> Path:
+    """Sixty images of birds in one CSV, no splits."""
+    root = tmp_path / "birds"
+    write_csv(root, [row for name in images(root) for row in csv_rows(name)])
+    return root
+
+
+def test_the_three_formats_give_the_same_objects(tmp_path, table):
+    images(tmp_path / "list")
+    images(tmp_path / "coco")
+    content = coco(60)
+    content["categories"][0]["name"] = "bird"
+    write_json(tmp_path / "coco", content, "annotations/birds.json")
+    listings = [read(table), read(write_json(tmp_path / "list", objects())), read(tmp_path / "coco")]
+    loaded = [{e.photo: (e.split, load(e, size=16).points) for e in listing.entries} for listing in listings]
+    assert loaded[0] == loaded[1] == loaded[2] and len(loaded[0]) == 60
+    assert loaded[0]["7.jpg"][1] == {"a": (4, 4), "b": (12, 4), "c": (8, 12)}
+
+
+def test_files_without_keypoints_are_skipped_and_named(table):
+    (table / "sizes.csv").write_text("image,w,h\n0.jpg,40,20\n")
+    write_json(table, {"bird": 1}, "label_map.json")
+    listing = read(table)
+    assert len(listing.entries) == 60
+    assert "skipped, no keypoints in it: sizes.csv, label_map.json" in listing.notes
+
+
+def test_the_split_that_each_file_gave_is_noted(tmp_path):
+    for split, first in (("train", 0), ("valid", 20)):
+        write_csv(tmp_path / split, [row for k in range(first, first + 10) for row in csv_rows(f"{k}.jpg")])
+    images(tmp_path, 30)
+    listing = read(tmp_path)
+    assert Counter(entry.split for entry in listing.entries) == {"train": 10, "val": 10}
+    assert listing.notes == ["splits by file name: train from train/points.csv; val from valid/points.csv"]
+
+
+def test_splits_that_were_made_are_noted(table):
+    assert read(table).notes == [
+        "splits: no image has given split; divided by rank within each category: 80 / 10 / 10 %"
+    ]
+
+
+def test_hidden_files_are_ignored(table):
+    expected = [entry.id for entry in read(table).entries]
+    for name in ("._points.csv", ".DS_Store", "images/._0.jpg", "._points.json"):
+        (table / name).write_bytes(b"\0\5\x16\7\0\2\0\0Mac OS X        \xb0")
+    assert [entry.id for entry in read(table).entries] == expected
+
+
+def test_a_split_that_is_lost_as_a_whole_is_not_made_anew(tmp_path):
+    names = images(tmp_path, 30)
+    write_json(tmp_path, [o | {"split": "val" if k < 10 else "train"} for k, o in enumerate(objects(30))])
+    for name in names[:10]:
+        (tmp_path / "images" / name).unlink()
+    with pytest.raises(UserError, match=r"common keypoints in split val; left out: .*'unreadable': 10"):
+        read(tmp_path, skip_bad=True)
+
+
+def test_shares_of_the_sides_are_no_pixels(tmp_path):
+    images(tmp_path)
+    write_csv(tmp_path, [(i, c, n, x / 40, y / 20) for k in range(60) for i, c, n, x, y in csv_rows(f"{k}.jpg")])
+    with pytest.raises(UserError, match=r"points\.csv: all coordinates lie between 0 and 1, but pixels are read"):
+        read(tmp_path)
+
+
+def test_an_unknown_folder_says_what_was_looked_for(tmp_path, table):
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UserError, match=r"no annotations of keypoints; looked for \*\.csv"):
+        read(tmp_path / "empty")
+    with pytest.raises(UserError, match=r"absent: does not exist"):
+        read(tmp_path / "absent")
+    with pytest.raises(UserError, match=r"points\.csv: is a file; give the folder that holds it"):
+        read(table / "points.csv")
+    with pytest.raises(UserError, match=r"points\.json: no keypoints; expected COCO keypoints, or a JSON list"):
+        read(write_json(tmp_path / "other", {"points": []}))
+    with pytest.raises(UserError, match=r"both points\.csv and points\.json; keep the one"):
+        read(write_json(table, []))
+
+
+def test_annotations_one_folder_deeper_are_pointed_at(table):
+    with pytest.raises(UserError, match=rf"but in the folder below, .*points\.csv; give --raw {table}"):
+        read(table.parent)
+
+
+def test_a_spreadsheet_that_is_no_csv_is_named(tmp_path):
+    (tmp_path / "Birds.XLSX").write_bytes(b"PK")
+    with pytest.raises(UserError, match=r"Birds\.XLSX: a spreadsheet; save its table as CSV"):
+        read(tmp_path)
+
+
+def test_a_category_with_one_object_is_left_out_and_counted(table):
+    with (table / "points.csv").open("a") as file:
+        file.write("\r\n".join(",".join(map(str, row)) for row in csv_rows("3.jpg", "fish")) + "\r\n")
+    listing = read(table)
+    assert list(listing.keypoint_names()) == ["bird"]
+    assert listing.left_out["no other photograph with 2 common keypoints"] == 1
+
+
+def test_a_misspelt_name_of_a_published_set_is_hinted_at(tmp_path):
+    (tmp_path / "raw").mkdir()
+    with pytest.raises(UserError, match=r"looked for .* or did you mean --prepare willow\?"):
+        prepare(config("wilow"), raw=tmp_path / "raw", out=tmp_path / "out")
+
+
+def test_own_data_is_prepared_from_the_command_line_and_then_a_recipe(table, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    sets = ["--set", "data.image_size=32", "--set", "data.mode=images"]
+    assert run.main(["--prepare", "birds", "--raw", str(table), *sets]) == 0
+    assert "bird" in capsys.readouterr().out and (tmp_path / "data/birds/objects.arrow").is_file()
+    assert recipe(parse(train.JOB, ["--train", "birds", *sets])).data.name == "birds"
+    assert run.main(["--train", "birdz"]) == 2
+    assert "no recipe named 'birdz'" in capsys.readouterr().err
+
+
+@pytest.fixture(scope="session")
+def fuzzed(tmp_path_factory) -> Path:
+    root = tmp_path_factory.mktemp("fuzz")
+    images(root)
+    return root
+
+
+@settings(deadline=None, max_examples=150)
+@given(st.booleans(), st.integers(0, 10**6), st.binary(max_size=6), st.integers(0, 6))
+def test_any_bytes_of_an_annotation_give_a_listing_or_one_line(fuzzed, as_csv, place, inserted, removed):
+    rows = "\n".join(",".join(map(str, row)) for k in range(20) for row in csv_rows(f"{k}.jpg"))
+    text = f"image,category,keypoint,x,y\n{rows}\n" if as_csv else json.dumps(coco(20))
+    place %= len(text)
+    content = text[:place].encode() + inserted + text[place + removed :].encode()
+    listing_or_one_line(fuzzed, "points.csv" if as_csv else "points.json", content)
