@@ -162,7 +162,7 @@ def remove_image(folder: Path) -> None:
         (damage_numbers, r"car_04\.mat: pts_coord must be finite"),
         (folder_for_annotation, r"car_04\.mat: not a file; unpack the archive again"),
         (device_for_annotation, r"car_04\.mat: not a file"),
-        (folder_for_image, r"car_04\.png: not a readable image"),
+        (folder_for_image, r"car_04\.png: is a folder; give the image itself"),
         (damage_image, r"car_04\.png: not a readable image"),
         (remove_image, r"car_04\.mat: its image car_04\.png does not exist"),
     ],
