@@ -116,10 +116,10 @@ REFUSED = {
     "84_spair_images_resized": r"img\d\d\.jpg: 120 x 90 pixels, but its annotation says 500 x 375",
     "87_spair_null_keypoints": r"\.json: src_kps",
     "91_voc_2012_folder": "VOC2012",
-    "92_voc_html_instead_of_npz": r"voc2011_pairs\.npz: .*HTML",
+    "92_voc_html_instead_of_npz": r"voc2011_pairs\.npz: a web page instead",
     "93_voc_lfs_pointer": r"voc2011_pairs\.npz: .*LFS",
     "94_voc_animalpose_bounds": r"2008_000070_1\.xml: .*ymin",
-    "95_voc_missing_one_xml": r"2008_000003_1\.xml: no such file",
+    "95_voc_missing_one_xml": r"2008_000003_1\.xml: no file there",
     "96_voc_annotations_inside_voc2011": r"VOC2011.annotations",
     "97_voc_xml_latin1_declared_utf8": r"2008_000003_1\.xml: not readable XML",
 }
@@ -206,7 +206,7 @@ def test_a_bad_folder_is_one_line(maker, case, tmp_path, capsys):
     assert prepare(case, raw, "--skip-bad") == (0 if case in READ_WITHOUT_BAD else 2)
     printed = capsys.readouterr()
     if case in READ_WITHOUT_BAD:
-        assert counts(raw) == READ_WITHOUT_BAD[case] and "left out: 1 unreadable" in printed.out
+        assert counts(raw) == READ_WITHOUT_BAD[case] and re.search("left out: .*1 unreadable", printed.out)
     else:
         the_line(printed.err)
 

@@ -118,14 +118,14 @@ def test_a_size_that_says_nothing_is_ignored(raw, size):
     assert all(entry.size is None for entry in read(raw).entries)
 
 
-@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-16-le"])
 def test_a_layout_saved_by_an_editor_on_windows_is_read_or_named(raw, encoding):
     pairs, layout = read(raw).pairs, raw / "Layout" / "large" / "trn.txt"
     layout.write_bytes(layout.read_text().replace("\n", "\r\n").encode(encoding))
-    if encoding == "utf-8-sig":
+    if encoding != "utf-16-le":  # without a mark, the bytes say nothing
         assert read(raw).pairs == pairs
     else:
-        with pytest.raises(UserError, match=r"trn\.txt: cannot be read .*; save it as UTF-8"):
+        with pytest.raises(UserError, match=r"trn\.txt: "):
             read(raw)
 
 
@@ -185,7 +185,7 @@ def test_difficulty_needs_given_pairs(tmp_path):
     ("changes", "message"),
     [
         ({"src_imname": "absent.jpg"}, r"its image .*absent\.jpg does not exist"),
-        ({"src_imname": "../bus/val0.jpg"}, r"src_imname must be a name, but is '\.\./bus"),
+        ({"src_imname": "../bus/val0.jpg"}, r"src_imname must be a name .*, but is '\.\./bus"),
         ({"src_kps": [[1, 2]]}, "src_kps must be a list of 3"),
         ({"trg_kps": [[1, 2], [3], [4, 5]]}, "trg_kps must be a list of 2"),
         ({"trg_kps": [[1, "x"], [3, 4], [4, 5]]}, "trg_kps must be a number, but is 'x'"),
@@ -236,7 +236,7 @@ def test_a_folder_of_something_else_says_what_was_looked_for(tmp_path):
         read(tmp_path)
     (tmp_path / "PairAnnotation").mkdir()
     (tmp_path / "Layout").mkdir()
-    with pytest.raises(UserError, match=r"Layout/large/test\.txt: cannot be read"):
+    with pytest.raises(UserError, match=r"Layout/large/test\.txt: no file there"):
         read(tmp_path)
 
 
