@@ -8,6 +8,7 @@ ghosts of macOS, are never listed.
 from __future__ import annotations
 
 import json
+import mmap
 import unicodedata
 from collections.abc import Iterable
 from pathlib import Path
@@ -74,6 +75,36 @@ def read_bytes(path: Path) -> bytes:
     except FileNotFoundError:
         raise UserError(f"{path}: no such file") from None
     except (OSError, ValueError) as error:
+        raise unreadable(path, error) from error
+
+
+def read_start(path: Path, *, most: int = 4096) -> bytes:
+    """Read the first bytes of a file. Raises UserError when it cannot be read."""
+    try:
+        with path.open("rb") as file:
+            return file.read(most)
+    except (OSError, ValueError) as error:
+        raise unreadable(path, error) from error
+
+
+def mentions(path: Path, words: Iterable[bytes]) -> bool:
+    """Look for words in a file of any size without parsing it; UTF-16, which spells them differently, passes.
+
+    Args:
+        path: the file.
+        words: as UTF-8; one of them is enough.
+
+    Raises:
+        UserError: it cannot be read.
+    """
+    if read_start(path, most=2) in _UTF16_MARKS:
+        return True
+    try:
+        with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+            return any(content.find(word) >= 0 for word in words)
+    except (OSError, ValueError) as error:
+        if path.stat().st_size == 0:  # an empty file cannot be mapped
+            return False
         raise unreadable(path, error) from error
 
 
