@@ -11,7 +11,7 @@ from nmt.data.readers.own.table import MIRROR_FILE
 from nmt.io.spreadsheet import read_table
 from nmt.io.user_files import is_file, mentions, read_json, read_xml, visible_files
 
-TABLES, JSON = ("*.csv", "*.tsv"), "*.json"
+_TABLES, _JSON = ("*.csv", "*.tsv"), "*.json"
 
 _FOLDERS = ("", "annotations", "train", "training", "val", "valid", "validation", "test", "testing")
 """folders below the raw one that may hold annotation files"""
@@ -27,11 +27,11 @@ def candidates(raw: Path) -> Iterator[tuple[Path, Any]]:
         UserError: one is damaged.
     """
     for folder in _FOLDERS:
-        for pattern in TABLES:
+        for pattern in _TABLES:
             for file in visible_files(raw / folder, pattern):
                 if file != raw / MIRROR_FILE:
                     yield file, read_table(file)
-        for file in visible_files(raw / folder, JSON):
+        for file in visible_files(raw / folder, _JSON):
             is_plain = file.stat().st_size <= _LARGE or mentions(file, _KEYPOINTS)
             yield file, _parsed(file) if is_plain else None
         for file in visible_files(raw / folder, "*.xml"):
@@ -51,13 +51,20 @@ def nested(raw: Path, known: Collection[Path]) -> Iterator[tuple[Path, Any]]:
     Raises:
         UserError: one is damaged.
     """
-    for file in visible_files(raw, f"**/{JSON}"):
+    for file in visible_files(raw, f"**/{_JSON}"):
         if file not in known and mentions(file, (b'"shapes"',)):
             yield file, _parsed(file)
     for file in visible_files(raw, "**/CollectedData*.csv"):
         # DeepLabCut copies all tables into one for each training.
         if file not in known and "training-datasets" not in file.relative_to(raw).parts:
             yield file, read_table(file)
+
+
+def files_below(raw: Path) -> Iterator[tuple[Path, Path]]:
+    """Yield files that may be annotations if the folder below were the raw one: (that folder, the file)."""
+    for pattern in (*_TABLES, _JSON):
+        yield from ((file.parent, file) for file in visible_files(raw, f"*/{pattern}"))
+    yield from ((file.parents[1], file) for file in visible_files(raw, f"*/{cub.FILE}"))
 
 
 def _parsed(file: Path) -> Any:

@@ -9,7 +9,7 @@ from typing import Any
 from xml.etree.ElementTree import Element
 
 from nmt.io.spreadsheet import Table
-from nmt.io.user_files import read_start, visible_files
+from nmt.io.user_files import read_json, read_start, visible_files
 
 _COCO = "export COCO keypoints"
 _TABLE = "write a table of image,category,keypoint,x,y"
@@ -90,8 +90,25 @@ _FILES: tuple[tuple[str, str], ...] = (
     ("*.hdf5", f"HDF5 is not read; {_TABLE}"),
     ("*.pkl", f"pickled files are not read, for they can run any code; {_TABLE}"),
     ("*.parquet", f"Parquet is not read; {_TABLE}"),
-    *((f"*.{end}", "an archive; unpack it in its folder") for end in ("zip", "tar", "tgz", "tar.gz", "7z", "rar")),
 )
+_ARCHIVES = (".zip", ".tar", ".tgz", ".gz", ".7z", ".rar")
+
+
+def json_instead(raw: Path) -> str | None:
+    """Name the format of the first JSON file below a folder, if it is not read, and what to do.
+
+    Raises:
+        UserError: the file is damaged.
+    """
+    for file in visible_files(raw, "**/*.json"):
+        line = instead(read_json(file))
+        return None if line is None else f"{file}: {line}"
+    return None
+
+
+def archives(raw: Path) -> list[Path]:
+    """List the archives in a folder or below."""
+    return [file for file in visible_files(raw, "**/*") if file.suffix.lower() in _ARCHIVES]
 
 
 def file_instead(raw: Path) -> str | None:

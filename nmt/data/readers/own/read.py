@@ -16,7 +16,7 @@ from typing import Any
 
 from nmt.data.readers.base import FEW_KEYPOINTS, Entry, Excluded, RawListing, points_within
 from nmt.data.readers.own import coco, cub, cvat, deeplabcut, foreign, json_list, label_studio, labelme, table
-from nmt.data.readers.own.candidates import JSON, TABLES, candidates, nested
+from nmt.data.readers.own.candidates import candidates, files_below, nested
 from nmt.data.readers.own.image_files import ImageFiles
 from nmt.data.readers.own.source import Format, Source
 from nmt.data.readers.own.splits import fill_splits, split_in_name
@@ -103,8 +103,12 @@ def _annotations(raw: Path, listing: RawListing) -> Iterator[tuple[Path, Format,
         else:
             found.append((file, kind, content))
     if all(kind in _NESTED for _, kind, _ in found):
-        for file, content in nested(raw, {*foreigners, *skipped, *(file for file, _, _ in found)}):
-            found += [(file, kind, content) for kind in _NESTED if kind.recognises(content)]
+        known = {*foreigners, *skipped, *(file for file, _, _ in found)}
+        deeper = [(file, k, content) for file, content in nested(raw, known) for k in _NESTED if k.recognises(content)]
+        if deeper:
+            folders = dict.fromkeys(str(file.parent.relative_to(raw)) for file, _, _ in deeper)
+            listing.notes.append(f"{deeper[0][1].NAME} was found in folders below: {listed(folders)}")
+        found += deeper
     first_of = {kind: file for file, kind, _ in reversed(found)}
     if len(first_of) > 1:
         one, other = list(first_of.values())[-1], list(first_of.values())[-2]
@@ -131,14 +135,18 @@ def _nothing_found(raw: Path, foreigners: Mapping[Path, str], skipped: Mapping[P
     """Make the error of a folder without keypoints; it names what is nearest to them."""
     for file, why in foreigners.items():
         return UserError(f"{file}: {why}")
-    if instead := foreign.file_instead(raw):
+    if (instead := foreign.json_instead(raw)) is not None:
+        return UserError(instead)
+    for below, file in files_below(raw):
+        return UserError(f"{raw}: no annotations in it, but in the folder below, {file}; give --raw {below}")
+    if (instead := foreign.file_instead(raw)) is not None:
         return UserError(instead)
     for file, why in skipped.items():
         return UserError(f"{file}: {why}")
-    for file in (file for pattern in (*TABLES, JSON) for file in visible_files(raw, f"*/{pattern}")):
-        return UserError(f"{raw}: no annotations in it, but in the folder below, {file}; give --raw {file.parent}")
     for file in (file for pattern in _SHEETS for file in visible_files(raw, pattern)):
         return UserError(f"{file}: a spreadsheet; save its table as CSV beside it, with {','.join(table.COLUMNS)}")
+    for file in foreign.archives(raw):
+        return UserError(f"{file}: an archive; unpack it")
     return UserError(f"{raw}: no annotations of keypoints; {LOOKED_FOR}")
 
 

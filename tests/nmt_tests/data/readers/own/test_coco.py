@@ -259,6 +259,7 @@ def test_the_counts_of_real_annotations():
     assert listing.left_out == {CROWD: 6, UNLABELLED: 130, FEW: 8}
     # 71 of their 1,444 keypoints lie outside the box; that person is left out with the other one.
     assert [sum(len(entry.points) for entry in found.entries) for found in (clipped, listing)] == [1372, 1444]
+    assert sum(len(load(entry, size=16).points) for entry in listing.entries) == 1444
     assert "skipped, no keypoints in it: annotations/captions_train2017.json, " in listing.notes[0]
 
 

@@ -114,7 +114,8 @@ def replace(row, column, value):
 
 
 DAMAGE = [
-    (replace(2, 1, "z"), r"needs a column x and a column y|column 2 of the row coords must be x or y"),
+    (replace(2, 1, "z"), "the body part a needs a column x and a column y"),
+    (replace(2, 3, "z"), "column 4 of the row coords must be x or y, but is 'z'"),
     (replace(2, 2, "x"), "column 3 repeats x of a body part"),
     (replace(1, 1, ""), "column 2 of the row bodyparts needs a name, but is ''"),
     (replace(2, 0, "coordinates"), "DeepLabCut's header needs the rows scorer, bodyparts and coords"),

@@ -97,11 +97,9 @@ def test_a_file_about_one_image_twice_is_named_with_the_other(tmp_path):
         read(tmp_path)
 
 
-def test_the_embedded_image_is_dropped_before_the_next_file_is_read(tmp_path):
-    images(tmp_path, 12, "")
-    write_labelme(tmp_path, birds())
-    assert recognises(labelme("0.jpg")) and not recognises({"shapes": []}) and not recognises([])
-    assert len(read(tmp_path).entries) == 12
+def test_files_with_shapes_and_another_key_are_recognised():
+    assert recognises(labelme("0.jpg")) and recognises({"shapes": 3, "imageHeight": 20})
+    assert not recognises({"shapes": []}) and not recognises([]) and not recognises({"imagePath": "0.jpg"})
 
 
 def shape(**values):
