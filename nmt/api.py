@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import logging
+import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nmt.config import Config, load_config, with_overrides
+from nmt.data.store.own_data import fitted, require_own_features
 from nmt.errors import UserError
+from nmt.recipes import check_name, has_file
 from nmt.recipes import recipe as read_recipe
 from nmt.training import files
 
@@ -18,6 +22,8 @@ if TYPE_CHECKING:
     from nmt.inference.evaluate import Evaluation
     from nmt.inference.image_matcher import ImageMatcher
     from nmt.training.history import EpochResult
+
+_LOG = logging.getLogger("nmt.training")
 
 DATA, RESULTS = Path("data"), Path("results")
 """default folders of data sets and of trainings"""
@@ -34,6 +40,7 @@ def prepare(
     seed: int = 0,
     difficulty: Mapping[str, Sequence[int]] | None = None,
     image_coding: str = "raw",
+    clip_to_box: bool = False,
     progress: bool = False,
 ) -> PreparedDataSet:
     """Make the Arrow data set of a recipe. An existing one is kept.
@@ -51,6 +58,8 @@ def prepare(
         seed: seed of rendering and of rotated views.
         difficulty: the levels of given pairs to keep, {"mirror": [0]} (SPair-71k).
         image_coding: raw or jpeg.
+        clip_to_box: cut COCO's objects at their box, and drop keypoints outside; by default the box is enlarged to
+            hold them.
         progress: show progress bars on standard error.
 
     Returns:
@@ -61,7 +70,8 @@ def prepare(
     """
     from nmt.data.prepare.data_set import prepare_data_set
 
-    config = _configuration(recipe, overrides, own=raw is not None)
+    config = _configuration(recipe, overrides, data=out, own=raw is not None)
+    check_name(config.data.name)
     return prepare_data_set(
         config,
         raw=None if raw is None else Path(raw),
@@ -71,6 +81,7 @@ def prepare(
         seed=seed,
         difficulty=difficulty,
         image_coding=image_coding,
+        clip_to_box=clip_to_box,
         progress=progress,
     )
 
@@ -96,7 +107,7 @@ def train(
             for a configuration.
         overrides: configuration keys to change, {"optim.lr": 1e-3}.
         resume: continue from the checkpoint in `directory`, if there is one.
-        progress: show a progress bar on standard error.
+        progress: show a progress bar on standard error, and log the size and estimated time (logger nmt.training).
         on_epoch: called with the metrics after each epoch.
 
     Returns:
@@ -110,20 +121,24 @@ def train(
     from nmt.device import limit_threads
     from nmt.training.loop import train as run_training
     from nmt.training.out_of_memory import twice_within_memory
+    from nmt.training.plan import plan_training
 
-    config = _configuration(recipe, overrides, own=data is not None)
+    config = _configuration(recipe, overrides, data=data, own=data is not None)
     by_name = not isinstance(recipe, Config) and not str(recipe).endswith(".json")
     name = f"{Path(str(recipe)).stem if by_name else config.data.name}-train"
     source, folder = _data(config, data), Path(directory or RESULTS / name)
+    if _is_default_of_own_data(recipe):
+        require_own_features(config, source)
     if not resume and (folder / files.CHECKPOINT).exists():
         raise UserError(f"{folder}: already holds a training; resume it with resume=True, or choose a directory")
     limit_threads(config)
     here = local_data(source, config)
 
     def attempt(chosen: Config, again: bool) -> EpochResult:
-        return run_training(
-            chosen, data=here, directory=folder, on_epoch=on_epoch, resume=resume or again, progress=progress
-        )
+        resumed = resume or again
+        if progress:
+            _LOG.info("%s", plan_training(chosen, data=here, directory=folder, resume=resumed))
+        return run_training(chosen, data=here, directory=folder, on_epoch=on_epoch, resume=resumed, progress=progress)
 
     return twice_within_memory(attempt, config)
 
@@ -180,12 +195,26 @@ def export(checkpoint: str | Path, out: str | Path) -> None:
     export_published(_checkpoint(checkpoint), Path(out))
 
 
-def _configuration(recipe: str | Path | Config, overrides: Mapping[str, Any] | None, *, own: bool) -> Config:
+def _configuration(
+    recipe: str | Path | Config, overrides: Mapping[str, Any] | None, *, data: str | Path | None, own: bool
+) -> Config:
+    """Return the configuration that a caller asks for; the data set `data` decides what its own recipe is.
+
+    Args:
+        own: accept a name without a recipe as a data set of the user's own, even if it is not prepared yet.
+    """
+    changed = overrides or {}
     if isinstance(recipe, Config):
-        config = recipe
-    else:
-        config = load_config(Path(recipe)) if str(recipe).endswith(".json") else read_recipe(recipe, own=own)
-    return with_overrides(config, overrides or {}, source="overrides")
+        return with_overrides(recipe, changed, source="overrides")
+    if str(recipe).endswith(".json"):
+        return with_overrides(load_config(Path(recipe)), changed, source="overrides")
+    config = read_recipe(recipe, own=own or os.path.isdir(DATA / recipe))
+    config = with_overrides(config, changed, source="overrides")
+    return fitted(config, _data(config, data), chosen=changed) if _is_default_of_own_data(recipe) else config
+
+
+def _is_default_of_own_data(recipe: str | Path | Config) -> bool:
+    return not isinstance(recipe, Config) and not str(recipe).endswith(".json") and not has_file(recipe)
 
 
 def _data(config: Config, data: str | Path | None) -> str:

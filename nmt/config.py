@@ -25,7 +25,9 @@ class DataConfig:
     """The data set, the pairs drawn from it, and the augmentation of its images."""
 
     name: str = setting(
-        "voc", "name of the data set, as given to --prepare; it lies in data/NAME unless --data is given"
+        "voc",
+        "name of the data set, as given to --prepare; it lies in data/NAME unless --data is given; in a TOML file that "
+        "sets none, the name of the file",
     )
     mode: str = setting(
         "images",

@@ -8,20 +8,26 @@ Imports neither torch nor Ray, so that a mistake in a file is answered at once.
 
 from __future__ import annotations
 
+import os
 import re
 import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from nmt.config import Config, flatten, from_dict, with_overrides
+from nmt.config import Config, flatten, with_overrides
 from nmt.errors import UserError, nearest
 from nmt.settings import check_names
 
 RECIPES = Path(__file__).resolve().parents[1] / "search_spaces"
 """The TOML files of the project."""
 
-_NAME = r"[A-Za-z0-9_-]+"
+OWN_RECIPE = "laptop"
+"""The recipe of a user's data set without a file of its own."""
+
+_LONGEST = 100
+"""most characters of a name: files are named after it, and a file's name has at most 255 bytes"""
+_NAME = rf"[A-Za-z0-9_-]{{1,{_LONGEST}}}"
 _TABLES = ("base", "features", "space", "variants", "search", "resources")
 
 
@@ -56,54 +62,89 @@ class RecipeFile:
         """True if the file lists `[variants]` to compare instead of a `[space]` to search."""
         return "variants" in self.tables
 
-    def base(self, *, above: tuple[Path, ...] = ()) -> Config:
+    def base(self) -> Config:
         """The default configuration: `[base]` over the recipe that `from` names, or over the published one.
 
-        Args:
-            above: files whose `from` led here, to refuse a circle.
+        The data set has the name of this file, unless one of the files sets `data.name`.
 
         Raises:
             UserError: an unknown key or recipe, a value out of range, recipes that start from each other.
         """
-        config, start = Config(), self.tables.get("from")
-        if start is not None:
-            if not isinstance(start, str) or not re.fullmatch(_NAME, start):
-                raise UserError(f"{self.source}: from must name a recipe of {shown_path(RECIPES)}, but got {start!r}")
-            path = find_recipe(start, source=f"{self.source}: from")
-            if path.resolve() in (p.resolve() for p in (*above, self.path)):
-                raise UserError(f"{self.source}: from = {start!r} leads back to this file")
-            config = read_recipe(path).base(above=(*above, self.path))
-        table = self.tables.get("base", {})
-        source = f"{self.source}: [base]"
-        return with_overrides(config, flatten(table, source=source), source=source)
+        config, named = Config(), False
+        for file in self._chain():
+            source = f"{file.source}: [base]"
+            values = flatten(file.tables.get("base", {}), source=source)
+            config = with_overrides(config, values, source=source)
+            named = named or "data.name" in values
+        return config if named else with_overrides(config, {"data.name": self.name}, source=self.source)
+
+    def _chain(self, above: tuple[Path, ...] = ()) -> list[RecipeFile]:
+        """List the files that `from` leads through: the one that starts from none first, this one last.
+
+        Args:
+            above: files whose `from` led here, to refuse a circle.
+        """
+        start = self.tables.get("from")
+        if start is None:
+            return [self]
+        if not isinstance(start, str) or not re.fullmatch(_NAME, start):
+            raise UserError(f"{self.source}: from must name a recipe of {shown_path(RECIPES)}, but got {start!r}")
+        path = find_recipe(start, source=f"{self.source}: from")
+        if path.resolve() in (p.resolve() for p in (*above, self.path)):
+            raise UserError(f"{self.source}: from = {start!r} leads back to this file")
+        return [*read_recipe(path)._chain((*above, self.path)), self]
 
 
 def recipe(path_or_name: str | Path, *, own: bool = False) -> Config:
     """Return the configuration of a recipe, by name or by file.
 
     Args:
-        own: a name that no file has is a data set of the user's, trained by the published recipe.
+        own: a name that no file has is a data set of the user's, trained by the recipe `laptop`.
 
     Raises:
-        UserError: no such recipe, or a mistake in its file.
+        UserError: no such recipe, a mistake in its file, or a name that no data set can have.
     """
-    name = str(path_or_name)
-    if own and re.fullmatch(_NAME, name) and not (RECIPES / f"{name}.toml").is_file():
-        return from_dict({"data.name": name}, source=name)
+    if own and not has_file(path_or_name):
+        name = check_name(str(path_or_name))
+        return with_overrides(read_recipe(OWN_RECIPE).base(), {"data.name": name}, source=name)
     return read_recipe(path_or_name).base()
+
+
+def has_file(path_or_name: str | Path) -> bool:
+    """True for a path of a TOML file, and for a name that a file of search_spaces/ has."""
+    given = Path(path_or_name)
+    if given.suffix == ".toml":
+        return True
+    if len(given.parts) != 1:
+        return os.path.isfile(given)
+    return os.path.isfile(RECIPES / f"{given.name}.toml")
+
+
+def check_name(name: str) -> str:
+    """Return the name of a data set. Raises UserError where it has other characters than a folder's name may have."""
+    if not re.fullmatch(_NAME, name):
+        proposed = re.sub(r"[^A-Za-z0-9_-]+", "_", name).strip("_-")[:_LONGEST]
+        like = f", such as {proposed}" if proposed else ""
+        raise UserError(
+            f"{name[:_LONGEST]!r} is no name of a data set: use up to {_LONGEST} letters, digits, _ and -{like}"
+        )
+    return name
 
 
 def find_recipe(path_or_name: str | Path, *, source: str = "") -> Path:
     """Return the TOML file of a recipe: a path, or a name in search_spaces/. Raises UserError with the nearest name."""
     given = Path(path_or_name)
     if given.suffix == ".toml" or len(given.parts) != 1:
-        if given.is_file():
+        if os.path.isfile(given):
             return given
         raise UserError(f"{given}: no such search space file")
     path = RECIPES / f"{path_or_name}.toml"
-    if path.is_file():
+    if os.path.isfile(path):  # unlike Path.is_file, False for a name that no file can have
         return path
     hint = nearest(given.name, (p.stem for p in RECIPES.glob("*.toml")))
+    if re.fullmatch(_NAME, given.name) and not hint.endswith("?"):
+        prepare = f"python run.py --prepare {given.name} --raw DIR"
+        hint += f"; pictures of your own need no recipe: {prepare}; to search, write one with --init {given.name}"
     at = f"{source}: " if source else ""
     raise UserError(f"{at}no recipe named {given.name!r} in {shown_path(RECIPES)}; {hint}")
 

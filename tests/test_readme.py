@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 import importlib
+import json
 import re
+import shlex
+import shutil
+import textwrap
+import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from nmt import recipes
 from nmt.config import Config, to_dict
+from nmt.data.store.objects import ObjectStore
 from tests.paths import ROOT
 from tests.small_model import write_checkpoint
+from tune.cli.main import main
 from tune.results.summary import Summary, TrialRecord
 
 
@@ -44,6 +52,73 @@ def test_the_first_block_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, c
 
 def test_a_first_block_is_five_lines() -> None:
     assert len([line for line in SNIPPET[0].splitlines() if line.strip()]) == 5
+
+
+def own_pictures(page: str) -> tuple[str, list[list[str]]]:
+    """The table of a page's own pictures, and the arguments of the commands after it."""
+    text = (ROOT / page).read_text()
+    section = re.search(r"^## Your own \w+\n(.*?)^## ", text, re.DOTALL | re.MULTILINE)
+    assert section is not None, page
+    rows = re.search(r"^ *image,category,keypoint,x,y.*\n(?: *\S+,.*\n)+", section[1], re.MULTILINE)
+    assert rows is not None, page
+    called = re.findall(r"^python run.py (.*)$", section[1], re.MULTILINE)
+    return textwrap.dedent(rows[0]), [shlex.split(line, comments=True) for line in called]
+
+
+def write_pictures(folder: Path, table: str) -> None:
+    """birds/points.csv as it stands, and the pictures that it names."""
+    (folder / "birds/images").mkdir(parents=True)
+    (folder / "birds/points.csv").write_text(table)
+    for number, name in enumerate(sorted({line.split(",")[0] for line in table.splitlines()[1:]})):
+        noise = np.random.default_rng(number).integers(0, 256, (240, 320, 3), dtype=np.uint8)
+        Image.fromarray(noise).save(folder / "birds/images" / name)
+
+
+def test_the_table_of_own_pictures_is_prepared_word_for_word(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    table, commands = own_pictures("README.md")
+    assert [arguments[0] for arguments in commands] == ["--prepare", "--init", "--search", "--match"]
+    write_pictures(tmp_path, table)
+    monkeypatch.chdir(tmp_path)
+    assert main([*commands[0], "--json"]) == 0
+    out = capsys.readouterr().out
+    assert "data/birds: 4 images of 192 x 192" in out and "left out" not in out
+    assert Path(json.loads(out.splitlines()[-1])["features"][0]).is_file()
+    counts = ObjectStore.open(tmp_path / "data/birds").info.counts
+    assert (counts["train"], counts["val"]) == ({"robin": 2}, {"robin": 2})
+
+
+def test_getting_started_has_the_same_table_and_commands() -> None:
+    table, commands = own_pictures("README.md")
+    again, more = own_pictures("docs/getting_started.md")
+    assert again == table and more[: len(commands)] == commands
+
+
+@pytest.mark.slow
+def test_the_four_commands_lead_from_a_folder_of_pictures_to_matches(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    """24 pictures and one table without splits; no file is written by hand."""
+    _, commands = own_pictures("README.md")
+    rng, points = np.random.default_rng(0), ("beak", "eye", "foot", "tail")
+    rows = [f"{k}.png,robin,{name},{rng.integers(5, 315)},{rng.integers(5, 235)}" for k in range(24) for name in points]
+    write_pictures(tmp_path, "\n".join(["image,category,keypoint,x,y", *rows]) + "\n")
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(recipes.RECIPES, "search_spaces")
+    monkeypatch.setattr(recipes, "RECIPES", tmp_path / "search_spaces")
+    for image in "AB":
+        shutil.copy(f"birds/images/{ord(image) - ord('A')}.png", f"{image}.jpg")
+        Path(f"{image}.csv").write_text("beak,30,40\neye,60,50\nfoot,200,180\n")
+    started = time.monotonic()
+    for arguments in commands:
+        assert main(arguments) == 0, arguments
+    assert time.monotonic() - started < 240
+    out = capsys.readouterr().out
+    assert "search_spaces/birds.toml" in out and "4 trials" in out
+    assert "an epoch: 20 steps of 16 pairs; time of the search: about " in out
+    assert re.search(r"^beak -> \w+", out, re.MULTILINE)
+    assert Path("match.png").is_file()
 
 
 def write_results(directory: Path) -> None:

@@ -156,8 +156,11 @@ def _augmented(store: ObjectStore, config: DataConfig, in_use: dict[str, float],
 
     for name, value in in_use.items():
         alone = _without(config, **{name: 1.0 if name in ("erasing", "cutmix", "mixup", "mirror") else value})
-        index = next(k for k in range(100) if _changes(stream(_without(config)), stream(alone), k))
-        yield _card(stream(alone), index, f"{name} alone")
+        # Images that are all alike stay as they are when mixed.
+        changed = (k for k in range(100) if _changes(stream(_without(config)), stream(alone), k))
+        index = next(changed, None)
+        title = f"{name} alone" if index is not None else f"{name} alone: no image changes"
+        yield _card(stream(alone), index or 0, title)
     if in_use:
         yield from (_card(stream(config), k, "as trained") for k in range(NUM_AUGMENTED))
 

@@ -1,22 +1,22 @@
-"""Images and keypoints as a user gives them, checked: files, PIL images and arrays; CSV files, mappings and arrays."""
+"""Images and keypoints as a user gives them, checked: files, PIL images and arrays; mappings and arrays."""
 
 from __future__ import annotations
 
-import csv
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+from PIL import Image
 
-from nmt.errors import UserError
+from nmt.errors import UserError, one_line
+from nmt.io.images import open_image, picture
+from nmt.io.user_files import shown
 
-if TYPE_CHECKING:
-    from PIL.Image import Image
-
-    ImageInput = str | Path | Image | np.ndarray
-    KeypointInput = Mapping[str, tuple[float, float]] | Sequence[tuple[float, float]] | np.ndarray
+ImageInput = str | Path | Image.Image | np.ndarray
+KeypointInput = Mapping[str, tuple[float, float]] | Sequence[tuple[float, float]] | np.ndarray
 
 MIN_KEYPOINTS = 2
 """A graph needs an edge."""
@@ -45,22 +45,15 @@ def read_image(image: ImageInput, *, source: str) -> np.ndarray:
     Raises:
         UserError: no such file, an unreadable image, or an array of another shape or type.
     """
-    from PIL import Image, ImageOps, UnidentifiedImageError
-
     if isinstance(image, np.ndarray):
         if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or not image.size:
             raise UserError(f"{source}: an array must be (H, W, 3) of uint8, but got {image.shape} of {image.dtype}")
         return image
     if isinstance(image, Image.Image):
-        return np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
-    path = Path(image)
-    try:
-        with Image.open(path) as file:
-            return np.asarray(ImageOps.exif_transpose(file).convert("RGB"))
-    except FileNotFoundError as error:
-        raise UserError(f"{path}: no such image") from error
-    except (OSError, UnidentifiedImageError, ValueError) as error:
-        raise UserError(f"{path}: not a readable image ({error})") from error
+        return np.asarray(picture(image, source=source))
+    if not isinstance(image, str | os.PathLike):
+        raise UserError(f"{source}: expected a path, a PIL image or an array, but got {type(image).__name__}")
+    return np.asarray(open_image(Path(image)))
 
 
 def check_keypoints(keypoints: KeypointInput, image_HW3: np.ndarray, *, source: str) -> Keypoints:
@@ -77,9 +70,10 @@ def check_keypoints(keypoints: KeypointInput, image_HW3: np.ndarray, *, source: 
     values: Any = list(keypoints.values()) if isinstance(keypoints, Mapping) else keypoints
     try:
         points_N2 = np.array(values, np.float64)
-    except (TypeError, ValueError) as error:
-        raise UserError(f"{source}: keypoints must be (N, 2) numbers or {{name: (x, y)}} ({error})") from error
-    if len(points_N2) and (points_N2.ndim != 2 or points_N2.shape[1] != 2):
+    except (TypeError, ValueError, OverflowError) as error:
+        expected = "keypoints must be (N, 2) numbers or {name: (x, y)}"
+        raise UserError(f"{source}: {expected} ({one_line(error)})") from error
+    if points_N2.shape != (0,) and (points_N2.ndim != 2 or points_N2.shape[1] != 2):
         raise UserError(f"{source}: keypoints must be (N, 2) pixels (x, y), but got shape {points_N2.shape}")
     if len(points_N2) < MIN_KEYPOINTS:
         raise UserError(f"{source}: {len(points_N2)} keypoints; matching needs at least two")
@@ -87,26 +81,13 @@ def check_keypoints(keypoints: KeypointInput, image_HW3: np.ndarray, *, source: 
     inside_N = ((points_N2 >= 0) & (points_N2 <= (width, height))).all(axis=1)  # NaN is not inside
     if not inside_N.all():
         first = int(inside_N.argmin())
-        shown = repr(names[first]) if names else f"{first} at {tuple(points_N2[first].tolist())}"
-        raise UserError(f"{source}: keypoint {shown} lies outside the image of {width} x {height} pixels")
+        called = shown(names[first]) if names else f"{first} at {tuple(points_N2[first].tolist())}"
+        if not np.isfinite(points_N2[first]).all():
+            raise UserError(f"{source}: keypoint {called} is NaN or infinite; leave out what is not labelled")
+        raise UserError(f"{source}: keypoint {called} lies outside the image of {width} x {height} pixels")
+    if points_N2.max() <= 1 < max(width, height):
+        raise UserError(
+            f"{source}: all coordinates lie between 0 and 1, but pixels are read; multiply x by the image's width, "
+            f"{width}, and y by its height, {height}"
+        )
     return Keypoints(points_N2, names)
-
-
-def read_keypoint_file(path: Path) -> dict[str, tuple[float, float]]:
-    """Read a CSV file with one keypoint per line: name,x,y in pixels. Raises UserError."""
-    named: dict[str, tuple[float, float]] = {}
-    try:
-        with path.open(newline="") as file:
-            for number, row in enumerate(csv.reader(file), start=1):
-                if not row or row == ["name", "x", "y"]:
-                    continue
-                try:
-                    name, x, y = row
-                    named[name] = (float(x), float(y))
-                except ValueError as error:
-                    raise UserError(
-                        f"{path}:{number}: expected name,x,y in pixels, but got {','.join(row)!r}"
-                    ) from error
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: not a readable keypoint file ({error}); expected lines name,x,y in pixels") from error
-    return named

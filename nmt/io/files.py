@@ -16,12 +16,12 @@ from pathlib import Path
 from typing import IO, Any
 
 from nmt.errors import UserError
+from nmt.io.user_files import check_file
 
 
 def require_file(path: Path, what: str) -> None:
     """Raise UserError, calling the file `what`, unless it is there."""
-    if not path.is_file():
-        raise UserError(f"{path}: no {what} there")
+    check_file(path, what=what)
 
 
 @contextlib.contextmanager

@@ -1,6 +1,6 @@
 """Read tables as spreadsheet programs save them: CSV with commas, semicolons or tabs, in UTF-8 or UTF-16.
 
-A table with semicolons or tabs may write numbers with a decimal comma, as Excel does in many countries.
+A table whose cells are not separated by commas may write numbers with a decimal comma, as Excel does in many countries.
 """
 
 from __future__ import annotations
@@ -13,9 +13,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nmt.errors import UserError, one_line
-from nmt.io.user_files import read_text, same_text, shown
+from nmt.io.user_files import read_text, same_text, shown, shown_path
 
-_DELIMITERS = (",", ";", "\t", "|")
+_DELIMITERS = ("\t", ";", "|", ",")
+"""first those that never stand in a number: in `beak;10,5;20,5` as many commas as semicolons"""
+_SEP_LINE = re.compile(r'"?sep=([,;|:\t ])"?', re.IGNORECASE)
+_QUOTED = re.compile(r'"[^"]*"')
+_END = "\x1e"
+"""a last line of our own; a quote that is never closed swallows it"""
 _COMMA_NUMBER = re.compile(r"[+-]?\d*,\d+(?:[eE][+-]?\d+)?")
 
 
@@ -25,12 +30,12 @@ class Table:
 
     file: Path
     rows: list[tuple[int, list[str]]]
-    """(number of the line in the file, cells)"""
+    """(number of the line in the file where the row begins, cells)"""
     delimiter: str
 
     def where(self, line: int) -> str:
         """Name a line for messages: FILE, line N."""
-        return f"{self.file}, line {line}"
+        return f"{shown_path(self.file)}, line {line}"
 
     @property
     def header(self) -> list[str]:
@@ -53,15 +58,17 @@ class Table:
         header = self.header
         if missing := self.missing(columns):
             raise UserError(
-                f"{self.file}: no column {', '.join(missing)}; the first line names them: {','.join(columns)}"
+                f"{shown_path(self.file)}: no column {', '.join(missing)}; the first line names them: "
+                f"{','.join(columns)}"
             )
         for name in columns:
             if header.count(name) > 1:
-                raise UserError(f"{self.file}: the first line names the column {name} twice")
+                raise UserError(f"{shown_path(self.file)}: the first line names the column {name} twice")
         last = max(header.index(name) for name in columns)
         for line, cells in self.rows[1:]:
             if len(cells) <= last:
-                raise UserError(f"{self.where(line)}: fewer columns than the first line names")
+                lacking = shown(header[len(cells)])
+                raise UserError(f"{self.where(line)}: fewer columns than the first line names; it lacks {lacking}")
             yield line, dict(zip(header, cells, strict=False))
 
     def number(self, cell: str, where: str) -> float:
@@ -73,6 +80,8 @@ class Table:
         if self.delimiter != "," and _COMMA_NUMBER.fullmatch(cell):
             cell = cell.replace(",", ".")
         try:
+            if "_" in cell:  # Python reads 1_0 as 10
+                raise ValueError
             return float(cell)
         except ValueError:
             raise UserError(f"{where} must be a number, but is {shown(cell)}") from None
@@ -81,22 +90,41 @@ class Table:
 def read_table(path: Path) -> Table:
     """Read a table whole.
 
-    The delimiter is the one that occurs most often in the first line, or the one that Excel's line `sep=;` names.
+    The delimiter is the one that Excel's line `sep=;` names, or the one that occurs most often in the first line.
+    Blanks separate cells where the first line has no other delimiter.
 
     Raises:
         UserError: it cannot be read, has another encoding, or is no CSV.
     """
     text = read_text(path, what="CSV")
-    first = text.lstrip("\r\n").split("\n", 1)[0].strip("\r")
-    named = re.fullmatch(r"sep=(.)", first, re.IGNORECASE)
-    delimiter = named[1] if named else max(_DELIMITERS, key=first.count)
+    first = re.split(r"[\r\n]", text.lstrip("\r\n"), maxsplit=1)[0]
+    if named := _SEP_LINE.fullmatch(first):
+        text = text.replace(first, "", 1)  # an empty line stays, so that line numbers do not change
+    reader = csv.reader(
+        io.StringIO(f"{text}\n{_END}", newline=""),
+        delimiter=named[1] if named else _delimiter(first),
+        skipinitialspace=True,
+    )
     rows: list[tuple[int, list[str]]] = []
+    line, last = 1, 0
+    cells: list[str] = []
     try:
-        reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, skipinitialspace=True)
         for cells in reader:
+            line, last = last + 1, reader.line_num  # a quoted cell may hold ends of lines
             stripped = [same_text(cell.strip()) for cell in cells]
-            if any(stripped) and not (named and not rows and "".join(cells).lower().startswith("sep=")):
-                rows.append((reader.line_num, stripped))
-    except (csv.Error, ValueError) as error:
-        raise UserError(f"{path}: not readable CSV ({one_line(error)})") from error
-    return Table(path, rows, delimiter)
+            if any(stripped):
+                rows.append((line, stripped))
+    except csv.Error as error:
+        raise UserError(f"{shown_path(path)}, line {last + 1}: not readable CSV ({one_line(error)})") from error
+    if cells != [_END]:
+        raise UserError(f'{shown_path(path)}, line {line}: a quote (") opens and never closes')
+    return Table(path, rows, named[1] if named else _delimiter(first))
+
+
+def _delimiter(first: str) -> str:
+    """Find the delimiter of a table by its first line."""
+    bare = _QUOTED.sub("", first)
+    found = max(_DELIMITERS, key=bare.count)
+    if found in bare:
+        return found
+    return " " if " " in bare.strip() else ","

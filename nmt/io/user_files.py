@@ -9,14 +9,16 @@ from __future__ import annotations
 
 import json
 import mmap
+import stat
 import unicodedata
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, BinaryIO, NoReturn
 from xml.etree import ElementTree
 from xml.parsers import expat
 
 from nmt.errors import UserError, one_line
+from nmt.io.magic import kind_of
 
 _UTF16_MARKS = (b"\xff\xfe", b"\xfe\xff")
 
@@ -59,7 +61,7 @@ def visible_files(folder: Path, pattern: str) -> list[Path]:
     try:
         found = [path for path in folder.glob(insensitive) if not is_hidden(path.relative_to(folder)) and is_file(path)]
     except OSError as error:
-        raise UserError(f"{folder}: cannot be read ({error.strerror})") from error
+        raise UserError(f"{shown_path(folder)}: cannot be read ({error.strerror})") from error
     return sorted(found)
 
 
@@ -68,23 +70,52 @@ def is_hidden(path: Path) -> bool:
     return any((part.startswith(".") and part not in (".", "..")) or part == "__MACOSX" for part in path.parts)
 
 
-def read_bytes(path: Path) -> bytes:
-    """Read a file whole. Raises UserError when it cannot be read."""
+def check_file(path: Path, *, what: str = "file") -> None:
+    """Check that a file is there, without opening it.
+
+    Args:
+        what: what the file should be, for the message: "image".
+
+    Raises:
+        UserError: there is none, or it is a folder, a pipe or a device.
+    """
     try:
-        return path.read_bytes()
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such file") from None
-    except (OSError, ValueError) as error:
+        mode = path.stat().st_mode
+    except (FileNotFoundError, NotADirectoryError):
+        raise UserError(f"{shown_path(path)}: no {what} there") from None
+    except (OSError, ValueError) as error:  # ValueError: a null byte, a lone surrogate
         raise unreadable(path, error) from error
+    if stat.S_ISDIR(mode):
+        raise UserError(f"{shown_path(path)}: is a folder; give the {what} itself")
+    if not stat.S_ISREG(mode):  # reading a pipe could wait for ever
+        raise UserError(f"{shown_path(path)}: is a pipe or a device; save the {what} as a file")
+
+
+def open_file(path: Path, *, what: str = "file") -> BinaryIO:
+    """Open a file for reading, as bytes. Raises UserError as `check_file` does, or if it cannot be opened."""
+    check_file(path, what=what)
+    try:
+        return path.open("rb")
+    except OSError as error:
+        raise unreadable(path, error) from error
+
+
+def read_bytes(path: Path, *, what: str = "file") -> bytes:
+    """Read a file whole. Raises UserError when it cannot be read."""
+    with open_file(path, what=what) as file:
+        try:
+            return file.read()
+        except (OSError, MemoryError) as error:
+            raise unreadable(path, error) from error
 
 
 def read_start(path: Path, *, most: int = 4096) -> bytes:
     """Read the first bytes of a file. Raises UserError when it cannot be read."""
-    try:
-        with path.open("rb") as file:
+    with open_file(path) as file:
+        try:
             return file.read(most)
-    except (OSError, ValueError) as error:
-        raise unreadable(path, error) from error
+        except OSError as error:
+            raise unreadable(path, error) from error
 
 
 def mentions(path: Path, words: Iterable[bytes]) -> bool:
@@ -97,19 +128,19 @@ def mentions(path: Path, words: Iterable[bytes]) -> bool:
     Raises:
         UserError: it cannot be read.
     """
-    if read_start(path, most=2) in _UTF16_MARKS:
-        return True
-    try:
-        with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
-            return any(content.find(word) >= 0 for word in words)
-    except (OSError, ValueError) as error:
-        if path.stat().st_size == 0:  # an empty file cannot be mapped
-            return False
-        raise unreadable(path, error) from error
+    start = read_start(path, most=2)
+    if not start or start in _UTF16_MARKS:  # an empty file cannot be mapped
+        return bool(start)
+    with open_file(path) as file:
+        try:
+            with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+                return any(content.find(word) >= 0 for word in words)
+        except (OSError, ValueError) as error:
+            raise unreadable(path, error) from error
 
 
 def unreadable(path: Path, error: Exception) -> UserError:
-    """Make the error of a file that cannot be opened."""
+    """Make the error of a file that cannot be opened or read."""
     reason = (error.strerror if isinstance(error, OSError) else None) or one_line(error)
     remedy = "; its permissions do not allow you to read it" if isinstance(error, PermissionError) else ""
     return UserError(f"{shown_path(path)}: cannot be read ({reason}){remedy}")
@@ -129,16 +160,22 @@ def read_text(path: Path, *, what: str = "text") -> str:
         what: what the file should be, for the message: "CSV", "JSON".
 
     Raises:
-        UserError: it cannot be read, or has another encoding.
+        UserError: it cannot be read, has another encoding, or plainly holds something else.
     """
     content = read_bytes(path)
+    if content and (kind := kind_of(content[:512])):
+        raise UserError(f"{shown_path(path)}: not readable {what}; it is {kind}")
     encoding = "utf-16" if content.startswith(_UTF16_MARKS) else "utf-8-sig"
     try:
-        return content.decode(encoding)
-    except UnicodeDecodeError as error:
+        text = content.decode(encoding)
+        if "\0" in text:  # as in UTF-16 without a mark, and in most files that are no text
+            raise ValueError("it holds zero bytes")
+    except ValueError as error:
         raise UserError(
-            f"{path}: not readable {what} ({one_line(error)}); save it as UTF-8 (in a spreadsheet: CSV UTF-8)"
+            f"{shown_path(path)}: not readable {what} ({one_line(error)}); save it as UTF-8 (in a spreadsheet: CSV "
+            "UTF-8)"
         ) from error
+    return text
 
 
 def read_json(path: Path) -> Any:
@@ -149,13 +186,13 @@ def read_json(path: Path) -> Any:
         if len(found) < len(pairs):
             keys = [key for key, _ in pairs]
             twice = next(key for key in keys if keys.count(key) > 1)
-            raise UserError(f"{path}: an object has the key {shown(twice)} twice; keep one of them")
+            raise UserError(f"{shown_path(path)}: an object has the key {shown(twice)} twice; keep one of them")
         return found
 
     try:
         return json.loads(read_text(path, what="JSON"), object_pairs_hook=unique)
     except (ValueError, RecursionError) as error:
-        raise UserError(f"{path}: not readable JSON ({one_line(error)})") from error
+        raise UserError(f"{shown_path(path)}: not readable JSON ({one_line(error)})") from error
 
 
 def read_xml(path: Path) -> ElementTree.Element:
@@ -181,7 +218,7 @@ def read_xml(path: Path) -> ElementTree.Element:
         parser.Parse(read_bytes(path), True)
         return builder.close()
     except (expat.ExpatError, ValueError, LookupError) as error:
-        raise UserError(f"{path}: not readable XML ({one_line(error)})") from error
+        raise UserError(f"{shown_path(path)}: not readable XML ({one_line(error)})") from error
 
 
 def shown(value: object) -> str:

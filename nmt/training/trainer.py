@@ -19,6 +19,7 @@ from nmt.batch import PairBatch
 from nmt.config import Config
 from nmt.data.store.features import open_features
 from nmt.data.store.objects import ObjectStore
+from nmt.data.store.ready import check_pairs
 from nmt.data.stream.loader import train_batches
 from nmt.data.stream.pairs import PairStream
 from nmt.device import autocast, pick_device
@@ -68,6 +69,7 @@ class Trainer:
         self.store = ObjectStore.open(data)
         in_features = config.data.mode == "features"
         self.features = open_features(data, config) if in_features else None
+        check_pairs(self.store)
         self._check_pairs_for_all()
         self.stream = PairStream(self.store, config.data, split="train", seed=config.train.seed, features=self.features)
         self.matcher = build_matcher(
@@ -115,7 +117,7 @@ class Trainer:
         # The sums stay tensors on the device while training: a float per step would wait for the GPU. `save` converts.
         progress.loss_sums = sums  # type: ignore[assignment]
         started, already = time.perf_counter(), progress.epoch_seconds
-        for parts in self._batches():
+        for parts in self.batches():
             for name, value in self.train_step([part.to(self.device) for part in parts]).items():
                 sums[name] = sums.get(name, 0.0) + value
             progress.step += 1
@@ -141,7 +143,8 @@ class Trainer:
         totals = distributed.sum_over_ranks(torch.stack([torch.as_tensor(value).double() for value in sums.values()]))
         return dict(zip(sums, totals.tolist(), strict=True))
 
-    def _batches(self) -> Iterator[list[PairBatch]]:
+    def batches(self) -> Iterator[list[PairBatch]]:
+        """Yield this rank's batches of the rest of the current epoch, each in parts of at most `train.micro_batch`."""
         config, progress = self.config, self.progress
         return train_batches(
             self.stream,

@@ -46,11 +46,15 @@ def val_batches(trainer: Trainer) -> Iterator[PairBatch]:
         trainer.config.data,
         split="val",
         features=trainer.features,
-        # A head on stored features needs little memory; with a backbone, fewer pairs fill a GPU.
-        batch_size=trainer.config.data.pairs_per_step * (4 if trainer.features else 1),
+        batch_size=eval_batch_size(trainer),
         rank=distributed.rank(),
         world_size=distributed.world_size(),
     )
+
+
+def eval_batch_size(trainer: Trainer) -> int:
+    """Return the pairs of a batch of validation: more for a head on stored features, which needs little memory."""
+    return trainer.config.data.pairs_per_step * (4 if trainer.features else 1)
 
 
 def val_metrics(trainer: Trainer, swept: dict[DecodeConfig, Counts]) -> dict[str, float | int | str]:

@@ -93,6 +93,12 @@ def test_a_data_set_of_ones_own_from_photographs_to_matches(tmp_path, monkeypatc
     again = nmt.train(folder / "config.json", data="data/cups", directory="again")
     assert again.metrics["val/accuracy"] == best.metrics["val/accuracy"]
 
+    changed = {key: value for key, value in overrides.items() if key != "data.image_size"}
+    by_name = nmt.train("cups", overrides=changed, directory="by-name")  # at the size of the data set
+    assert by_name.metrics["val/accuracy"] == best.metrics["val/accuracy"]
+    with pytest.raises(UserError, match="data/cups: holds no stored features of tf_efficientnet_lite0; make them with"):
+        nmt.train("cups", directory="default")
+
     result = nmt.evaluate(str(folder), split="test")
     assert result.split == "test" and result.mean["chance"] == pytest.approx(1 / 3)
     points = {"a": (3, 4), "b": (60, 5), "c": (30, 40)}
@@ -110,5 +116,7 @@ def test_a_wrong_request_is_one_line(tmp_path, monkeypatch):
         nmt.train("demo", overrides={"optim.lrr": 1})
     with pytest.raises(UserError, match="split must be one of train, val, test, but got 'dev'"):
         nmt.evaluate("best.pt", split="dev")
+    with pytest.raises(UserError, match="'my cups' is no name of a data set: .* letters, digits, _ and -"):
+        nmt.prepare("my cups", raw="raw")
     with pytest.raises(UserError, match="no such search space file"):
         nmt.train("absent.toml")

@@ -11,7 +11,7 @@ import pytest
 from nmt import recipes
 from nmt.config import Config, to_flat, with_overrides
 from nmt.errors import UserError
-from nmt.recipes import RECIPES, find_recipe, read_recipe, recipe, shown_path
+from nmt.recipes import RECIPES, check_name, find_recipe, read_recipe, recipe, shown_path
 from tests.paths import ROOT
 
 NAMES = sorted(path.stem for path in RECIPES.glob("*.toml"))
@@ -40,7 +40,7 @@ def test_a_recipe_of_the_project_is_the_same_by_name_and_by_path(name: str) -> N
 
 
 def test_a_recipe_is_what_it_starts_from_with_its_own_values_over_it(folder: Path) -> None:
-    changes = {"optim.lr": 0.01, "model.d_model": 24, "model.heads": 3, "train.epochs": 2}
+    changes = {"data.name": "own", "optim.lr": 0.01, "model.d_model": 24, "model.heads": 3, "train.epochs": 2}
     assert recipe("grandchild") == with_overrides(Config(), changes, source="test")
     assert recipe("parent").model.heads == 2  # files are not changed by those that start from them
     assert read_recipe("grandchild").name == "own" and read_recipe("child").name == "child"
@@ -96,11 +96,79 @@ def test_a_file_is_found_by_path_and_a_name_by_its_nearest(folder: Path) -> None
         find_recipe("grandchld")
 
 
-def test_a_data_set_of_ones_own_has_the_published_recipe(folder: Path) -> None:
-    assert to_flat(recipe("birds", own=True)) == to_flat(Config()) | {"data.name": "birds"}
-    assert recipe("child", own=True) == recipe("child")
+def test_a_data_set_of_ones_own_has_the_recipe_of_a_laptop() -> None:
+    assert to_flat(recipe("birds", own=True)) == to_flat(recipe("laptop")) | {"data.name": "birds"}
+    assert recipe("birds", own=True).data.mode == "features" and recipe("birds", own=True).model.weights == "package"
+    assert recipe("willow", own=True) == recipe("willow")
     with pytest.raises(UserError, match="no recipe named 'birds'"):
         recipe("birds")
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        ("[base]\ntrain.epochs = 2", "birds"),
+        ('from = "parent"', "birds"),
+        ('from = "voc"', "voc"),
+        ('from = "voc"\n[base]\ndata = { name = "cups" }', "cups"),
+        ('from = "parent"\n[base]\ndata.name = "cups"', "cups"),
+        ('name = "finches"\nfrom = "parent"', "finches"),
+        ('from = "between"', "voc"),
+        ("", "birds"),
+    ],
+)
+@pytest.mark.parametrize("inside", [True, False])
+def test_the_data_set_is_named_after_the_file_unless_one_of_the_chain_names_it(
+    folder: Path, text: str, name: str, inside: bool
+) -> None:
+    write(folder, "voc", '[base]\ndata = { name = "voc" }')
+    write(folder, "between", 'from = "voc"')
+    elsewhere = folder / "elsewhere"
+    elsewhere.mkdir()
+    path = write(folder if inside else elsewhere, "birds", text)
+    assert recipe(path).data.name == name
+    if inside:
+        assert recipe("birds").data.name == name
+
+
+@pytest.mark.parametrize(
+    ("shipped", "name"),
+    [
+        ("demo", "demo"),
+        ("spair", "spair"),
+        ("spair_ablation", "spair"),
+        ("voc", "voc"),
+        ("voc_ablation", "voc"),
+        ("voc_features", "voc"),
+        ("willow", "willow"),
+        ("willow_ablation", "willow_rotated"),
+        ("willow_rotated", "willow_rotated"),
+    ],
+)
+def test_a_recipe_of_the_project_keeps_its_data_set(shipped: str, name: str) -> None:
+    assert recipe(shipped).data.name == name
+
+
+def test_a_file_whose_name_no_data_set_can_have_names_one_itself(folder: Path) -> None:
+    path = write(folder, "my birds", "[base]\ntrain.epochs = 2")
+    with pytest.raises(UserError, match=r"my birds.toml: name must be letters, digits, _ or -, but got 'my birds'"):
+        recipe(path)
+    assert recipe(write(folder, "my birds", '[base]\ndata.name = "birds"')).data.name == "birds"
+
+
+@pytest.mark.parametrize("name", ["my birds", "", "birds/2024", "vögel", "a" * 300, "birds.csv", "../birds", "."])
+def test_a_name_that_no_data_set_can_have_is_one_line(name: str) -> None:
+    with pytest.raises(UserError, match=r"is no name of a data set: use up to 100 letters, digits, _ and -") as error:
+        recipe(name, own=True)
+    assert "\n" not in str(error.value) and len(str(error.value)) < 300
+    with pytest.raises(UserError):
+        recipe(name)
+
+
+def test_a_name_is_proposed(folder: Path) -> None:
+    with pytest.raises(UserError, match=r"'my birds!' .* such as my_birds$"):
+        check_name("my birds!")
+    assert check_name("my_birds-2") == "my_birds-2"
 
 
 def test_paths_are_shown_as_the_user_would_type_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

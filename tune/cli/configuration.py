@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,8 @@ def decode_overrides(args: argparse.Namespace) -> dict[str, Any]:
 def recipe(args: argparse.Namespace, *, own: bool = False) -> Config:
     """Return the configuration of a job by the name of a recipe or a JSON file, with --set applied.
 
+    The recipe of own data without a file gets the image size of the data set, where it is prepared already.
+
     Args:
         own: accept a name without a recipe as a data set of the user's own, even if it is not prepared yet.
     """
@@ -41,15 +44,38 @@ def recipe(args: argparse.Namespace, *, own: bool = False) -> Config:
 
     name = args.name
     if name.endswith(".json"):
-        config = load_config(Path(name))
-    else:
-        config = base_of(name, own=own or _is_there(args.data or f"data/{name}"))
-    return with_overrides(config, overrides(args), source="--set")
+        return with_overrides(load_config(Path(name)), overrides(args), source="--set")
+    config = base_of(name, own=own or _is_there(args.data or f"data/{name}"))
+    config = with_overrides(config, overrides(args), source="--set")
+    if has_default_recipe(args):
+        from nmt.data.store.own_data import fitted
+
+        config = fitted(config, data_of(args, config), chosen=overrides(args))
+    return config
+
+
+def has_default_recipe(args: argparse.Namespace) -> bool:
+    """True if NAME is a data set of the user's own without a file in search_spaces/."""
+    from nmt.recipes import has_file
+
+    return not args.name.endswith(".json") and not has_file(args.name)
+
+
+def recipe_line(config: Config) -> str:
+    """Return the line that names the recipe of own data, and the ways to change it."""
+    from nmt.recipes import OWN_RECIPE, RECIPES, shown_path
+
+    name, backbone = config.data.name, config.model.backbone
+    how = f"on stored features of {backbone}" if config.data.mode == "features" else f"end to end with {backbone}"
+    return (
+        f"recipe: {OWN_RECIPE} (a small head {how}); change keys with --set, or write "
+        f"{shown_path(RECIPES)}/{name}.toml with: python run.py --init {name}"
+    )
 
 
 def _is_there(data: str) -> bool:
     """True if the folder of the data set exists. An address is not checked: that takes seconds."""
-    return is_address(data) or Path(data).is_dir()
+    return is_address(data) or os.path.isdir(data)
 
 
 def data_of(args: argparse.Namespace, config: Config) -> str:

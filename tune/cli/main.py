@@ -7,13 +7,13 @@ import sys
 from collections.abc import Iterable, Sequence
 
 from nmt.errors import FailedError, UserError, nearest
-from tune.cli import confirm, download, evaluate, inspect, keys, match, prepare, report, search, train
+from tune.cli import confirm, download, evaluate, init, inspect, keys, match, prepare, report, search, train
 from tune.cli.job import PROGRAM, Job, given_flags, help_text, parse
 from tune.results.log import to_console
 
 JOBS = {
     module.JOB.flag: module.JOB
-    for module in (prepare, download, inspect, train, search, confirm, evaluate, report, match, keys)
+    for module in (prepare, download, inspect, init, train, search, confirm, evaluate, report, match, keys)
 }
 HELP = ("--help", "-h")
 
@@ -26,7 +26,10 @@ jobs:
 {jobs}
 
 start here, no download:    run.py --search demo
-your data set, once:        run.py --prepare willow --raw DIR
+pictures of your own:       run.py --prepare birds --raw DIR
+  a file to edit:           run.py --init birds
+  a search over it:         run.py --search birds --trials 4
+a published data set, once: run.py --prepare willow --raw DIR
 one training:               run.py --train willow [--set optim.lr=1e-3]
 a search:                   run.py --search willow --trials 32
 its table again:            run.py --report willow

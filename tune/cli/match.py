@@ -11,6 +11,7 @@ from nmt.io.files import require_file
 from tune.cli.configuration import decode_overrides
 from tune.cli.flags import DECODE, JSON, RESULTS, STORAGE, flag
 from tune.cli.job import Job
+from tune.cli.picture import check_picture, write_picture
 from tune.cli.runs import find_checkpoint
 
 
@@ -18,17 +19,17 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     """Match the keypoints, print a line per keypoint, and draw the pair."""
     if not args.images or not args.keypoints:
         raise UserError("--match needs --images A B and --keypoints A.csv B.csv (lines name,x,y in pixels)")
+    out = args.out or Path("match.png")
+    check_picture(out, inputs=args.images)
     decode, checkpoint = decode_overrides(args), find_checkpoint(args)
     for path in args.images:
         require_file(path, "image")
     for path in args.keypoints:
         require_file(path, "keypoint file")
     from nmt.inference.match import match_images
-    from tune.cli.picture import write_picture
 
     matches = match_images(checkpoint, args.images, args.keypoints, decode=decode)
     print(matches)
-    out = args.out or Path("match.png")
     write_picture(out, matches.draw())
     return {"matches": matches.names(), "picture": str(out)}
 
@@ -49,7 +50,7 @@ JOB = Job(
         flag("--images", "the two images", metavar=("A", "B"), nargs=2, type=Path),
         flag(
             "--keypoints",
-            "a file per image, a line name,x,y per keypoint, in pixels",
+            "a file per image: lines name,x,y in pixels, or annotations that --prepare reads",
             metavar=("A", "B"),
             nargs=2,
             type=Path,

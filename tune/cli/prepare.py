@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from nmt.config import Config, with_overrides
 from nmt.errors import UserError
-from tune.cli.configuration import data_of, recipe
+from nmt.recipes import check_name
+from tune.cli.configuration import data_of, has_default_recipe, recipe, recipe_line
 from tune.cli.flags import DATA, JSON, SET, flag, one_of, refuse, seed_flag, switch, whole_number
 from tune.cli.job import Job
 
@@ -32,6 +33,7 @@ class Request:
     skip_bad: bool = False
     coding: str = CODINGS[0]
     difficulty: Mapping[str, Sequence[int]] = field(default_factory=dict)
+    clip_to_box: bool = False
     backbone: str | None = None
     """another backbone to store features of, --features"""
     on_cluster: bool = False
@@ -39,7 +41,11 @@ class Request:
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
     """Make the data set, or with --check verify it; print its counts."""
+    default_recipe = has_default_recipe(args)
+    if default_recipe:
+        check_name(args.name)
     config = recipe(args, own=args.raw is not None)
+    check_name(config.data.name)
     if args.check:
         ignored = [name for name in JOB.reads if name not in ("--check", "--data", "--json")]
         refuse(args, ignored, "--check only reads an existing data set; leave the flag out")
@@ -58,11 +64,23 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         skip_bad=args.skip_bad,
         coding=args.coding or CODINGS[0],
         difficulty=parse_difficulty(args.difficulty),
+        clip_to_box=args.clip_to_box,
         backbone=args.features,
         on_cluster=args.ray,
     )
     out = data_of(args, config)
-    return {"data": out, **make_data_set(config, out, request)}
+    made = make_data_set(config, out, request)
+    if default_recipe:
+        print(recipe_line(config))
+        print(next_line(args, config))
+    return {"data": out, **made}
+
+
+def next_line(args: argparse.Namespace, config: Config) -> str:
+    """Return the commands that a new data set of the user's own is looked at and trained with."""
+    flags = f" --data {args.data}" if args.data else ""
+    name, mode = config.data.name, "" if config.data.mode == "features" else f" --set data.mode={config.data.mode}"
+    return f"next: python run.py --inspect {name}{flags}, then --train {name}{flags}{mode}"
 
 
 def check(data: str) -> dict[str, Any]:
@@ -92,6 +110,7 @@ def make_data_set(config: Config, out: str, request: Request) -> dict[str, Any]:
             seed=request.seed,
             difficulty=request.difficulty,
             image_coding=request.coding,
+            clip_to_box=request.clip_to_box,
             progress=sys.stderr.isatty(),
             shards=make_shards,
             rows=make_features,
@@ -150,6 +169,10 @@ JOB = Job(
             metavar="KEY=LEVELS",
             action="append",
             default=[],
+        ),
+        switch(
+            "--clip-to-box",
+            "cut COCO's objects at their box, and drop keypoints outside; by default the box is enlarged to hold them",
         ),
         switch("--ray", "work on all nodes of the Ray cluster"),
         switch("--check", "make nothing; verify every row and file of the data set"),

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import os
 from typing import Any
 
 from nmt.data.store.present import require_data_set
-from nmt.recipes import RecipeFile, read_recipe
+from nmt.errors import UserError
+from nmt.recipes import RECIPES, RecipeFile, has_file, read_recipe, shown_path
 from tune.cli.configuration import data_of, overrides
 from tune.cli.flags import DATA, JSON, RESULTS, RESUME, SET, STORAGE, flag, refuse, seed_flag, switch, whole_number
 from tune.cli.job import Job
@@ -15,6 +17,11 @@ from tune.cli.prepare import Request, make_data_set
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
     """Run, resume or preview the search or ablation that the file defines; each prints its own table."""
+    if not has_file(args.name) and os.path.isdir(args.data or f"data/{args.name}"):
+        raise UserError(
+            f"{shown_path(RECIPES)}/{args.name}.toml: not there, and it says what is searched; "
+            f"write it with: python run.py --init {args.name}"
+        )
     file = read_recipe(args.name)
     return ablate(args, file) if file.is_ablation else search(args, file)
 

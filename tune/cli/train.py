@@ -10,11 +10,12 @@ from nmt.config import Config, with_overrides
 from nmt.data.store.present import require_data_set
 from nmt.errors import UserError
 from nmt.training.files import BEST, CHECKPOINT
-from tune.cli.configuration import data_of, recipe
+from tune.cli.configuration import data_of, has_default_recipe, recipe, recipe_line
 from tune.cli.flags import DATA, JSON, RESULTS, RESUME, SET, STORAGE, flag, seed_flag
 from tune.cli.job import Job
 from tune.cli.runs import stored
 from tune.results.layout import TRIALS
+from tune.results.log import log
 from tune.spaces.settings import parse_workers, workers_for
 
 if TYPE_CHECKING:
@@ -30,6 +31,10 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         workers_for(args.workers, config.data.pairs_per_step)
     data = data_of(args, config)
     require_data_set(data)
+    if has_default_recipe(args):
+        from nmt.data.store.own_data import require_own_features
+
+        require_own_features(config, data)
     directory = args.results / training_name(args.name)
     home = stored(args, directory)
     if home is not None and args.resume:
@@ -43,10 +48,23 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     else:
         from tune.driver.train_workers import train_together
 
+        if has_default_recipe(args):
+            log.info(recipe_line(config))
         best = train_together(config, workers=args.workers, data=data, directory=directory, storage=home)
     print(f"best epoch {best['epoch']}: validation accuracy {best['val/accuracy']:.1%} ({directory}/{BEST})")
-    print(f"next: python run.py --evaluate {directory.name} --split test")
+    print(f"next: {evaluate_command(args, config, data, directory)}")
     return {"directory": str(directory), **best}
+
+
+def evaluate_command(args: argparse.Namespace, config: Config, data: str, directory: Path) -> str:
+    """Return the command that evaluates the training: on the test split, unless that is empty."""
+    from nmt.data.store.objects import ObjectStore
+    from nmt.data.store.ready import local_data
+
+    counts = ObjectStore.open(local_data(data, config)).info.counts
+    split = " --split test" if any(counts["test"].values()) else ""
+    place = "".join(f" {name} {getattr(args, name[2:])}" for name in ("--data", "--results") if name in args.given)
+    return f"python run.py --evaluate {directory.name}{split}{place}"
 
 
 def train_alone(
@@ -57,6 +75,7 @@ def train_alone(
     from nmt.device import limit_threads
     from nmt.training.loop import train
     from nmt.training.out_of_memory import twice_within_memory
+    from nmt.training.plan import plan_training
 
     limit_threads(config)
     place: dict[str, Any] = {"data": local_data(data, config), "directory": directory}
@@ -70,7 +89,10 @@ def train_alone(
             home.put()
 
     def attempt(within: Config, again: bool) -> Any:
-        return train(within, **place, on_epoch=on_epoch, resume=args.resume or again, progress=True)
+        resume = args.resume or again
+        plan = plan_training(within, **place, resume=resume)
+        log.info(f"{recipe_line(within)}\n{plan}" if has_default_recipe(args) else str(plan))
+        return train(within, **place, on_epoch=on_epoch, resume=resume, progress=True)
 
     try:
         return twice_within_memory(attempt, config).metrics

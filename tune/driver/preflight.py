@@ -21,15 +21,18 @@ from pathlib import Path
 from typing import Any
 
 import ray
+import torch
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from nmt.config import Config, from_dict
 from nmt.data.store.ready import ReadyData, ready_data
+from nmt.device import limit_threads, pick_device
 from nmt.errors import UserError
 from nmt.io.location import Location
 from nmt.io.table import aligned
 from nmt.training.files import CONFIG, METRICS
 from nmt.training.history import read_metrics
+from nmt.training.plan import in_words, measure
 from tune.driver.room import concurrency, node_resources
 from tune.spaces.space import Space
 from tune.study import budget
@@ -40,6 +43,8 @@ NODE_SECONDS = 300.0
 """time that a node has to answer: it may be copying the data set"""
 PACKAGES = ("torch", "ray", "optuna", "pyarrow")
 """packages that must have the same version on all nodes"""
+TIMED_SECONDS = 0.2
+"""time spent on steps to estimate the time of an epoch"""
 SOURCES = Path(__file__).resolve().parents[2]
 
 
@@ -55,8 +60,9 @@ class SearchPreview:
     epochs: int
     """most epochs of a trial"""
     seconds_per_epoch: float | None
-    """measured in earlier trainings of the default configuration; None if there are none"""
+    """of the default configuration; None if it is not known"""
     measured_in: Path | None
+    """an earlier training; None: a few steps were timed"""
     nodes: tuple[str, ...]
     """addresses of the live nodes"""
     versions: Mapping[str, str]
@@ -96,7 +102,7 @@ def preflight(space: Space, *, directory: Path, data: ReadyData, storage: str | 
     configs = space.stored()
     at_once = concurrency(space.resources, node_resources())
     here = check_nodes(configs, directory=directory, data=data, storage=storage)
-    measured = seconds_per_epoch(space.base, directory.parent)
+    measured = seconds_per_epoch(space.base, directory.parent) or time_steps(space, data)
     return SearchPreview(
         trials=space.search.trials,
         most_epochs=most_epochs(space.search, space.base.train.epochs),
@@ -251,6 +257,22 @@ def seconds_per_epoch(base: Config, results: Path) -> tuple[float, Path] | None:
     return None
 
 
+def time_steps(space: Space, data: ReadyData) -> tuple[float, None] | None:
+    """Estimate the time of an epoch from a few steps of the default configuration in this process.
+
+    Returns:
+        The seconds; None where that would be slow (on images), or of another machine than the one that trains.
+    """
+    base, resources = space.base, space.resources
+    alike = len(_alive()) == 1 and resources.workers == 1 and bool(resources.gpus) == torch.cuda.is_available()
+    if base.data.mode != "features" or base.train.compile or not alike:
+        return None
+    limit_threads(base)
+    grid = space.decode_grid()
+    pace = measure(base, data=data.folder, decode_grid=grid, device=pick_device(), enough=TIMED_SECONDS)
+    return pace.epoch, None
+
+
 def _cost(config: Config) -> tuple[Any, ...]:
     """Return the configuration that the time of a step depends on."""
     return (config.data, config.model, config.train.precision, config.train.compile)
@@ -274,13 +296,22 @@ def render(plan: SearchPreview, space: Space, *, directory: Path, data: str, sto
     return f"Preview of the search {space.name}:\n{aligned([[f'  {name}', text] for name, text in rows], left=2)}"
 
 
+def epoch_line(preview: SearchPreview, space: Space) -> str:
+    """Return a line with the size of an epoch, and the time that the whole search takes where it is known."""
+    steps, pairs = space.base.train.steps_per_epoch, space.base.data.pairs_per_step
+    return f"an epoch: {steps} steps of {pairs} pairs; time of the search: {_time(preview)}"
+
+
 def _time(plan: SearchPreview) -> str:
     if not math.isfinite(plan.most_epochs):
         return "until the search's limit"
     if plan.hours is None or plan.seconds_per_epoch is None:
         return "not known: no training of this data set and model is in the results yet"
-    hours = f"{plan.hours:.1f} h" if plan.hours >= 1 else f"{60 * plan.hours:.1f} min"
-    return f"at most {hours} ({plan.seconds_per_epoch:.1f} s per epoch in {plan.measured_in})"
+    epoch = f"{in_words(plan.seconds_per_epoch)} per epoch"
+    if plan.measured_in is None:
+        seconds = in_words(3600 * plan.hours)
+        return f"about {seconds} if all train in full, starting and saving on top ({epoch}, measured on a few steps)"
+    return f"at most {in_words(3600 * plan.hours)} ({epoch} in {plan.measured_in})"
 
 
 def _nodes(count: int) -> str:

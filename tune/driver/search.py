@@ -23,7 +23,7 @@ from tune.driver.early_stopping import make_scheduler
 from tune.driver.identity import check_results, write_definition
 from tune.driver.interruption import Interruption
 from tune.driver.lines import Lines
-from tune.driver.preflight import SearchPreview, preflight
+from tune.driver.preflight import SearchPreview, epoch_line, preflight
 from tune.driver.preflight import render as render_preview
 from tune.driver.ray_searcher import StudySearcher
 from tune.driver.ray_session import ray_session
@@ -100,9 +100,9 @@ def complete(space: Space, directory: Path, *, data: Callable[[], ReadyData], ho
     if earlier is None or not earlier.finished or earlier.search != space.to_dict()["search"]:
         ready = data()
         with ray_session():
-            plan = preflight(space, directory=directory, data=ready, storage=home.address if home else None)
+            preview = preflight(space, directory=directory, data=ready, storage=home.address if home else None)
             with only_one(directory), kept_in(directory):
-                return _search(space, directory, ready, home, warm, plan.at_once, earlier.seconds if earlier else 0.0)
+                return _search(space, directory, ready, home, warm, preview, earlier.seconds if earlier else 0.0)
     return earlier
 
 
@@ -149,7 +149,7 @@ def _search(
     data: ReadyData,
     home: Storage | None,
     warm: Sequence[FrozenTrial],
-    at_once: int,
+    preview: SearchPreview,
     earlier_seconds: float,
 ) -> Summary:
     write_definition(space, directory)
@@ -157,7 +157,9 @@ def _search(
     study = SearchStudy(directory / layout.STUDY, space, warm=warm)
     at = f" and {home.address}" if home else ""
     budget = plan(space.search, study.ladder)
-    log.info(f"{budget}; {at_once} at once, in {directory}{at}; 000 is the default configuration")
+    log.info(f"{budget}; {preview.at_once} at once, in {directory}{at}; 000 is the default configuration")
+    if not earlier_seconds:
+        log.info(epoch_line(preview, space))
     with (
         open_control() as control,
         Interruption(control).caught() as interruption,
@@ -178,7 +180,7 @@ def _search(
             control=control,
             health=Watchdog(space.search, stop=interruption.stop),
         )
-        finished = _run_jobs(study, recorder, make_trainable(setup), at_once, interruption)
+        finished = _run_jobs(study, recorder, make_trainable(setup), preview.at_once, interruption)
     recorder.sync_unfinished()
     if finished:
         recorder.end_waiting()

@@ -14,6 +14,7 @@ from nmt.config import Config
 from nmt.data.store.ready import ready_data
 from nmt.errors import UserError
 from nmt.training.history import METRIC, best_epoch, read_metrics
+from nmt.training.plan import plan_training
 from nmt.training.signals import interruptions
 from tune.driver.preflight import check_nodes
 from tune.driver.ray_session import ray_session
@@ -65,6 +66,7 @@ def train_together(
             note=log.info,
         )
         log.info(f"{resources.workers} workers of {resources.cpus} CPUs, {resources.gpus:g} GPUs")
+        log.info(str(plan_training(config, data=ready.folder, directory=directory, resume=True, timed=False)))
         try:
             with interruptions(group.ask_to_stop):
                 _follow(group, config, directory)

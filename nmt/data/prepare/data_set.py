@@ -47,6 +47,7 @@ def prepare_data_set(
     seed: int = 0,
     difficulty: Mapping[str, Sequence[int]] | None = None,
     image_coding: str = IMAGE_CODINGS[0],
+    clip_to_box: bool = False,
     progress: bool = False,
     shards: ShardMaker = make_shards,
     rows: FeatureRows | None = None,
@@ -56,7 +57,7 @@ def prepare_data_set(
     The features are made where the configuration trains on them (`data.mode = features`).
 
     Args:
-        raw, out, skip_bad, seed, difficulty, image_coding: as for `nmt.data.prepare.objects.prepare`.
+        raw, out, skip_bad, seed, difficulty, image_coding, clip_to_box: as for `nmt.data.prepare.objects.prepare`.
         backbone: also make a table of this backbone's features.
         shards: makes the shards of objects; by default this machine.
         rows: makes the rows of features; None: this machine.
@@ -72,6 +73,7 @@ def prepare_data_set(
         seed=seed,
         difficulty=difficulty,
         image_coding=image_coding,
+        clip_to_box=clip_to_box,
         progress=progress,
         make=shards,
     )

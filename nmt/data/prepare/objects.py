@@ -3,44 +3,28 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import hashlib
 import json
 import multiprocessing
 import shutil
 import time
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-
 from nmt.config import Config
-from nmt.data.prepare.shards import RowMaker, ShardMaker, Shards, in_shards, make_shards, read_shard, shard_path
-from nmt.data.readers import spair
+from nmt.data.prepare.join import join_shards
+from nmt.data.prepare.shards import RowMaker, ShardMaker, Shards, in_shards, make_shards, shard_path
 from nmt.data.readers.registry import RawDataSet
 from nmt.data.readers.sources import find_source
-from nmt.data.store.given_pairs import PAIRS_FILE, GivenPair, open_pairs, write_pairs
-from nmt.data.store.manifest import write_manifest
+from nmt.data.store.given_pairs import open_pairs
 from nmt.data.store.node_copy import folder_to_write
-from nmt.data.store.objects import (
-    IMAGE_CODINGS,
-    INDEX_FILE,
-    LOCK_FILE,
-    MIN_KEYPOINTS,
-    SPLITS,
-    ObjectStore,
-    StoreInfo,
-    write_index,
-)
-from nmt.data.store.present import OBJECTS_FILE
-from nmt.data.store.writer import ObjectWriter
+from nmt.data.store.objects import IMAGE_CODINGS, LOCK_FILE, SPLITS, ObjectStore, StoreInfo
 from nmt.errors import UserError
-from nmt.io.files import atomic_output, file_lock, output_folder
+from nmt.io.files import file_lock, output_folder
 
-_READER_VERSION = 1
+_READER_VERSION = 2
 """increase it when a reader's output changes for the same files, so that data sets are made anew"""
 
 
@@ -66,7 +50,7 @@ class PreparedData:
 
     @property
     def left_out(self) -> int:
-        """Return the number of raw objects (or given pairs) that are not in the data set."""
+        """Return the number of raw objects, given pairs and keypoints that are not in the data set."""
         return sum(self.info.left_out.values())
 
     def __str__(self) -> str:
@@ -75,6 +59,7 @@ class PreparedData:
             lines.append("given pairs: " + ", ".join(f"{num} {split}" for split, num in self.pairs.items()))
         if self.left_out:
             lines.append("left out: " + ", ".join(f"{n} {reason}" for reason, n in self.info.left_out.items()))
+        lines += [f"note: {note}" for note in self.info.notes]
         done = f"made in {self.seconds:.1f} s" if self.made else "already up to date"
         size = f"{self.info.image_size} x {self.info.image_size}"
         lines.append(f"{self.data}: {self.info.num_objects} images of {size}, {done}")
@@ -90,6 +75,7 @@ def prepare(
     seed: int = 0,
     difficulty: Mapping[str, Sequence[int]] | None = None,
     image_coding: str = IMAGE_CODINGS[0],
+    clip_to_box: bool = False,
     progress: bool = False,
     make: ShardMaker = make_shards,
 ) -> PreparedData:
@@ -106,19 +92,22 @@ def prepare(
         seed: seed of rendered objects and of WILLOW's rotated views.
         difficulty: levels of given pairs to keep (nmt/data/readers/spair.py).
         image_coding: how images are stored, one of IMAGE_CODINGS.
+        clip_to_box: cut COCO's objects at their box, and drop keypoints outside.
         progress: show a progress bar on standard error.
         make: function that makes the shards; the bytes of the data set do not depend on it.
 
     Raises:
-        UserError: unknown name; raw folder missing or empty; an unreadable file; a category with fewer than two
-            photographs in a split. Nothing is left half-written.
+        UserError: unknown name; raw folder missing or empty; an unreadable file; no pairs left in train or val.
+            Nothing is left half-written.
     """
     # A process being started by multiprocessing imports the caller's script. If that calls prepare, the new process
     # would wait for the file lock that its parent holds, and the parent for the new process.
     if getattr(multiprocessing.current_process(), "_inheriting", False):
         raise RuntimeError("call prepare under `if __name__ == '__main__':` in a script, for it starts processes")
     started, name, size = time.perf_counter(), config.data.name, config.data.image_size
-    source = find_source(name, raw, size=size, skip_bad=skip_bad, seed=seed, difficulty=difficulty or {})
+    source = find_source(
+        name, raw, size=size, skip_bad=skip_bad, seed=seed, difficulty=difficulty or {}, clip_to_box=clip_to_box
+    )
     wanted = {
         "name": name,
         "image_size": size,
@@ -134,7 +123,7 @@ def prepare(
             with output_folder(folder), file_lock(folder / LOCK_FILE):
                 info = _finished(folder, wanted)
                 made = info is None
-                info = info or _write(source, folder, wanted, progress=progress, make=make)
+                info = info or _write(source, folder, wanted, str(raw or name), progress=progress, make=make)
     table = open_pairs(ObjectStore.open(folder))
     pairs = {split: len(table.of(split)) for split in SPLITS} if table else {}
     return PreparedData(str(out), info, time.perf_counter() - started, made, pairs)
@@ -150,7 +139,9 @@ def _finished(out: Path, wanted: dict[str, Any]) -> StoreInfo | None:
     return None
 
 
-def _write(source: RawDataSet, out: Path, wanted: dict[str, Any], *, progress: bool, make: ShardMaker) -> StoreInfo:
+def _write(
+    source: RawDataSet, out: Path, wanted: dict[str, Any], where: str, *, progress: bool, make: ShardMaker
+) -> StoreInfo:
     """Make the missing shards and join them. A UserError removes the shards, an interruption keeps them."""
     shards = in_shards(source.tasks)
     key = hashlib.sha256(json.dumps([wanted, len(source.tasks)]).encode()).hexdigest()[:12]
@@ -160,7 +151,7 @@ def _write(source: RawDataSet, out: Path, wanted: dict[str, Any], *, progress: b
             shutil.rmtree(other)
     try:
         _make_missing(source, shards, folder, wanted, progress=progress, make=make)
-        info = _join(source, shards, folder, out, wanted)
+        info = join_shards(source, shards, folder, out, wanted, where=where)
     except UserError:
         shutil.rmtree(folder, ignore_errors=True)
         raise
@@ -180,71 +171,3 @@ def _make_missing(
     with tqdm(total=total, initial=done, desc=wanted["name"], unit="image", disable=not progress) as bar:
         for shard in make(make_rows, missing, folder):
             bar.update(len(shards[shard]))
-
-
-def _join(source: RawDataSet, shards: Shards, folder: Path, out: Path, wanted: dict[str, Any]) -> StoreInfo:
-    """Join the shards to the data set. objects.arrow appears last, once pairs and index are complete."""
-    names, left_out = source.keypoint_names(), Counter(source.left_out)
-    points: dict[str, tuple[int, frozenset[str]]] = {}
-    with atomic_output(out / OBJECTS_FILE) as partial:
-        writer = ObjectWriter(partial, names, image_size=wanted["image_size"], image_coding=wanted["image_coding"])
-        with contextlib.closing(writer):
-            for shard in shards:
-                rows, reasons = read_shard(folder, shard)
-                writer.add_rows(rows)
-                left_out.update(reasons)
-                if source.pairs is not None:
-                    points |= _points_of(rows, names, first=len(points))
-            pairs = None if source.pairs is None else _pairs_of(source.pairs, points, left_out)
-            if pairs is None:
-                _check_pairs(wanted["name"], names, writer.photos, every_split=source.every_split)
-            info = StoreInfo(**wanted, keypoint_names=names, counts=writer.counts, left_out=dict(left_out))
-            writer.finish(info)
-        if pairs is not None:
-            with atomic_output(out / PAIRS_FILE) as pairs_partial:
-                write_pairs(pairs_partial, pairs, {key: row for key, (row, _) in points.items()}, info)
-        with atomic_output(out / INDEX_FILE) as index_partial:
-            write_index(partial, index_partial)
-    write_manifest(out)
-    return info
-
-
-def _points_of(
-    rows: pa.RecordBatch, names: Mapping[str, list[str]], *, first: int
-) -> dict[str, tuple[int, frozenset[str]]]:
-    """Return object id -> its row (counted from `first`), and the names of its keypoints."""
-    of_category = list(names.values())
-    columns = (rows.column(name).to_pylist() for name in ("id", "category", "keypoints"))
-    return {
-        key: (first + k, frozenset(of_category[category][i] for i in keypoints))
-        for k, (key, category, keypoints) in enumerate(zip(*columns, strict=True))
-    }
-
-
-def _pairs_of(
-    given: Sequence[GivenPair], rows: Mapping[str, tuple[int, frozenset[str]]], left_out: Counter[str]
-) -> list[GivenPair]:
-    """Keep the given pairs that have two common keypoints in the data set; count the others in `left_out`."""
-    pairs = []
-    for pair in given:
-        points0, points1 = (rows.get(key, (0, frozenset[str]()))[1] for key in (pair.id0, pair.id1))
-        common = tuple(name for name in pair.keypoints if name in points0 and name in points1)
-        if len(common) >= MIN_KEYPOINTS:
-            pairs.append(dataclasses.replace(pair, keypoints=common))
-        else:
-            left_out[spair.FEW_COMMON] += 1
-    return pairs
-
-
-def _check_pairs(
-    name: str, categories: dict[str, list[str]], photos: Counter[tuple[str, str]], *, every_split: bool
-) -> None:
-    """Check that every category has pairs in every split. Raises UserError."""
-    for category in categories:
-        for split in SPLITS:
-            num = photos[split, category]
-            if num == 1 or (num == 0 and every_split):
-                raise UserError(
-                    f"{name}: category {category} has {num} photograph(s) in {split}; a pair needs "
-                    f"two: add photographs, or remove {category} from the raw folder"
-                )

@@ -15,6 +15,7 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ import pyarrow as pa
 from nmt.data.readers.registry import Loaded
 from nmt.data.store.arrow import METADATA_KEY
 from nmt.data.store.writer import RawObject, encode_objects
+from nmt.errors import FailedError
 from nmt.io.files import atomic_output
 
 SHARD_TASKS = 32
@@ -86,7 +88,7 @@ def read_shard(folder: Path, shard: int) -> tuple[pa.RecordBatch, Counter[str]]:
 
 
 def make_shards(make_rows: RowMaker, shards: Shards, folder: Path) -> Iterator[int]:
-    """Make shards on all cores of this machine (a `ShardMaker`)."""
+    """Make shards on all cores of this machine (a `ShardMaker`). Raises FailedError when a process is killed."""
     if len(shards) <= _FEW_SHARDS:
         yield from (_make_shard(make_rows, shard, tasks, folder) for shard, tasks in shards.items())
         return
@@ -96,6 +98,10 @@ def make_shards(make_rows: RowMaker, shards: Shards, folder: Path) -> Iterator[i
         try:
             made = [pool.submit(_make_shard, make_rows, shard, tasks, folder) for shard, tasks in shards.items()]
             yield from (future.result() for future in as_completed(made))
+        except BrokenProcessPool as error:
+            raise FailedError(
+                "a process that reads images was killed, perhaps for lack of memory; the same command continues"
+            ) from error
         finally:
             pool.shutdown(cancel_futures=True)
 

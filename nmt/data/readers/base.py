@@ -23,6 +23,7 @@ from PIL import Image
 from nmt.data.readers.values import as_list, as_number
 from nmt.data.store.given_pairs import GivenPair
 from nmt.data.store.objects import MIN_KEYPOINTS, SPLITS, stable_hash
+from nmt.data.store.partners import Partners
 from nmt.data.store.writer import RawObject
 from nmt.errors import UserError
 from nmt.io.images import open_image
@@ -33,6 +34,9 @@ FEW_KEYPOINTS = f"fewer than {MIN_KEYPOINTS} keypoints"
 EMPTY_BOX = "an empty box"
 NO_PARTNER = f"no other photograph with {MIN_KEYPOINTS} common keypoints"
 UNREADABLE = "unreadable"
+OUTSIDE_BOX = "keypoints outside their box"
+OUTSIDE_IMAGE = "keypoints outside the image"
+NOT_FINITE = "keypoints with NaN or infinite coordinates"
 
 
 class Excluded(Exception):
@@ -67,7 +71,7 @@ class RawListing:
     files: list[Path] = field(default_factory=list)
     """annotation files that were read (images not included)"""
     left_out: Counter[str] = field(default_factory=Counter)
-    """reason -> number of objects, or of pairs where the reason names pairs"""
+    """reason -> number of objects, or of pairs or keypoints where the reason names them"""
     pairs: list[GivenPair] | None = None
     """given pairs; None: pairs are drawn from the objects"""
     mirror: dict[str, dict[str, str]] = field(default_factory=dict)
@@ -89,9 +93,8 @@ class RawListing:
         return {category: sorted(names[category], key=_natural) for category in sorted(names)}
 
     def input_files(self) -> list[Path]:
-        """Return every file that the data set is made from, images included, sorted."""
-        images = {entry.image for entry in self.entries if entry.image.is_file()}
-        return sorted({*self.files, *images})
+        """Return every file that the data set is made from, images included, sorted. Some may not exist."""
+        return sorted({*self.files, *(entry.image for entry in self.entries)})
 
     def check_ids(self) -> None:
         """Check that no two entries have the same id. Raises UserError."""
@@ -109,10 +112,10 @@ class RawListing:
         Raises:
             UserError: split train or val has no objects left.
         """
-        groups: dict[tuple[str, str], list[Entry]] = {}
-        for entry in self.entries:
-            groups.setdefault((entry.split, entry.category), []).append(entry)
-        paired = {entry.id for group in groups.values() for entry in group if _has_partner(entry, group)}
+        partners, objects = Partners(), [((e.split, e.category), e.photo, frozenset(e.points)) for e in self.entries]
+        for seen in objects:
+            partners.add(*seen)
+        paired = {entry.id for entry, seen in zip(self.entries, objects, strict=True) if partners.has(*seen)}
         if len(paired) < len(self.entries):
             self.left_out[NO_PARTNER] += len(self.entries) - len(paired)
         self.entries = [entry for entry in self.entries if entry.id in paired]
@@ -129,7 +132,7 @@ def counting(left_out: Counter[str], *, skip_bad: bool) -> Iterator[None]:
     """Count an object that the block excludes or cannot read, instead of raising.
 
     Args:
-        left_out: reason -> number of objects, counted up in place.
+        left_out: reason -> number of objects, increased in place.
         skip_bad: count damage as well; otherwise its UserError is raised.
     """
     try:
@@ -145,12 +148,6 @@ def counting(left_out: Counter[str], *, skip_bad: bool) -> Iterator[None]:
 def _natural(name: str) -> tuple[int, int, str]:
     """Return a sorting key: numbers by value (SPair-71k numbers its keypoints), then names by letters."""
     return (0, int(name), name) if name.isascii() and name.isdigit() else (1, 0, name)
-
-
-def _has_partner(entry: Entry, group: list[Entry]) -> bool:
-    # Two objects of one photograph would share background and light, so the field never pairs them.
-    names = entry.points.keys()
-    return any(other.photo != entry.photo and len(names & other.points.keys()) >= MIN_KEYPOINTS for other in group)
 
 
 def carve(photo: str, shares: Mapping[str, int]) -> str:
@@ -170,19 +167,34 @@ def carve(photo: str, shares: Mapping[str, int]) -> str:
     raise AssertionError(f"shares {shares} are less than 100 %")
 
 
-def points_within(points: Mapping[str, tuple[float, float]], box: Box | None) -> dict[str, tuple[float, float]]:
+def points_within(
+    points: Mapping[str, tuple[float, float]],
+    box: Box | None,
+    left_out: Counter[str] | None = None,
+    *,
+    outside: str = OUTSIDE_BOX,
+) -> dict[str, tuple[float, float]]:
     """Keep the keypoints inside a box, its edge included.
 
     Args:
         points: keypoint name -> (x, y), pixels.
         box: None keeps every keypoint with finite coordinates.
+        left_out: reason -> number of keypoints, increased in place by those that are not kept; None: not counted.
+        outside: the reason that a keypoint outside the box is counted under.
     """
     x0, y0, x1, y1 = box or (-math.inf, -math.inf, math.inf, math.inf)
-    return {
-        name: (x, y)
-        for name, (x, y) in points.items()
-        if math.isfinite(x) and math.isfinite(y) and x0 <= x <= x1 and y0 <= y <= y1
-    }
+    kept = {}
+    for name, (x, y) in points.items():
+        if not (math.isfinite(x) and math.isfinite(y)):
+            reason = NOT_FINITE
+        elif not (x0 <= x <= x1 and y0 <= y <= y1):
+            reason = outside
+        else:
+            kept[name] = (x, y)
+            continue
+        if left_out is not None:
+            left_out[reason] += 1
+    return kept
 
 
 def checked_box(x: float, y: float, width: float, height: float) -> Box:
@@ -220,12 +232,13 @@ def box_around(points: Iterable[tuple[float, float]], box: Box | None = None) ->
     return x0, y0, x1, y1
 
 
-def load(entry: Entry, *, size: int) -> RawObject:
+def load(entry: Entry, *, size: int, left_out: Counter[str] | None = None) -> RawObject:
     """Read an entry's image, cut out its box, and resize it to a square; the keypoints move with it.
 
     Args:
         entry: the listed object.
         size: side of the square, pixels.
+        left_out: reason -> number of keypoints, increased in place by those that are dropped; None: not counted.
 
     Returns:
         The object as the store takes it, keypoints in pixels of the square.
@@ -235,12 +248,15 @@ def load(entry: Entry, *, size: int) -> RawObject:
         Excluded: fewer than two keypoints lie in the image, or the box lies outside it.
     """
     image = open_image(entry.image, size=entry.size)
-    x0, y0, x1, y1 = entry.box or (0.0, 0.0, float(image.width), float(image.height))
+    whole = 0.0, 0.0, float(image.width), float(image.height)
+    # First the image, so that coordinates of a larger original are counted as such, though the box lies outside too.
+    inside = points_within(entry.points, whole, left_out, outside=OUTSIDE_IMAGE)
+    x0, y0, x1, y1 = entry.box or whole
     # Boxes of COCO and PascalVOC may reach a little beyond the image.
-    x0, y0, x1, y1 = max(x0, 0.0), max(y0, 0.0), min(x1, float(image.width)), min(y1, float(image.height))
+    x0, y0, x1, y1 = max(x0, 0.0), max(y0, 0.0), min(x1, whole[2]), min(y1, whole[3])
     if x1 - x0 < 1 or y1 - y0 < 1:
         raise Excluded(EMPTY_BOX)
-    inside = points_within(entry.points, (x0, y0, x1, y1))
+    inside = points_within(inside, (x0, y0, x1, y1), left_out)
     if len(inside) < MIN_KEYPOINTS:
         raise Excluded(FEW_KEYPOINTS)
     # Pillow's filter widens when an image shrinks, so there is no aliasing; the aspect ratio is not kept, as published.

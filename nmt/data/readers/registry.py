@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -16,10 +17,12 @@ from typing import Any
 from nmt.data.readers.base import Entry, RawListing, counting, load
 from nmt.data.store.given_pairs import GivenPair
 from nmt.data.store.writer import RawObject
+from nmt.errors import UserError
 from nmt.extensions import Registry
+from nmt.io.user_files import is_file
 
 Loaded = tuple[list[RawObject], Counter[str]]
-"""objects, and what was left out by reason"""
+"""objects, and reason -> number of objects, or of keypoints where the reason names them, that were left out"""
 
 
 @dataclass(frozen=True)
@@ -35,13 +38,15 @@ class RawDataSet:
     load: Callable[[Any], Loaded]
     """function that does one unit of work, in any process"""
     left_out: Mapping[str, int] = field(default_factory=dict)
-    """reason -> objects that were left out before `tasks` was made"""
+    """reason -> number of objects, pairs or keypoints that were left out before `tasks` was made"""
     options: dict[str, Any] = field(default_factory=dict)
     """reader options, recorded in the data set"""
     pairs: Sequence[GivenPair] | None = None
     """given pairs, by object id; None: pairs are drawn"""
     mirror: dict[str, dict[str, str]] = field(default_factory=dict)
     """category -> keypoint name -> its name in the mirrored image; names that do not change are omitted"""
+    notes: Sequence[str] = ()
+    """lines for the report: files that were skipped, how splits were made"""
     every_split: bool = True
     """True: every category needs a pair in every split; False: a split may lack some categories"""
 
@@ -60,12 +65,18 @@ class ReadOptions:
     """seed of what is random in making the objects"""
     difficulty: Mapping[str, Sequence[int]] = field(default_factory=dict)
     """levels of given pairs to keep; empty: all"""
+    clip_to_box: bool = False
+    """cut COCO's objects at their box, and drop keypoints outside; by default the box grows to hold them"""
 
 
 Reader = Callable[[Path | None, ReadOptions], RawDataSet]
 """Lists the raw data set in a folder (None where --raw is not given). Raises UserError for what it cannot read."""
 
 READERS: Registry[Reader] = Registry("reader of a data set")
+_SURROGATE = re.compile("[\ud800-\udfff]")
+"""half of a character: a byte of a file name that is not UTF-8, or a broken escape in JSON"""
+_NO_CONTENT = "no content"
+"""stands for the hash of a file that cannot be read"""
 WITH_DIFFICULTY: set[str] = set()
 """Names of the data sets whose given pairs have levels of difficulty."""
 
@@ -88,14 +99,25 @@ def register_reader(name: str, *, difficulty: bool = False) -> Callable[[Reader]
 
 
 def files_fingerprint(files: list[Path]) -> str:
-    """Hash the content, name and folder of each file: 16 hex digits."""
+    """Hash the content, name and folder of each file: 16 hex digits.
+
+    A file that is missing or cannot be read counts as `_NO_CONTENT`; reading it for its objects raises the error.
+    """
     total = hashlib.sha256()
     for path in files:
-        with path.open("rb") as file:
-            total.update(
-                f"{path.parent.name}/{path.name}\0{hashlib.file_digest(file, 'sha256').hexdigest()}\0".encode()
-            )
+        # Names may hold lone surrogates: bytes of a name that is not UTF-8, or \ud800 in JSON.
+        total.update(f"{path.parent.name}/{path.name}\0{_content_hash(path)}\0".encode(errors="surrogatepass"))
     return total.hexdigest()[:16]
+
+
+def _content_hash(path: Path) -> str:
+    if not is_file(path):  # opening a pipe would wait for ever
+        return _NO_CONTENT
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError:
+        return _NO_CONTENT
 
 
 def listed(listing: RawListing, options: ReadOptions, **recorded: Any) -> RawDataSet:
@@ -103,7 +125,17 @@ def listed(listing: RawListing, options: ReadOptions, **recorded: Any) -> RawDat
 
     Args:
         recorded: what the prepared data set says of how it was read; another value makes it anew.
+
+    Raises:
+        UserError: a name that cannot be stored.
     """
+    for entry in listing.entries:
+        for name in (entry.category, *entry.points, entry.photo, entry.id):
+            if _SURROGATE.search(name):
+                raise UserError(
+                    f"{str(entry.image)!a}: its annotation has the name {name!a}, which is not text "
+                    f"(half a character); rename it"
+                )
     return RawDataSet(
         fingerprint=lambda: files_fingerprint(listing.input_files()),
         keypoint_names=listing.keypoint_names,
@@ -113,6 +145,7 @@ def listed(listing: RawListing, options: ReadOptions, **recorded: Any) -> RawDat
         options=recorded,
         pairs=listing.pairs,
         mirror=listing.mirror,
+        notes=listing.notes,
         every_split=False,
     )
 
@@ -120,5 +153,5 @@ def listed(listing: RawListing, options: ReadOptions, **recorded: Any) -> RawDat
 def _load_entry(entry: Entry, *, size: int, skip_bad: bool) -> Loaded:
     objects, left_out = list[RawObject](), Counter[str]()
     with counting(left_out, skip_bad=skip_bad):
-        objects.append(load(entry, size=size))
+        objects.append(load(entry, size=size, left_out=left_out))
     return objects, left_out

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import functools
+import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -27,6 +28,8 @@ from nmt.errors import UserError, nearest
 
 LAYOUTS = {"spair": "large", "spair_small": "small"}
 """data.name -> layout of SPair-71k"""
+ARCHIVES = (".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".7z", ".rar")
+"""endings of the files that hold a folder"""
 
 
 def find_source(
@@ -37,14 +40,21 @@ def find_source(
     skip_bad: bool,
     seed: int,
     difficulty: Mapping[str, Sequence[int]],
+    clip_to_box: bool = False,
 ) -> RawDataSet:
     """Find the raw data set `name`; a name without a reader is a data set of the user's own.
 
     Raises:
         UserError: unknown name, raw folder missing or empty, an annotation that cannot be read.
     """
-    options = ReadOptions(name=name, size=size, skip_bad=skip_bad, seed=seed, difficulty=difficulty)
+    options = ReadOptions(
+        name=name, size=size, skip_bad=skip_bad, seed=seed, difficulty=difficulty, clip_to_box=clip_to_box
+    )
     reader = READERS.find(name)
+    if raw is not None and name != "demo":  # the demo takes no folder either
+        _check_folder(raw)
+    if clip_to_box and reader is not None:
+        raise UserError(f"--clip-to-box: {name} is cut out as published; the flag is for COCO files of your own")
     if difficulty and name not in WITH_DIFFICULTY:
         having = ", ".join(sorted(WITH_DIFFICULTY))
         raise UserError(f"--difficulty: {name} has no given pairs; those that have: {having}")
@@ -55,12 +65,22 @@ def find_source(
         hint = nearest(name, known)
         raise UserError(f"--prepare {name}: no reader for such a data set; {hint} (data of your own needs --raw DIR)")
     try:
-        return listed(own.read(raw, skip_bad=skip_bad), options)
+        recorded = {"clip_to_box": True} if clip_to_box else {}
+        return listed(own.read(raw, skip_bad=skip_bad, clip_to_box=clip_to_box), options, **recorded)
     except UserError as error:
         close = difflib.get_close_matches(name, known, n=1)
         if not close:
             raise
         raise UserError(f"{error} (as one of your own data sets; or did you mean --prepare {close[0]}?)") from error
+
+
+def _check_folder(raw: Path) -> None:
+    """Raise UserError if `raw` is a file. The readers report a folder that is missing or empty."""
+    if not os.path.isfile(raw):
+        return
+    if raw.suffix.lower() in ARCHIVES:
+        raise UserError(f"{raw}: an archive; unpack it, and give the folder")
+    raise UserError(f"{raw}: a file; give the folder that holds it: --raw {raw.parent}")
 
 
 @register_reader("demo")

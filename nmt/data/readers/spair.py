@@ -8,27 +8,29 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from nmt.data.readers.base import (
+    NOT_FINITE,
     Entry,
     Excluded,
     RawListing,
     points_within,
 )
 from nmt.data.readers.values import as_dict, as_list, as_name, as_number, as_point
-from nmt.data.store.given_pairs import DIFFICULTIES, GivenPair
+from nmt.data.store.given_pairs import DIFFICULTIES, NOT_GIVEN, GivenPair
 from nmt.data.store.objects import MIN_KEYPOINTS
 from nmt.errors import UserError, nearest
-from nmt.io.user_files import read_json, shown
+from nmt.io.user_files import is_file, read_json, read_text, shown
 
 SPLIT_NAMES = {"test": "test", "val": "val", "train": "trn"}
 """our split -> its name in SPair-71k; an image listed in several splits goes to the first of this order"""
 FEW_COMMON = f"pairs with fewer than {MIN_KEYPOINTS} common keypoints"
 OTHER_SPLIT = "pairs with an image of another split"
 OTHER_DIFFICULTY = "pairs of another difficulty"
+UNGRADED = "pairs without a grading that --difficulty names"
 TOLERANCE = 1.0
 """largest difference of a keypoint's position between two pairs of an image, pixels"""
 
@@ -40,6 +42,10 @@ class _Object:
     split: str
     image: Path
     points: dict[str, tuple[float, float]]
+    size: tuple[int, int] | None
+    """width and height of the image that was annotated, pixels; None: not given"""
+    dropped: set[str] = field(default_factory=set)
+    """keypoints with NaN or infinite coordinates"""
 
 
 def read(raw: Path, *, layout: str, difficulty: Mapping[str, Sequence[int]], skip_bad: bool) -> RawListing:
@@ -49,11 +55,12 @@ def read(raw: Path, *, layout: str, difficulty: Mapping[str, Sequence[int]], ski
         raw: the folder SPair-71k, or its parent.
         layout: "large" (all pairs) or "small".
         difficulty: levels to keep of each grading, such as {"mirror": [0], "viewpoint_variation": [0, 1]}. A grading
-            that is not named keeps all levels.
+            that is not named keeps all levels. Pairs may lack gradings (AP-10K in this format) that it does not name.
         skip_bad: leave damaged pairs out instead of raising UserError.
 
     Raises:
-        UserError: not SPair-71k, a damaged file (without `skip_bad`), or no pairs left.
+        UserError: not SPair-71k, a damaged file (without `skip_bad`), a pair without a grading that `difficulty` names,
+            or no pairs left.
     """
     root = _find(raw)
     listing, objects, pairs = RawListing(), dict[str, _Object](), list[GivenPair]()
@@ -62,9 +69,17 @@ def read(raw: Path, *, layout: str, difficulty: Mapping[str, Sequence[int]], ski
             annotation = _pair_file(root, split, file, name)
             listing.files.append(annotation)
             pairs.append(_pair(root, split, annotation, objects, difficulty))
+    if listing.left_out[UNGRADED]:
+        raise UserError(
+            f"{root}: {listing.left_out[UNGRADED]} pairs have no grading {' or no '.join(difficulty)}; "
+            f"leave --difficulty out"
+        )
     listing.entries = [
-        Entry(key, key.partition("/")[0], found.split, key, found.image, found.points) for key, found in objects.items()
+        Entry(key, key.partition("/")[0], found.split, key, found.image, found.points, size=found.size)
+        for key, found in objects.items()
     ]
+    if not_finite := sum(len(found.dropped - found.points.keys()) for found in objects.values()):
+        listing.left_out[NOT_FINITE] += not_finite
     # A damaged copy may pair an image with itself, which would teach nothing.
     listing.pairs = [pair for pair in pairs if len(pair.keypoints) >= MIN_KEYPOINTS and pair.id0 != pair.id1]
     if len(listing.pairs) < len(pairs):
@@ -109,10 +124,7 @@ def _pair_names(root: Path, layout: str, files: list[Path]) -> Iterator[tuple[st
     """Yield (split, layout file, name) of every pair of a layout; the files read are appended to `files`."""
     for split, theirs in SPLIT_NAMES.items():
         file = root / "Layout" / layout / f"{theirs}.txt"
-        try:
-            names = file.read_text(encoding="utf-8").split()
-        except (OSError, UnicodeDecodeError) as error:
-            raise UserError(f"{file}: cannot be read ({error})") from error
+        names = read_text(file, what="list of pairs").split()
         files.append(file)
         yield from ((split, file, name) for name in names)
 
@@ -123,7 +135,7 @@ def _pair_file(root: Path, split: str, file: Path, name: str) -> Path:
     as_name(name, f"{file}: a pair")
     stem, _, category = name.replace(":", "_").rpartition("_")
     for spelled in (name, f"{stem}:{category}", f"{stem}_{category}"):
-        if (path := folder / f"{spelled}.json").is_file():
+        if is_file(path := folder / f"{spelled}.json"):
             return path
     raise UserError(f"{file}: names the pair {shown(name)}, but {folder} has no file for it")
 
@@ -134,6 +146,8 @@ def _pair(
     """Read one pair and add its objects and keypoints to `objects`. Raises Excluded before anything is added."""
     content = as_dict(read_json(path), f"{path}: the pair")
     levels = tuple(_level(content, key, path) for key in DIFFICULTIES)
+    if any(level == NOT_GIVEN and key in difficulty for key, level in zip(DIFFICULTIES, levels, strict=True)):
+        raise Excluded(UNGRADED)
     if any(level not in difficulty.get(key, (level,)) for key, level in zip(DIFFICULTIES, levels, strict=True)):
         raise Excluded(OTHER_DIFFICULTY)
     sides = [_side(root, split, path, content, side) for side in ("src", "trg")]
@@ -141,13 +155,19 @@ def _pair(
     for key, found in sides:
         _check(path, found, objects.get(key))
     for key, found in sides:
-        objects.setdefault(key, found).points.update(found.points)
+        known = objects.setdefault(key, found)
+        known.points.update(found.points)
+        known.dropped |= found.dropped
+        known.size = known.size or found.size
     (id0, source), (id1, target) = sides
     return GivenPair(split, id0, id1, tuple(k for k in source.points if k in target.points), levels)
 
 
 def _level(content: dict[str, Any], key: str, path: Path) -> int:
-    level = as_number(content.get(key), f"{path}: {key}")
+    """Read a grading of a pair; NOT_GIVEN where it has none."""
+    if content.get(key) is None:
+        return NOT_GIVEN
+    level = as_number(content[key], f"{path}: {key}")
     if level not in range(128):
         raise UserError(f"{path}: {key} must be a small whole number, but is {json.dumps(level)}")
     return int(level)
@@ -157,7 +177,7 @@ def _side(root: Path, split: str, path: Path, content: dict[str, Any], side: str
     """Read one side ("src" or "trg") of a pair: object id, and the object with this pair's keypoints."""
     category = as_name(content.get("category"), f"{path}: category")
     image = root / "JPEGImages" / category / as_name(content.get(f"{side}_imname"), f"{path}: {side}_imname")
-    if not image.is_file():
+    if not is_file(image):
         raise UserError(f"{path}: its image {image} does not exist")
     ids = [
         as_name(k if isinstance(k, str) else str(k), f"{path}: kps_ids")
@@ -166,9 +186,23 @@ def _side(root: Path, split: str, path: Path, content: dict[str, Any], side: str
     if len(set(ids)) < len(ids):
         raise UserError(f"{path}: kps_ids names a keypoint twice")
     where = f"{path}: {side}_kps"
-    points = [as_point(xy, where) for xy in as_list(content.get(f"{side}_kps"), where, length=len(ids))]
-    inside = points_within(dict(zip(ids, points, strict=True)), None)
-    return f"{category}/{image.stem}", _Object(split, image, inside)
+    coordinates = as_list(content.get(f"{side}_kps"), where, length=len(ids))
+    for name, xy in zip(ids, coordinates, strict=True):
+        if xy is None or xy == [None, None]:
+            raise UserError(f"{where} has no coordinates of keypoint {name}; a pair lists the keypoints of both images")
+    points = {name: as_point(xy, where) for name, xy in zip(ids, coordinates, strict=True)}
+    inside = points_within(points, None)
+    dropped = points.keys() - inside.keys()
+    return f"{category}/{image.stem}", _Object(split, image, inside, _size(content, f"{side}_imsize"), dropped)
+
+
+def _size(content: dict[str, Any], key: str) -> tuple[int, int] | None:
+    """Read the size of the annotated image, [width, height, channels]; None where it is missing or impossible."""
+    match content.get(key):
+        # `type(...) is int`, because JSON's true is an int to isinstance.
+        case [width, height, *_] if type(width) is int and type(height) is int and min(width, height) > 0:
+            return width, height
+    return None
 
 
 def _check(path: Path, found: _Object, known: _Object | None) -> None:
@@ -176,7 +210,7 @@ def _check(path: Path, found: _Object, known: _Object | None) -> None:
 
     Raises:
         Excluded: its image belongs to another split.
-        UserError: another image of the same name, or a keypoint at another position.
+        UserError: another image of the same name, an image of another size, or a keypoint at another position.
     """
     if known is None:
         return
@@ -184,6 +218,11 @@ def _check(path: Path, found: _Object, known: _Object | None) -> None:
         raise Excluded(OTHER_SPLIT)
     if known.image != found.image:
         raise UserError(f"{path}: {found.image.name} has the name of {known.image.name}, another image")
+    if known.size and found.size and known.size != found.size:
+        (width, height), (other_width, other_height) = found.size, known.size
+        raise UserError(
+            f"{path}: {found.image.name} is {width} x {height} pixels, in another pair {other_width} x {other_height}"
+        )
     for name, (x, y) in found.points.items():
         known_x, known_y = known.points.get(name, (x, y))
         if max(abs(x - known_x), abs(y - known_y)) > TOLERANCE:

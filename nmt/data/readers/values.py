@@ -24,6 +24,8 @@ def as_number(value: object, where: str) -> float:
     try:
         if isinstance(value, bool) or not isinstance(value, int | float | str):
             raise ValueError
+        if isinstance(value, str) and "_" in value:  # Python reads 1_0 as 10
+            raise ValueError
         return float(value)
     except (ValueError, OverflowError):
         raise UserError(f"{where} must be a number, but is {shown(value)}") from None

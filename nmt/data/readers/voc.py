@@ -11,14 +11,18 @@ The split file has train and test only. A tenth of the train photographs, chosen
 
 from __future__ import annotations
 
+import contextlib
 import io
 import pickle
 import re
 import zipfile
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
+from os.path import isdir
 from pathlib import Path
 from typing import Any, ClassVar, NoReturn
+from xml.etree import ElementTree
 
 import numpy as np
 
@@ -35,7 +39,7 @@ from nmt.data.readers.base import (
 from nmt.data.readers.values import as_number
 from nmt.data.store.objects import MIN_KEYPOINTS
 from nmt.errors import UserError, one_line
-from nmt.io.user_files import read_xml
+from nmt.io.user_files import is_file, read_xml
 
 SPLIT_FILE = "voc2011_pairs.npz"
 FLAGS = ("difficult", "occluded", "truncated")
@@ -45,8 +49,15 @@ IN_TEST = "photographs that are in test too"
 LISTED_TWICE = "listed twice"
 VAL_SHARES = {"val": 10, "train": 90}
 
-_ENTRY = re.compile(r"([a-z]+)/((\d{4})_\w+)_(\d+)\.xml")
+_DOWNLOAD = "python run.py --download voc"
+_AGAIN = f"remove it, then download it again: {_DOWNLOAD}"
+_REMEDY = "unpack its archive again, or leave damaged files out with --skip-bad"
+_DEVKITS = ("VOC2011", "TrainVal/VOCdevkit/VOC2011", "VOCdevkit/VOC2011")
+
+_ENTRY = re.compile(r"([a-z]+)/((\d{4})_\w+)_(\d{1,6})\.xml", re.ASCII)
 """category / photograph _ number of the object in the photograph, from 1"""
+_BOUNDS = ("xmin", "ymin", "width", "height")
+"""attributes of visible_bounds"""
 _MAX_SPLIT_FILE = 64 << 20
 """largest decompressed member, bytes: a small archive can unpack to any size"""
 
@@ -82,7 +93,7 @@ def read(raw: Path, *, skip_bad: bool) -> RawListing:
                 if name in listed:
                     raise Excluded(LISTED_TWICE)
                 listed.add(name)
-                entry = _entry(folders, name, split, flags, listing.files)
+                entry = _entry(folders, name, split, flags, listing)
                 if split == "test":
                     test_photos.add(entry.photo)
                 elif entry.photo in test_photos:
@@ -93,37 +104,58 @@ def read(raw: Path, *, skip_bad: bool) -> RawListing:
 
 
 def _find(raw: Path) -> _Folders:
-    devkits = (raw / "VOC2011", raw / "TrainVal" / "VOCdevkit" / "VOC2011", raw / "VOCdevkit" / "VOC2011")
-    devkit = next((folder for folder in devkits if folder.is_dir()), None)
+    devkit = next((raw / folder for folder in _DEVKITS if isdir(raw / folder)), None)
     split_file, keypoints = raw / SPLIT_FILE, raw / "annotations"
-    if devkit is None or not split_file.is_file() or not keypoints.is_dir():
-        state = "not PascalVOC 2011 with keypoints" if raw.is_dir() else "does not exist"
+    if devkit is None or not is_file(split_file) or not isdir(keypoints):
+        state = "not PascalVOC 2011 with keypoints" if isdir(raw) else "does not exist"
         raise UserError(
             f"{raw}: {state}; looked for VOC2011/JPEGImages, VOC2011/Annotations (or both below TrainVal/VOCdevkit), "
-            f"annotations/CATEGORY/*.xml and {SPLIT_FILE} in it"
+            f"annotations/CATEGORY/*.xml and {SPLIT_FILE} in it; {_what_to_do(raw, devkit)}"
         )
     return _Folders(split_file, keypoints, devkit / "Annotations", devkit / "JPEGImages")
 
 
-def _entry(folders: _Folders, name: str, split: str, flags: dict[str, list[bool]], files: list[Path]) -> Entry:
-    """Read one object of the split file. `flags` caches the flags of photographs; files read go into `files`."""
+def _what_to_do(raw: Path, devkit: Path | None) -> str:
+    """Say how a folder becomes the wanted one, from what it holds instead."""
+    if isdir(raw / "JPEGImages"):
+        return "it is the folder of one year: give the folder above it, with all three in it"
+    years = sorted({place.name for folder in _DEVKITS for place in (raw / folder).parent.glob("VOC20[0-9][0-9]")})
+    if devkit is None and years:
+        return f"it holds {', '.join(years)}, but the keypoints are those of VOC2011: {_DOWNLOAD}"
+    keypoints = raw / "annotations"
+    # VOC2011/Annotations, which holds no folders, has the same name where capitals do not count.
+    if devkit is not None and not isdir(keypoints) and any(map(isdir, (devkit / "annotations").glob("*"))):
+        return f"move {devkit / 'annotations'} to {keypoints}"
+    there = {"VOC2011": devkit is not None, "annotations": isdir(keypoints), SPLIT_FILE: is_file(raw / SPLIT_FILE)}
+    return f"missing: {', '.join(name for name, found in there.items() if not found)}; to get all: {_DOWNLOAD}"
+
+
+def _entry(folders: _Folders, name: str, split: str, flags: dict[str, list[bool]], listing: RawListing) -> Entry:
+    """Read one object of the split file.
+
+    Args:
+        flags: photograph -> flags of its objects, filled here.
+        listing: its files and what is left out are noted here.
+    """
     match = _ENTRY.fullmatch(name)
     assert match, name
     category, photo, year, number = match[1], match[2], int(match[3]), int(match[4])
     if photo not in flags:
-        files.append(folders.flags / f"{photo}.xml")
-        flags[photo] = _object_flags(files[-1])
+        listing.files.append(folders.flags / f"{photo}.xml")
+        flags[photo] = _object_flags(listing.files[-1])
     # Some persons have number 0. The published lists were filtered in Python by the flags at index number - 1, so
     # number 0 read the flags of the last object; we do the same. Numbers beyond the objects are damage.
     if number > len(flags[photo]) or not flags[photo]:
-        raise UserError(f"{folders.flags / photo}.xml: {len(flags[photo])} objects, but {name} is number {number}")
+        raise UserError(
+            f"{folders.flags / photo}.xml: {len(flags[photo])} objects, but {name} is number {number}; {_REMEDY}"
+        )
     if flags[photo][number - 1]:
         raise Excluded(FLAGGED)
     if category == "person" and year > LAST_PERSON_YEAR:
         raise Excluded(LATE_PERSON)
     annotation = folders.keypoints / category / f"{photo}_{number}.xml"
-    files.append(annotation)
-    box, points = _box_and_points(annotation)
+    listing.files.append(annotation)
+    box, points = _box_and_points(annotation, listing.left_out)
     split = carve(photo, VAL_SHARES) if split == "train" else split
     image = folders.images / f"{photo}.jpg"
     return Entry(f"{category}/{annotation.stem}", category, split, photo, image, points, box)
@@ -131,19 +163,43 @@ def _entry(folders: _Folders, name: str, split: str, flags: dict[str, list[bool]
 
 def _object_flags(path: Path) -> list[bool]:
     """Read which objects of a photograph, in order, the protocol leaves out."""
-    objects = read_xml(path).iterfind("object")
+    objects = _xml(path).iterfind("object")
     return [any((found.findtext(flag) or "0").strip() == "1" for flag in FLAGS) for found in objects]
 
 
-def _box_and_points(annotation: Path) -> tuple[Box, dict[str, tuple[float, float]]]:
+def _xml(path: Path) -> ElementTree.Element:
+    """Parse an XML annotation. Raises UserError that says what to do with the file."""
+    try:
+        return read_xml(path)
+    except UserError as error:
+        remedy = _REMEDY
+        with contextlib.suppress(OSError, UserError):
+            if not _is_utf8(path.read_bytes()):
+                remedy = f"its text is not UTF-8: save it as UTF-8, or {_REMEDY}"
+        raise UserError(f"{error}; {remedy}") from error
+
+
+def _is_utf8(content: bytes) -> bool:
+    try:
+        content.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def _box_and_points(annotation: Path, left_out: Counter[str]) -> tuple[Box, dict[str, tuple[float, float]]]:
     """Read the visible bounds and the keypoints inside them. Raises Excluded for fewer than two keypoints."""
-    root = read_xml(annotation)
+    root = _xml(annotation)
     bounds = root.find("visible_bounds")
     if bounds is None:
-        raise UserError(f"{annotation}: no visible_bounds")
-    box = checked_box(
-        *(as_number(bounds.get(k), f"{annotation}: visible_bounds {k}") for k in ("xmin", "ymin", "width", "height"))
-    )
+        raise UserError(f"{annotation}: no visible_bounds; {_REMEDY}")
+    if absent := [key for key in _BOUNDS if key not in bounds.attrib]:
+        animal_pose = "; Animal-Pose writes ymin as xmax: rename it there" if absent == ["ymin"] else ""
+        raise UserError(
+            f"{annotation}: visible_bounds needs {', '.join(_BOUNDS)}, but has "
+            f"{', '.join(bounds.attrib) or 'nothing'}{animal_pose}"
+        )
+    box = checked_box(*(as_number(bounds.get(key), f"{annotation}: visible_bounds {key}") for key in _BOUNDS))
     points: dict[str, tuple[float, float]] = {}
     for keypoint in root.iterfind("keypoints/keypoint"):
         name = keypoint.get("name") or ""
@@ -151,7 +207,7 @@ def _box_and_points(annotation: Path) -> tuple[Box, dict[str, tuple[float, float
         xy = as_number(keypoint.get("x"), f"{where} x"), as_number(keypoint.get("y"), f"{where} y")
         if name:
             points.setdefault(name, xy)
-    points = points_within(points, box)
+    points = points_within(points, box, left_out)
     if len(points) < MIN_KEYPOINTS:
         raise Excluded(FEW_KEYPOINTS)
     return box, points
@@ -177,7 +233,20 @@ def read_split_file(path: Path) -> dict[str, list[str]]:
     except KeyError as error:
         raise UserError(f"{path}: not the split file of PascalVOC keypoints ({one_line(error)})") from error
     except Exception as error:  # zipfile, numpy and pickle raise whatever damaged bytes lead them to
-        raise UserError(f"{path}: not a readable split file ({one_line(error)})") from error
+        raise UserError(f"{path}: {_instead(path) or f'not a readable split file ({one_line(error)})'}") from error
+
+
+def _instead(path: Path) -> str:
+    """Say what lies in the place of the split file, and what to do; empty where it is not known."""
+    with contextlib.suppress(OSError), path.open("rb") as file:
+        head = file.read(200).removeprefix(b"\xef\xbb\xbf").lstrip().lower()
+        if head.startswith(b"version https://git-lfs"):
+            return f"a Git LFS pointer instead of the file; fetch it with: git lfs pull, or {_AGAIN}"
+        if head.startswith((b"<!doctype", b"<html", b"<?xml", b"<head")):
+            return f"a web page instead of the file; {_AGAIN}"
+        if not head:
+            return f"an empty file; {_AGAIN}"
+    return ""
 
 
 def _member(archive: zipfile.ZipFile, name: str) -> bytes:

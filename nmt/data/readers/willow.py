@@ -1,5 +1,8 @@
 """Reader of WILLOW-ObjectClass (Cho et al., ICCV 2013): one folder per category, IMAGE.png or .jpg with IMAGE.mat.
 
+Extensions may have capitals. Where a photograph has several images, the PNG is read, as published, then the JPEG.
+Hidden files are ignored: macOS puts `._IMAGE.mat` beside each file of an archive.
+
 Two data sets are made from it. `willow` is the published one: whole photographs, resized to the square input, with ten
 keypoints each. All its objects are upright and face the same way, so positions alone solve it. `willow_rotated` is
 harder: ten views per photograph, each rotated by any angle, mirrored or not, moved and scaled with its keypoints.
@@ -7,18 +10,22 @@ harder: ten views per photograph, each rotated by any angle, mirrored or not, mo
 
 from __future__ import annotations
 
+import contextlib
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from os.path import isdir
 from pathlib import Path
 
 import numpy as np
 import scipy.io
 from PIL import Image
 
+from nmt.data.readers.base import FEW_KEYPOINTS, OUTSIDE_IMAGE, counting, points_within
 from nmt.data.store.objects import MIN_KEYPOINTS, SPLITS, stable_hash
 from nmt.data.store.writer import RawObject
 from nmt.errors import UserError, one_line
+from nmt.io.images import open_image
 
 NUM_KEYPOINTS = 10
 VIEWS = 10
@@ -37,17 +44,20 @@ DAMAGED = {"Face/image_0160"}
 """photographs with a wrong annotation in the published data; always left out"""
 
 _IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg")
+_REMEDY = "unpack the archive again, or leave damaged files out with --skip-bad"
+_HDF5 = b"\x89HDF\r\n\x1a\n"
+"""begins a file of MATLAB 7.3, at its first byte or after 512"""
 
 
 def raw_files(raw: Path) -> list[Path]:
     """Return every file that the data set is made from, sorted. Raises UserError when there is none."""
-    files = [f for a in _annotations(raw) for f in (a, *(a.with_suffix(s) for s in _IMAGE_SUFFIXES)) if f.is_file()]
-    return sorted(files)
+    found = _found(raw)
+    return sorted({*found, *(image for images in found.values() for image in images)})
 
 
 def keypoint_names(raw: Path) -> dict[str, list[str]]:
     """Return category -> names of its keypoints, "point0" to "point9": WILLOW numbers them only."""
-    categories = sorted({annotation.parent.name for annotation in _annotations(raw)})
+    categories = sorted({annotation.parent.name for annotation in _found(raw)})
     return {category: [f"point{k}" for k in range(NUM_KEYPOINTS)] for category in categories}
 
 
@@ -57,6 +67,8 @@ class Photograph:
 
     annotation: Path
     """its .mat file"""
+    image: Path | None
+    """its image; None: there is none"""
     split: str
     """train, val or test"""
 
@@ -72,11 +84,11 @@ def photographs(raw: Path) -> list[Photograph]:
     Args:
         raw: the folder WILLOW-ObjectClass, or its parent.
     """
-    by_category: dict[str, list[Path]] = {}
-    for annotation in _annotations(raw):
+    found, by_category = _found(raw), dict[str, list[Path]]()
+    for annotation in found:
         by_category.setdefault(annotation.parent.name, []).append(annotation)
     return [
-        Photograph(annotation, splits[annotation.stem])
+        Photograph(annotation, next(iter(found[annotation]), None), splits[annotation.stem])
         for category, in_category in by_category.items()
         for splits in [split_photographs([a.stem for a in in_category], category)]
         for annotation in in_category
@@ -95,18 +107,18 @@ def load(
         skip_bad: leave unreadable images and annotations out instead of raising UserError.
 
     Returns:
-        The objects, and reason -> number of objects left out.
+        The objects, and reason -> number of objects or keypoints left out.
     """
     if photograph.id in DAMAGED:
         return [], Counter({"known to be damaged": 1})
-    try:
-        image, points = _read_image(photograph.annotation), _read_points(photograph.annotation)
-    except UserError:
-        if not skip_bad:
-            raise
-        return [], Counter({"unreadable": 1})
-    left_out: Counter[str] = Counter()
-    return list(_objects(photograph.id, photograph.split, image, points, size, seed, left_out)), left_out
+    objects, left_out = list[RawObject](), Counter[str]()
+    with counting(left_out, skip_bad=skip_bad):
+        image, points_N2 = _read_image(photograph), _read_points(photograph.annotation)
+        named = {f"point{k}": (x, y) for k, (x, y) in enumerate(points_N2.tolist())}
+        whole = 0.0, 0.0, float(image.width), float(image.height)
+        points = points_within(named, whole, left_out, outside=OUTSIDE_IMAGE)
+        objects += _objects(photograph.id, photograph.split, image, points, size, seed, left_out)
+    return objects, left_out
 
 
 def split_photographs(names: list[str], category: str) -> dict[str, str]:
@@ -136,14 +148,56 @@ def split_photographs(names: list[str], category: str) -> dict[str, str]:
     return {name: split for split, part in zip(SPLITS, parts, strict=True) for name in part}
 
 
-def _annotations(raw: Path) -> list[Path]:
-    """List the .mat files, by category and name. Raises UserError when there is none."""
+def _found(raw: Path) -> dict[Path, list[Path]]:
+    """Return .mat file -> the images of its photograph, the one to read first; by category and name.
+
+    Raises:
+        UserError: there is none, a folder cannot be read, or two are of one photograph.
+    """
     for folder in (raw, raw / "WILLOW-ObjectClass"):
-        found = sorted(folder.glob("*/*.mat"))
+        found: dict[Path, list[Path]] = {}
+        for place in (place for place in _visible(folder) if isdir(place)):
+            of_photo: dict[str, list[Path]] = {}
+            for file in _visible(place):
+                of_photo.setdefault(file.stem, []).append(file)
+            found |= dict(_with_images(files) for files in of_photo.values() if _having(files, ".mat"))
         if found:
             return found
-    state = "is empty or not WILLOW-ObjectClass" if raw.is_dir() else "does not exist"
-    raise UserError(f"{raw}: {state}; looked for Car/*.mat, Duck/*.mat, ... beside Car/*.png, in it and below")
+    state = "is empty or not WILLOW-ObjectClass" if isdir(raw) else "does not exist"
+    raise UserError(
+        f"{raw}: {state}; looked for Car/*.mat, Duck/*.mat, ... beside Car/*.png, in it and below; "
+        f"get them with: python run.py --download willow"
+    )
+
+
+def _with_images(files: list[Path]) -> tuple[Path, list[Path]]:
+    """Sort the files of one photograph into its annotation and its images."""
+    annotations = _having(files, ".mat")
+    if len(annotations) > 1:
+        raise UserError(f"{annotations[0]}: {annotations[1].name} annotates the same photograph; remove one of them")
+    return annotations[0], [image for suffix in _IMAGE_SUFFIXES for image in _having(files, suffix)]
+
+
+def _having(files: list[Path], suffix: str) -> list[Path]:
+    return [file for file in files if file.suffix.lower() == suffix and not isdir(file)]
+
+
+def _visible(folder: Path) -> list[Path]:
+    """List what lies in a folder, sorted, hidden files excluded; empty where there is no such folder.
+
+    Raises:
+        UserError: it cannot be read, or holds a name that is not text.
+    """
+    if not isdir(folder):
+        return []
+    try:
+        found = [path for path in sorted(folder.iterdir()) if not path.name.startswith(".")]
+    except OSError as error:
+        raise UserError(f"{folder}: cannot be read ({error.strerror}); change its permissions, or copy it") from error
+    for path in found:
+        if any("\ud800" <= letter <= "\udfff" for letter in path.name):  # bytes that are not UTF-8
+            raise UserError(f"{folder}: holds the name {path.name!a}, which is not UTF-8; rename it")
+    return found
 
 
 def _read_points(annotation: Path) -> np.ndarray:
@@ -151,33 +205,42 @@ def _read_points(annotation: Path) -> np.ndarray:
     try:
         coordinates = scipy.io.loadmat(str(annotation), variable_names=["pts_coord"])["pts_coord"]
     except KeyError:
-        raise UserError(f"{annotation}: no variable pts_coord") from None
+        raise UserError(f"{annotation}: no variable pts_coord; WILLOW-ObjectClass keeps the keypoints in it") from None
     except Exception as error:  # scipy raises whatever the damaged bytes lead it to
-        raise UserError(f"{annotation}: not a readable .mat file ({one_line(error)})") from error
+        raise UserError(f"{annotation}: {_why_unreadable(annotation, error)}") from error
     if coordinates.shape != (2, NUM_KEYPOINTS) or coordinates.dtype.kind not in "iuf":
-        raise UserError(f"{annotation}: pts_coord must be 2 x {NUM_KEYPOINTS} numbers, but is {coordinates.shape}")
+        raise UserError(
+            f"{annotation}: pts_coord must be 2 x {NUM_KEYPOINTS} numbers, but is {coordinates.shape}; prepare "
+            f"keypoints other than those of WILLOW-ObjectClass as a data set of your own (docs/data.md)"
+        )
     if not np.isfinite(coordinates).all():
-        raise UserError(f"{annotation}: pts_coord must be finite, but holds NaN or infinity")
+        raise UserError(f"{annotation}: pts_coord must be finite, but holds NaN or infinity; {_REMEDY}")
     points_N2: np.ndarray = coordinates.T.astype(np.float64)
     return points_N2
 
 
-def _read_image(annotation: Path) -> Image.Image:
-    paths = [annotation.with_suffix(suffix) for suffix in _IMAGE_SUFFIXES]
-    path = next((p for p in paths if p.is_file()), None)
-    if path is None:
-        raise UserError(f"{annotation}: its image {paths[0].name} does not exist")
-    try:
-        return Image.open(path).convert("RGB")
-    except Exception as error:  # Pillow raises OSError, SyntaxError, ValueError and more for damaged files
-        raise UserError(f"{path}: not a readable image ({one_line(error)})") from error
+def _why_unreadable(annotation: Path, error: Exception) -> str:
+    """Say what is wrong with a .mat file that SciPy cannot read, and what to do."""
+    with contextlib.suppress(OSError), annotation.open("rb") as file:
+        head = file.read(512 + len(_HDF5))
+        if head.startswith((_HDF5, b"MATLAB 7.3")) or head.endswith(_HDF5):
+            return "a file of MATLAB 7.3, which is not read; save it in MATLAB with: save(FILE, 'pts_coord', '-v7')"
+    return f"not a readable .mat file ({one_line(error)}); {_REMEDY}"
+
+
+def _read_image(photograph: Photograph) -> Image.Image:
+    """Read the image of a photograph. Raises UserError."""
+    if photograph.image is None:
+        name = photograph.annotation.with_suffix(_IMAGE_SUFFIXES[0]).name
+        raise UserError(f"{photograph.annotation}: its image {name} does not exist; {_REMEDY}")
+    return open_image(photograph.image)
 
 
 def _objects(
     photo: str,
     split: str,
     image: Image.Image,
-    points_N2: np.ndarray,
+    points: Mapping[str, tuple[float, float]],
     size: int,
     seed: int | None,
     left_out: Counter[str],
@@ -185,19 +248,21 @@ def _objects(
     """Yield the resized photograph, or with a seed its rotated views; count in `left_out` those with few keypoints."""
     category = photo.split("/")[0]
     square = image.resize((size, size), Image.Resampling.BICUBIC)
-    points_N2 = points_N2 * (size / np.array(image.size))
+    points_N2 = np.array(list(points.values())).reshape(-1, 2) * (size / np.array(image.size))
     for view in range(1 if seed is None else VIEWS):
         view_id, turned, turned_N2 = photo, square, points_N2
         if seed is not None:
             view_id = f"{photo}@{view}"
             turned, turned_N2 = rotated_view(square, points_N2, np.random.default_rng([seed, stable_hash(view_id)]))
         inside = {
-            f"point{k}": (x, y) for k, (x, y) in enumerate(turned_N2.tolist()) if 0 <= x <= size and 0 <= y <= size
+            name: (x, y)
+            for name, (x, y) in zip(points, turned_N2.tolist(), strict=True)
+            if 0 <= x <= size and 0 <= y <= size
         }
         if len(inside) >= MIN_KEYPOINTS:
             yield RawObject(view_id, category, split, photo, np.asarray(turned), inside)
         else:
-            left_out[f"fewer than {MIN_KEYPOINTS} keypoints"] += 1
+            left_out[FEW_KEYPOINTS] += 1
 
 
 def rotated_view(

@@ -28,7 +28,7 @@ class ArrowTable:
         remedy: the command that makes the file, for error messages.
 
     Raises:
-        UserError: no such file, not one of this project, or another schema version.
+        UserError: no such file, not one of this project, another schema version, or no rows.
     """
 
     def __init__(self, path: Path, *, remedy: str) -> None:
@@ -43,6 +43,8 @@ class ArrowTable:
                 f"{path}: schema version {self.metadata.get('version')}, this program reads {SCHEMA_VERSION}; "
                 f"make it anew with: {remedy}"
             )
+        if not self.num_batches:
+            raise UserError(f"{path}: holds no rows; make it anew with: {remedy}")
 
     @property
     def num_batches(self) -> int:

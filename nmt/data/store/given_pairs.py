@@ -5,7 +5,7 @@ An Arrow IPC file with one row per pair:
     split       int8         as in objects.arrow
     row0, row1  int64        rows of objects.arrow
     keypoints   list<int16>  what is to be matched: indices into the category's keypoint names, increasing
-    mirror ...  int8         how hard the pair is, one column for each of DIFFICULTIES
+    mirror ...  int8         how hard the pair is, one column for each of DIFFICULTIES; -1 where it is not given
 
 The metadata (JSON under the key `nmt`) names the data set that the pairs belong to.
 """
@@ -27,6 +27,8 @@ from nmt.errors import UserError
 
 DIFFICULTIES = ("mirror", "viewpoint_variation", "scale_variation", "truncation", "occlusion")
 """grades of a given pair; 0 = none"""
+NOT_GIVEN = -1
+"""stands for a grade that the data set does not give"""
 
 
 @dataclass(frozen=True)
@@ -39,7 +41,7 @@ class GivenPair:
     keypoints: tuple[str, ...]
     """names of the keypoints to match; may be fewer than the two objects share"""
     difficulty: tuple[int, ...]
-    """one grade for each of DIFFICULTIES"""
+    """one grade for each of DIFFICULTIES, or NOT_GIVEN"""
 
 
 PAIRS_FILE = "pairs.arrow"

@@ -80,9 +80,11 @@ class StoreInfo:
     counts: dict[str, dict[str, int]]
     """split -> category -> objects"""
     left_out: dict[str, int]
-    """reason -> number of objects of the raw input that were left out"""
+    """reason -> number of objects, pairs or keypoints of the raw input that were left out"""
     mirror: dict[str, dict[str, str]] = dataclasses.field(default_factory=dict)
     """category -> keypoint name -> its name in a mirrored image; names that stay the same are not listed"""
+    notes: list[str] = dataclasses.field(default_factory=list)
+    """lines for the report: files that were skipped, how splits were made"""
     version: int = SCHEMA_VERSION
 
     @property
@@ -104,16 +106,19 @@ class StoreInfo:
     @property
     def identity(self) -> str:
         """12 hex digits that differ between any two different data sets. Feature tables and pairs carry it."""
-        return hashlib.sha256(self.to_json()).hexdigest()[:12]
+        return hashlib.sha256(dataclasses.replace(self, notes=[]).to_json()).hexdigest()[:12]
 
     def to_json(self) -> bytes:
         """Encode the description for the schema's metadata."""
-        return json.dumps(dataclasses.asdict(self)).encode()
+        # Without notes, the text is the same as before there were any, and so is the identity of older data sets.
+        content = {key: value for key, value in dataclasses.asdict(self).items() if key != "notes" or value}
+        return json.dumps(content).encode()
 
 
 def stable_hash(text: str) -> int:
     """Hash a text to a number that is the same on every machine, for splits and seeds."""
-    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8])
+    # Names of files and JSON texts may hold lone surrogates, which have no UTF-8.
+    return int.from_bytes(hashlib.sha256(text.encode(errors="surrogatepass")).digest()[:8])
 
 
 @dataclass(frozen=True)

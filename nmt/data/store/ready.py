@@ -42,7 +42,8 @@ def ready_data(data: str | Path, configs: Sequence[Config]) -> ReadyData:
         data: a folder or an address.
 
     Raises:
-        UserError: no data set there, no table of the features of a backbone, or another image size.
+        UserError: no data set there, no table of the features of a backbone, another image size, or no pairs to train
+            on or to validate with.
     """
     from nmt.data.store.features import open_features
     from nmt.data.store.node_copy import local_copy
@@ -54,6 +55,7 @@ def ready_data(data: str | Path, configs: Sequence[Config]) -> ReadyData:
     for config in distinct:
         features = open_features(folder, config) if config.data.mode == "features" else None
         check_fit(store, config.data, features)
+    check_pairs(store)
     return ReadyData(str(data), absolute(data), folder, store.info.identity)
 
 
@@ -75,6 +77,23 @@ def _tables(config: Config) -> list[str]:
     if config.data.mode != "features":
         return []
     return [features_pattern(config.model, config.data.image_size, ViewOptions.of(config.data))]
+
+
+def check_pairs(store: ObjectStore) -> None:
+    """Check that a training can draw pairs from train and val. Raises UserError.
+
+    Without this, a data set without a usable val would end its training after the first epoch.
+    """
+    from nmt.data.store.partners import pair_faults
+
+    faults = list(pair_faults(store))
+    if faults:
+        left_out = ", ".join(f"{num} {reason}" for reason, num in store.info.left_out.items())
+        raise UserError(
+            f"{store.directory}: {faults[0]}, so it cannot be trained on; "
+            + (f"left out when it was made: {left_out}; " if left_out else "")
+            + f"mend the raw data set, then make it anew with: {prepare_command(store.info.name)}"
+        )
 
 
 def check_fit(store: ObjectStore, config: DataConfig, features: FeatureTable | None) -> FeatureTable | None:

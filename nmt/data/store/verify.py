@@ -16,6 +16,7 @@ from nmt.data.store.given_pairs import PairTable, open_pairs
 from nmt.data.store.manifest import MANIFEST_FILE, data_files, parse_manifest
 from nmt.data.store.node_copy import local_copy
 from nmt.data.store.objects import MIN_KEYPOINTS, SPLITS, ObjectStore, RowIndex, StoreInfo
+from nmt.data.store.partners import pair_faults
 from nmt.data.store.present import OBJECTS_FILE
 from nmt.errors import UserError, one_line
 from nmt.io.file_record import record
@@ -54,7 +55,7 @@ def check(data: str | Path, *, progress: bool = False) -> VerifiedData:
         progress: show a progress bar.
 
     Raises:
-        UserError: no data set there, or which rows of which file are wrong, and how.
+        UserError: no data set there, which rows of which file are wrong and how, or no pairs in train or val.
     """
     from tqdm import tqdm
 
@@ -67,8 +68,8 @@ def check(data: str | Path, *, progress: bool = False) -> VerifiedData:
             break
     num_pairs = 0
     if not faults:
-        num_pairs, pair_faults = _check_pairs(store)
-        faults += pair_faults
+        num_pairs, given_faults = _check_given_pairs(store)
+        faults += [*given_faults, *pair_faults(store)]
         for path in sorted((directory / "features").glob("*.arrow")):
             faults += _feature_faults(store, path)
     if faults:
@@ -147,7 +148,7 @@ def row_faults(store: ObjectStore, row: int) -> Iterator[str]:
             yield f"an image of {shape}"
 
 
-def _check_pairs(store: ObjectStore) -> tuple[int, list[str]]:
+def _check_given_pairs(store: ObjectStore) -> tuple[int, list[str]]:
     table = open_pairs(store)
     if table is None:
         return 0, []

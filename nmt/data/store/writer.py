@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -88,8 +87,6 @@ class ObjectWriter:
         self._objects: list[RawObject] = []
         self._waiting: list[pa.RecordBatch] = []
         self.counts = {split: dict.fromkeys(keypoint_names, 0) for split in SPLITS}
-        self.photos: Counter[tuple[str, str]] = Counter()
-        """(split, category) -> number of photographs"""
         self._file = pa.ipc.new_file(str(self._rows_path), _SCHEMA)
 
     def add(self, raw: RawObject) -> None:
@@ -113,7 +110,6 @@ class ObjectWriter:
             self.counts[split][category] += 1
             if photo not in self._photos:
                 self._photos[photo] = len(self._photos)
-                self.photos[split, category] += 1
             numbers.append(self._photos[photo])
         column = _SCHEMA.get_field_index("photo")
         self._waiting.append(rows.set_column(column, _SCHEMA.field(column), pa.array(numbers, pa.int32())))

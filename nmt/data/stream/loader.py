@@ -9,6 +9,7 @@ import torch.utils.data
 
 from nmt.batch import PairBatch
 from nmt.data.stream.pairs import PairStream
+from nmt.errors import UserError
 
 
 @dataclass(frozen=True)
@@ -67,6 +68,38 @@ def train_batches(
     if loader_processes == 0 or stream.features is not None:
         return (steps[k] for k in range(num_steps))
     loader = torch.utils.data.DataLoader(
-        steps, batch_size=None, shuffle=False, num_workers=loader_processes, pin_memory=torch.cuda.is_available()
+        _WithErrors(steps),
+        batch_size=None,
+        shuffle=False,
+        num_workers=loader_processes,
+        pin_memory=torch.cuda.is_available(),
     )
-    return iter(loader)
+    return _raised(iter(loader))
+
+
+class _WithErrors(torch.utils.data.Dataset[list[PairBatch] | UserError]):
+    """Returns a UserError in place of the batch: raised in a loader process, torch would put a traceback into its text.
+
+    Args:
+        steps: the batches.
+    """
+
+    def __init__(self, steps: _Steps) -> None:
+        self._steps = steps
+
+    def __len__(self) -> int:
+        return len(self._steps)
+
+    def __getitem__(self, k: int) -> list[PairBatch] | UserError:
+        try:
+            return self._steps[k]
+        except UserError as error:
+            return error
+
+
+def _raised(batches: Iterator[list[PairBatch] | UserError]) -> Iterator[list[PairBatch]]:
+    """Yield the batches up to the first error, which is raised here."""
+    for batch in batches:
+        if isinstance(batch, UserError):
+            raise batch
+        yield batch

@@ -2,6 +2,7 @@ import dataclasses
 import re
 from html.parser import HTMLParser
 
+import numpy as np
 import pytest
 
 from nmt.config import DataConfig
@@ -57,3 +58,21 @@ def test_names_of_a_data_set_cannot_run_in_the_page(make_store, toy_objects, tmp
     plain = dataclasses.replace(CONFIG, erasing=0.0, cutmix=0.0, mixup=0.0, rotation=0.0, mirror=0.0)
     page = write_page(make_store(objects).directory, plain, tmp_path / "page.html").read_text()
     assert "<script>" not in page and "&lt;script&gt;" in page and "None: every probability is 0" in page
+
+
+def test_images_that_are_all_alike_are_shown_as_they_are(make_store, toy_objects, tmp_path):
+    grey = np.full((64, 64, 3), 90, np.uint8)
+    alike = [dataclasses.replace(o, image=grey) for o in toy_objects()]
+    every = dataclasses.replace(CONFIG, erasing=0.5, cutmix=0.5, mixup=0.5, scale=0.2)
+    page = write_page(make_store(alike).directory, every, tmp_path / "page.html").read_text()
+    assert "cutmix alone: no image changes" in page and "mixup alone: no image changes" in page
+    assert page.count("<figure class=card>") == 12 + 6 + 6
+
+
+def test_the_smallest_data_set_has_a_page(make_store, toy_objects, tmp_path):
+    chairs = [o for o in toy_objects() if o.category == "chair"]
+    both = [dict.fromkeys(("c0", "c1"), (1.0, 2.0))] * 4
+    few = [*[o for o in chairs if o.split == "train"][:2], *[o for o in chairs if o.split == "val"][:2]]
+    store = make_store([dataclasses.replace(o, points=points) for o, points in zip(few, both, strict=True)])
+    page = write_page(store.directory, CONFIG, tmp_path / "page.html").read_text()
+    assert "<b>4</b><span>objects" in page and page.count(", 2 keypoints") >= 12

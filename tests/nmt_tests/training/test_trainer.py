@@ -59,7 +59,7 @@ def test_a_step_in_parts_is_the_same_step(alone, toy_data, tmp_path, micro_batch
 def test_gradients_are_clipped_as_torch_does_and_none_is_left(toy_data):
     trainers = [Trainer(small(optim__clip_norm=clip, optim__weight_decay=0.1), data=toy_data) for clip in (0.0, 0.05)]
     before = {name: p.detach().clone() for name, p in trainers[0].matcher.named_parameters()}
-    batch = next(trainers[0]._batches())
+    batch = next(trainers[0].batches())
     for trainer in trainers:
         trainer.set_learning_rate()
         trainer._backward(batch[0])
@@ -84,3 +84,10 @@ def test_head_and_backbone_have_learning_rates_of_their_own_that_drop_together(t
         trainer.set_learning_rate()
         rates = [group["lr"] for group in trainer.optimizer.param_groups]
         assert rates == pytest.approx([0.01 * factor, 0.001 * factor])
+
+
+def test_a_data_set_without_val_is_refused_before_the_first_step(make_store, toy_objects) -> None:
+    store = make_store([o for o in toy_objects() if o.split != "val"])
+    images = small(data__mode="images", data__image_size=64)
+    with pytest.raises(UserError, match="no objects in split val, so it cannot be trained on"):
+        Trainer(images, data=store.directory)

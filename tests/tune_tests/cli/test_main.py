@@ -19,9 +19,11 @@ from tune.cli.job import given_flags, parse
 from tune.cli.main import JOBS, check_flags, find_job, main, run_job
 
 READS = {
-    "--prepare": "--raw --data --set --seed --features --views --coding --skip-bad --difficulty --ray --check --json",
+    "--prepare": "--raw --data --set --seed --features --views --coding --skip-bad --difficulty "
+    "--clip-to-box --ray --check --json",
     "--download": "--raw --json",
     "--inspect": "--data --set --results --seed --json",
+    "--init": "--data --json",
     "--train": "--data --set --seed --workers --results --storage --resume --json",
     "--search": "--data --set --trials --seeds --seed --results --storage --resume --dry-run --json",
     "--confirm": "--top --seeds --seed --data --set --results --storage --json",
@@ -87,6 +89,12 @@ def test_a_misspelt_command_is_one_line_with_the_way_out(refused, arguments, mes
         (["--search", "willlow"], "did you mean 'willow'?"),
         (["--train", "demoo"], "did you mean 'demo'?"),
         (["--prepare", "imagenet"], "known: demo"),
+        (["--prepare", "imagenet"], "pictures of your own need no recipe: python run.py --prepare imagenet --raw DIR"),
+        (["--train", "birds"], "pictures of your own need no recipe: python run.py --prepare birds --raw DIR"),
+        (["--search", "birds"], "to search, write one with --init birds"),
+        (["--prepare", "my birds", "--raw", "x"], "letters, digits, _ and -, such as my_birds"),
+        (["--init", "my birds"], "letters, digits, _ and -, such as my_birds"),
+        (["--init", "voc"], "search_spaces/voc.toml: is there already"),
         (["--prepare", "imagenet", "--raw", "x"], "x: does not exist; looked for *.csv"),
         (["--train", "willow", "--set", "optim.lrr=1"], "did you mean 'optim.lr'?"),
         (["--train", "willow", "--set", "optim.lr=fast"], "a number above 0 and at most 1"),
@@ -167,6 +175,9 @@ def results(tmp_path) -> Path:
         "--match there-train --images a.jpg b.jpg --keypoints a.csv b.csv",
         "--match there-train --images a.jpg a.jpg --keypoints a.csv b.csv",
         "--prepare nothing",
+        "--prepare my/birds --raw nothing",
+        "--init voc",
+        "--init my/birds",
         "--download nothing",
     ],
 )

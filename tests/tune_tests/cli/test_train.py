@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from tests.tune_tests.cli.own_data import write_own
 from tests.tune_tests.cli.small_data import SMALL, write_willow
 from tune.cli.main import main
 from tune.cli.train import training_name
@@ -96,3 +97,21 @@ def test_real_photographs_upright_and_rotated(shared_data, tmp_path, capsys):
     assert upright["NMT"] >= 0.97 and upright["positions"] == 1.0
     rotated = accuracies("willow_rotated")
     assert rotated["NMT"] >= 0.70 and rotated["nearest features"] < 0.5 and rotated["positions"] < 0.4
+
+
+def test_a_training_says_what_it_will_do_and_how_to_go_on(capsys, tmp_path):
+    """Four photographs, so that none are left for the test split."""
+    write_own(tmp_path / "raw", images=4, splits=("train", "train", "val", "val"))
+    assert main(["--prepare", "birds", "--raw", "raw"]) == 0
+    short = ["--set", "train.epochs=2", "--set", "train.steps_per_epoch=2", "--results", "r"]
+    capsys.readouterr()
+    assert main(["--train", "birds", *short]) == 0
+    recipe, plan, estimate, best, after = capsys.readouterr().out.splitlines()
+    assert recipe.startswith("recipe: laptop (a small head on stored features of tf_efficientnet_lite0); ")
+    assert plan == "training: 2 epochs of 2 steps, 16 pairs each; 2 train and 2 val objects"
+    assert estimate.startswith("estimated time: ") and best.startswith("best epoch ")
+    assert after == "next: python run.py --evaluate birds-train --results r"
+    assert main(["--evaluate", "birds-train", "--results", "r"]) == 0
+    capsys.readouterr()
+    assert main(["--train", "birds", *short, "--resume"]) == 0
+    assert "training: all 2 epochs are done" in capsys.readouterr().out

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import os
+import re
 import subprocess
 import sys
 import time
@@ -14,16 +15,18 @@ from pathlib import Path
 import psutil
 import pytest
 import ray
+import torch
 from ray.cluster_utils import Cluster
 
 from nmt.data.store.ready import ready_data
 from nmt.errors import UserError
 from tests.paths import ROOT
 from tune.driver import preflight
-from tune.driver.preflight import Answer, SearchPreview, render
+from tune.driver.preflight import Answer, SearchPreview, epoch_line, render, time_steps
 from tune.spaces.read import load_space
 from tune.spaces.settings import Resources
 
+HAS_GPU = torch.cuda.is_available()
 IS_ROOT = os.geteuid() == 0
 
 
@@ -89,11 +92,32 @@ def tree(folder: Path) -> set[tuple[str, int]]:
 def test_a_plan_says_what_will_run_and_leaves_nothing(cluster, check, space_file, tmp_path) -> None:
     before = tree(tmp_path)
     plan = check()
-    assert (plan.trials, plan.at_once, plan.epochs, plan.hours) == (5, 2, 4, None)
+    assert (plan.trials, plan.at_once, plan.epochs, plan.measured_in) == (5, 2, 4, None)
     assert plan.versions["ray"] == ray.__version__ and len(plan.nodes) == 1
     text = render(plan, load_space(space_file), directory=tmp_path, data="data/tiny", storage=None)
-    assert "2 at once" in text and "until 5 trials" in text and "at most 20 epochs" in text and "not known" in text
+    assert "2 at once" in text and "until 5 trials" in text and "at most 20 epochs" in text
     assert tree(tmp_path) == before
+    # 5 trials of 4 epochs, 2 at once; an epoch of a few small steps takes less than a second
+    assert plan.seconds_per_epoch is not None and 0 < plan.seconds_per_epoch < 1
+    assert plan.hours == pytest.approx(5 * 4 * plan.seconds_per_epoch / 2 / 3600)
+    assert re.search(r"about \S+ s if all train in full, .* \(\S+ s per epoch, measured on a few steps\)", text)
+    line = epoch_line(plan, load_space(space_file))
+    assert line.startswith("an epoch: 4 steps of 4 pairs; time of the search: about ")
+
+
+@pytest.mark.parametrize("changes", [{"data.mode": "images"}, {"train.compile": True}])
+def test_steps_are_not_timed_where_that_is_slow_or_tells_nothing(cluster, space_file, tiny_data, changes) -> None:
+    space = load_space(space_file)
+    data = ready_data(tiny_data, space.stored())
+    assert time_steps(space, data) is not None
+    assert time_steps(load_space(space_file, changes), data) is None
+    assert time_steps(dataclasses.replace(space, resources=Resources(workers=2)), data) is None
+    assert time_steps(dataclasses.replace(space, resources=Resources(gpus=0.0 if HAS_GPU else 1.0)), data) is None
+
+
+def test_a_time_that_is_not_known_is_not_printed(cluster, check, space_file) -> None:
+    plan = dataclasses.replace(check(), seconds_per_epoch=None)
+    assert "not known: no training of this data set" in epoch_line(plan, load_space(space_file))
 
 
 def test_hours_come_from_earlier_epochs_of_the_same_model(cluster, check, space_file, tmp_path) -> None:
@@ -112,6 +136,7 @@ def test_hours_come_from_earlier_epochs_of_the_same_model(cluster, check, space_
         (folder / "metrics.jsonl").write_text("".join(lines))
     plan = check()
     assert plan.measured_in == tmp_path / "results/same"
+    assert f"at most 5 min (30 s per epoch in {plan.measured_in})" in epoch_line(plan, load_space(space_file))
     # 5 trials of 4 epochs, 2 at once, half of 60 s each
     assert plan.hours == pytest.approx(5 * 4 * 30 / 2 / 3600)
 

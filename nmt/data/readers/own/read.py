@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -56,7 +57,7 @@ def read(raw: Path, *, skip_bad: bool, clip_to_box: bool = False) -> RawListing:
         first = len(listing.entries)
         for make in kind.entries(source):
             with listing.leaving_out(skip_bad=skip_bad):
-                listing.entries.append(_checked(make()))
+                listing.entries.append(_checked(make(), listing.left_out))
         _refuse_shares(file, listing.entries[first:])
         _refuse_twins(file, listing.entries[first:], first_of)
     _note_splits(listing, splits, raw)
@@ -71,13 +72,13 @@ def read(raw: Path, *, skip_bad: bool, clip_to_box: bool = False) -> RawListing:
     return listing
 
 
-def _checked(entry: Entry) -> Entry:
-    """Drop the keypoints of an entry that lie outside its box.
+def _checked(entry: Entry, left_out: Counter[str]) -> Entry:
+    """Drop the keypoints of an entry that lie outside its box, and count them in `left_out`.
 
     Raises:
         Excluded: fewer than two keypoints are left.
     """
-    points = points_within(entry.points, entry.box)
+    points = points_within(entry.points, entry.box, left_out)
     if len(points) < MIN_KEYPOINTS:
         raise Excluded(FEW_KEYPOINTS)
     return dataclasses.replace(entry, points=points)

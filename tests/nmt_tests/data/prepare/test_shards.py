@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 from nmt.data.prepare.shards import SHARD_TASKS, RowMaker, in_shards, make_shards, read_shard, shard_path, write_shard
 from nmt.data.readers.registry import Loaded
 from nmt.data.store.writer import RawObject, encode_objects
-from nmt.errors import UserError
+from nmt.errors import FailedError, UserError
 
 NAMES = {"c": ["a", "b"]}
 SIZE = 4
@@ -60,7 +61,17 @@ def test_several_processes_make_what_one_makes(tmp_path: Path) -> None:
 @pytest.mark.parametrize("num", [1, 5])
 def test_a_task_that_fails_ends_the_work_with_its_error_and_no_half_shard(tmp_path: Path, num: int) -> None:
     shards = {k: [2 * k] for k in range(num - 1)} | {num - 1: [2, 99]}
-    with pytest.raises(UserError, match="task 99 is damaged"):
+    with pytest.raises(UserError) as error:
         list(make_shards(MAKER, shards, tmp_path))
+    assert str(error.value) == "task 99 is damaged"
     assert not shard_path(tmp_path, num - 1).exists()
     assert all(path.suffix == ".arrow" and not path.name.startswith(".") for path in tmp_path.iterdir())
+
+
+def die(task: int) -> Loaded:
+    os._exit(9)
+
+
+def test_a_killed_process_is_one_line(tmp_path: Path) -> None:
+    with pytest.raises(FailedError, match="a process that reads images was killed, .*; the same command continues"):
+        list(make_shards(RowMaker(die, NAMES, SIZE, "raw"), {k: [k] for k in range(3)}, tmp_path))

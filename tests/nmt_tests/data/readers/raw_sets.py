@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import scipy.io
 from PIL import Image
 
 from nmt.errors import UserError
@@ -161,3 +162,14 @@ def coco(num: int = 40) -> dict[str, Any]:
             for k in range(num)
         ],
     }
+
+
+def make_willow(root: Path, num: int = 12) -> Path:
+    """Photographs of one category, 40 x 20 pixels, keypoint k at (3 k + 2, k + 1)."""
+    folder = root / "WILLOW-ObjectClass" / "Car"
+    folder.mkdir(parents=True)
+    for k in range(num):
+        Image.fromarray(np.full((20, 40, 3), 10 * k, np.uint8)).save(folder / f"car_{k:02}.png")
+        points = np.array([(3 * j + 2, j + 1) for j in range(10)], float).T
+        scipy.io.savemat(folder / f"car_{k:02}.mat", {"pts_coord": points})
+    return folder.parent

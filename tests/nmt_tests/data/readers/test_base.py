@@ -8,6 +8,9 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from nmt.data.readers.base import (
+    NOT_FINITE,
+    OUTSIDE_BOX,
+    OUTSIDE_IMAGE,
     Entry,
     Excluded,
     RawListing,
@@ -156,6 +159,29 @@ def test_objects_without_a_partner_are_left_out_and_counted():
     listing.drop_unpaired(Path("raw"))
     assert [entry.photo for entry in listing.entries] == ["a", "b", "p", "q"]
     assert listing.left_out == {"no other photograph with 2 common keypoints": 5}
+
+
+def test_dropped_keypoints_are_counted_by_reason(tmp_path):
+    Image.new("RGB", (60, 40)).save(tmp_path / "image.png")
+    points = {"a": (1.0, 1.0), "b": (30.0, 30.0), "nan": (float("nan"), 1.0), "out": (61.0, 1.0), "box": (50.0, 5.0)}
+    left_out: Counter[str] = Counter()
+    entry = Entry("i", "c", "train", "p", tmp_path / "image.png", points, box=(0, 0, 40, 40))
+    assert list(load(entry, size=40, left_out=left_out).points) == ["a", "b"]
+    by_reason = {NOT_FINITE: 1, OUTSIDE_IMAGE: 1, OUTSIDE_BOX: 1}
+    assert left_out == by_reason
+    again: Counter[str] = Counter()
+    assert list(points_within(points, (0, 0, 40, 40), again)) == ["a", "b"] and again == {NOT_FINITE: 1, OUTSIDE_BOX: 2}
+
+
+def test_keypoints_are_counted_where_the_object_is_left_out_too(tmp_path):
+    Image.new("RGB", (60, 40)).save(tmp_path / "image.png")
+    left_out: Counter[str] = Counter()
+    larger = Entry(
+        "i", "c", "train", "p", tmp_path / "image.png", {"a": (600.0, 1.0), "b": (9.0, 99.0)}, (500, 9, 900, 99)
+    )
+    with pytest.raises(Excluded, match="an empty box"):
+        load(larger, size=40, left_out=left_out)
+    assert left_out == {OUTSIDE_IMAGE: 2}
 
 
 @pytest.mark.parametrize("split", ["train", "val"])

@@ -1,5 +1,9 @@
 from __future__ import annotations
 
+import dataclasses
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -15,6 +19,7 @@ from nmt.data.readers.registry import (
 )
 from nmt.errors import UserError
 from tests.nmt_tests.data.readers.raw_sets import SQUARE, write_image
+from tests.paths import ROOT
 
 OPTIONS = ReadOptions(name="mine", size=32, skip_bad=False, seed=0)
 
@@ -54,6 +59,15 @@ def test_a_damaged_image_ends_the_reading_or_is_counted(tmp_path):
     assert not objects and sum(left_out.values()) == 1
 
 
+@pytest.mark.parametrize("where", ["id", "category", "photo", "points"])
+def test_a_name_of_half_a_character_is_one_line(tmp_path, where):
+    entry = Entry("cup/0", "cup", "train", "0", tmp_path / "caf\udce9.png", SQUARE)
+    broken = {"points": {"be\ud83dak": (1.0, 1.0)}} if where == "points" else {where: "be\ud83dak"}
+    with pytest.raises(UserError, match=r"has the name 'be\\ud83dak', which is not text") as error:
+        listed(RawListing(entries=[dataclasses.replace(entry, **broken)]), OPTIONS)
+    assert str(error.value).isascii()
+
+
 def test_the_fingerprint_changes_with_a_file(tmp_path):
     image = write_image(tmp_path / "a.png")
     source = listed(RawListing(files=[image]), OPTIONS)
@@ -78,3 +92,27 @@ def test_the_fingerprint_is_that_of_folders_names_and_contents(tmp_path):
         files_fingerprint([]),
     ]
     assert len({first, *others}) == 5
+
+
+def test_files_that_cannot_be_read_have_a_constant_fingerprint(tmp_path):
+    os.mkfifo(tmp_path / "pipe.jpg")
+    (tmp_path / "loop.jpg").symlink_to("loop.jpg")
+    (tmp_path / "folder.jpg").mkdir()
+    names = ["absent.jpg", "x" * 300, "\ud800.jpg", "caf\udce9.jpg", "pipe.jpg", "loop.jpg", "folder.jpg", "a\0b"]
+    found = {name: files_fingerprint([tmp_path / name]) for name in names}
+    assert len(set(found.values())) == len(names)
+    assert found == {name: files_fingerprint([tmp_path / name]) for name in names}
+    write_image(tmp_path / "absent.png").rename(tmp_path / "absent.jpg")
+    assert files_fingerprint([tmp_path / "absent.jpg"]) != found["absent.jpg"]
+
+
+def test_a_file_without_permission_is_as_if_it_had_no_content(tmp_path):
+    image = write_image(tmp_path / "a.png")
+    image.chmod(0)
+    # Root reads everything, so another process of an ordinary user asks.
+    code = "import sys; from pathlib import Path; from nmt.data.readers.registry import files_fingerprint\n"
+    code += "import os; os.geteuid() or os.setuid(65534)\n"
+    code += "print(files_fingerprint([Path(sys.argv[1])]), os.access(sys.argv[1], os.R_OK))"
+    done = subprocess.run([sys.executable, "-c", code, str(image)], cwd=ROOT, capture_output=True, text=True)
+    image.unlink()
+    assert done.stdout.split() == [files_fingerprint([image]), "False"], done.stderr

@@ -4,15 +4,18 @@ from collections import Counter
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 
 from nmt.config import Config, DataConfig, with_overrides
 from nmt.data.prepare.objects import prepare
 from nmt.data.readers import spair
 from nmt.data.store.given_pairs import PAIRS_FILE
 from nmt.data.store.objects import OBJECTS_FILE, SPLITS, ObjectStore
+from nmt.data.store.verify import check
 from nmt.data.stream.pairs import PairStream, eval_pairs, generator
 from nmt.data.stream.sampler import pair_sampler
 from nmt.errors import UserError
@@ -79,6 +82,92 @@ def test_difficulty_keeps_the_pairs_of_its_levels_and_their_images(raw, difficul
     assert len(listing.pairs) == left and len(listing.entries) == {1: 2, 36: 18}[left]
 
 
+def test_pairs_without_gradings_are_read_but_not_sorted_by_them(raw, tmp_path):
+    for path in raw.glob("PairAnnotation/*/*.json"):
+        content = json.loads(path.read_text()) | {"mirror": None}
+        del content["occlusion"]
+        path.write_text(json.dumps(content))
+    assert {pair.difficulty for pair in read(raw).pairs} == {(-1, 0, 0, 0, -1)}
+    assert len(read(raw, difficulty={"truncation": [0]}).pairs) == 36
+    for skip_bad in (False, True):
+        with pytest.raises(UserError, match="SPair-71k: 36 pairs have no grading mirror; leave --difficulty out"):
+            read(raw, difficulty={"mirror": [0]}, skip_bad=skip_bad)
+    prepare(config(), raw=raw, out=tmp_path / "out")
+    table = pa.ipc.open_file((tmp_path / "out" / PAIRS_FILE).read_bytes()).read_all()
+    assert set(table["mirror"].to_pylist()) == {-1} and set(table["truncation"].to_pylist()) == {0}
+
+
+def test_images_of_another_size_than_the_pairs_say_are_refused(raw, tmp_path):
+    for path in raw.glob("PairAnnotation/*/*.json"):
+        sizes = {"src_imsize": [40, 20, 3], "trg_imsize": [40, 20, 3]}
+        path.write_text(json.dumps(json.loads(path.read_text()) | sizes))
+    assert all(entry.size == (40, 20) for entry in read(raw).entries)
+    image = raw / "JPEGImages" / "cow" / "val0.jpg"
+    Image.open(image).resize((20, 10)).save(image)
+    with pytest.raises(UserError, match=r"cow/val0\.jpg: 20 x 10 pixels, but its annotation says 40 x 20"):
+        prepare(config(), raw=raw, out=tmp_path / "out")
+    path = spair_pair(raw, "val", "cow", ("val0.jpg", "val1.jpg"), src_imsize=[20, 10, 3])
+    with pytest.raises(UserError, match=r"val0\.jpg is 20 x 10 pixels, in another pair 40 x 20") as error:
+        read(raw)
+    assert str(error.value).startswith(str(path))
+
+
+@pytest.mark.parametrize("size", [None, [], [0, 20, 3], ["40", "20"], [True, True], {"width": 40}, [40.5, 20.0]])
+def test_a_size_that_says_nothing_is_ignored(raw, size):
+    spair_pair(raw, "val", "cow", ("val0.jpg", "new.jpg"), src_imsize=size)
+    assert all(entry.size is None for entry in read(raw).entries)
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-16-le"])
+def test_a_layout_saved_by_an_editor_on_windows_is_read_or_named(raw, encoding):
+    pairs, layout = read(raw).pairs, raw / "Layout" / "large" / "trn.txt"
+    layout.write_bytes(layout.read_text().replace("\n", "\r\n").encode(encoding))
+    if encoding != "utf-16-le":  # without a mark, the bytes say nothing
+        assert read(raw).pairs == pairs
+    else:
+        with pytest.raises(UserError, match=r"trn\.txt: "):
+            read(raw)
+
+
+def test_hidden_files_beside_change_nothing(raw):
+    pairs = read(raw).pairs
+    for path in list(raw.rglob("*.*")):
+        path.with_name(f"._{path.name}").write_bytes(b"\0\5\x16\7")
+    (raw / ".DS_Store").write_bytes(b"\0")
+    assert read(raw).pairs == pairs
+
+
+def test_ids_of_keypoints_may_be_numbers_or_text(raw):
+    pairs = read(raw).pairs
+    for path in raw.glob("PairAnnotation/*/*.json"):
+        content = json.loads(path.read_text())
+        path.write_text(json.dumps(content | {"kps_ids": [int(key) for key in content["kps_ids"]]}))
+    assert read(raw).pairs == pairs
+
+
+def test_a_split_without_readable_images_is_refused(raw, tmp_path):
+    for path in raw.glob("JPEGImages/*/val[12].jpg"):
+        path.write_bytes(b"")
+    message = r"SPair-71k: no pairs are left in split val; .*left out: 4 unreadable, 12 pairs with fewer"
+    with pytest.raises(UserError, match=message):
+        prepare(config(), raw=raw, out=tmp_path / "out", skip_bad=True)
+    assert not (tmp_path / "out").exists()
+
+
+def test_objects_that_lost_all_their_pairs_are_left_out(raw, tmp_path):
+    for stem in ("trn0", "trn1"):
+        (raw / "JPEGImages" / "cow" / f"{stem}.jpg").write_bytes(b"")
+    report = prepare(config(), raw=raw, out=tmp_path / "out", skip_bad=True)
+    assert report.counts["train"] == {"bus": 3, "cow": 0} and report.pairs["train"] == 6
+    assert report.info.left_out == {
+        "unreadable": 2,
+        spair.FEW_COMMON: 6,
+        "no other photograph with 2 common keypoints": 1,
+    }
+    pairs = eval_pairs(ObjectStore.open(tmp_path / "out"), DataConfig(), split="val")
+    assert len(pairs) == 12 and check(tmp_path / "out").pairs == 30
+
+
 def test_difficulty_is_read_from_the_command_line():
     assert spair.parse_difficulty(["mirror=0", "scale_variation=2,0"]) == {"mirror": [0], "scale_variation": [0, 2]}
     with pytest.raises(UserError, match="--difficulty miror=0: no such grading; did you mean 'mirror'"):
@@ -96,13 +185,19 @@ def test_difficulty_needs_given_pairs(tmp_path):
     ("changes", "message"),
     [
         ({"src_imname": "absent.jpg"}, r"its image .*absent\.jpg does not exist"),
-        ({"src_imname": "../bus/val0.jpg"}, r"src_imname must be a name, but is '\.\./bus"),
+        ({"src_imname": "../bus/val0.jpg"}, r"src_imname must be a name .*, but is '\.\./bus"),
         ({"src_kps": [[1, 2]]}, "src_kps must be a list of 3"),
         ({"trg_kps": [[1, 2], [3], [4, 5]]}, "trg_kps must be a list of 2"),
         ({"trg_kps": [[1, "x"], [3, 4], [4, 5]]}, "trg_kps must be a number, but is 'x'"),
         ({"kps_ids": ["0", "0", "1"]}, "kps_ids names a keypoint twice"),
         ({"mirror": 0.5}, r"mirror must be a small whole number, but is 0\.5"),
-        ({"occlusion": None}, "occlusion must be a number, but is missing"),
+        ({"occlusion": "none"}, "occlusion must be a number, but is 'none'"),
+        (
+            {"src_kps": [None, [1, 2], [3, 4]]},
+            "src_kps has no coordinates of keypoint 0; a pair lists",
+        ),
+        ({"trg_kps": [[1, 2], [None, None], [3, 4]]}, "trg_kps has no coordinates of keypoint 1"),
+        ({"trg_imname": f"{'x' * 300}.jpg"}, r"its image .*x\.jpg does not exist"),
         ({"category": ["cow"]}, "category must be a name"),
         ({"src_kps": [[20, 5], [30, 5], [20, 15]]}, r"keypoint 0 of val0\.jpg at \(20, 5\), elsewhere \(10, 5\)"),
     ],
@@ -121,7 +216,11 @@ def test_pairs_that_cannot_be_matched_are_counted(raw):
     spair_pair(raw, "trn", "cow", ("trn1.jpg", "trn1.jpg"))
     spair_pair(raw, "trn", "cow", ("trn1.jpg", "test1.jpg"))
     listing = read(raw)
-    assert listing.left_out == {spair.FEW_COMMON: 2, spair.OTHER_SPLIT: 1}
+    assert listing.left_out == {
+        spair.FEW_COMMON: 2,
+        spair.OTHER_SPLIT: 1,
+        "keypoints with NaN or infinite coordinates": 2,
+    }
     assert len(listing.pairs) == 36 and len(listing.entries) == 18
 
 
@@ -137,7 +236,7 @@ def test_a_folder_of_something_else_says_what_was_looked_for(tmp_path):
         read(tmp_path)
     (tmp_path / "PairAnnotation").mkdir()
     (tmp_path / "Layout").mkdir()
-    with pytest.raises(UserError, match=r"Layout/large/test\.txt: cannot be read"):
+    with pytest.raises(UserError, match=r"Layout/large/test\.txt: no file there"):
         read(tmp_path)
 
 

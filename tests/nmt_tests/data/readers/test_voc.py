@@ -20,7 +20,7 @@ from nmt.data.store.objects import ObjectStore
 from nmt.errors import UserError
 from nmt.training.loop import train
 from tests.nmt_tests.data.readers.raw_sets import SQUARE, Voc, keypoints_xml, or_one_line, write_split_file
-from tests.paths import ROOT
+from tests.paths import ROOT, SHARED
 
 
 @pytest.fixture
@@ -105,20 +105,24 @@ def test_the_object_is_cut_out_at_its_visible_bounds(made):
 
 
 @pytest.mark.parametrize(
-    ("options", "reason"),
+    ("options", "reason", "keypoints"),
     [
-        ({"bounds": (5, 5, 0, 10)}, "an empty box"),
-        ({"bounds": (5, 5, 10, "nan")}, "an empty box"),
-        ({"points": {"a": (1, 1)}}, "fewer than 2 keypoints"),
-        ({"points": {"a": (1, 1), "b": (50, 1), "c": ("inf", "nan")}}, "fewer than 2 keypoints"),
-        ({"category": "dog"}, "no other photograph with 2 common keypoints"),
-        ({"points": {"x": (1, 1), "y": (2, 2)}}, "no other photograph with 2 common keypoints"),
+        ({"bounds": (5, 5, 0, 10)}, "an empty box", {}),
+        ({"bounds": (5, 5, 10, "nan")}, "an empty box", {}),
+        ({"points": {"a": (1, 1)}}, "fewer than 2 keypoints", {}),
+        (
+            {"points": {"a": (1, 1), "b": (50, 1), "c": ("inf", "nan")}},
+            "fewer than 2 keypoints",
+            {"keypoints outside their box": 1, "keypoints with NaN or infinite coordinates": 1},
+        ),
+        ({"category": "dog"}, "no other photograph with 2 common keypoints", {}),
+        ({"points": {"x": (1, 1), "y": (2, 2)}}, "no other photograph with 2 common keypoints", {}),
     ],
 )
-def test_objects_that_no_pair_can_be_made_of_are_counted(made, options, reason):
+def test_objects_that_no_pair_can_be_made_of_are_counted(made, options, reason, keypoints):
     made.add("train", "2008_004000", **options)
     listing = voc.read(made.finish(), skip_bad=False)
-    assert listing.left_out == {reason: 1} and len(listing.entries) == 64
+    assert listing.left_out == {reason: 1, **keypoints} and len(listing.entries) == 64
 
 
 def no_bounds(made: Voc, path: Path) -> None:
@@ -156,8 +160,8 @@ def too_few_objects(made: Voc, path: Path) -> None:
         (bad_number, r"2008_005000_1\.xml: keypoint a x must be a number, but is '1,5'"),
         (no_coordinates, r"2008_005000_1\.xml: keypoint a x must be a number, but is missing"),
         (cut_off, r"2008_005000_1\.xml: not readable XML"),
-        (missing, r"2008_005000_1\.xml: cannot be read \(No such file"),
-        (no_flags, r"Annotations/2008_005000\.xml: cannot be read"),
+        (missing, r"2008_005000_1\.xml: no file there"),
+        (no_flags, r"Annotations/2008_005000\.xml: no file there"),
         (too_few_objects, r"2008_005000\.xml: 0 objects, but cat/2008_005000_1\.xml is number 1"),
     ],
 )
@@ -186,8 +190,99 @@ def test_damaged_photographs_are_named_or_skipped_and_counted(made, tmp_path):
 def test_a_folder_of_something_else_says_what_was_looked_for(tmp_path):
     with pytest.raises(UserError, match=r"not PascalVOC 2011 with keypoints; looked for VOC2011/JPEGImages"):
         voc.read(tmp_path, skip_bad=True)
-    with pytest.raises(UserError, match=r"absent: does not exist; looked for"):
+    with pytest.raises(UserError, match=r"absent: does not exist; looked for .*; to get all: .* --download voc"):
         voc.read(tmp_path / "absent", skip_bad=True)
+
+
+@pytest.mark.parametrize(
+    ("moves", "message"),
+    [
+        ({"VOC2011": "VOC2012"}, r"it holds VOC2012, but the keypoints are those of VOC2011: .* --download voc"),
+        ({"VOC2011": "VOCdevkit/VOC2007"}, r"it holds VOC2007, but"),
+        ({"annotations": "VOC2011/annotations"}, r"move .*/VOC2011/annotations to .*/annotations$"),
+        ({"annotations": "keypoints"}, r"missing: annotations; to get all"),
+        ({"voc2011_pairs.npz": "pairs.npz"}, r"missing: voc2011_pairs\.npz; to get all"),
+    ],
+)
+def test_parts_in_another_place_are_named_with_what_to_do(made, moves, message):
+    root = made.finish()
+    for old, new in moves.items():
+        (root / new).parent.mkdir(exist_ok=True)
+        (root / old).rename(root / new)
+    with pytest.raises(UserError, match=message):
+        voc.read(root, skip_bad=False)
+
+
+def test_the_folder_of_the_year_itself_is_not_enough(made):
+    with pytest.raises(UserError, match=r"VOC2011: .*it is the folder of one year: give the folder above it"):
+        voc.read(made.finish() / "VOC2011", skip_bad=False)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"\xef\xbb\xbf\n<!DOCTYPE html><html>Not Found", r"a web page instead of the file; remove it, then download"),
+        (b"<HTML>", r"a web page instead of the file"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:abc\n", r"a Git LFS pointer .*: git lfs pull, or"),
+        (b"", r"an empty file; remove it, then download it again: python run\.py --download voc"),
+        (b"PK\x03\x04 cut off", r"not a readable split file"),
+    ],
+)
+def test_what_is_not_the_split_file_is_recognised(tmp_path, content, message):
+    (tmp_path / "pairs.npz").write_bytes(content)
+    with pytest.raises(UserError, match=rf"pairs\.npz: {message}"):
+        voc.read_split_file(tmp_path / "pairs.npz")
+
+
+@pytest.mark.parametrize(
+    ("bounds", "message"),
+    [
+        ('height="20" width="40" xmin="0" xmax="0"', "has height, width, xmin, xmax; Animal-Pose writes ymin as xmax"),
+        ('xmin="0" ymin="0" xmax="40" ymax="20"', "needs xmin, ymin, width, height, but has xmin, ymin, xmax, ymax$"),
+        ("", "but has nothing$"),
+        ('xmin="0" ymin="0" xmax="1" xmax="2"', r"not readable XML \(duplicate attribute.*; unpack its archive again"),
+    ],
+)
+def test_bounds_of_other_attributes_are_named(made, bounds, message):
+    path = made.add("train", "2008_004000")
+    root = made.finish()
+    path.write_text(keypoints_xml(SQUARE).replace('xmin="0" ymin="0" width="40" height="20"', bounds))
+    with pytest.raises(UserError, match=rf"2008_004000_1\.xml: .*{message}"):
+        voc.read(root, skip_bad=False)
+
+
+def test_xml_of_another_encoding_than_it_says_is_named(made):
+    path = made.add("train", "2008_004000")
+    root = made.finish()
+    path.write_bytes(path.read_bytes().replace(b'name="a"', b'name="\xe9"'))
+    with pytest.raises(UserError, match=r"_1\.xml: not readable XML .*; its text is not UTF-8: save it as UTF-8"):
+        voc.read(root, skip_bad=False)
+    path.write_bytes(path.read_bytes().replace(b'"utf-8"', b'"latin-1"'))
+    assert "\xe9" in voc.read(root, skip_bad=False).keypoint_names()["cat"]
+
+
+def test_missing_annotations_do_not_stop_skip_bad(made, tmp_path):
+    config = with_overrides(Config(), {"data.image_size": 32}, source="test")
+    made.add("train", "2008_004000").unlink()
+    made.add("train", "2008_004001")
+    root = made.finish()
+    (root / "VOC2011" / "Annotations" / "2008_004001.xml").unlink()
+    report = prepare(config, raw=root, out=tmp_path / "out", skip_bad=True)
+    assert report.info.left_out == {"unreadable": 2} and report.info.num_objects == 64
+    assert not prepare(config, raw=root, out=tmp_path / "out", skip_bad=True).made
+
+
+def test_the_published_split_file_has_the_published_counts():
+    path = SHARED / "data" / "real" / "voc2011_pairs.npz"
+    if not path.is_file():
+        pytest.skip(f"{path} is not there: the published split file")
+    names = voc.read_split_file(path)
+    assert {split: len(of_split) for split, of_split in names.items()} == {"train": 18553, "test": 4645}
+    assert len({*names["train"], *names["test"]}) == 18553 + 4645
+    photos = {split: {name.split("/")[1].rpartition("_")[0] for name in of_split} for split, of_split in names.items()}
+    assert len(photos["train"]) == 9227 and len(photos["test"]) == 2275 and not photos["train"] & photos["test"]
+    zeros = [name for of_split in names.values() for name in of_split if name.endswith("_0.xml")]
+    assert len(zeros) == 1966 and all(name.startswith("person/2008_") for name in zeros)
 
 
 class Evil:
@@ -243,7 +338,16 @@ def test_a_pickle_of_anything_but_names_is_refused(tmp_path, code):
 
 
 @pytest.mark.parametrize(
-    "name", ["../../etc/passwd", "cat/../2008_000001_1.xml", "cat/2008_000001.xml", "", "cat\n", 7]
+    "name",
+    [
+        "../../etc/passwd",
+        "cat/../2008_000001_1.xml",
+        "cat/2008_000001.xml",
+        "",
+        "cat\n",
+        7,
+        "cat/2008_1_" + "9" * 5000 + ".xml",
+    ],
 )
 def test_names_that_are_no_entries_are_refused(tmp_path, name):
     with pytest.raises(UserError, match=r"pairs\.npz: names .*, but entries are CATEGORY/PHOTO_NUMBER\.xml"):

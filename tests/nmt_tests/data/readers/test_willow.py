@@ -143,7 +143,7 @@ def remove_image(folder: Path) -> None:
     [
         (damage_annotation, r"car_04\.mat: not a readable \.mat file"),
         (damage_variable, r"car_04\.mat: no variable pts_coord"),
-        (damage_shape, r"car_04\.mat: pts_coord must be 2 x 10 numbers, but is \(2, 9\)"),
+        (damage_shape, r"car_04\.mat: pts_coord must be 2 x 10 numbers, but is \(2, 9\); prepare .* of your own"),
         (damage_numbers, r"car_04\.mat: pts_coord must be finite"),
         (damage_image, r"car_04\.png: not a readable image"),
         (remove_image, r"car_04\.mat: its image car_04\.png does not exist"),
@@ -164,6 +164,68 @@ def test_images_of_any_colour_mode_are_read(raw, mode):
     (raw / "Car" / "car_00.png").unlink()
     Image.new("RGB", (40, 20), (200, 100, 50)).convert(mode).save(raw / "Car" / f"car_00{suffix}")
     assert read(raw)[0].image.shape == (80, 80, 3)
+
+
+def splits(raw: Path) -> dict[str, str]:
+    return {photograph.id: photograph.split for photograph in willow.photographs(raw)}
+
+
+def test_ghosts_of_macos_change_no_split(raw):
+    before, files = splits(raw), willow.raw_files(raw)
+    for path in (*raw.rglob("*.*"), raw / "Car"):
+        path.with_name(f"._{path.name}").write_bytes(b"\0\5\x16\7")
+    (raw / ".git").mkdir()
+    (raw / ".git" / "x.mat").touch()
+    assert splits(raw) == before and willow.raw_files(raw) == files
+    macos = raw.parent / "__MACOSX" / raw.name / "Car"
+    macos.mkdir(parents=True)
+    (macos / "._car_00.mat").touch()
+    assert splits(raw.parent) == before
+
+
+def test_extensions_may_have_capitals(raw):
+    before = [(o.id, o.split, dict(o.points)) for o in read(raw)]
+    for path in list(raw.glob("Car/*")):
+        path.rename(path.with_suffix(path.suffix.upper() if "0" in path.stem[-1] else path.suffix.title()))
+    assert [(o.id, o.split, dict(o.points)) for o in read(raw)] == before
+
+
+def test_of_two_images_of_a_photograph_the_png_is_read(raw):
+    Image.new("RGB", (80, 40), (255, 0, 0)).save(raw / "Car" / "car_03.jpg")
+    first = read(raw)[3]
+    assert first.image.max() == 30 and first.points["point0"] == (4.0, 4.0)
+    assert raw / "Car" / "car_03.jpg" in willow.raw_files(raw)
+
+
+def test_two_annotations_of_a_photograph_are_named(raw):
+    (raw / "Car" / "car_03.MAT").write_bytes((raw / "Car" / "car_03.mat").read_bytes())
+    with pytest.raises(UserError, match=r"car_03\.MAT: car_03\.mat annotates the same photograph; remove one"):
+        willow.photographs(raw)
+
+
+@pytest.mark.parametrize("before", [b"MATLAB 7.3 MAT-file, Platform: GLNXA64".ljust(124) + b"\0\2IM", b" " * 512, b""])
+def test_a_file_of_matlab_7_3_says_how_to_save_it(raw, before):
+    (raw / "Car" / "car_04.mat").write_bytes(before + b"\x89HDF\r\n\x1a\n" + b"\0" * 200)
+    with pytest.raises(UserError, match=r"car_04\.mat: a file of MATLAB 7\.3, .*save\(FILE, 'pts_coord', '-v7'\)"):
+        read(raw)
+
+
+def test_keypoints_outside_the_photograph_are_dropped_and_counted(raw):
+    points = np.array([(3 * j + 2, j + 1) for j in range(10)], float).T
+    points[:, :2] = [[40.5, -1], [10, 10]]
+    scipy.io.savemat(raw / "Car" / "car_00.mat", {"pts_coord": points})
+    left_out = Counter()
+    assert sorted(read(raw, left_out=left_out)[0].points) == [f"point{k}" for k in range(2, 10)]
+    assert left_out == {"keypoints outside the image": 2}
+    rotated = Counter()
+    views = read(raw, rotated=True, left_out=rotated)[:10]
+    assert rotated == left_out and not any({"point0", "point1"} & view.points.keys() for view in views)
+
+
+def test_a_name_that_is_not_utf_8_is_one_line(raw):
+    (raw / "Car" / "car_00.mat").rename(raw / "Car" / "car_\udce9.mat")
+    with pytest.raises(UserError, match=r"Car: holds the name 'car_\\udce9\.mat', which is not UTF-8; rename it"):
+        willow.photographs(raw)
 
 
 def test_a_folder_without_annotations_says_what_was_looked_for(tmp_path):

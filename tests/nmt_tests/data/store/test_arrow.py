@@ -67,6 +67,12 @@ def test_starts_known_from_elsewhere_are_taken_as_they_are(tmp_path: Path) -> No
     assert "starts" not in vars(table)  # no batch was looked at to count its rows
 
 
+def test_a_table_without_rows_names_the_command_that_makes_the_file_anew(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.arrow", [])
+    with pytest.raises(UserError, match=f"{path}: holds no rows; make it anew with: make it"):
+        ArrowTable(path, remedy="make it")
+
+
 @pytest.mark.parametrize(
     ("metadata", "message"),
     [

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from nmt.config import Config, with_overrides
-from nmt.data.store.ready import ready_data
+from nmt.data.store.ready import check_pairs, ready_data
 from nmt.errors import UserError
 from tests.nmt_tests.toy_training import small
 
@@ -32,6 +32,15 @@ def test_features_that_only_one_of_many_configurations_needs_are_missed(toy_data
     with pytest.raises(UserError, match=r"--prepare toy --raw DIR --features resnet18"):
         ready_data(toy_data, [small(), images(), other])
     ready_data(toy_data, [small(), images(model__backbone="resnet18")])  # images mode needs none
+
+
+def test_a_data_set_without_pairs_is_refused_with_what_was_left_out(make_store, toy_objects) -> None:
+    store = make_store([o for o in toy_objects() if o.split != "val"])
+    with pytest.raises(UserError, match=r"toy: no objects in split val, so it cannot be trained on; mend .* --prepare"):
+        ready_data(store.directory, [images()])
+    store.info.left_out["unreadable"] = 7
+    with pytest.raises(UserError, match="left out when it was made: 7 unreadable; mend the raw data set"):
+        check_pairs(store)
 
 
 def test_an_absent_data_set_names_the_command_that_makes_it(tmp_path: Path) -> None:

@@ -78,6 +78,12 @@ def test_what_is_wrong_with_the_set_as_a_whole_is_named(make_store, toy_objects)
         check(with_columns(store, split=[7, *split[1:]]).directory)
 
 
+def test_a_data_set_without_pairs_to_validate_with_is_named(make_store, toy_objects):
+    store = make_store([o for o in toy_objects() if o.split != "val"])
+    with pytest.raises(UserError, match="toy: no objects in split val; make the data set anew"):
+        check(store.directory)
+
+
 def test_more_faults_than_fit_a_line_end_in_dots(make_store, toy_objects):
     store = make_store(toy_objects())
     with pytest.raises(UserError, match=r"\.\.\.; make the data set anew"):

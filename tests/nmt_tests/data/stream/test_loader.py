@@ -7,6 +7,7 @@ from nmt.batch import PairBatch
 from nmt.config import DataConfig
 from nmt.data.stream.loader import train_batches
 from nmt.data.stream.pairs import PairStream
+from nmt.errors import UserError
 
 IMAGES = DataConfig(name="toy", mode="images", image_size=64, rotation=30.0, mirror=0.5, scale=0.2)
 FEATURES = DataConfig(name="toy", mode="features", image_size=64)
@@ -94,3 +95,14 @@ def test_stream_travels_to_a_process_started_afresh(stream):
     copy = pickle.loads(pickle.dumps(stream))
     assert flat(copy.batch(0, range(3))) == flat(stream.batch(0, range(3)))
     assert dataclasses.asdict(copy.config) == dataclasses.asdict(stream.config)
+
+
+@pytest.mark.parametrize("processes", [0, 2])
+def test_a_data_set_that_cannot_pair_ends_in_its_one_line(make_store, toy_objects, processes):
+    halves = [dict.fromkeys(names, (1.0, 2.0)) for names in (("c0", "c1", "c2"), ("c2", "c3", "c4"))]
+    apart = [dataclasses.replace(o, points=points) for o, points in zip(toy_objects(), halves, strict=False)]
+    stream = PairStream(make_store(apart), IMAGES, split="train", seed=0)
+    batches = train_batches(stream, epoch=0, first_step=0, num_steps=2, pairs_per_step=2, loader_processes=processes)
+    with pytest.raises(UserError) as error:
+        next(batches)
+    assert str(error.value) == f"{stream.store.directory}: no two train objects of chair share 2 keypoints"

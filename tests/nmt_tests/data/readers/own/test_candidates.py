@@ -90,5 +90,5 @@ def test_words_are_found_in_any_encoding(tmp_path, encoding):
     assert not mentions(tmp_path / "a.json", [b'"shapes"'])
     (tmp_path / "a.json").write_text("")
     assert not mentions(tmp_path / "a.json", [b'"shapes"'])
-    with pytest.raises(UserError, match="none: cannot be read"):
+    with pytest.raises(UserError, match="none: no file there"):
         mentions(tmp_path / "none", [b"a"])

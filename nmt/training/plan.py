@@ -1,0 +1,211 @@
+"""What a training is about to do, and how long it will take: measured before it starts.
+
+The steps are measured on a training of their own, which is thrown away, so the numbers of the real one do not change.
+"""
+
+from __future__ import annotations
+
+import itertools
+import statistics
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from nmt.config import Config, DecodeConfig
+from nmt.data.store.objects import ObjectStore
+from nmt.data.stream.pairs import eval_pairs, plain_batch
+from nmt.decoding import decodings_of, model_score, similarities, sweep
+from nmt.device import pick_device
+from nmt.training.history import read_metrics
+from nmt.training.trainer import Trainer
+from nmt.training.validation import eval_batch_size
+
+FEWEST_STEPS = 2
+"""steps that are timed, after a first one that warms up"""
+ENOUGH_SECONDS = 0.5
+"""time spent on steps of a training that is about to start"""
+TOO_LONG_SECONDS = 10.0
+"""time after which a single step is enough"""
+LONG_SECONDS = 3600.0
+"""training time from which the plan names ways to shorten it"""
+
+
+@dataclass(frozen=True)
+class Pace:
+    """Time that an epoch takes."""
+
+    epoch: float
+    """one epoch with its validation, seconds"""
+    basis: str
+    """how it is known, in words"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingPlan:
+    """The size of a training that is about to start. Printed: one or two lines."""
+
+    config: Config
+    completed: int
+    """epochs that a resumed training has behind it"""
+    objects: dict[str, int]
+    """split -> number of objects"""
+    pace: Pace | None
+    """None if it was not measured"""
+    device: str
+    """cpu or cuda"""
+
+    @property
+    def epochs(self) -> int:
+        """Epochs left to train."""
+        return self.config.train.epochs - self.completed
+
+    @property
+    def seconds(self) -> float | None:
+        """Estimated time of the epochs that are left, with their validation. None if not measured."""
+        return None if self.pace is None else self.epochs * self.pace.epoch
+
+    def __str__(self) -> str:
+        train = self.config.train
+        if not self.epochs:
+            return f"training: all {_count(train.epochs, 'epoch')} are done"
+        size = f"{_count(train.steps_per_epoch, 'step')}, {_count(self.config.data.pairs_per_step, 'pair')} each"
+        objects = f"{self.objects['train']} train and {self.objects['val']} val objects"
+        epochs = f"{self.epochs} of {train.epochs} epochs left," if self.completed else _count(train.epochs, "epoch")
+        lines = [f"training: {epochs} of {size}; {objects}"]
+        if self.pace is not None and self.seconds is not None:
+            lines.append(f"estimated time: {in_words(self.seconds)} ({self.pace.basis})")
+            if self.seconds > LONG_SECONDS and self.device == "cpu" and self.config.data.mode == "images":
+                lines.append(
+                    "shorter: fewer --set train.epochs=N and train.steps_per_epoch=N, a GPU, or a small head on stored "
+                    'features, the recipe "laptop"'
+                )
+        return "\n".join(lines)
+
+
+def plan_training(
+    config: Config,
+    *,
+    data: Path,
+    directory: Path,
+    resume: bool,
+    decode_grid: Sequence[DecodeConfig] = (),
+    device: torch.device | None = None,
+    timed: bool = True,
+) -> TrainingPlan:
+    """Return the plan of a training, with the time that its steps and validations take.
+
+    A resumed training is as fast as it was. Otherwise a few steps are timed, which takes about as long as four steps
+    and two batches of validation. A compiled model is not timed: its first steps compile.
+
+    Args:
+        directory: folder of the training.
+        resume: the training continues from what `directory` holds.
+        decode_grid: decodings that each validation tries.
+        device: device to train on; by default this process's.
+        timed: False where others than this process train.
+
+    Raises:
+        UserError: what the first step of the training would raise.
+    """
+    counts = ObjectStore.open(data).info.counts
+    history = read_metrics(directory) if resume else []
+    device = device or pick_device()
+    pace = None
+    if history:
+        ends = [0.0, *(epoch["seconds"] for epoch in history)]
+        usual = statistics.median(after - before for before, after in itertools.pairwise(ends))
+        pace = Pace(usual, f"{in_words(usual)} an epoch so far")
+    elif timed and not config.train.compile:
+        pace = measure(config, data=data, decode_grid=decode_grid, device=device)
+    return TrainingPlan(
+        config=config,
+        completed=len(history),
+        objects={split: sum(categories.values()) for split, categories in counts.items()},
+        pace=pace,
+        device=device.type,
+    )
+
+
+def measure(
+    config: Config,
+    *,
+    data: Path,
+    decode_grid: Sequence[DecodeConfig],
+    device: torch.device,
+    enough: float = ENOUGH_SECONDS,
+) -> Pace:
+    """Time a few steps and a part of the validation on a training that is thrown away.
+
+    The random state of the process stays as it was. Saving checkpoints and drawing pictures is not included.
+
+    Args:
+        enough: seconds after which no further step is timed, once there are FEWEST_STEPS.
+    """
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        trainer = Trainer(config, data=data, device=device)
+        trainer.set_learning_rate()
+        trainer.model.train()
+        times = list(_step_times(trainer, enough))
+        step, validation = statistics.median(times), _validation_seconds(trainer, decode_grid)
+    basis = f"measured: {in_words(step)} a step, {in_words(validation)} a validation; saving comes on top"
+    return Pace(config.train.steps_per_epoch * step + validation, basis)
+
+
+def _step_times(trainer: Trainer, enough: float) -> Iterator[float]:
+    """Take steps and yield the seconds of each but the first, until there are enough."""
+    batches = iter(trainer.batches())
+    parts, started = next(batches), time.perf_counter()
+    trainer.train_step([part.to(trainer.device) for part in parts])
+    _wait(trainer.device)
+    for count in itertools.count(1):
+        before = time.perf_counter()
+        parts = next(batches, parts)  # an epoch of one step has no other batch
+        trainer.train_step([part.to(trainer.device) for part in parts])
+        _wait(trainer.device)
+        now = time.perf_counter()
+        yield now - before
+        if now - started > (enough if count >= FEWEST_STEPS else TOO_LONG_SECONDS):
+            return
+
+
+def _validation_seconds(trainer: Trainer, decode_grid: Sequence[DecodeConfig]) -> float:
+    """Estimate the time of a validation from one batch of it."""
+    config, store = trainer.config, trainer.store
+    pairs = eval_pairs(store, config.data, split="val")
+    few = pairs[: eval_batch_size(trainer)]
+    score = model_score(trainer.matcher, autocast=trainer.autocast)
+    decodings = decodings_of(config, decode_grid)
+    trainer.model.eval()
+    for _ in range(2):  # the first warms up
+        started = time.perf_counter()
+        batch = plain_batch(store, few, features=trainer.features, width=config.data.pad_keypoints)
+        stored = similarities(score, [batch], device=trainer.device)
+        sweep(stored, decodings, num_categories=len(store.info.categories))
+        seconds = time.perf_counter() - started
+        if seconds > TOO_LONG_SECONDS / 2:
+            break
+    return seconds * len(pairs) / len(few)
+
+
+def _wait(device: torch.device) -> None:
+    """Wait for the work that was queued on a GPU."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def in_words(seconds: float) -> str:
+    """Return a duration as people say it: 0.12 s, 25 s, 4 min, 34 h."""
+    if seconds < 10:
+        return f"{seconds:.2g} s"
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    if seconds < 100 * 60:
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds / 3600:.0f} h"
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'s' * (number != 1)}"
