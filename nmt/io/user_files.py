@@ -8,6 +8,7 @@ ghosts of macOS, are never listed.
 from __future__ import annotations
 
 import json
+import mmap
 import stat
 import unicodedata
 from collections.abc import Iterable
@@ -105,6 +106,36 @@ def read_bytes(path: Path, *, what: str = "file") -> bytes:
         try:
             return file.read()
         except (OSError, MemoryError) as error:
+            raise unreadable(path, error) from error
+
+
+def read_start(path: Path, *, most: int = 4096) -> bytes:
+    """Read the first bytes of a file. Raises UserError when it cannot be read."""
+    with open_file(path) as file:
+        try:
+            return file.read(most)
+        except OSError as error:
+            raise unreadable(path, error) from error
+
+
+def mentions(path: Path, words: Iterable[bytes]) -> bool:
+    """Look for words in a file of any size without parsing it; UTF-16, which spells them differently, passes.
+
+    Args:
+        path: the file.
+        words: as UTF-8; one of them is enough.
+
+    Raises:
+        UserError: it cannot be read.
+    """
+    start = read_start(path, most=2)
+    if not start or start in _UTF16_MARKS:  # an empty file cannot be mapped
+        return bool(start)
+    with open_file(path) as file:
+        try:
+            with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+                return any(content.find(word) >= 0 for word in words)
+        except (OSError, ValueError) as error:
             raise unreadable(path, error) from error
 
 

@@ -11,14 +11,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from nmt.data.readers.base import Box, Entry, Excluded, as_box, box_around
-from nmt.data.readers.own.source import MakeEntry, Source
+from nmt.data.readers.own.label_studio import file_names
+from nmt.data.readers.own.source import UNLABELLED, MakeEntry, Source, check_enough
 from nmt.data.readers.values import as_dict, as_label, as_list, as_number
 from nmt.errors import UserError
 from nmt.io.user_files import listed, shown
 
 NAME = "COCO keypoints"
 CROWD = "crowds"
-UNLABELLED = "annotations without keypoints"
 NO_NAMES = 'no category names its keypoints; add "keypoints": [NAME, ...] to it, or export COCO keypoints'
 
 _BEYOND = 1.05
@@ -38,9 +38,16 @@ def recognises(content: Any) -> bool:
 
 def has_keypoints(content: Any) -> bool:
     """Return True unless this is plainly another file of COCO: captions, instances, image information."""
+    if "annotations" not in content:
+        return False
     lists = [content.get(key) for key in ("categories", "annotations")]
     found = (item for items in lists if isinstance(items, list) for item in items)
     return any(isinstance(item, dict) and item.get("keypoints") for item in found)
+
+
+def why_skipped(content: dict[str, Any]) -> str:
+    """Say what a file without keypoints lacks."""
+    return NO_NAMES if "annotations" in content else "it has images, but no annotations"
 
 
 def entries(source: Source) -> Iterator[MakeEntry]:
@@ -51,10 +58,11 @@ def entries(source: Source) -> Iterator[MakeEntry]:
     _refuse_corners(source, annotations, images)
 
     def make(k: int, found: dict[str, Any]) -> Entry:
-        where = f"{file}: annotation {found.get('id', k)}"
+        number = _annotation_id(found.get("id", k), f"{file}: annotations[{k}]")
+        where = f"{file}: annotation {number}"
         if found.get("iscrowd"):
             raise Excluded(CROWD)
-        if not found.get("keypoints"):
+        if _is_unlabelled(found.get("keypoints")):
             raise Excluded(UNLABELLED)
         image = images.get(_id(found.get("image_id")))
         if image is None:
@@ -66,9 +74,10 @@ def entries(source: Source) -> Iterator[MakeEntry]:
                 f"{where}: category_id {shown(found.get('category_id'))} is none of the categories with keypoint names"
             )
         points = _points(found["keypoints"], category, where)
-        photo, path = source.image(_name(image.get("file_name")), f"{where}: file_name of its image")
+        check_enough(points)
+        photo, path = source.first_image(_names(image.get("file_name")), f"{where}: file_name of its image")
         box = _box(found.get("bbox"), points, f"{where}: bbox", clip=source.clip_to_box)
-        entry_id = f"{category.name}/{photo}#{found.get('id', k)}"
+        entry_id = f"{category.name}/{photo}#{number}"
         return Entry(entry_id, category.name, split, photo, path, points, box, _size(image))
 
     return (lambda k=k, found=found: make(k, found) for k, found in enumerate(annotations))  # type: ignore[misc]
@@ -109,26 +118,39 @@ def _images(source: Source) -> dict[str, dict[str, Any]]:
 
 
 def _id(value: object) -> str:
-    """Return an id as text: some tools write 1, others "1"."""
-    return str(value)
+    """Return an id as text: some tools write 1, others "1" or 1.0."""
+    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
+
+
+def _annotation_id(value: object, where: str) -> str:
+    """Read the id of an annotation, a part of the object's id. Raises UserError."""
+    if isinstance(value, bool) or not isinstance(value, int | float | str) or not str(value).isprintable():
+        raise UserError(f"{where}: id must be a number or a text, but is {shown(value)}")
+    return _id(value)
+
+
+def _is_unlabelled(value: object) -> bool:
+    """Return True for no keypoints, and for triples x, y, v that all have v = 0."""
+    return not value or (isinstance(value, list) and len(value) % 3 == 0 and all(v == 0 for v in value[2::3]))
 
 
 def _points(value: object, category: _Category, where: str) -> dict[str, tuple[float, float]]:
     """Read the labelled keypoints of an annotation: triples x, y, v in the order of the category's names."""
-    triples = as_list(value, f"{where}: keypoints", length=3 * len(category.keypoints))
-    numbers = [as_number(number, f"{where}: keypoints") for number in triples]
-    return {
-        name: (numbers[3 * k], numbers[3 * k + 1])
-        for k, name in enumerate(category.keypoints)
-        if numbers[3 * k + 2] > 0
-    }
+    names = category.keypoints
+    if isinstance(value, list) and len(value) != 3 * len(names):
+        raise UserError(
+            f"{where}: keypoints must be a list of {3 * len(names)}, x, y, v of each keypoint that category "
+            f"{category.name} names, but has {len(value)}"
+        )
+    numbers = [as_number(number, f"{where}: keypoints") for number in as_list(value, f"{where}: keypoints")]
+    return {name: (numbers[3 * k], numbers[3 * k + 1]) for k, name in enumerate(names) if numbers[3 * k + 2] > 0}
 
 
-def _name(value: object) -> object:
-    """Return the name of an image without the folders of a Label Studio project, which exports do not contain."""
+def _names(value: object) -> list[object]:
+    """Return the names that an image may have; folders of a Label Studio project are not in its exports."""
     parts = value.replace("\\", "/").split("/") if isinstance(value, str) else []
     is_upload = "upload" in parts and ("media" in parts or "data" in parts)
-    return parts[-1] if is_upload or "label-studio" in parts else value
+    return file_names(value) if is_upload or "label-studio" in parts else [value]
 
 
 def _box(value: object, points: dict[str, tuple[float, float]], where: str, *, clip: bool) -> Box | None:

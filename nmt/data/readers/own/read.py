@@ -9,28 +9,31 @@ skipped with a line in the report. Coordinates are pixels of the image as viewer
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from nmt.data.readers.base import FEW_KEYPOINTS, Entry, Excluded, RawListing, points_within
-from nmt.data.readers.own import coco, json_list, table
+from nmt.data.readers.own import coco, cub, cvat, deeplabcut, foreign, json_list, label_studio, labelme, table
+from nmt.data.readers.own.candidates import candidates, files_below, nested
 from nmt.data.readers.own.image_files import ImageFiles
 from nmt.data.readers.own.source import Format, Source
 from nmt.data.readers.own.splits import fill_splits, split_in_name
 from nmt.data.store.objects import MIN_KEYPOINTS
 from nmt.errors import UserError
-from nmt.io.spreadsheet import Table, read_table
-from nmt.io.user_files import is_file, is_folder, listed, read_json, visible_files
+from nmt.io.spreadsheet import Table
+from nmt.io.user_files import is_file, is_folder, listed, shown, visible_files
 
-FORMATS: tuple[Format, ...] = (table, json_list, coco)
+FORMATS: tuple[Format, ...] = (table, deeplabcut, cvat, cub, labelme, label_studio, json_list, coco)
 LOOKED_FOR = "looked for *.csv (image,category,keypoint,x,y), *.json or annotations/*.json (COCO, or a list of objects)"
 
-_TABLES, _JSON = ("*.csv", "*.tsv"), "*.json"
 _SHEETS = ("*.xlsx", "*.xls", "*.ods", "*.numbers")
-_FOLDERS = ("", "annotations", "train", "training", "val", "valid", "validation", "test", "testing")
-"""folders below the raw one that may hold annotation files"""
+_PART = re.compile(r"split[-_]?\d+")
+"""AP-10K divides its images in three ways, in files such as ap10k-train-split1.json"""
+_NESTED: tuple[Format, ...] = (labelme, deeplabcut)
+"""formats with a file per image or per video, which may lie in any folder"""
 
 
 def read(raw: Path, *, skip_bad: bool, clip_to_box: bool = False) -> RawListing:
@@ -46,15 +49,17 @@ def read(raw: Path, *, skip_bad: bool, clip_to_box: bool = False) -> RawListing:
     """
     listing, images = RawListing(), ImageFiles(raw)
     splits, seen = dict[Path, str](), set[str]()
+    first_of: dict[object, Path] = {}
     for file, kind, content in _annotations(raw, listing):
-        splits[file] = split_in_name(file, raw)
-        source = Source(file, content, images, splits[file], clip_to_box, listing.notes, seen)
+        splits[file] = _split_of(file, kind, raw)
+        source = Source(file, content, images, splits[file], clip_to_box, listing.notes, seen, listing.files)
         listing.files.append(file)
         first = len(listing.entries)
         for make in kind.entries(source):
             with listing.leaving_out(skip_bad=skip_bad):
                 listing.entries.append(_checked(make(), listing.left_out))
         _refuse_shares(file, listing.entries[first:])
+        _refuse_twins(file, listing.entries[first:], first_of)
     _note_splits(listing, splits, raw)
     listing.check_ids()
     listing.entries, note = fill_splits(listing.entries, seen)
@@ -88,20 +93,30 @@ def _annotations(raw: Path, listing: RawListing) -> Iterator[tuple[Path, Format,
     if not is_folder(raw):
         raise UserError(f"{raw}: {'is a file; give the folder that holds it' if is_file(raw) else 'does not exist'}")
     found: list[tuple[Path, Format, Any]] = []
+    foreigners: dict[Path, str] = {}
     skipped: dict[Path, str] = {}
-    for file, content in _candidates(raw):
+    for file, content in candidates(raw):
         kind = next((kind for kind in FORMATS if kind.recognises(content)), None)
-        if kind is None or (kind is coco and not coco.has_keypoints(content)):
+        if (instead := foreign.instead(content)) is not None:
+            foreigners[file] = instead
+        elif kind is None or (kind is coco and not coco.has_keypoints(content)):
             skipped[file] = _why_skipped(content)
         else:
             found.append((file, kind, content))
-    tables, others = ([file for file, kind, _ in found if (kind is table) == wanted] for wanted in (True, False))
-    if tables and others:
-        raise UserError(
-            f"{raw}: it holds both {tables[0].name} and {others[0].name}; keep the one that holds the keypoints"
-        )
+    if all(kind in _NESTED for _, kind, _ in found):
+        known = {*foreigners, *skipped, *(file for file, _, _ in found)}
+        deeper = [(file, k, content) for file, content in nested(raw, known) for k in _NESTED if k.recognises(content)]
+        if deeper:
+            folders = dict.fromkeys(str(file.parent.relative_to(raw)) for file, _, _ in deeper)
+            listing.notes.append(f"{deeper[0][1].NAME} was found in folders below: {listed(folders)}")
+        found += deeper
+    first_of = {kind: file for file, kind, _ in reversed(found)}
+    if len(first_of) > 1:
+        one, other = list(first_of.values())[-1], list(first_of.values())[-2]
+        raise UserError(f"{raw}: it holds both {one.name} and {other.name}; keep the one that holds the keypoints")
     if not found:
-        raise _nothing_found(raw, skipped)
+        raise _nothing_found(raw, foreigners, skipped)
+    skipped = foreigners | skipped
     if skipped:
         listing.notes.append(f"skipped, no keypoints in it: {listed(str(file.relative_to(raw)) for file in skipped)}")
     yield from found
@@ -112,29 +127,52 @@ def _why_skipped(content: Any) -> str:
     if isinstance(content, Table):
         missing = ", ".join(content.missing(table.COLUMNS))
         return f"no column {missing}; the first line names them: {','.join(table.COLUMNS)}"
-    return coco.NO_NAMES if coco.recognises(content) else f"no keypoints; expected {coco.NAME}, or {json_list.NAME}"
+    if coco.recognises(content):
+        return coco.why_skipped(content)
+    return f"no keypoints; expected {coco.NAME}, or {json_list.NAME}"
 
 
-def _candidates(raw: Path) -> Iterator[tuple[Path, Any]]:
-    """Yield the files that may be annotations, parsed. Raises UserError for a damaged one."""
-    for folder in _FOLDERS:
-        for pattern in _TABLES:
-            for file in visible_files(raw / folder, pattern):
-                if file != raw / table.MIRROR_FILE:
-                    yield file, read_table(file)
-        for file in visible_files(raw / folder, _JSON):
-            yield file, read_json(file)
-
-
-def _nothing_found(raw: Path, skipped: Mapping[Path, str]) -> UserError:
+def _nothing_found(raw: Path, foreigners: Mapping[Path, str], skipped: Mapping[Path, str]) -> UserError:
     """Make the error of a folder without keypoints; it names what is nearest to them."""
+    for file, why in foreigners.items():
+        return UserError(f"{file}: {why}")
+    if (instead := foreign.json_instead(raw)) is not None:
+        return UserError(instead)
+    for below, file in files_below(raw):
+        return UserError(f"{raw}: no annotations in it, but in the folder below, {file}; give --raw {below}")
+    if (instead := foreign.file_instead(raw)) is not None:
+        return UserError(instead)
     for file, why in skipped.items():
         return UserError(f"{file}: {why}")
-    for file in (file for pattern in (*_TABLES, _JSON) for file in visible_files(raw, f"*/{pattern}")):
-        return UserError(f"{raw}: no annotations in it, but in the folder below, {file}; give --raw {file.parent}")
     for file in (file for pattern in _SHEETS for file in visible_files(raw, pattern)):
         return UserError(f"{file}: a spreadsheet; save its table as CSV beside it, with {','.join(table.COLUMNS)}")
+    for file in foreign.archives(raw):
+        return UserError(f"{file}: an archive; unpack it")
     return UserError(f"{raw}: no annotations of keypoints; {LOOKED_FOR}")
+
+
+def _split_of(file: Path, kind: Format, raw: Path) -> str:
+    """Find the split that the names of a file and its folders give; LabelMe's file has the name of an image."""
+    # DeepLabCut's file has the name of a person, and its folder that of a video.
+    return "" if kind is deeplabcut else split_in_name(file.with_name("_") if kind is labelme else file, raw)
+
+
+def _refuse_twins(file: Path, entries: Sequence[Entry], first_of: dict[object, Path]) -> None:
+    """Raise UserError if another file holds one of the objects too: by its id, or by its photograph and keypoints.
+
+    Args:
+        file: the annotation file.
+        entries: its objects.
+        first_of: id or content of an object -> the first file that holds it; filled in place.
+    """
+    for entry in entries:
+        for key in (entry.id, (entry.photo, entry.category, *sorted(entry.points.items()))):
+            other = first_of.setdefault(key, file)
+            if other != file:
+                names = [found[0] for path in (other, file) if (found := _PART.search(path.stem))]
+                of_split = len(set(names)) > 1
+                keep = f"the files of one split, such as {names[0]}" if of_split else "one of the two files"
+                raise UserError(f"{other} and {file}: both hold the object {shown(entry.id)}; keep {keep}")
 
 
 def _refuse_shares(file: Path, entries: Sequence[Entry]) -> None:

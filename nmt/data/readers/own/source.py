@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-from nmt.data.readers.base import Entry
+from nmt.data.readers.base import FEW_KEYPOINTS, Entry, Excluded
 from nmt.data.readers.own.image_files import ImageFiles
 from nmt.data.readers.own.splits import as_split
+from nmt.data.store.objects import MIN_KEYPOINTS
+from nmt.errors import UserError
+
+OBJECT = "object"
+"""category of objects to which their format gives none"""
+NO_KEYPOINTS = "images without keypoints"
+UNLABELLED = "annotations without keypoints"
 
 MakeEntry = Callable[[], Entry]
 """makes one object's entry; damage to one object raises there, and leaves the others"""
@@ -32,6 +39,19 @@ class Source:
     splits_seen: set[str] = field(default_factory=set)
     """splits that objects of all files have, those included that are left out later"""
 
+    files: list[Path] = field(default_factory=list)
+    """annotation files that were read; a format that reads more than one appends them"""
+
+    def note(self, line: str) -> None:
+        """Append a line to the report, once."""
+        if line not in self.notes:
+            self.notes.append(line)
+
+    def without_category(self, format_name: str) -> str:
+        """Return the category of an object without one, and note it."""
+        self.note(f"{format_name}: objects without a category have the category {OBJECT}")
+        return OBJECT
+
     def read_split(self, value: object, where: str) -> str:
         """Read an object's split: its own, or else the one that the file's name gives; empty: none.
 
@@ -47,6 +67,34 @@ class Source:
     def image(self, name: object, where: str) -> tuple[str, Path]:
         """Find an image by its name in this file: the photograph's name, and the file. Raises UserError."""
         return self.images.find(name, where, beside=self.file, folders=SPLIT_FOLDERS.get(self.split, ()))
+
+    def first_image(self, names: Sequence[object], where: str) -> tuple[str, Path]:
+        """Find an image by the first of several names that fits one; the error is that of the first name.
+
+        Args:
+            names: at least one; the likeliest first.
+            where: file and field, which an error begins with.
+
+        Raises:
+            UserError: none of the names fits an image.
+        """
+        first: UserError | None = None
+        for name in names:
+            try:
+                return self.image(name, where)
+            except UserError as error:
+                first = first or error
+        raise first or UserError(f"{where}: names no image")
+
+
+def check_enough(points: Mapping[str, tuple[float, float]]) -> None:
+    """Raise Excluded for an object with too few keypoints; its image, which nobody needs, may be missing.
+
+    Args:
+        points: keypoint name -> (x, y), pixels.
+    """
+    if len(points) < MIN_KEYPOINTS:
+        raise Excluded(FEW_KEYPOINTS)
 
 
 class Format(Protocol):
@@ -65,8 +113,8 @@ class Format(Protocol):
 
 
 SPLIT_FOLDERS = {
-    "train": ("train", "images/train", "training", "trn"),
-    "val": ("val", "images/val", "valid", "images/valid", "validation"),
-    "test": ("test", "images/test", "testing"),
+    "train": ("train", "images/train", "train/images", "training", "trn"),
+    "val": ("val", "images/val", "val/images", "valid", "images/valid", "valid/images", "validation"),
+    "test": ("test", "images/test", "test/images", "testing"),
 }
 """split -> folders that may hold its images"""

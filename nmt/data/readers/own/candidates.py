@@ -1,0 +1,74 @@
+"""Find the files of a folder that may hold annotations, and parse them."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from pathlib import Path
+from typing import Any
+
+from nmt.data.readers.own import cub
+from nmt.data.readers.own.table import MIRROR_FILE
+from nmt.io.spreadsheet import read_table
+from nmt.io.user_files import is_file, mentions, read_json, read_xml, visible_files
+
+_TABLES, _JSON = ("*.csv", "*.tsv"), "*.json"
+
+_FOLDERS = ("", "annotations", "train", "training", "val", "valid", "validation", "test", "testing")
+"""folders below the raw one that may hold annotation files"""
+_LARGE = 2**24
+"""bytes of a JSON file that is not parsed unless it mentions keypoints: COCO's instances are 450 MB"""
+_KEYPOINTS = (b"keypoint", b'"shapes"')
+
+
+def candidates(raw: Path) -> Iterator[tuple[Path, Any]]:
+    """Yield the files in the usual folders that may be annotations, parsed; None for a large one without keypoints.
+
+    Raises:
+        UserError: one is damaged.
+    """
+    for folder in _FOLDERS:
+        for pattern in _TABLES:
+            for file in visible_files(raw / folder, pattern):
+                if file != raw / MIRROR_FILE:
+                    yield file, read_table(file)
+        for file in visible_files(raw / folder, _JSON):
+            is_plain = file.stat().st_size <= _LARGE or mentions(file, _KEYPOINTS)
+            yield file, _parsed(file) if is_plain else None
+        for file in visible_files(raw / folder, "*.xml"):
+            if mentions(file, (b"<annotations",)):
+                yield file, read_xml(file)
+    if is_file(raw / cub.FILE):
+        yield raw / cub.FILE, cub.Folder(raw)
+
+
+def nested(raw: Path, known: Collection[Path]) -> Iterator[tuple[Path, Any]]:
+    """Yield the files in any folder that may be of LabelMe or DeepLabCut, parsed: one per image, or per video.
+
+    Args:
+        raw: the raw folder.
+        known: files to leave out.
+
+    Raises:
+        UserError: one is damaged.
+    """
+    for file in visible_files(raw, f"**/{_JSON}"):
+        if file not in known and mentions(file, (b'"shapes"',)):
+            yield file, _parsed(file)
+    for file in visible_files(raw, "**/CollectedData*.csv"):
+        # DeepLabCut copies all tables into one for each training.
+        if file not in known and "training-datasets" not in file.relative_to(raw).parts:
+            yield file, read_table(file)
+
+
+def files_below(raw: Path) -> Iterator[tuple[Path, Path]]:
+    """Yield files that may be annotations if the folder below were the raw one: (that folder, the file)."""
+    for pattern in (*_TABLES, _JSON):
+        yield from ((file.parent, file) for file in visible_files(raw, f"*/{pattern}"))
+    yield from ((file.parents[1], file) for file in visible_files(raw, f"*/{cub.FILE}"))
+
+
+def _parsed(file: Path) -> Any:
+    content = read_json(file)
+    if isinstance(content, dict):
+        content.pop("imageData", None)  # LabelMe's image in base64: those of all files would fill the memory
+    return content

@@ -1,0 +1,94 @@
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from nmt.data.readers.base import load
+from nmt.data.readers.own import candidates
+from nmt.errors import UserError
+from nmt.io.user_files import mentions
+from tests.nmt_tests.data.readers.own.own_sets import images, read, write_json
+from tests.nmt_tests.data.readers.own.tools import WIDTH, WRITERS, Labelled, birds, write_coco, write_labelme
+from tests.nmt_tests.data.readers.raw_sets import SQUARE, coco
+
+xs, ys = (st.floats(1.5, side - 0.5).map(lambda value: round(value, 3)) for side in (WIDTH, 20))
+given_points = st.fixed_dictionaries(
+    {"a": st.tuples(xs, ys), "b": st.tuples(xs, ys)}, optional={"c": st.tuples(xs, ys)}
+)
+
+
+def loaded(root: Path):
+    entries = read(root).entries
+    return {entry.image.name: {"category": entry.category, **load(entry, size=16).points} for entry in entries}
+
+
+@settings(deadline=None, max_examples=10)
+@given(st.lists(given_points, min_size=8, max_size=8))
+def test_every_format_gives_the_same_objects(tmp_path_factory, points):
+    found = [Labelled(f"{k}.jpg", of_image) for k, of_image in enumerate(points)]
+    results = {}
+    for name, write in WRITERS.items():
+        root = tmp_path_factory.mktemp(name)
+        images(root, 8)
+        results[name] = loaded(write(root, found))
+    expected = results.pop("table")
+    assert {*expected} == {item.image for item in found} and expected["0.jpg"]["category"] == "object"
+    for name, result in results.items():
+        for image, values in result.items():
+            close = {key: value if key == "category" else pytest.approx(value) for key, value in values.items()}
+            assert close == expected[image], f"{name}: {image}"
+        assert {*result} == {*expected}, name
+
+
+def test_files_of_two_formats_are_both_named(tmp_path):
+    images(tmp_path, 12)
+    write_coco(write_labelme(tmp_path, birds()), birds())
+    with pytest.raises(UserError, match=r"it holds both 0\.json and coco\.json; keep the one that holds the keypoints"):
+        read(tmp_path)
+
+
+def test_a_large_file_without_keypoints_is_not_parsed(tmp_path):
+    images(tmp_path, 12)
+    write_json(tmp_path, coco(12))
+    with (tmp_path / "instances.json").open("wb") as file:
+        file.write(b'{"annotations": [')
+        file.truncate(2**24 + 1)
+    assert "skipped, no keypoints in it: instances.json" in read(tmp_path).notes
+    with (tmp_path / "instances.json").open("ab") as file:
+        file.write(b'"keypoints"')
+    with pytest.raises(UserError, match=r"instances\.json: not readable JSON"):
+        read(tmp_path)
+
+
+def test_the_embedded_images_of_labelme_are_dropped_at_once(tmp_path):
+    write_labelme(tmp_path, birds(2), "deep/er")
+    ((file, content), _) = candidates.nested(tmp_path, [])
+    assert file == tmp_path / "deep/er/0.json" and "shapes" in content and "imageData" not in content
+
+
+def test_folders_below_do_not_count_where_the_usual_ones_hold_annotations(tmp_path):
+    images(tmp_path, 12)
+    write_coco(tmp_path, birds())
+    write_labelme(tmp_path, birds(), "old/labelme")
+    (tmp_path / "old" / "damaged.json").write_text('{"shapes": [')
+    assert len(read(tmp_path).files) == 1
+    (tmp_path / "coco.json").unlink()
+    with pytest.raises(UserError, match=r"damaged\.json: not readable JSON"):
+        read(tmp_path)
+    (tmp_path / "old" / "damaged.json").unlink()
+    listing = read(tmp_path)
+    assert len(listing.files) == 12 and listing.notes[0] == "LabelMe was found in folders below: old/labelme"
+    assert listing.entries[0].points == SQUARE
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+def test_words_are_found_in_any_encoding(tmp_path, encoding):
+    (tmp_path / "a.json").write_text('{"shapes": []}', encoding=encoding)
+    assert mentions(tmp_path / "a.json", [b'"shapes"'])
+    (tmp_path / "a.json").write_text("{}")
+    assert not mentions(tmp_path / "a.json", [b'"shapes"'])
+    (tmp_path / "a.json").write_text("")
+    assert not mentions(tmp_path / "a.json", [b'"shapes"'])
+    with pytest.raises(UserError, match="none: no file there"):
+        mentions(tmp_path / "none", [b"a"])
