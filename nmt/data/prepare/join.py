@@ -17,7 +17,7 @@ from typing import Any
 import pyarrow as pa
 
 from nmt.data.prepare.shards import Shards, read_shard
-from nmt.data.readers.base import NO_PARTNER, OUTSIDE_IMAGE, Entry
+from nmt.data.readers.base import NO_PARTNER, OUTSIDE_IMAGE, Entry, counted
 from nmt.data.readers.registry import RawDataSet
 from nmt.data.readers.spair import FEW_COMMON
 from nmt.data.store.given_pairs import PAIRS_FILE, GivenPair, write_pairs
@@ -188,8 +188,7 @@ def _check_usable(source: RawDataSet, loaded: _Loaded, counts: Mapping[str, Mapp
 
 def _because(source: RawDataSet, loaded: _Loaded) -> str:
     """Say what was left out, and what to do where the coordinates are of larger images."""
-    counted = ", ".join(f"{num} {reason}" for reason, num in (+loaded.left_out).items())
-    text = f"; left out: {counted}" if counted else ""
+    text = f"; left out: {counted(loaded.left_out)}" if +loaded.left_out else ""
     outside = loaded.left_out[OUTSIDE_IMAGE]
     if outside > loaded.num_keypoints:
         listed = sum(len(task.points) for task in source.tasks if isinstance(task, Entry))

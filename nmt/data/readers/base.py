@@ -78,12 +78,18 @@ class RawListing:
     """category -> keypoint name -> its name in the mirrored image; names that do not change are omitted"""
     notes: list[str] = field(default_factory=list)
     """lines for the report: files that were skipped, how splits were made"""
+    first_bad: str = ""
+    """message of the first object that could not be read and was left out; empty: none"""
 
     @contextlib.contextmanager
     def leaving_out(self, *, skip_bad: bool) -> Iterator[None]:
         """Count in `left_out` an object that the block excludes or, with `skip_bad`, cannot read; see `counting`."""
         with counting(self.left_out, skip_bad=skip_bad):
-            yield
+            try:
+                yield
+            except UserError as error:
+                self.first_bad = self.first_bad or str(error)
+                raise
 
     def keypoint_names(self) -> dict[str, list[str]]:
         """Return category -> keypoint names, both sorted; names that are numbers are sorted by value."""
@@ -122,9 +128,20 @@ class RawListing:
         for split in SPLITS[:2]:
             if not any(entry.split == split for entry in self.entries):
                 raise UserError(
-                    f"{raw}: no two photographs of a category with {MIN_KEYPOINTS} common keypoints in split {split}; "
-                    f"left out: {dict(self.left_out)}"
+                    f"{raw}: no two photographs of a category with {MIN_KEYPOINTS} common keypoints in split {split}"
+                    f"{self.why_few()}"
                 )
+
+    def why_few(self) -> str:
+        """Say what was left out and how splits were made, to end the message of a data set that has too little."""
+        why = f"; left out: {counted(self.left_out)}" if self.left_out else ""
+        why += f"; the first unreadable one: {self.first_bad}" if self.first_bad else ""
+        return why + "".join(f"; {note}" for note in self.notes)
+
+
+def counted(left_out: Counter[str]) -> str:
+    """Format what was left out: "6 crowds, 2 unreadable"."""
+    return ", ".join(f"{num} {reason}" for reason, num in (+left_out).items())
 
 
 @contextlib.contextmanager

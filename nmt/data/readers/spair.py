@@ -87,7 +87,7 @@ def read(raw: Path, *, layout: str, difficulty: Mapping[str, Sequence[int]], ski
     paired = {entry_id for pair in listing.pairs for entry_id in (pair.id0, pair.id1)}
     listing.entries = sorted((e for e in listing.entries if e.id in paired), key=lambda entry: entry.id)
     if not listing.pairs:
-        raise UserError(f"{root}: no pairs are left in layout {layout}; left out: {dict(listing.left_out)}")
+        raise UserError(f"{root}: no pairs are left in layout {layout}{listing.why_few()}")
     return listing
 
 

@@ -95,7 +95,7 @@ def test_a_misspelt_command_is_one_line_with_the_way_out(refused, arguments, mes
         (["--prepare", "my birds", "--raw", "x"], "letters, digits, _ and -, such as my_birds"),
         (["--init", "my birds"], "letters, digits, _ and -, such as my_birds"),
         (["--init", "voc"], "search_spaces/voc.toml: is there already"),
-        (["--prepare", "imagenet", "--raw", "x"], "x: does not exist; looked for *.csv"),
+        (["--prepare", "imagenet", "--raw", "x"], "x: does not exist"),
         (["--train", "willow", "--set", "optim.lrr=1"], "did you mean 'optim.lr'?"),
         (["--train", "willow", "--set", "optim.lr=fast"], "a number above 0 and at most 1"),
         (["--train", "willow", "--set", "optim.lr"], "KEY=VALUE"),

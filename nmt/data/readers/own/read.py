@@ -119,6 +119,9 @@ def _annotations(raw: Path, listing: RawListing) -> Iterator[tuple[Path, Format,
     skipped = foreigners | skipped
     if skipped:
         listing.notes.append(f"skipped, no keypoints in it: {listed(str(file.relative_to(raw)) for file in skipped)}")
+    kind = found[0][1]
+    if kind not in (table, json_list):
+        listing.notes.append(f"read as {kind.NAME}: {listed(str(file.relative_to(raw)) for file, *_ in found)}")
     yield from found
 
 

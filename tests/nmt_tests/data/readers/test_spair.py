@@ -75,7 +75,7 @@ def test_difficulty_keeps_the_pairs_of_its_levels_and_their_images(raw, difficul
     path = next(raw.glob("PairAnnotation/trn/*.json"))
     path.write_text(json.dumps(json.loads(path.read_text()) | {"mirror": 1}))
     if not left:
-        with pytest.raises(UserError, match="no pairs are left in layout large; left out: {'pairs of another diff"):
+        with pytest.raises(UserError, match="no pairs are left in layout large; .*pairs of another diff"):
             read(raw, difficulty=difficulty)
         return
     listing = read(raw, difficulty=difficulty)
