@@ -33,7 +33,7 @@ def entries(source: Source) -> Iterator[MakeEntry]:
 
 
 def _picture(source: Source, image: Element) -> Picture:
-    where = f"{source.file}: image {shown(image.get('name'))}"
+    where = f"{source.shown_file}: image {shown(image.get('name'))}"
     found: list[Shape] = []
     for k, item in enumerate(image):
         at = f"{where}: {item.tag} {k}"

@@ -70,8 +70,8 @@ class _Region:
 
 
 def _picture(source: Source, value: object, k: int) -> Picture:
-    task = as_dict(value, f"{source.file}: task {k}")
-    where = f"{source.file}: task {shown(task.get('id', k))}"
+    task = as_dict(value, f"{source.shown_file}: task {k}")
+    where = f"{source.shown_file}: task {shown(task.get('id', k))}"
     if _results_key(task) is None:
         data = task
         results = [item for value in task.values() for item in _items(value) if isinstance(item, dict)]

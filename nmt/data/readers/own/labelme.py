@@ -34,7 +34,7 @@ def entries(source: Source) -> Iterator[MakeEntry]:
 
 
 def _picture(source: Source) -> Picture:
-    content, where = source.content, str(source.file)
+    content, where = source.content, source.shown_file
     found = (_shape(item, f"{where}: shapes[{k}]") for k, item in enumerate(_shapes(content, where)))
     return Picture(
         where, _names(source, content.get("imagePath")), [shape for shape in found if shape is not None], _size(content)

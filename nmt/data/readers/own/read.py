@@ -24,7 +24,7 @@ from nmt.data.readers.own.splits import fill_splits, split_in_name
 from nmt.data.store.objects import MIN_KEYPOINTS
 from nmt.errors import UserError
 from nmt.io.spreadsheet import Table
-from nmt.io.user_files import is_file, is_folder, listed, shown, visible_files
+from nmt.io.user_files import is_file, is_folder, listed, shown, shown_path, visible_files
 
 FORMATS: tuple[Format, ...] = (table, deeplabcut, cvat, cub, labelme, label_studio, json_list, coco)
 LOOKED_FOR = "looked for *.csv (image,category,keypoint,x,y), *.json or annotations/*.json (COCO, or a list of objects)"
@@ -135,7 +135,7 @@ def _why_skipped(content: Any) -> str:
 def _nothing_found(raw: Path, foreigners: Mapping[Path, str], skipped: Mapping[Path, str]) -> UserError:
     """Make the error of a folder without keypoints; it names what is nearest to them."""
     for file, why in foreigners.items():
-        return UserError(f"{file}: {why}")
+        return UserError(f"{shown_path(file)}: {why}")
     if (instead := foreign.json_instead(raw)) is not None:
         return UserError(instead)
     for below, file in files_below(raw):
@@ -143,11 +143,11 @@ def _nothing_found(raw: Path, foreigners: Mapping[Path, str], skipped: Mapping[P
     if (instead := foreign.file_instead(raw)) is not None:
         return UserError(instead)
     for file, why in skipped.items():
-        return UserError(f"{file}: {why}")
+        return UserError(f"{shown_path(file)}: {why}")
     for file in (file for pattern in _SHEETS for file in visible_files(raw, pattern)):
         return UserError(f"{file}: a spreadsheet; save its table as CSV beside it, with {','.join(table.COLUMNS)}")
     for file in foreign.archives(raw):
-        return UserError(f"{file}: an archive; unpack it")
+        return UserError(f"{shown_path(file)}: an archive; unpack it")
     return UserError(f"{raw}: no annotations of keypoints; {LOOKED_FOR}")
 
 
@@ -172,7 +172,9 @@ def _refuse_twins(file: Path, entries: Sequence[Entry], first_of: dict[object, P
                 names = [found[0] for path in (other, file) if (found := _PART.search(path.stem))]
                 of_split = len(set(names)) > 1
                 keep = f"the files of one split, such as {names[0]}" if of_split else "one of the two files"
-                raise UserError(f"{other} and {file}: both hold the object {shown(entry.id)}; keep {keep}")
+                raise UserError(
+                    f"{shown_path(other)} and {shown_path(file)}: both hold the object {shown(entry.id)}; keep {keep}"
+                )
 
 
 def _refuse_shares(file: Path, entries: Sequence[Entry]) -> None:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 
 from nmt.data.prepare.objects import prepare
-from nmt.data.readers.base import load
+from nmt.data.readers.base import EMPTY_BOX, NOT_FINITE, OUTSIDE_BOX, UNREADABLE, load
 from nmt.data.readers.own.coco import CROWD, has_keypoints, recognises
 from nmt.data.readers.own.source import UNLABELLED
 from nmt.errors import UserError
@@ -237,7 +237,7 @@ def test_a_damaged_object_is_skipped_and_counted(tmp_path):
     content["annotations"][2]["keypoints"][:2] = [float("nan"), 5]
     content["annotations"][3]["keypoints"] = [500, 500, 2] * 3
     listing = read(write_json(tmp_path, content), skip_bad=True, clip_to_box=True)
-    assert listing.left_out == {"unreadable": 1, "an empty box": 1, FEW: 1}
+    assert listing.left_out == {UNREADABLE: 1, EMPTY_BOX: 1, FEW: 1, NOT_FINITE: 1, OUTSIDE_BOX: 3}
     assert set(next(e for e in listing.entries if e.photo == "2.jpg").points) == {"b", "c"}
 
 
@@ -253,7 +253,7 @@ def test_coordinates_of_another_size_of_the_image_are_refused(tmp_path):
 def test_the_counts_of_real_annotations():
     clipped, listing = read(MINI, clip_to_box=True), read(MINI)
     assert Counter(entry.split for entry in clipped.entries) == {"train": 81, "val": 64}
-    assert clipped.left_out == {CROWD: 6, UNLABELLED: 130, FEW: 9}
+    assert clipped.left_out == {CROWD: 6, UNLABELLED: 130, FEW: 9, OUTSIDE_BOX: 71}
     # One person of train has two labelled keypoints, one of them outside the box: the enlarged box holds both.
     assert Counter(entry.split for entry in listing.entries) == {"train": 82, "val": 64}
     assert listing.left_out == {CROWD: 6, UNLABELLED: 130, FEW: 8}
