@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-_GIT_LFS = b"version https://git-lfs"
 _KINDS = (
     (b"\xff\xd8\xff", "a JPEG image"),
     (b"\x89PNG\r\n\x1a\n", "a PNG image"),
@@ -11,7 +10,6 @@ _KINDS = (
     (b"MM\x00*", "a TIFF image"),
     (b"II+\x00", "a TIFF image"),
     (b"MM\x00+", "a TIFF image"),
-    (b"BM", "a BMP image"),
     (b"8BPS", "a Photoshop image"),
     (b"v/1\x01", "an OpenEXR image"),
     (b"\xff\x0a", "a JPEG XL image"),
@@ -53,15 +51,22 @@ def kind_of(start: bytes) -> str | None:
         return "an empty file"
     if not start.strip(b"\0"):
         return "a file of zeros alone"
-    if start.startswith(_GIT_LFS):
-        return "a pointer of Git LFS (`git lfs pull` fetches the file itself)"
     if start[4:8] == b"ftyp":
         return _BRANDS.get(start[8:12], "a video")
     if start[:4] == b"RIFF" and start[8:12] == b"WEBP":
         return "a WebP image"
+    if start[:2] == b"BM" and start[6:10] == bytes(4):
+        return "a BMP image"
+    return kind_of_text(start) or next((kind for mark, kind in _KINDS if start.startswith(mark)), None)
+
+
+def kind_of_text(start: bytes) -> str | None:
+    """Name what a text holds that is neither a table nor an annotation; see `kind_of`."""
+    if start.startswith(b"version https://git-lfs"):
+        return "a pointer of Git LFS (`git lfs pull` fetches the file itself)"
     text = start.removeprefix(b"\xef\xbb\xbf").lstrip().lower()
     if text.startswith((b"<!doctype html", b"<html")):
         return "a web page, perhaps of a failed download"
-    if text.startswith(b"<svg") or b"<svg" in text[:256]:
+    if text.startswith(b"<svg") or (text.startswith(b"<?xml") and b"<svg" in text):
         return "an SVG drawing"
-    return next((kind for mark, kind in _KINDS if start.startswith(mark)), None)
+    return None

@@ -18,7 +18,7 @@ from xml.etree import ElementTree
 from xml.parsers import expat
 
 from nmt.errors import UserError, one_line
-from nmt.io.magic import kind_of
+from nmt.io.magic import kind_of, kind_of_text
 
 _UTF16_MARKS = (b"\xff\xfe", b"\xfe\xff")
 
@@ -163,18 +163,18 @@ def read_text(path: Path, *, what: str = "text") -> str:
         UserError: it cannot be read, has another encoding, or plainly holds something else.
     """
     content = read_bytes(path)
-    if content and (kind := kind_of(content[:512])):
-        raise UserError(f"{shown_path(path)}: not readable {what}; it is {kind}")
     encoding = "utf-16" if content.startswith(_UTF16_MARKS) else "utf-8-sig"
     try:
         text = content.decode(encoding)
         if "\0" in text:  # as in UTF-16 without a mark, and in most files that are no text
             raise ValueError("it holds zero bytes")
     except ValueError as error:
-        raise UserError(
-            f"{shown_path(path)}: not readable {what} ({one_line(error)}); save it as UTF-8 (in a spreadsheet: CSV "
-            "UTF-8)"
-        ) from error
+        kind = kind_of(content[:512])
+        remedy = "save it as UTF-8 (in a spreadsheet: CSV UTF-8)"
+        reason = f"; it is {kind}" if kind else f" ({one_line(error)}); {remedy}"
+        raise UserError(f"{shown_path(path)}: not readable {what}{reason}") from error
+    if kind := kind_of_text(content[:512]):
+        raise UserError(f"{shown_path(path)}: not readable {what}; it is {kind}")
     return text
 
 

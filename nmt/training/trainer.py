@@ -59,7 +59,7 @@ class Trainer:
         device: device to train on; by default this rank's.
 
     Raises:
-        UserError: a wrong configuration, missing data or weights.
+        UserError: a wrong configuration, missing data or weights, or no pairs in train or val.
     """
 
     def __init__(self, config: Config, *, data: Path, device: torch.device | None = None) -> None:

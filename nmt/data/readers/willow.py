@@ -26,6 +26,7 @@ from nmt.data.store.objects import MIN_KEYPOINTS, SPLITS, stable_hash
 from nmt.data.store.writer import RawObject
 from nmt.errors import UserError, one_line
 from nmt.io.images import open_image
+from nmt.io.user_files import is_file
 
 NUM_KEYPOINTS = 10
 VIEWS = 10
@@ -179,7 +180,7 @@ def _with_images(files: list[Path]) -> tuple[Path, list[Path]]:
 
 
 def _having(files: list[Path], suffix: str) -> list[Path]:
-    return [file for file in files if file.suffix.lower() == suffix and not isdir(file)]
+    return [file for file in files if file.suffix.lower() == suffix]
 
 
 def _visible(folder: Path) -> list[Path]:
@@ -202,6 +203,8 @@ def _visible(folder: Path) -> list[Path]:
 
 def _read_points(annotation: Path) -> np.ndarray:
     """Read the keypoints of a photograph: (10, 2) float64, pixels. Raises UserError."""
+    if not is_file(annotation):
+        raise UserError(f"{annotation}: not a file; {_REMEDY}")
     try:
         coordinates = scipy.io.loadmat(str(annotation), variable_names=["pts_coord"])["pts_coord"]
     except KeyError:

@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from nmt.errors import UserError
-from nmt.inference.inputs import check_keypoints, read_image, read_keypoint_file
+from nmt.inference.inputs import check_keypoints, read_image
 
 IMAGE = np.zeros((40, 60, 3), np.uint8)
 
@@ -30,8 +30,26 @@ def test_a_missing_or_unreadable_image_is_named(tmp_path):
     (tmp_path / "notes.jpg").write_text("no image")
     with pytest.raises(UserError, match=r"notes.jpg: not a readable image"):
         read_image(tmp_path / "notes.jpg", source="")
-    with pytest.raises(UserError, match=r"absent.jpg: no such image"):
+    with pytest.raises(UserError, match=r"absent.jpg: no image there"):
         read_image(str(tmp_path / "absent.jpg"), source="")
+
+
+@pytest.mark.parametrize("image", [None, 7, ["a.jpg"], b"a.jpg", [[0, 1]]])
+def test_what_is_no_image_at_all_is_named(image):
+    with pytest.raises(UserError, match="^source image: expected a path, a PIL image or an array, but got "):
+        read_image(image, source="source image")
+
+
+def test_a_file_and_the_same_image_of_pillow_are_the_same_array(tmp_path):
+    values = Image.fromarray((np.arange(24).reshape(4, 6) * 1000).astype(np.uint16))
+    values.save(tmp_path / "grey.png")
+    from_file = read_image(str(tmp_path / "grey.png"), source="")
+    assert (
+        from_file.dtype == np.uint8 and from_file.shape == (4, 6, 3) and from_file.min() == 0 and from_file.max() == 255
+    )
+    assert np.array_equal(from_file, read_image(values, source=""))
+    with pytest.raises(UserError, match=r"^source image: not a readable image .it holds NaN"):
+        read_image(Image.new("F", (4, 3), float("nan")), source="source image")
 
 
 def test_keypoints_on_the_border_are_inside():
@@ -44,7 +62,17 @@ def test_keypoints_on_the_border_are_inside():
     [
         ({"a": (1, 1), "tail": (61, 1)}, "keypoint 'tail' lies outside the image of 60 x 40 pixels"),
         ([(1, 1), (1, 41)], r"keypoint 1 at \(1.0, 41.0\) lies outside"),
-        ([(1, 1), (1, float("nan"))], "keypoint 1"),
+        ([(1, 1), (1, float("nan"))], r"keypoint 1 at \(1.0, nan\) is NaN or infinite; leave out what is not labelled"),
+        ({"a": (1, 1), "b": (float("inf"), 2)}, "keypoint 'b' is NaN or infinite"),
+        (
+            [(0.1, 0.5), (1, 0.2)],
+            "all coordinates lie between 0 and 1, but pixels are read; multiply x by .* 60, and y",
+        ),
+        (None, r"shape \(\)"),
+        (7, r"shape \(\)"),
+        ("nose", r"must be \(N, 2\) numbers"),
+        (np.zeros((0, 2)), "0 keypoints"),
+        ([(1, 10**400), (2, 2)], r"must be \(N, 2\) numbers"),
         ([(1, 1)], "1 keypoints; matching needs at least two"),
         ({}, "0 keypoints"),
         (np.zeros((2, 3)), r"must be \(N, 2\) pixels \(x, y\), but got shape \(2, 3\)"),
@@ -57,15 +85,3 @@ def test_wrong_keypoints_are_one_line(keypoints, message):
     with pytest.raises(UserError, match=f"^where: .*{message}") as raised:
         check_keypoints(keypoints, IMAGE, source="where")
     assert "\n" not in str(raised.value)
-
-
-def test_a_keypoint_file_with_and_without_its_first_line(tmp_path):
-    file = tmp_path / "a.csv"
-    for first in ("name,x,y\n", ""):
-        file.write_text(f"{first}nose,10,20.5\n\ntail,60,30\n")
-        assert read_keypoint_file(file) == {"nose": (10.0, 20.5), "tail": (60.0, 30.0)}
-    file.write_text("nose,10,20\ntail,6O,30\n")
-    with pytest.raises(UserError, match=r"a.csv:2: expected name,x,y in pixels, but got 'tail,6O,30'"):
-        read_keypoint_file(file)
-    with pytest.raises(UserError, match=r"b.csv: not a readable keypoint file"):
-        read_keypoint_file(tmp_path / "b.csv")

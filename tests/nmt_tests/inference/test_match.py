@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -28,3 +30,29 @@ def test_an_error_names_the_file(small_checkpoint, picture, tmp_path):
         match_images(small_checkpoint, [tmp_path / "a.png"] * 2, [tmp_path / "a.csv"] * 2)
     with pytest.raises(UserError, match="but got 1 and 2"):
         match_images(small_checkpoint, [tmp_path / "a.png"], [tmp_path / "a.csv"] * 2)
+
+
+def test_a_data_sets_own_files_match_and_nothing_is_loaded_for_a_wrong_one(
+    small_checkpoint, picture, keypoints, tmp_path
+):
+    rows = [f"{image},bird,{name},{x},{y}" for image in ("a.png", "b.png") for name, (x, y) in keypoints.items()]
+    (tmp_path / "points.csv").write_text("\n".join(["image,category,keypoint,x,y", *rows]))
+    (tmp_path / "b.json").write_text(json.dumps(keypoints))
+    for name in ("a.png", "b.png"):
+        Image.fromarray(picture).save(tmp_path / name)
+    images = [tmp_path / "a.png", tmp_path / "b.png"]
+    matches = match_images(small_checkpoint, images, [tmp_path / "points.csv", tmp_path / "b.json"])
+    assert matches.names0 == matches.names1 == tuple(keypoints)
+    twice = match_images(small_checkpoint, images[:1] * 2, [tmp_path / "points.csv"] * 2)
+    assert np.array_equal(twice.indices, matches.indices)
+    (tmp_path / "damaged.pt").write_bytes(b"no checkpoint")
+    with pytest.raises(UserError, match=r"absent\.png: no image there"):
+        match_images(tmp_path / "damaged.pt", [images[0], tmp_path / "absent.png"], [tmp_path / "points.csv"] * 2)
+
+
+def test_a_file_name_that_no_font_has_is_drawn(small_checkpoint, picture, keypoints, tmp_path):
+    name = b"\xff \n \xe9\xb3\xa5.png".decode(errors="surrogateescape")
+    Image.fromarray(picture).save(tmp_path / name)
+    (tmp_path / "a.json").write_text(json.dumps(keypoints))
+    matches = match_images(small_checkpoint, [tmp_path / name] * 2, [tmp_path / "a.json"] * 2)
+    assert matches.draw().ndim == 3 and matches.label.isprintable()

@@ -17,13 +17,9 @@ from nmt.data.readers.base import (
     carve,
     checked_box,
     load,
-    open_image,
     points_within,
-    read_json,
-    read_xml,
 )
 from nmt.errors import UserError
-from tests.nmt_tests.data.readers.raw_sets import or_one_line
 
 
 def dots(points: list[tuple[float, float]], size: tuple[int, int] = (60, 40)) -> Image.Image:
@@ -66,76 +62,6 @@ def test_whatever_the_annotation_says_the_object_fits_the_store_or_is_left_out(t
     points_N2 = np.array(list(found.points.values()), np.float32)
     assert found.image.shape == (32, 32, 3) and found.image.dtype == np.uint8 and len(points_N2) >= 2
     assert np.isfinite(points_N2).all() and (points_N2 >= 0).all() and (points_N2 <= 32).all()
-
-
-@pytest.mark.parametrize("mode", ["L", "LA", "RGBA", "CMYK", "P", "1", "I", "I;16", "F"])
-def test_images_of_any_mode_are_read_as_colour(tmp_path, mode):
-    grey = Image.fromarray(np.tile(np.arange(200, dtype=np.uint8), (20, 1)))
-    path = tmp_path / ("image.tif" if mode in ("CMYK", "F", "I") else "image.png")
-    if mode == "I;16":
-        Image.fromarray(np.asarray(grey).astype(np.uint16) * 257).save(path)
-    elif mode == "I":
-        Image.fromarray(np.asarray(grey).astype(np.int32) * 257).save(path)
-    else:
-        grey.convert("RGB").convert(mode).save(path)
-    read = np.asarray(open_image(path))
-    assert read.shape == (20, 200, 3)
-    if mode not in ("1", "P"):  # those have few colours
-        assert abs(read[..., 0].astype(int) - np.asarray(grey)).max() <= 4
-
-
-@pytest.mark.parametrize("orientation", range(1, 9))
-def test_exif_rotation_is_applied_as_viewers_do(tmp_path, orientation):
-    exif = Image.Exif()
-    exif[0x0112] = orientation
-    Image.new("RGB", (40, 20)).save(tmp_path / "image.jpg", exif=exif)
-    turned = (40, 20) if orientation < 5 else (20, 40)
-    assert open_image(tmp_path / "image.jpg").size == turned
-    assert open_image(tmp_path / "image.jpg", size=(40, 20)).size == (40, 20)
-    with pytest.raises(UserError, match=r"image\.jpg: .* pixels, but its annotation says 7 x 7"):
-        open_image(tmp_path / "image.jpg", size=(7, 7))
-
-
-def test_a_truncated_or_missing_image_is_named(tmp_path):
-    rng = np.random.default_rng(0)
-    Image.fromarray(rng.integers(0, 256, (50, 50, 3), dtype=np.uint8)).save(tmp_path / "cut.jpg")
-    (tmp_path / "cut.jpg").write_bytes((tmp_path / "cut.jpg").read_bytes()[:900])
-    with pytest.raises(UserError, match=r"cut\.jpg: not a readable image"):
-        open_image(tmp_path / "cut.jpg")
-    with pytest.raises(UserError, match=r"absent\.jpg: no such file, but an annotation names it"):
-        open_image(tmp_path / "absent.jpg")
-
-
-@settings(deadline=None, max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(st.integers(0, 10_000), st.binary(min_size=1, max_size=8), st.sampled_from(["png", "jpg", "gif", "tif", "bmp"]))
-def test_damaged_image_bytes_give_an_image_or_one_line(tmp_path, place, bytes_, suffix):
-    path = tmp_path / f"image.{suffix}"
-    Image.effect_noise((30, 20), 50).convert("RGB").save(path)
-    content = bytearray(path.read_bytes())
-    content[place % len(content) : place % len(content) + len(bytes_)] = bytes_
-    path.write_bytes(content)
-    with or_one_line():
-        assert open_image(path).mode == "RGB"
-
-
-@pytest.mark.parametrize("encoding", ["utf-8", "utf-16"])
-def test_entities_that_expand_without_end_are_refused(tmp_path, encoding):
-    entities = "".join(f'<!ENTITY e{k} "{f"&e{k - 1};" * 10}">' for k in range(1, 12))
-    bomb = f'<?xml version="1.0" encoding="{encoding}"?><!DOCTYPE a [<!ENTITY e0 "x">{entities}]><a>&e11;</a>'
-    (tmp_path / "bomb.xml").write_text(bomb, encoding=encoding)
-    with pytest.raises(UserError, match=r"bomb\.xml: not readable XML \(it declares a document type"):
-        read_xml(tmp_path / "bomb.xml")
-
-
-@pytest.mark.parametrize(
-    "content", [b"", b"{", b"\xff\xfe", b'{"a": ' + b"[" * 100_000, b"9" * 10_000, b"<a>", b"<a/><b/>"]
-)
-def test_damaged_annotations_are_one_line(tmp_path, content):
-    (tmp_path / "a").write_bytes(content)
-    for read in (read_json, read_xml):
-        with pytest.raises(UserError, match="/a: not readable") as error:
-            read(tmp_path / "a")
-        assert "\n" not in str(error.value)
 
 
 def test_shares_carve_photographs_by_name_alone():

@@ -129,6 +129,21 @@ def damage_numbers(folder: Path) -> None:
     scipy.io.savemat(folder / "car_04.mat", {"pts_coord": np.full((2, 10), np.nan)})
 
 
+def folder_for_annotation(folder: Path) -> None:
+    (folder / "car_04.mat").unlink()
+    (folder / "car_04.mat").mkdir()
+
+
+def device_for_annotation(folder: Path) -> None:
+    (folder / "car_04.mat").unlink()
+    (folder / "car_04.mat").symlink_to("/dev/zero")
+
+
+def folder_for_image(folder: Path) -> None:
+    (folder / "car_04.png").unlink()
+    (folder / "car_04.png").mkdir()
+
+
 def damage_image(folder: Path) -> None:
     data = (folder / "car_04.png").read_bytes()
     (folder / "car_04.png").write_bytes(data[:40])
@@ -145,6 +160,9 @@ def remove_image(folder: Path) -> None:
         (damage_variable, r"car_04\.mat: no variable pts_coord"),
         (damage_shape, r"car_04\.mat: pts_coord must be 2 x 10 numbers, but is \(2, 9\); prepare .* of your own"),
         (damage_numbers, r"car_04\.mat: pts_coord must be finite"),
+        (folder_for_annotation, r"car_04\.mat: not a file; unpack the archive again"),
+        (device_for_annotation, r"car_04\.mat: not a file"),
+        (folder_for_image, r"car_04\.png: is a folder; give the image itself"),
         (damage_image, r"car_04\.png: not a readable image"),
         (remove_image, r"car_04\.mat: its image car_04\.png does not exist"),
     ],
