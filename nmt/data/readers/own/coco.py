@@ -155,7 +155,7 @@ def _names(value: object) -> list[object]:
     """Return the names that an image may have; folders of a Label Studio project are not in its exports."""
     parts = value.replace("\\", "/").split("/") if isinstance(value, str) else []
     is_upload = "upload" in parts and ("media" in parts or "data" in parts)
-    return file_names(value) if is_upload or "label-studio" in parts else [value]
+    return file_names(value) if is_upload or {"label-studio", "local-files"} & {*parts} else [value]
 
 
 def _box(value: object, points: dict[str, tuple[float, float]], where: str, *, clip: bool) -> Box | None:

@@ -16,13 +16,14 @@ from urllib.parse import unquote
 
 from nmt.data.readers.own import shapes
 from nmt.data.readers.own.image_files import IMAGE_SUFFIXES
-from nmt.data.readers.own.shapes import Picture, Shape
+from nmt.data.readers.own.shapes import Picture, Shape, Tool
 from nmt.data.readers.own.source import MakeEntry, Source
 from nmt.data.readers.values import as_dict, as_list, as_number, as_point
 from nmt.errors import UserError
 from nmt.io.user_files import shown
 
 NAME = "Label Studio"
+_TOOL = Tool(NAME, "draw a box around each object and make it the parent of its keypoints")
 _LABELS = ("keypointlabels", "rectanglelabels", "polygonlabels", "ellipselabels", "labels")
 _SEVERAL = f"{NAME}: of several annotations of a task, the ground truth or else the latest is read"
 
@@ -52,7 +53,7 @@ def entries(source: Source) -> Iterator[MakeEntry]:
     """Yield one function per object of a task."""
     tasks = source.content if isinstance(source.content, list) else [source.content]
     for k, task in enumerate(tasks):
-        yield from shapes.entries(source, NAME, partial(_picture, source, task, k))
+        yield from shapes.entries(source, _TOOL, partial(_picture, source, task, k))
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from __future__ import annotations
 import dataclasses
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,10 @@ from nmt.io.spreadsheet import Table
 from nmt.io.user_files import is_file, is_folder, listed, shown, shown_path, visible_files
 
 FORMATS: tuple[Format, ...] = (table, deeplabcut, cvat, cub, labelme, label_studio, json_list, coco)
-LOOKED_FOR = "looked for *.csv (image,category,keypoint,x,y), *.json or annotations/*.json (COCO, or a list of objects)"
+LOOKED_FOR = (
+    "looked for *.csv (image,category,keypoint,x,y, or DeepLabCut's), *.json or annotations/*.json (COCO, LabelMe, "
+    "Label Studio, or a list of objects), CVAT's annotations.xml and CUB-200's parts/part_locs.txt"
+)
 
 _SHEETS = ("*.xlsx", "*.xls", "*.ods", "*.numbers")
 _PART = re.compile(r"split[-_]?\d+")
@@ -116,10 +119,15 @@ def _annotations(raw: Path, listing: RawListing) -> Iterator[tuple[Path, Format,
         raise UserError(f"{raw}: it holds both {one.name} and {other.name}; keep the one that holds the keypoints")
     if not found:
         raise _nothing_found(raw, foreigners, skipped)
-    skipped = foreigners | skipped
+    if foreigners:
+        listing.notes.append(f"skipped, of a format that is not read: {_names(foreigners, raw)}")
     if skipped:
-        listing.notes.append(f"skipped, no keypoints in it: {listed(str(file.relative_to(raw)) for file in skipped)}")
+        listing.notes.append(f"skipped, no keypoints in it: {_names(skipped, raw)}")
     yield from found
+
+
+def _names(files: Iterable[Path], raw: Path) -> str:
+    return listed(str(file.relative_to(raw)) for file in files)
 
 
 def _why_skipped(content: Any) -> str:

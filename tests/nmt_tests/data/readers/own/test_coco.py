@@ -67,6 +67,7 @@ def test_the_folder_of_cvat(tmp_path):
         "..\\..\\label-studio\\media\\upload\\4\\{}",
         "/label-studio/data/media/upload/4/5f3a9c1e-{}",
         "data/upload/1/{}",
+        "/data/local-files/?d=some/dir/{}",
         "images/{}",
         "./{}",
     ],
