@@ -18,8 +18,10 @@ from nmt.io.user_files import (
     is_folder,
     is_hidden,
     listed,
+    mentions,
     open_file,
     read_json,
+    read_start,
     read_text,
     read_xml,
     same_text,
@@ -200,3 +202,21 @@ def test_values_and_paths_are_short_and_printable_in_messages():
 @given(st.text())
 def test_composed_and_decomposed_letters_are_the_same_text(text):
     assert same_text(unicodedata.normalize("NFD", text)) == same_text(text)
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+def test_words_are_found_in_any_encoding_without_parsing(tmp_path, encoding):
+    file = tmp_path / "a.json"
+    file.write_text('{"shapes": []}', encoding=encoding)
+    assert mentions(file, [b"keypoint", b'"shapes"'])
+    for content in ("{}", ""):
+        file.write_text(content)
+        assert not mentions(file, [b'"shapes"'])
+
+
+def test_the_first_bytes_are_read_or_a_line_says_why_not(tmp_path):
+    (tmp_path / "a").write_bytes(b"abcdef")
+    assert read_start(tmp_path / "a", most=3) == b"abc" and read_start(tmp_path / "a") == b"abcdef"
+    for read in (read_start, lambda path: mentions(path, [b"a"])):
+        with pytest.raises(UserError, match="none: no file there"):
+            read(tmp_path / "none")

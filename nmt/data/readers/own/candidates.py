@@ -62,7 +62,7 @@ def nested(raw: Path, known: Collection[Path]) -> Iterator[tuple[Path, Any]]:
 
 def files_below(raw: Path) -> Iterator[tuple[Path, Path]]:
     """Yield files that may be annotations if the folder below were the raw one: (that folder, the file)."""
-    for pattern in (*_TABLES, _JSON):
+    for pattern in (*_TABLES, _JSON, "annotations.xml"):
         yield from ((file.parent, file) for file in visible_files(raw, f"*/{pattern}"))
     yield from ((file.parents[1], file) for file in visible_files(raw, f"*/{cub.FILE}"))
 

@@ -52,7 +52,7 @@ def why_skipped(content: dict[str, Any]) -> str:
 
 def entries(source: Source) -> Iterator[MakeEntry]:
     """Yield one function per annotation."""
-    file, content = source.file, source.content
+    file, content = source.shown_file, source.content
     categories, images = _categories(source), _images(source)
     annotations = _dicts(content.get("annotations"), f"{file}: annotations")
     _refuse_corners(source, annotations, images)
@@ -87,8 +87,8 @@ def _categories(source: Source) -> dict[str, _Category]:
     """Read the categories that have keypoint names, by id. Raises UserError if none has, or an id has two."""
     found: dict[str, _Category] = {}
     others: list[str] = []
-    for category in _dicts(source.content.get("categories"), f"{source.file}: categories"):
-        where = f"{source.file}: category {shown(category.get('name'))}"
+    for category in _dicts(source.content.get("categories"), f"{source.shown_file}: categories"):
+        where = f"{source.shown_file}: category {shown(category.get('name'))}"
         if not category.get("keypoints"):
             others.append(shown(category.get("name")))
             continue
@@ -98,21 +98,26 @@ def _categories(source: Source) -> dict[str, _Category]:
             raise UserError(f"{where} has two keypoints of one name")
         key = _id(category.get("id"))
         if key in found:
-            raise UserError(f"{where} has the id {key} of category {found[key].name}; give each its own")
+            raise UserError(
+                f"{where} has the id {shown(category.get('id'))} of category {found[key].name}; give each its own"
+            )
         found[key] = _Category(as_label(category.get("name"), f"{where}: name"), keypoints)
     if not found:
-        raise UserError(f"{source.file}: {NO_NAMES} (categories: {listed(others) or 'none'})")
+        raise UserError(f"{source.shown_file}: {NO_NAMES} (categories: {listed(others) or 'none'})")
     return found
 
 
 def _images(source: Source) -> dict[str, dict[str, Any]]:
     """Read the images by id. Raises UserError for two of one id."""
     found: dict[str, dict[str, Any]] = {}
-    for image in _dicts(source.content.get("images"), f"{source.file}: images"):
+    for image in _dicts(source.content.get("images"), f"{source.shown_file}: images"):
         key = _id(image.get("id"))
         if key in found and found[key].get("file_name") != image.get("file_name"):
             names = f"{shown(found[key].get('file_name'))} and {shown(image.get('file_name'))}"
-            raise UserError(f"{source.file}: images {names} have one id, {key}; were files merged? Give each its own")
+            raise UserError(
+                f"{source.shown_file}: images {names} have one id, {shown(image.get('id'))}; were files merged? Give "
+                "each its own"
+            )
         found[key] = image
     return found
 
@@ -150,7 +155,7 @@ def _names(value: object) -> list[object]:
     """Return the names that an image may have; folders of a Label Studio project are not in its exports."""
     parts = value.replace("\\", "/").split("/") if isinstance(value, str) else []
     is_upload = "upload" in parts and ("media" in parts or "data" in parts)
-    return file_names(value) if is_upload or "label-studio" in parts else [value]
+    return file_names(value) if is_upload or {"label-studio", "local-files"} & {*parts} else [value]
 
 
 def _box(value: object, points: dict[str, tuple[float, float]], where: str, *, clip: bool) -> Box | None:
@@ -177,8 +182,8 @@ def _refuse_corners(source: Source, annotations: list[dict[str, Any]], images: d
     if example and 2 * corners >= boxes:
         box, (width, height) = example
         raise UserError(
-            f"{source.file}: bbox {box} reaches beyond its image of {width} x {height}, as do {corners} of {boxes}; "
-            "COCO's bbox is [x, y, width, height], not two corners"
+            f"{source.shown_file}: bbox {box} reaches beyond its image of {width} x {height}, as do {corners} of "
+            f"{boxes}; COCO's bbox is [x, y, width, height], not two corners"
         )
 
 

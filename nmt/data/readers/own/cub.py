@@ -15,7 +15,7 @@ from nmt.data.readers.base import Entry, Excluded, box_around, checked_box
 from nmt.data.readers.own.source import UNLABELLED, MakeEntry, Source, check_enough
 from nmt.data.readers.values import as_label, as_number
 from nmt.errors import UserError
-from nmt.io.user_files import is_file, read_text, shown
+from nmt.io.user_files import is_file, read_text, shown, shown_path
 
 NAME = "CUB-200 parts"
 FILE = "parts/part_locs.txt"
@@ -46,7 +46,7 @@ def entries(source: Source) -> Iterator[MakeEntry]:
     locations = _locations(root / FILE)
 
     def make(key: str) -> Entry:
-        where = f"{root / 'images.txt'}: image {shown(key)}"
+        where = f"{shown_path(root / 'images.txt')}: image {shown(key)}"
         given = splits.get(key)
         if given is not None and given not in _SPLITS:
             raise UserError(f"{where}: train_test_split.txt must say 1 or 0, but says {shown(given)}")
@@ -83,9 +83,9 @@ def _read(source: Source, file: Path, *, optional: bool = False) -> dict[str, st
         if not key:
             continue
         if not value:
-            raise UserError(f"{file}, line {number}: must be an id and a value, but is {shown(line)}")
+            raise UserError(f"{shown_path(file)}, line {number}: must be an id and a value, but is {shown(line)}")
         if key in found:
-            raise UserError(f"{file}, line {number}: the id {shown(key)} is given twice")
+            raise UserError(f"{shown_path(file)}, line {number}: the id {shown(key)} is given twice")
         found[key] = value.strip()
     source.files.append(file)
     return found
@@ -97,7 +97,7 @@ def _locations(file: Path) -> dict[str, list[tuple[int, list[str]]]]:
     for number, line in enumerate(read_text(file).splitlines(), 1):
         cells = line.split()
         if cells and len(cells) != 5:
-            raise UserError(f"{file}, line {number}: must be IMAGE PART X Y VISIBLE, but is {shown(line)}")
+            raise UserError(f"{shown_path(file)}, line {number}: must be IMAGE PART X Y VISIBLE, but is {shown(line)}")
         if cells:
             found.setdefault(cells[0], []).append((number, cells[1:]))
     return found
@@ -107,7 +107,7 @@ def _points(rows: list[tuple[int, list[str]]], parts: dict[str, str], file: Path
     """Read the visible parts of an image. Raises UserError."""
     points: dict[str, tuple[float, float]] = {}
     for line, (part, x, y, visible) in rows:
-        where = f"{file}, line {line}"
+        where = f"{shown_path(file)}, line {line}"
         name = as_label(parts.get(part), f"{where}: part {shown(part)}", slashes=True)
         if visible == "0":
             continue

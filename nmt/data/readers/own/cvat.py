@@ -11,13 +11,14 @@ from typing import Any
 from xml.etree.ElementTree import Element
 
 from nmt.data.readers.own import shapes
-from nmt.data.readers.own.shapes import Picture, Shape
+from nmt.data.readers.own.shapes import Picture, Shape, Tool
 from nmt.data.readers.own.source import MakeEntry, Source
 from nmt.data.readers.values import as_number
 from nmt.errors import UserError
 from nmt.io.user_files import shown
 
 NAME = "CVAT for images"
+_TOOL = Tool(NAME, "draw skeletons, or group the shapes of each object")
 _BOX = ("xtl", "ytl", "xbr", "ybr")
 
 
@@ -29,11 +30,11 @@ def recognises(content: Any) -> bool:
 def entries(source: Source) -> Iterator[MakeEntry]:
     """Yield one function per object of an image."""
     for image in source.content.iterfind("image"):
-        yield from shapes.entries(source, NAME, partial(_picture, source, image))
+        yield from shapes.entries(source, _TOOL, partial(_picture, source, image))
 
 
 def _picture(source: Source, image: Element) -> Picture:
-    where = f"{source.file}: image {shown(image.get('name'))}"
+    where = f"{source.shown_file}: image {shown(image.get('name'))}"
     found: list[Shape] = []
     for k, item in enumerate(image):
         at = f"{where}: {item.tag} {k}"

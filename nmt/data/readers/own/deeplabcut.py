@@ -18,7 +18,7 @@ from nmt.data.readers.own.source import NO_KEYPOINTS, MakeEntry, Source, check_e
 from nmt.data.readers.values import as_label
 from nmt.errors import UserError
 from nmt.io.spreadsheet import Table
-from nmt.io.user_files import shown
+from nmt.io.user_files import shown, shown_path
 
 NAME = "DeepLabCut"
 SINGLE = "single"
@@ -66,29 +66,33 @@ def _layout(table: Table) -> _Layout:
     header = {cells[0].lower(): cells for _, cells in table.rows[:4]}
     names = [name for name in ("scorer", "individuals", "bodyparts", "coords") if name in header]
     if names[-2:] != ["bodyparts", "coords"]:
-        raise UserError(f"{table.file}: DeepLabCut's header needs the rows scorer, bodyparts and coords")
+        raise UserError(f"{shown_path(table.file)}: DeepLabCut's header needs the rows scorer, bodyparts and coords")
     coords = [cell.lower() for cell in header["coords"]]
     index = next((k for k, cell in enumerate(coords) if cell in ("x", "y")), len(coords))
     columns: Columns = {}
     for k in range(index, len(coords)):
         if coords[k] not in ("x", "y"):
-            raise UserError(f"{table.file}: column {k + 1} of the row coords must be x or y, but is {shown(coords[k])}")
+            raise UserError(
+                f"{shown_path(table.file)}: column {k + 1} of the row coords must be x or y, but is {shown(coords[k])}"
+            )
         who = _cell(header, "individuals", k, table) if "individuals" in header else ""
         of_part = columns.setdefault(who, {}).setdefault(_cell(header, "bodyparts", k, table), {})
         if coords[k] in of_part:
-            raise UserError(f"{table.file}: column {k + 1} repeats {coords[k]} of a body part; keep one of them")
+            raise UserError(
+                f"{shown_path(table.file)}: column {k + 1} repeats {coords[k]} of a body part; keep one of them"
+            )
         of_part[coords[k]] = k
     for parts in columns.values():
         for part, of_part in parts.items():
             if len(of_part) < 2:
-                raise UserError(f"{table.file}: the body part {part} needs a column x and a column y")
+                raise UserError(f"{shown_path(table.file)}: the body part {part} needs a column x and a column y")
     return _Layout(len(names), index, columns)
 
 
 def _cell(header: Mapping[str, Sequence[str]], row: str, k: int, table: Table) -> str:
     """Read a name of a header row. Raises UserError."""
     cells = header[row]
-    where = f"{table.file}: column {k + 1} of the row {row}"
+    where = f"{shown_path(table.file)}: column {k + 1} of the row {row}"
     return as_label(cells[k] if k < len(cells) else None, where, slashes=row == "bodyparts")
 
 

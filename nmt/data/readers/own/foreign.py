@@ -9,7 +9,7 @@ from typing import Any
 from xml.etree.ElementTree import Element
 
 from nmt.io.spreadsheet import Table
-from nmt.io.user_files import read_json, read_start, visible_files
+from nmt.io.user_files import read_json, read_start, shown_path, visible_files
 
 _COCO = "export COCO keypoints"
 _TABLE = "write a table of image,category,keypoint,x,y"
@@ -102,7 +102,7 @@ def json_instead(raw: Path) -> str | None:
     """
     for file in visible_files(raw, "**/*.json"):
         line = instead(read_json(file))
-        return None if line is None else f"{file}: {line}"
+        return None if line is None else f"{shown_path(file)}: {line}"
     return None
 
 
@@ -117,14 +117,16 @@ def file_instead(raw: Path) -> str | None:
     for file in (file for file in files if file.suffix.lower() == ".xml"):
         if b"<annotation>" in (start := read_start(file)):
             if b"<keypoint" in start:
-                return f"{file}: XML with keypoints; PascalVOC's are read by --prepare voc, of others {_COCO}"
-            return f"{file}: PascalVOC's XML holds boxes but no keypoints; {_COCO}"
+                return (
+                    f"{shown_path(file)}: XML with keypoints; PascalVOC's are read by --prepare voc, of others {_COCO}"
+                )
+            return f"{shown_path(file)}: PascalVOC's XML holds boxes but no keypoints; {_COCO}"
     for pattern, line in _FILES:
         for file in (file for file in files if fnmatch.fnmatch(file.name.lower(), pattern.lower())):
-            return f"{file}: {line}"
+            return f"{shown_path(file)}: {line}"
     for file in (file for file in files if file.suffix.lower() == ".txt"):
         if _is_yolo(read_start(file)):
-            return f"{file}: YOLO's labels give keypoints no names; {_COCO}"
+            return f"{shown_path(file)}: YOLO's labels give keypoints no names; {_COCO}"
     return None
 
 

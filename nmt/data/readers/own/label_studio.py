@@ -16,13 +16,14 @@ from urllib.parse import unquote
 
 from nmt.data.readers.own import shapes
 from nmt.data.readers.own.image_files import IMAGE_SUFFIXES
-from nmt.data.readers.own.shapes import Picture, Shape
+from nmt.data.readers.own.shapes import Picture, Shape, Tool
 from nmt.data.readers.own.source import MakeEntry, Source
 from nmt.data.readers.values import as_dict, as_list, as_number, as_point
 from nmt.errors import UserError
 from nmt.io.user_files import shown
 
 NAME = "Label Studio"
+_TOOL = Tool(NAME, "draw a box around each object and make it the parent of its keypoints")
 _LABELS = ("keypointlabels", "rectanglelabels", "polygonlabels", "ellipselabels", "labels")
 _SEVERAL = f"{NAME}: of several annotations of a task, the ground truth or else the latest is read"
 
@@ -52,7 +53,7 @@ def entries(source: Source) -> Iterator[MakeEntry]:
     """Yield one function per object of a task."""
     tasks = source.content if isinstance(source.content, list) else [source.content]
     for k, task in enumerate(tasks):
-        yield from shapes.entries(source, NAME, partial(_picture, source, task, k))
+        yield from shapes.entries(source, _TOOL, partial(_picture, source, task, k))
 
 
 @dataclass(frozen=True)
@@ -70,8 +71,8 @@ class _Region:
 
 
 def _picture(source: Source, value: object, k: int) -> Picture:
-    task = as_dict(value, f"{source.file}: task {k}")
-    where = f"{source.file}: task {shown(task.get('id', k))}"
+    task = as_dict(value, f"{source.shown_file}: task {k}")
+    where = f"{source.shown_file}: task {shown(task.get('id', k))}"
     if _results_key(task) is None:
         data = task
         results = [item for value in task.values() for item in _items(value) if isinstance(item, dict)]

@@ -12,13 +12,14 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from nmt.data.readers.own import shapes
-from nmt.data.readers.own.shapes import Picture, Shape
+from nmt.data.readers.own.shapes import Picture, Shape, Tool
 from nmt.data.readers.own.source import MakeEntry, Source
 from nmt.data.readers.values import as_dict, as_list, as_point
 from nmt.errors import UserError
 from nmt.io.user_files import shown
 
 NAME = "LabelMe"
+_TOOL = Tool(NAME, "give the shapes of each object a group_id of their own")
 _KEYS = {"imagePath", "imageHeight", "imageWidth", "flags"}
 _AREAS = ("rectangle", "polygon", "rotation", "mask")
 
@@ -30,11 +31,11 @@ def recognises(content: Any) -> bool:
 
 def entries(source: Source) -> Iterator[MakeEntry]:
     """Yield one function per group of shapes."""
-    return shapes.entries(source, NAME, lambda: _picture(source))
+    return shapes.entries(source, _TOOL, lambda: _picture(source))
 
 
 def _picture(source: Source) -> Picture:
-    content, where = source.content, str(source.file)
+    content, where = source.content, source.shown_file
     found = (_shape(item, f"{where}: shapes[{k}]") for k, item in enumerate(_shapes(content, where)))
     return Picture(
         where, _names(source, content.get("imagePath")), [shape for shape in found if shape is not None], _size(content)

@@ -11,7 +11,7 @@ from __future__ import annotations
 import dataclasses
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,10 +24,13 @@ from nmt.data.readers.own.splits import fill_splits, split_in_name
 from nmt.data.store.objects import MIN_KEYPOINTS
 from nmt.errors import UserError
 from nmt.io.spreadsheet import Table
-from nmt.io.user_files import is_file, is_folder, listed, shown, visible_files
+from nmt.io.user_files import is_file, is_folder, listed, shown, shown_path, visible_files
 
 FORMATS: tuple[Format, ...] = (table, deeplabcut, cvat, cub, labelme, label_studio, json_list, coco)
-LOOKED_FOR = "looked for *.csv (image,category,keypoint,x,y), *.json or annotations/*.json (COCO, or a list of objects)"
+LOOKED_FOR = (
+    "looked for *.csv (image,category,keypoint,x,y, or DeepLabCut's), *.json or annotations/*.json (COCO, LabelMe, "
+    "Label Studio, or a list of objects), CVAT's annotations.xml and CUB-200's parts/part_locs.txt"
+)
 
 _SHEETS = ("*.xlsx", "*.xls", "*.ods", "*.numbers")
 _PART = re.compile(r"split[-_]?\d+")
@@ -116,13 +119,18 @@ def _annotations(raw: Path, listing: RawListing) -> Iterator[tuple[Path, Format,
         raise UserError(f"{raw}: it holds both {one.name} and {other.name}; keep the one that holds the keypoints")
     if not found:
         raise _nothing_found(raw, foreigners, skipped)
-    skipped = foreigners | skipped
+    if foreigners:
+        listing.notes.append(f"skipped, of a format that is not read: {_names(foreigners, raw)}")
     if skipped:
-        listing.notes.append(f"skipped, no keypoints in it: {listed(str(file.relative_to(raw)) for file in skipped)}")
+        listing.notes.append(f"skipped, no keypoints in it: {_names(skipped, raw)}")
     kind = found[0][1]
     if kind not in (table, json_list):
-        listing.notes.append(f"read as {kind.NAME}: {listed(str(file.relative_to(raw)) for file, *_ in found)}")
+        listing.notes.append(f"read as {kind.NAME}: {_names([file for file, *_ in found], raw)}")
     yield from found
+
+
+def _names(files: Iterable[Path], raw: Path) -> str:
+    return listed(str(file.relative_to(raw)) for file in files)
 
 
 def _why_skipped(content: Any) -> str:
@@ -138,7 +146,7 @@ def _why_skipped(content: Any) -> str:
 def _nothing_found(raw: Path, foreigners: Mapping[Path, str], skipped: Mapping[Path, str]) -> UserError:
     """Make the error of a folder without keypoints; it names what is nearest to them."""
     for file, why in foreigners.items():
-        return UserError(f"{file}: {why}")
+        return UserError(f"{shown_path(file)}: {why}")
     if (instead := foreign.json_instead(raw)) is not None:
         return UserError(instead)
     for below, file in files_below(raw):
@@ -146,11 +154,11 @@ def _nothing_found(raw: Path, foreigners: Mapping[Path, str], skipped: Mapping[P
     if (instead := foreign.file_instead(raw)) is not None:
         return UserError(instead)
     for file, why in skipped.items():
-        return UserError(f"{file}: {why}")
+        return UserError(f"{shown_path(file)}: {why}")
     for file in (file for pattern in _SHEETS for file in visible_files(raw, pattern)):
         return UserError(f"{file}: a spreadsheet; save its table as CSV beside it, with {','.join(table.COLUMNS)}")
     for file in foreign.archives(raw):
-        return UserError(f"{file}: an archive; unpack it")
+        return UserError(f"{shown_path(file)}: an archive; unpack it")
     return UserError(f"{raw}: no annotations of keypoints; {LOOKED_FOR}")
 
 
@@ -175,7 +183,9 @@ def _refuse_twins(file: Path, entries: Sequence[Entry], first_of: dict[object, P
                 names = [found[0] for path in (other, file) if (found := _PART.search(path.stem))]
                 of_split = len(set(names)) > 1
                 keep = f"the files of one split, such as {names[0]}" if of_split else "one of the two files"
-                raise UserError(f"{other} and {file}: both hold the object {shown(entry.id)}; keep {keep}")
+                raise UserError(
+                    f"{shown_path(other)} and {shown_path(file)}: both hold the object {shown(entry.id)}; keep {keep}"
+                )
 
 
 def _refuse_shares(file: Path, entries: Sequence[Entry]) -> None:

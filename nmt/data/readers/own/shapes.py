@@ -20,6 +20,15 @@ from nmt.io.user_files import listed, shown
 
 
 @dataclass(frozen=True)
+class Tool:
+    """A tool that draws shapes."""
+
+    name: str
+    grouping: str
+    """how it tells the objects of an image apart, for messages"""
+
+
+@dataclass(frozen=True)
 class Shape:
     """One shape of an image."""
 
@@ -46,12 +55,12 @@ class Picture:
     split: object = None
 
 
-def entries(source: Source, format_name: str, parse: Callable[[], Picture]) -> Iterator[MakeEntry]:
+def entries(source: Source, tool: Tool, parse: Callable[[], Picture]) -> Iterator[MakeEntry]:
     """Yield one function per object of an image; damage to the image as a whole raises in the only one.
 
     Args:
         source: the annotation file.
-        format_name: the format, for notes.
+        tool: the tool that wrote it.
         parse: reads the shapes of the image.
     """
     try:
@@ -66,7 +75,7 @@ def entries(source: Source, format_name: str, parse: Callable[[], Picture]) -> I
         yield _raising(Excluded(NO_KEYPOINTS))
     num = sum(any(shape.is_keypoint for shape in shapes) for shapes in groups.values())
     for group, shapes in groups.items():
-        yield partial(_entry, source, format_name, picture, group, shapes, alone=num < 2)
+        yield partial(_entry, source, tool, picture, group, shapes, alone=num < 2)
 
 
 def _raising(error: Exception) -> Callable[[], NoReturn]:
@@ -76,24 +85,22 @@ def _raising(error: Exception) -> Callable[[], NoReturn]:
     return make
 
 
-def _entry(
-    source: Source, format_name: str, picture: Picture, group: str, shapes: Sequence[Shape], *, alone: bool
-) -> Entry:
+def _entry(source: Source, tool: Tool, picture: Picture, group: str, shapes: Sequence[Shape], *, alone: bool) -> Entry:
     where = f"{picture.where}: group {shown(group)}" if group else picture.where
     split = source.read_split(picture.split, where)
-    points = _points(shapes, where)
+    points = _points(tool, shapes, where)
     photo, image = source.first_image(picture.names, f"{where}: image")
     boxes = [shape for shape in shapes if not shape.is_keypoint]
     if not group and len(boxes) > 1:
-        source.note(f"{format_name}: boxes without a group are ignored where an image has several")
+        source.note(f"{tool.name}: boxes without a group are ignored where an image has several")
         boxes = []
-    category = _category(source, format_name, boxes, where)
-    box = _extent(source, format_name, boxes, points, alone)
+    category = _category(source, tool, boxes, where)
+    box = _extent(source, tool, boxes, points, alone)
     entry_id = f"{category}/{photo}" + (f"#{group}" if group else "")
     return Entry(entry_id, category, split, photo, image, points, box, picture.size)
 
 
-def _points(shapes: Sequence[Shape], where: str) -> dict[str, tuple[float, float]]:
+def _points(tool: Tool, shapes: Sequence[Shape], where: str) -> dict[str, tuple[float, float]]:
     """Read the keypoints of an object.
 
     Raises:
@@ -107,24 +114,22 @@ def _points(shapes: Sequence[Shape], where: str) -> dict[str, tuple[float, float
     for shape in keypoints:
         name = as_label(shape.label, f"{where}: a keypoint", slashes=True)
         if name in points:
-            raise UserError(
-                f"{where}: the keypoint {name} is labelled twice; give the shapes of each object a group of their own"
-            )
+            raise UserError(f"{where}: the keypoint {name} is labelled twice; {tool.grouping}")
         (points[name],) = shape.corners
     check_enough(points)
     return points
 
 
-def _category(source: Source, format_name: str, boxes: Sequence[Shape], where: str) -> str:
+def _category(source: Source, tool: Tool, boxes: Sequence[Shape], where: str) -> str:
     """Read the category that the boxes of an object agree in. Raises UserError."""
     labels = list(dict.fromkeys(as_label(box.label, f"{where}: category") for box in boxes))
     if len(labels) > 1:
         raise UserError(f"{where}: its boxes have several labels, {listed(labels)}; an object has one category")
-    return labels[0] if labels else source.without_category(format_name)
+    return labels[0] if labels else source.without_category(tool.name)
 
 
 def _extent(
-    source: Source, format_name: str, boxes: Sequence[Shape], points: dict[str, tuple[float, float]], alone: bool
+    source: Source, tool: Tool, boxes: Sequence[Shape], points: dict[str, tuple[float, float]], alone: bool
 ) -> Box | None:
     """Return the box of an object: that of its boxes, or of its keypoints; None for the whole image.
 
@@ -135,7 +140,7 @@ def _extent(
     if not corners:
         if alone:
             return None
-        source.note(f"{format_name}: objects without a box, several in an image, are cut out at their keypoints")
+        source.note(f"{tool.name}: objects without a box, several in an image, are cut out at their keypoints")
         return box_around(points.values())
     xs, ys = zip(*corners, strict=True)
     box = checked_box(min(xs), min(ys), max(xs) - min(xs), max(ys) - min(ys))

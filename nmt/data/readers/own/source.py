@@ -12,6 +12,7 @@ from nmt.data.readers.own.image_files import ImageFiles
 from nmt.data.readers.own.splits import as_split
 from nmt.data.store.objects import MIN_KEYPOINTS
 from nmt.errors import UserError
+from nmt.io.user_files import shown_path
 
 OBJECT = "object"
 """category of objects to which their format gives none"""
@@ -41,6 +42,11 @@ class Source:
 
     files: list[Path] = field(default_factory=list)
     """annotation files that were read; a format that reads more than one appends them"""
+
+    @property
+    def shown_file(self) -> str:
+        """Return the file's path for messages."""
+        return shown_path(self.file)
 
     def note(self, line: str) -> None:
         """Append a line to the report, once."""

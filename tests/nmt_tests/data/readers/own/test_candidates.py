@@ -7,7 +7,6 @@ from hypothesis import strategies as st
 from nmt.data.readers.base import load
 from nmt.data.readers.own import candidates
 from nmt.errors import UserError
-from nmt.io.user_files import mentions
 from tests.nmt_tests.data.readers.own.own_sets import images, read, write_json
 from tests.nmt_tests.data.readers.own.tools import WIDTH, WRITERS, Labelled, birds, write_coco, write_labelme
 from tests.nmt_tests.data.readers.raw_sets import SQUARE, coco
@@ -80,15 +79,3 @@ def test_folders_below_do_not_count_where_the_usual_ones_hold_annotations(tmp_pa
     listing = read(tmp_path)
     assert len(listing.files) == 12 and listing.notes[0] == "LabelMe was found in folders below: old/labelme"
     assert listing.entries[0].points == SQUARE
-
-
-@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
-def test_words_are_found_in_any_encoding(tmp_path, encoding):
-    (tmp_path / "a.json").write_text('{"shapes": []}', encoding=encoding)
-    assert mentions(tmp_path / "a.json", [b'"shapes"'])
-    (tmp_path / "a.json").write_text("{}")
-    assert not mentions(tmp_path / "a.json", [b'"shapes"'])
-    (tmp_path / "a.json").write_text("")
-    assert not mentions(tmp_path / "a.json", [b'"shapes"'])
-    with pytest.raises(UserError, match="none: no file there"):
-        mentions(tmp_path / "none", [b"a"])

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 
 from nmt.data.prepare.objects import prepare
-from nmt.data.readers.base import NOT_FINITE, OUTSIDE_BOX, load
+from nmt.data.readers.base import EMPTY_BOX, NOT_FINITE, OUTSIDE_BOX, UNREADABLE, load
 from nmt.data.readers.own.coco import CROWD, has_keypoints, recognises
 from nmt.data.readers.own.source import UNLABELLED
 from nmt.errors import UserError
@@ -67,6 +67,7 @@ def test_the_folder_of_cvat(tmp_path):
         "..\\..\\label-studio\\media\\upload\\4\\{}",
         "/label-studio/data/media/upload/4/5f3a9c1e-{}",
         "data/upload/1/{}",
+        "/data/local-files/?d=some/dir/{}",
         "images/{}",
         "./{}",
     ],
@@ -237,7 +238,7 @@ def test_a_damaged_object_is_skipped_and_counted(tmp_path):
     content["annotations"][2]["keypoints"][:2] = [float("nan"), 5]
     content["annotations"][3]["keypoints"] = [500, 500, 2] * 3
     listing = read(write_json(tmp_path, content), skip_bad=True, clip_to_box=True)
-    assert listing.left_out == {"unreadable": 1, "an empty box": 1, FEW: 1, NOT_FINITE: 1, OUTSIDE_BOX: 3}
+    assert listing.left_out == {UNREADABLE: 1, EMPTY_BOX: 1, FEW: 1, NOT_FINITE: 1, OUTSIDE_BOX: 3}
     assert set(next(e for e in listing.entries if e.photo == "2.jpg").points) == {"b", "c"}
 
 

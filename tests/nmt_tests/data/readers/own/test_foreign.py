@@ -85,7 +85,7 @@ def test_files_of_other_formats_beside_good_ones_do_no_harm(tmp_path, write):
     for name in ("CollectedData_me.h5", "0.txt", "export.zip", "0.xml"):
         (tmp_path / name).write_bytes(b"0 0.5 0.5 0.2 0.2 0.1")
     listing = read(tmp_path)
-    assert len(listing.entries) == 12 and "skipped, no keypoints in it: meta.json" in listing.notes
+    assert len(listing.entries) == 12 and "skipped, of a format that is not read: meta.json" in listing.notes
 
 
 def test_what_is_read_is_never_taken_for_another_format():

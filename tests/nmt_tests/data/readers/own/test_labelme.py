@@ -111,7 +111,10 @@ DAMAGE = [
     (lambda c: c.pop("imagePath"), r"0\.json: image must be the name of a file, but is missing"),
     (lambda c: c.update(imagePath="x.jpg"), r"0\.json: image: no image 'x\.jpg' below"),
     (lambda c: c.update(shapes={}), r"0\.json: shapes must be a list"),
-    (lambda c: c["shapes"].append(c["shapes"][0]), "the keypoint a is labelled twice; give the shapes of each object"),
+    (
+        lambda c: c["shapes"].append(c["shapes"][0]),
+        "the keypoint a is labelled twice; give the shapes of each object a group_id",
+    ),
     (shape(points=[[1, 2], [3, 4]]), r"0\.json: shapes\[0\]: a point must have one pair x, y, but has 2"),
     (shape(points=[["x", 2]]), r"shapes\[0\]: points must be a number, but is 'x'"),
     (shape(points=[], shape_type="polygon"), r"shapes\[0\]: points must hold at least one pair"),

@@ -2,10 +2,12 @@ import pytest
 
 from nmt.data.readers.base import EMPTY_BOX, Entry, Excluded
 from nmt.data.readers.own.image_files import ImageFiles
-from nmt.data.readers.own.shapes import Picture, Shape, entries
+from nmt.data.readers.own.shapes import Picture, Shape, Tool, entries
 from nmt.data.readers.own.source import NO_KEYPOINTS, UNLABELLED, Source
 from nmt.errors import UserError
 from tests.nmt_tests.data.readers.raw_sets import SQUARE, write_image
+
+TOOL = Tool("Tool", "group them")
 
 
 @pytest.fixture
@@ -24,7 +26,7 @@ def area(label, *corners, group=""):
 
 def made(source, *shapes, **more) -> list[Entry]:
     picture = Picture("here", ["b.jpg", "a.jpg"], shapes, (40, 20), **more)
-    return [make() for make in entries(source, "Tool", lambda: picture)]
+    return [make() for make in entries(source, TOOL, lambda: picture)]
 
 
 def test_an_object_alone_is_the_whole_image_and_several_are_cut_out_at_their_keypoints(source):
@@ -50,6 +52,11 @@ def test_several_boxes_of_an_object_are_one_of_one_label(source):
         made(source, *points("1"), area("bird", (0, 8), group="1"), area("fish", (9, 9), group="1"))
 
 
+def test_a_keypoint_twice_says_how_the_tool_tells_objects_apart(source):
+    with pytest.raises(UserError, match="^here: the keypoint a is labelled twice; group them$"):
+        made(source, *points(), *points())
+
+
 def test_what_is_left_out_says_why(source):
     one_keypoint = points()[:1]
     for shapes, reason in (
@@ -66,6 +73,6 @@ def test_damage_to_an_image_is_raised_where_its_objects_are_made(source):
     def parse():
         raise UserError("damaged")
 
-    (make,) = entries(source, "Tool", parse)
+    (make,) = entries(source, TOOL, parse)
     with pytest.raises(UserError, match="^damaged$"):
         make()
