@@ -107,7 +107,7 @@ def test_of_equal_names_in_two_folders_the_path_decides(tmp_path):
         ("", ": no keypoints in it; expected lines name,x,y in pixels"),
         ("\n \n", ": no keypoints in it"),
         (["name,x,y", f"beak,1,{'2' * 200_000}"], ", line 2: not readable CSV"),
-        (b"\xff\xd8\xff\xe0\0\0", ": not readable keypoints; it is a JPEG image"),
+        (b"\xff\xd8\xff\xe0\0\0", ": not readable keypoints .it is a JPEG image"),
         (bytes(range(255)), ": not readable keypoints"),
         (POINTS_CSV[:1], ": no keypoints in it"),
         ([*POINTS_CSV, "a.jpg,dog,nose,1,2,train"], r": 'a\.jpg' has 2 objects, bird, dog; write the keypoints of one"),
@@ -126,7 +126,7 @@ def test_a_wrong_table_is_one_line_that_says_what_is_right(tmp_path, content, me
 def test_what_is_no_file_is_one_line(tmp_path):
     for path, message in (
         (tmp_path, "is a folder; give the file itself"),
-        (tmp_path / "absent", "absent: no file there"),
+        (tmp_path / "absent", "absent: no such file"),
     ):
         with pytest.raises(UserError, match=message):
             read_keypoint_file(path, image=tmp_path / "a.jpg")

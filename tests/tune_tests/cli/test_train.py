@@ -55,7 +55,7 @@ def test_prepare_train_evaluate_and_match_from_raw_photographs(capsys, refused, 
     assert set(json.loads(capsys.readouterr().out.splitlines()[-1])["matches"].values()) == set(matches)
     assert Path("match.png").is_file()
     Path("b.csv").write_text("nose,15\n")
-    assert "b.csv:1: expected name,x,y" in refused("--match", "willow-train", *files)
+    assert "b.csv, line 1: expected lines name,x,y" in refused("--match", "willow-train", *files)
     Path("b.csv").write_text("nose,15,22\ntail,900,31\n")
     assert "'tail' lies outside the image" in refused("--match", "willow-train", *files)
 
