@@ -109,8 +109,12 @@ def test_of_equal_names_in_two_folders_the_path_decides(tmp_path):
         (["name,x,y", f"beak,1,{'2' * 200_000}"], ", line 2: not readable CSV"),
         (b"\xff\xd8\xff\xe0\0\0", ": not readable keypoints .it is a JPEG image"),
         (bytes(range(255)), ": not readable keypoints"),
-        (POINTS_CSV[:1], ": no keypoints in it"),
-        ([*POINTS_CSV, "a.jpg,dog,nose,1,2,train"], r": 'a\.jpg' has 2 objects, bird, dog; write the keypoints of one"),
+        (POINTS_CSV[:1], r": no keypoints of 'a\.jpg'"),
+        ([*POINTS_CSV, "a.jpg,bird,beak,1,2,train"], r", line 7: beak of a\.jpg is labelled twice; a table holds one"),
+        (
+            [*POINTS_CSV, "a.jpg,dog,nose,1,2,train"],
+            r": 'a\.jpg' has 2 objects, bird/a.jpg, dog/a.jpg; write the keypoints of one",
+        ),
         (
             [row.replace("a.jpg", "c.jpg") for row in POINTS_CSV],
             r": no keypoints of 'a\.jpg'; it names 'c\.jpg', 'b\.jpg'",
@@ -181,6 +185,7 @@ def test_json_holds_the_same(tmp_path, content):
         ([{**OBJECT, "image": "c.jpg"}], r": no keypoints of 'a\.jpg'; it names 'c\.jpg'"),
         ([OBJECT, OBJECT], r": 'a\.jpg' has 2 objects, bird/a\.jpg, bird/a\.jpg#1; write the keypoints of one"),
         (coco(categories=[{"id": 1, "name": "bird"}]), ": no category names its keypoints"),
+        ({"images": [], "annotations": [{"caption": "a bird"}]}, ": no category names its keypoints; add"),
         (coco(annotations=[]), r": no keypoints of 'a\.jpg'"),
     ],
 )
