@@ -47,10 +47,9 @@ def read_keypoint_file(path: Path, *, image: Path) -> Points:
     content = read_json(path) if is_json else read_table(path)
     kind = next((kind for kind in FORMATS if kind.recognises(content)), None)
     if kind is None and isinstance(content, Table):
-        has_header = {"x", "y"} <= set(content.header)
-        return _points(
-            content, _rows_of(content, image) if has_header else [_split(content, *row) for row in content.rows]
-        )
+        if {"x", "y"} <= set(content.header):
+            return _points(content, _rows_of(content, image))
+        return _points(content, [_split(content, line, cells) for line, cells in content.rows])
     if kind is coco and not coco.has_keypoints(content):
         raise UserError(f"{shown_path(path)}: {coco.NO_NAMES}")
     if kind is None:
