@@ -233,5 +233,5 @@ def test_the_first_bytes_are_read_or_a_line_says_why_not(tmp_path):
     (tmp_path / "a").write_bytes(b"abcdef")
     assert read_start(tmp_path / "a", most=3) == b"abc" and read_start(tmp_path / "a") == b"abcdef"
     for read in (read_start, lambda path: mentions(path, [b"a"])):
-        with pytest.raises(UserError, match="none: no file there"):
+        with pytest.raises(UserError, match="none: no such file"):
             read(tmp_path / "none")
