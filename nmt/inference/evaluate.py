@@ -17,6 +17,7 @@ from torch import Tensor
 from nmt.batch import PairBatch, Side
 from nmt.config import Config, DecodeConfig, with_overrides
 from nmt.decoding import model_score, similarities, sweep
+from nmt.errors import UserError
 from nmt.io.table import aligned
 from nmt.metrics import Counts
 from nmt.model.matcher import Matcher, cosine
@@ -123,8 +124,9 @@ def evaluate_checkpoint(
         decode: decode.* keys and values, instead of those of the checkpoint.
 
     Raises:
-        UserError: no such checkpoint or data set, or the data set has other categories.
+        UserError: no such checkpoint or data set, the data set has other categories, or it has no test split.
     """
+    from nmt.data.store.partners import has_test
     from nmt.data.stream.pairs import eval_batches
     from nmt.device import autocast, limit_threads, pick_device
     from nmt.inference.load import load_model, open_plain
@@ -133,6 +135,11 @@ def evaluate_checkpoint(
     config = with_overrides(config, decode or {}, source="--set")
     limit_threads(config)
     store, features = open_plain(data, config, checkpoint=path, categories=categories)
+    if split == "test" and not has_test(store):
+        raise UserError(
+            f"{store.directory}: has no test split; evaluate on val, or prepare it again with photographs in split "
+            "test, and train again"
+        )
     device, num = pick_device(), len(store.info.categories)
     matcher.to(device)
 

@@ -59,10 +59,10 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
 def evaluate_command(args: argparse.Namespace, config: Config, data: str, directory: Path) -> str:
     """Return the command that evaluates the training: on the test split, unless that is empty."""
     from nmt.data.store.objects import ObjectStore
+    from nmt.data.store.partners import has_test
     from nmt.data.store.ready import local_data
 
-    counts = ObjectStore.open(local_data(data, config)).info.counts
-    split = " --split test" if any(counts["test"].values()) else ""
+    split = " --split test" if has_test(ObjectStore.open(local_data(data, config))) else ""
     place = "".join(f" {name} {getattr(args, name[2:])}" for name in ("--data", "--results") if name in args.given)
     return f"python run.py --evaluate {directory.name}{split}{place}"
 

@@ -19,6 +19,7 @@ import ray.exceptions
 import ray.tune
 from optuna.trial import TrialState
 
+from nmt.data.store.ready import ReadyData
 from nmt.training.history import METRIC, best_epoch, decoding_of, read_metrics
 from tune.driver.lines import Lines
 from tune.driver.summarize import objectives, summarize
@@ -47,7 +48,14 @@ class Recorder(ray.tune.Callback):
     """
 
     def __init__(
-        self, study: SearchStudy, folders: TrialFolders, *, data: str, lines: Lines, control: Any, health: Watchdog
+        self,
+        study: SearchStudy,
+        folders: TrialFolders,
+        *,
+        data: ReadyData,
+        lines: Lines,
+        control: Any,
+        health: Watchdog,
     ) -> None:
         self.folders, self.health = folders, health
         self._study, self._data, self._lines, self._control = study, data, lines, control

@@ -175,7 +175,7 @@ def _search(
         recorder = Recorder(
             study,
             TrialFolders(directory, home),
-            data=data.given,
+            data=data,
             lines=Lines(study.ladder.epochs, earlier_seconds=earlier_seconds),
             control=control,
             health=Watchdog(space.search, stop=interruption.stop),

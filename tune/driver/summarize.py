@@ -8,6 +8,7 @@ from typing import Any
 from optuna.trial import FrozenTrial, TrialState
 
 from nmt.config import to_dict
+from nmt.data.store.ready import ReadyData
 from nmt.training.files import BEST
 from nmt.training.history import FIXED_METRIC, best_epoch, read_metrics
 from tune.driver.trial_folders import TrialFolders
@@ -16,11 +17,11 @@ from tune.results.summary import Summary, TrialRecord
 from tune.study.study import ORIGIN, SearchStudy
 
 
-def summarize(study: SearchStudy, folders: TrialFolders, *, data: str, seconds: float, finished: bool) -> Summary:
+def summarize(study: SearchStudy, folders: TrialFolders, *, data: ReadyData, seconds: float, finished: bool) -> Summary:
     """Return the summary of all trials that have no running job; one that is paused at a rung counts as PRUNED.
 
     Args:
-        data: the data set, as the user gave it.
+        data: the data set.
         seconds: wall-clock time of the search so far.
         finished: True if nothing is left to run.
     """
@@ -30,7 +31,7 @@ def summarize(study: SearchStudy, folders: TrialFolders, *, data: str, seconds: 
     return Summary(
         name=space.name,
         description=space.description,
-        data=data,
+        data=data.given,
         space={p.key: p.describe() for p in (*space.parameters, *space.sweep)},
         search=plain["search"],
         resources=plain["resources"],
@@ -38,6 +39,7 @@ def summarize(study: SearchStudy, folders: TrialFolders, *, data: str, seconds: 
         seconds=round(seconds, 1),
         trials=tuple(_record(study, folders, t) for t in study.trials() if t.number in idle),
         finished=finished,
+        has_test=data.has_test,
     )
 
 

@@ -51,6 +51,8 @@ class Confirmed:
     """True if every training tried several decodings"""
     default: Repeated
     candidates: tuple[Repeated, ...]
+    has_test: bool = True
+    """False: the data set has no test split to read"""
 
     @property
     def best(self) -> Repeated | None:
@@ -82,6 +84,7 @@ class Confirmed:
             "swept": self.swept,
             "winner": self.winner.name if self.winner else None,
             "test_difference": self.test_difference.to_dict() if self.test_difference else None,
+            "has_test": self.has_test,
             "default": self.default.to_dict(),
             "candidates": [c.to_dict(self.default) for c in self.candidates],
         }
@@ -144,7 +147,7 @@ def run_confirm(
         decode_grid=space.decode_grid(),
         resources=space.resources,
     )
-    repetition.check(variants, chosen_seeds)
+    ready = repetition.check(variants, chosen_seeds)
     with kept_in(directory):
         log.info(_plan(summary, chosen, chosen_seeds, top))
         with in_ray(repetition.directory):
@@ -160,6 +163,7 @@ def run_confirm(
                 swept=bool(repetition.decode_grid),
                 default=default,
                 candidates=tuple(candidates),
+                has_test=ready.has_test,
             )
             confirmed = _with_test(confirmed, repetition)
         write_json(repetition.directory / CONFIRMED, confirmed.to_dict())
@@ -216,9 +220,9 @@ def _variants(space: Space, chosen: Sequence[TrialRecord], overrides: Mapping[st
 
 
 def _with_test(confirmed: Confirmed, repetition: Repetition) -> Confirmed:
-    """Read the test split for the winner and the default; leave it unread if there is no winner."""
+    """Read the test split for the winner and the default; leave it unread if there is no winner or no such split."""
     winner = confirmed.winner
-    if winner is None:
+    if winner is None or not confirmed.has_test:
         return confirmed
     log.info(f"reading the test split for {winner.name} and the default: report these numbers, do not choose by them")
     read = repetition.read_test(winner)
@@ -301,8 +305,13 @@ def _verdict(confirmed: Confirmed) -> str:
 
 
 def _test(confirmed: Confirmed) -> str:
-    """Return the verdict on the test split; empty if it was not read."""
+    """Return the verdict on the test split; empty if it was not read though it is there."""
     winner, difference = confirmed.winner, confirmed.test_difference
+    if winner is not None and not confirmed.has_test:
+        return (
+            "The data set has no test split, so nothing is known about unseen data. To measure it, prepare the data "
+            "set again with photographs in split test, then search and confirm again."
+        )
     if winner is None or difference is None:
         return ""
     finding = (

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from nmt.config import Config, DecodeConfig, differences, from_dict, to_flat, with_overrides
-from nmt.data.store.ready import ready_data
+from nmt.data.store.ready import ReadyData, ready_data
 from nmt.errors import UserError
 from nmt.io.address import absolute
 from nmt.io.files import write_json
@@ -151,12 +151,13 @@ class Repetition:
         """Return the directory of a training."""
         return self.directory / RUNS / f"{variant.slug}-s{seed}"
 
-    def check(self, variants: Sequence[Variant], seeds: Sequence[int]) -> None:
-        """Check that the trainings can run, before anything starts. Raises UserError."""
-        ready_data(self.data, [v.config for v in variants])
+    def check(self, variants: Sequence[Variant], seeds: Sequence[int]) -> ReadyData:
+        """Check that the trainings can run, before anything starts; return their data set. Raises UserError."""
+        ready = ready_data(self.data, [v.config for v in variants])
         for variant in variants:
             for seed in seeds:
                 _check_earlier(self.run_directory(variant, seed), with_seed(variant.config, seed))
+        return ready
 
     def train(self, variants: Sequence[Variant], seeds: Sequence[int]) -> list[Repeated]:
         """Train every variant with every seed, within `in_ray`. Finished trainings are kept.

@@ -159,10 +159,15 @@ def _changes(best: TrialRecord, default: TrialRecord, summary: Summary) -> str:
 
 
 def _next(summary: Summary, directory: Path) -> str:
-    place = "" if directory == Path("results") / summary.name else f" --results {directory.parent}"
-    place += "" if Path(summary.data).parent == Path("data") else f" --data {summary.data}"
+    results = "" if directory == Path("results") / summary.name else f" --results {directory.parent}"
+    place = results + ("" if Path(summary.data).parent == Path("data") else f" --data {summary.data}")
+    split, why = " --split test", "the winner on the test split, once"
+    if not summary.has_test:
+        split, why = "", "the winner by category, on val: the data set has no test split"
+    match = f"python run.py --match {summary.name}{results} --images A.jpg B.jpg --keypoints A.csv B.csv"
     commands = [
-        (f"python run.py --evaluate {summary.name} --split test{place}", "the winner on the test split, once"),
+        (f"python run.py --evaluate {summary.name}{split}{place}", why),
+        (match, "match two images with it"),
         (f"python run.py --train {directory / BEST_CONFIG}", "train the winner again"),
         (f"tensorboard --logdir {directory}", "compare the trials"),
     ]

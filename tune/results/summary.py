@@ -66,6 +66,8 @@ class Summary:
     trials: tuple[TrialRecord, ...]
     finished: bool = False
     """True once the budget is spent; until then --resume continues the search"""
+    has_test: bool = True
+    """False: the data set has no test split, so the winner can be evaluated on val alone"""
 
     @property
     def gpu_hours(self) -> float:

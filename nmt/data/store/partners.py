@@ -69,6 +69,12 @@ def pair_faults(store: ObjectStore) -> Iterator[str]:
                     )
 
 
+def has_test(store: ObjectStore) -> bool:
+    """True if a data set has pairs to test on: given ones, or objects to draw them from."""
+    table = open_pairs(store)
+    return any(map(len, store.rows("test"))) if table is None else len(table.of("test")) > 0
+
+
 def _has_pair(store: ObjectStore, rows: np.ndarray) -> bool:
     partners = Partners()
     for row in rows.tolist():

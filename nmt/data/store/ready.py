@@ -33,6 +33,8 @@ class ReadyData:
     """its folder on this node"""
     identity: str
     """12 hex digits that differ between any two different data sets"""
+    has_test: bool
+    """False: it has no test split"""
 
 
 def ready_data(data: str | Path, configs: Sequence[Config]) -> ReadyData:
@@ -48,6 +50,7 @@ def ready_data(data: str | Path, configs: Sequence[Config]) -> ReadyData:
     from nmt.data.store.features import open_features
     from nmt.data.store.node_copy import local_copy
     from nmt.data.store.objects import ObjectStore
+    from nmt.data.store.partners import has_test
 
     distinct = list({(c.data, c.model.backbone, c.model.weights): c for c in configs}.values())
     folder = local_copy(data, features=[pattern for config in distinct for pattern in _tables(config)])
@@ -56,7 +59,7 @@ def ready_data(data: str | Path, configs: Sequence[Config]) -> ReadyData:
         features = open_features(folder, config) if config.data.mode == "features" else None
         check_fit(store, config.data, features)
     check_pairs(store)
-    return ReadyData(str(data), absolute(data), folder, store.info.identity)
+    return ReadyData(str(data), absolute(data), folder, store.info.identity, has_test(store))
 
 
 def local_data(data: str | Path, config: Config) -> Path:

@@ -12,7 +12,8 @@ from scipy.spatial.distance import cdist
 from scipy.stats import zscore
 
 from nmt.batch import PairBatch
-from nmt.config import DecodeConfig
+from nmt.config import DecodeConfig, load_config
+from nmt.data.prepare.features import add_features
 from nmt.data.store.arrow import METADATA_KEY
 from nmt.data.store.objects import OBJECTS_FILE
 from nmt.errors import UserError
@@ -25,6 +26,13 @@ def test_evaluation_stands_beside_the_baselines(trained, toy_data):
     assert result.mean["NMT"] > result.mean["positions"]
     assert 0.1 < result.mean["chance"] < 0.2  # 6 to 10 keypoints a pair
     assert "mean" in result.table() and "chair" in result.table()
+
+
+def test_a_data_set_without_a_test_split_is_told_so(trained, make_store, toy_objects):
+    store = make_store([o for o in toy_objects() if o.split != "test"])
+    add_features(store.directory, load_config(trained / "config.json").model)
+    with pytest.raises(UserError, match="has no test split; evaluate on val, or prepare it again with photographs in"):
+        evaluate_checkpoint(trained / "best.pt", data=store.directory, split="test")
 
 
 @settings(max_examples=25, deadline=None)

@@ -19,6 +19,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from optuna.trial import TrialState
 
+from nmt.data.store.ready import ReadyData
 from nmt.io.files import write_json
 from tune.driver.lines import Lines
 from tune.driver.recorder import Recorder
@@ -79,7 +80,7 @@ class Search:
         self.recorder = Recorder(
             self.study,
             TrialFolders(directory, home),
-            data=str(directory),
+            data=ReadyData(str(directory), str(directory), directory, "", has_test=False),
             lines=lines,
             control=None,
             health=Watchdog(space.search, stop=pytest.fail),

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from optuna.trial import TrialState
 
+from nmt.data.store.ready import ReadyData
 from nmt.model.matcher import decoder_parameters
 from tune.driver.summarize import objectives, summarize
 from tune.driver.trial_folders import TrialFolders
@@ -41,13 +42,15 @@ def study(space_file: Path, tmp_path: Path) -> SearchStudy:
 
 
 def summary(study: SearchStudy, directory: Path, *, home: Storage | None = None) -> Summary:
-    return summarize(study, TrialFolders(directory, home), data="data/tiny", seconds=12.34, finished=False)
+    data = ReadyData("data/tiny", "/data/tiny", Path("/data/tiny"), "", has_test=False)
+    return summarize(study, TrialFolders(directory, home), data=data, seconds=12.34, finished=False)
 
 
 def test_trials_count_once_they_have_no_running_job(study: SearchStudy, tmp_path: Path) -> None:
     study.finish(train(study, tmp_path, 4), TrialState.COMPLETE, {})
     paused = train(study, tmp_path, 1)
     assert [(t.id, t.state) for t in summary(study, tmp_path).trials] == [("000", "COMPLETE")]
+    assert (summary(study, tmp_path).data, summary(study, tmp_path).has_test) == ("data/tiny", False)
     study.end_job(paused)
     assert [(t.id, t.state) for t in summary(study, tmp_path).trials] == [("000", "COMPLETE"), ("001", "PRUNED")]
     failed = train(study, tmp_path, 0)

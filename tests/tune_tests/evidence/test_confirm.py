@@ -110,6 +110,13 @@ def test_test_split_is_judged_by_its_own_interval() -> None:
     assert "on unseen data it is worse" in render(worse, DIRECTORY)
 
 
+def test_a_winner_without_a_test_split_is_told_so() -> None:
+    found = replace(confirmed(DEFAULT, repeated("001", [0.70, 0.71, 0.72])), has_test=False)
+    text = render(found, DIRECTORY)
+    assert "Winner: 001" in text and "The data set has no test split, so nothing is known about unseen data." in text
+    assert "no test split" not in render(confirmed(DEFAULT, repeated("001", [0.60, 0.61, 0.62])), DIRECTORY)
+
+
 def test_confirmation_returns_from_its_file_as_it_was(tmp_path: Path) -> None:
     found = confirmed(DEFAULT, repeated("001", [0.70, 0.71, 0.72], test=[0.6, 0.6, 0.6]))
     write_json(tmp_path / "confirm.json", found.to_dict())

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import pytest
@@ -33,6 +34,16 @@ def test_report_names_what_changed_and_what_to_type_next() -> None:
     for command in ("--evaluate toy --split test", "--train results/toy/best.json", "tensorboard --logdir results/toy"):
         assert command in text
     assert "--results" not in text and "--data" not in text and "--search toy --resume" in text  # 2 of 4 trials
+
+
+def test_a_search_without_a_test_split_offers_none() -> None:
+    found = summary(record(0, 0.5), record(1, 0.7))
+    text = render(dataclasses.replace(found, has_test=False), Path("elsewhere/toy"))
+    assert (
+        "--evaluate toy --results elsewhere  # the winner by category, on val: the data set has no test split" in text
+    )
+    assert "--split test" not in text and "--split test" in render(found, Path("elsewhere/toy"))
+    assert "--match toy --results elsewhere --images A.jpg B.jpg --keypoints A.csv B.csv" in text
 
 
 def test_table_shows_the_best_and_always_the_default() -> None:

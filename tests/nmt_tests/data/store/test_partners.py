@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from nmt.data.store.given_pairs import GIVEN_PAIRS, PAIRS_FILE, GivenPair, write_pairs
 from nmt.data.store.objects import ObjectStore
-from nmt.data.store.partners import Partners, pair_faults
+from nmt.data.store.partners import Partners, has_test, pair_faults
 
 objects = st.lists(st.tuples(st.sampled_from("ab"), st.sampled_from("pqrs"), st.frozensets(st.sampled_from("wxyz"))))
 
@@ -27,15 +27,17 @@ def test_an_object_has_a_partner_where_any_other_photograph_shares_two_keypoints
 
 
 def test_a_data_set_with_pairs_has_no_fault(toy_store: ObjectStore) -> None:
-    assert list(pair_faults(toy_store)) == []
+    assert list(pair_faults(toy_store)) == [] and has_test(toy_store)
 
 
 def test_splits_and_categories_without_pairs_are_named(make_store, toy_objects) -> None:
-    kept = [o for o in toy_objects() if o.split != "val" and not (o.category == "plane" and o.id > "plane/0@0")]
-    assert list(pair_faults(make_store(kept))) == [
+    kept = [o for o in toy_objects() if o.split == "train" and not (o.category == "plane" and o.id > "plane/0@0")]
+    store = make_store(kept)
+    assert list(pair_faults(store)) == [
         "category plane has no two photographs with 2 common keypoints in split train",
         "no objects in split val",
     ]
+    assert not has_test(store)
 
 
 def test_photographs_without_common_keypoints_make_no_pair(make_store, toy_objects) -> None:
@@ -55,4 +57,4 @@ def test_given_pairs_are_needed_in_train_and_val(make_store, toy_objects) -> Non
         {store.id(0): 0, store.id(1): 1},
         store.info,
     )
-    assert list(pair_faults(store)) == ["no given pairs in split val"]
+    assert list(pair_faults(store)) == ["no given pairs in split val"] and not has_test(store)
