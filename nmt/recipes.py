@@ -142,9 +142,10 @@ def find_recipe(path_or_name: str | Path, *, source: str = "") -> Path:
     if os.path.isfile(path):  # unlike Path.is_file, False for a name that no file can have
         return path
     hint = nearest(given.name, (p.stem for p in RECIPES.glob("*.toml")))
-    if re.fullmatch(_NAME, given.name) and not hint.endswith("?"):
+    if re.fullmatch(_NAME, given.name) and not source:
+        hint += " P" if hint.endswith("?") else "; p"
         prepare = f"python run.py --prepare {given.name} --raw DIR"
-        hint += f"; pictures of your own need no recipe: {prepare}; to search, write one with --init {given.name}"
+        hint += f"ictures of your own need no recipe: {prepare}; to search, write one with --init {given.name}"
     at = f"{source}: " if source else ""
     raise UserError(f"{at}no recipe named {given.name!r} in {shown_path(RECIPES)}; {hint}")
 

@@ -18,7 +18,7 @@ from nmt.batch import PairBatch, Side
 from nmt.config import Config, DecodeConfig, with_overrides
 from nmt.decoding import model_score, similarities, sweep
 from nmt.errors import UserError
-from nmt.io.table import aligned
+from nmt.io.table import aligned, shortened
 from nmt.metrics import Counts
 from nmt.model.matcher import Matcher, cosine
 from nmt.sinkhorn import HIDDEN
@@ -103,7 +103,7 @@ class Evaluation:
         rows = [["category", *methods]]
         for name in self.per_category[MODEL]:
             accuracies = [self.per_category[method].get(name, float("nan")) for method in methods]
-            rows.append([name, *(f"{accuracy:.1%}" for accuracy in accuracies)])
+            rows.append([shortened(name), *(f"{accuracy:.1%}" for accuracy in accuracies)])
         rows.append(["mean", *(f"{self.mean[method]:.1%}" for method in methods)])
         return aligned(rows, left=1)
 

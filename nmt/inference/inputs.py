@@ -76,7 +76,8 @@ def check_keypoints(keypoints: KeypointInput, image_HW3: np.ndarray, *, source: 
     if points_N2.shape != (0,) and (points_N2.ndim != 2 or points_N2.shape[1] != 2):
         raise UserError(f"{source}: keypoints must be (N, 2) pixels (x, y), but got shape {points_N2.shape}")
     if len(points_N2) < MIN_KEYPOINTS:
-        raise UserError(f"{source}: {len(points_N2)} keypoints; matching needs at least two")
+        number = f"{len(points_N2)} keypoint{'s' * (len(points_N2) != 1)}"
+        raise UserError(f"{source}: {number}; matching needs at least two")
     height, width = image_HW3.shape[:2]
     inside_N = ((points_N2 >= 0) & (points_N2 <= (width, height))).all(axis=1)  # NaN is not inside
     if not inside_N.all():

@@ -46,6 +46,11 @@ class Table:
         """List those of the columns that the first row does not name."""
         return [name for name in columns if name not in self.header]
 
+    def why_unread(self, columns: Sequence[str]) -> str:
+        """Say which of the columns are missing, what the first line should be, and what it is."""
+        is_now = f", but is {shown(self.delimiter.join(self.rows[0][1]))}" if self.rows else ""
+        return f"no column {', '.join(self.missing(columns))}; the first line names them: {','.join(columns)}{is_now}"
+
     def records(self, columns: Sequence[str]) -> Iterator[tuple[int, dict[str, str]]]:
         """Yield (line, column -> cell) of every row below the header.
 
@@ -56,11 +61,8 @@ class Table:
             UserError: a column is missing or named twice, or a row is shorter than the needed columns.
         """
         header = self.header
-        if missing := self.missing(columns):
-            raise UserError(
-                f"{shown_path(self.file)}: no column {', '.join(missing)}; the first line names them: "
-                f"{','.join(columns)}"
-            )
+        if self.missing(columns):
+            raise UserError(f"{shown_path(self.file)}: {self.why_unread(columns)}")
         for name in columns:
             if header.count(name) > 1:
                 raise UserError(f"{shown_path(self.file)}: the first line names the column {name} twice")

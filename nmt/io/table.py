@@ -2,14 +2,44 @@
 
 from __future__ import annotations
 
+import textwrap
+import unicodedata
 from collections.abc import Sequence
+
+LONGEST_NAME = 40
+"""columns of a name of the user's in a table"""
+LINE = 100
+"""columns that a line for people should fit into"""
 
 
 def aligned(rows: Sequence[Sequence[str]], *, left: int) -> str:
     """Return the rows as a table: the first `left` columns aligned to the left, the others to the right."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = [
-        [c.ljust(w) if i < left else c.rjust(w) for i, (c, w) in enumerate(zip(row, widths, strict=True))]
-        for row in rows
-    ]
-    return "\n".join("  ".join(line).rstrip() for line in lines)
+    widths = [max(map(columns, column)) for column in zip(*rows, strict=True)]
+    lines = []
+    for row in rows:
+        blanks = [" " * (width - columns(cell)) for cell, width in zip(row, widths, strict=True)]
+        cells = [c + blank if i < left else blank + c for i, (c, blank) in enumerate(zip(row, blanks, strict=True))]
+        lines.append("  ".join(cells).rstrip())
+    return "\n".join(lines)
+
+
+def columns(text: str) -> int:
+    """Return the columns that a terminal gives a text: two for each Chinese, Japanese or Korean character."""
+    return sum(0 if unicodedata.combining(c) else 1 + (unicodedata.east_asian_width(c) in "WF") for c in text)
+
+
+def shortened(text: str, most: int = LONGEST_NAME) -> str:
+    """Cut a long text to so many columns: its beginning and its end, with an ellipsis between."""
+    if columns(text) <= most:
+        return text
+    keep, end = text, ""
+    while columns(end) < most // 4:
+        keep, end = keep[:-1], keep[-1] + end
+    while columns(keep) + 1 + columns(end) > most:
+        keep = keep[:-1]
+    return f"{keep}…{end}"
+
+
+def wrapped(text: str, *, indent: str) -> str:
+    """Break a long text into lines at blanks; all but the first begin with `indent`."""
+    return textwrap.fill(text, LINE, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)

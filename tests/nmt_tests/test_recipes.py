@@ -94,6 +94,10 @@ def test_a_file_is_found_by_path_and_a_name_by_its_nearest(folder: Path) -> None
         find_recipe(folder / "absent.toml")
     with pytest.raises(UserError, match=r"no recipe named 'grandchld' in .*; did you mean 'grandchild'\?"):
         find_recipe("grandchld")
+    with pytest.raises(
+        UserError, match=r"'child'\? Pictures of your own need no recipe: .*--prepare child2 --raw DIR; to"
+    ):
+        find_recipe("child2")
 
 
 def test_a_data_set_of_ones_own_has_the_recipe_of_a_laptop() -> None:

@@ -62,15 +62,17 @@ def has_default_recipe(args: argparse.Namespace) -> bool:
 
 
 def recipe_line(config: Config) -> str:
-    """Return the line that names the recipe of own data, and the ways to change it."""
-    from nmt.recipes import OWN_RECIPE, RECIPES, shown_path
+    """Return the line that names the recipe of own data."""
+    from nmt.recipes import OWN_RECIPE
 
-    name, backbone = config.data.name, config.model.backbone
+    backbone = config.model.backbone
     how = f"on stored features of {backbone}" if config.data.mode == "features" else f"end to end with {backbone}"
-    return (
-        f"recipe: {OWN_RECIPE} (a small head {how}); change keys with --set, or write "
-        f"{shown_path(RECIPES)}/{name}.toml with: python run.py --init {name}"
-    )
+    return f"recipe: {OWN_RECIPE} (a small head {how})"
+
+
+def change_line(config: Config) -> str:
+    """Return the line with the ways to change the recipe of own data."""
+    return f"change it with --set KEY=VALUE, or in the file that this writes: python run.py --init {config.data.name}"
 
 
 def _is_there(data: str) -> bool:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from nmt.config import Config, with_overrides
 from nmt.errors import UserError
+from nmt.io.table import aligned
 from nmt.recipes import check_name
 from tune.cli.configuration import data_of, has_default_recipe, recipe, recipe_line
 from tune.cli.flags import DATA, JSON, SET, flag, one_of, refuse, seed_flag, switch, whole_number
@@ -72,15 +73,22 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     made = make_data_set(config, out, request)
     if default_recipe:
         print(recipe_line(config))
-        print(next_line(args, config))
+        print(next_lines(args, config))
     return {"data": out, **made}
 
 
-def next_line(args: argparse.Namespace, config: Config) -> str:
-    """Return the commands that a new data set of the user's own is looked at and trained with."""
-    flags = f" --data {args.data}" if args.data else ""
-    name, mode = config.data.name, "" if config.data.mode == "features" else f" --set data.mode={config.data.mode}"
-    return f"next: python run.py --inspect {name}{flags}, then --train {name}{flags}{mode}"
+def next_lines(args: argparse.Namespace, config: Config) -> str:
+    """Return the commands that a new data set of the user's own is looked at, trained and searched with."""
+    data = f" --data {args.data}" if args.data else ""
+    name, in_features = config.data.name, config.data.mode == "features"
+    commands = [
+        (f"--inspect {name}{data}", "a page to look at it"),
+        (f"--train {name}{data}{'' if in_features else f' --set data.mode={config.data.mode}'}", "one training"),
+    ]
+    if in_features:  # the recipe that --init writes trains on features
+        commands.append((f"--init {name}{data}", "a file to change the recipe, and to search"))
+    rows = aligned([[f"python run.py {command}", f"# {why}"] for command, why in commands], left=2)
+    return "next: " + rows.replace("\n", "\n      ")
 
 
 def check(data: str) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from nmt.errors import UserError, nearest
 from nmt.io.files import require_file
+from nmt.recipes import has_file
 from nmt.training.files import BEST
 from tune.cli.flags import refuse
 
@@ -24,13 +25,16 @@ def stored(args: argparse.Namespace, directory: Path) -> Storage | None:
     return Storage(run_address(args.storage, directory.name), directory.resolve())
 
 
-def find_run(args: argparse.Namespace) -> Path:
-    """Return the directory of a search or training below --results.
+def find_run(args: argparse.Namespace, *, or_training: bool = False) -> Path:
+    """Return the directory of a search or an ablation below --results.
 
     With --storage, the results are downloaded first.
 
+    Args:
+        or_training: accept a training too.
+
     Raises:
-        UserError: it does not exist; the message names the nearest.
+        UserError: it does not exist, and the message names the nearest; or it is a training.
     """
     directory: Path = args.results / args.name
     home = stored(args, directory)
@@ -39,9 +43,31 @@ def find_run(args: argparse.Namespace) -> Path:
 
         fetch_results(home)
     if not directory.is_dir():
-        known = [p.name for p in args.results.iterdir() if p.is_dir()] if args.results.is_dir() else []
-        raise UserError(f"{directory}: no search or training there; {nearest(args.name, known)}")
+        raise UserError(f"{directory}: no search or training there; {_instead(args, or_training=or_training)}")
+    if _is_training(directory) and not or_training:
+        raise UserError(
+            f"{directory}: holds a training, not a search; see its accuracy with: python run.py --evaluate {args.name}"
+        )
     return directory
+
+
+def _is_training(directory: Path) -> bool:
+    return (directory / BEST).is_file()
+
+
+def _instead(args: argparse.Namespace, *, or_training: bool) -> str:
+    """Say which result the user may mean, or which command makes it."""
+    there = [p for p in args.results.iterdir() if p.is_dir()] if args.results.is_dir() else []
+    known = [p.name for p in there if or_training or not _is_training(p)]
+    if f"{args.name}-train" in known:
+        return f"did you mean '{args.name}-train'?"
+    hint = nearest(args.name, known)
+    if hint.endswith("?"):
+        return hint
+    makers = [f"python run.py --search {args.name}"] if has_file(args.name) else []
+    if or_training and (makers or Path("data", args.name).is_dir()):
+        makers.append(f"python run.py --train {args.name}")
+    return f"{hint}; make one with: {', or '.join(makers)}" if makers else hint
 
 
 def find_checkpoint(args: argparse.Namespace) -> Path:
@@ -50,7 +76,7 @@ def find_checkpoint(args: argparse.Namespace) -> Path:
         refuse(args, ("--results", "--storage"), f"{args.name} is a file, which is read directly; leave the flag out")
         require_file(Path(args.name), "checkpoint")
         return Path(args.name)
-    directory = find_run(args)
+    directory = find_run(args, or_training=True)
     home = stored(args, directory)
     if home is not None and home.holds(BEST):
         home.fetch()

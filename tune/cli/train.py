@@ -10,7 +10,7 @@ from nmt.config import Config, with_overrides
 from nmt.data.store.present import require_data_set
 from nmt.errors import UserError
 from nmt.training.files import BEST, CHECKPOINT
-from tune.cli.configuration import data_of, has_default_recipe, recipe, recipe_line
+from tune.cli.configuration import change_line, data_of, has_default_recipe, recipe, recipe_line
 from tune.cli.flags import DATA, JSON, RESULTS, RESUME, SET, STORAGE, flag, seed_flag
 from tune.cli.job import Job
 from tune.cli.runs import stored
@@ -49,7 +49,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         from tune.driver.train_workers import train_together
 
         if has_default_recipe(args):
-            log.info(recipe_line(config))
+            log.info(f"{recipe_line(config)}\n{change_line(config)}")
         best = train_together(config, workers=args.workers, data=data, directory=directory, storage=home)
     print(f"best epoch {best['epoch']}: validation accuracy {best['val/accuracy']:.1%} ({directory}/{BEST})")
     print(f"next: {evaluate_command(args, config, data, directory)}")
@@ -91,7 +91,7 @@ def train_alone(
     def attempt(within: Config, again: bool) -> Any:
         resume = args.resume or again
         plan = plan_training(within, **place, resume=resume)
-        log.info(f"{recipe_line(within)}\n{plan}" if has_default_recipe(args) else str(plan))
+        log.info(f"{recipe_line(within)}\n{change_line(within)}\n{plan}" if has_default_recipe(args) else str(plan))
         return train(within, **place, on_epoch=on_epoch, resume=resume, progress=True)
 
     try:

@@ -23,6 +23,7 @@ from nmt.data.store.node_copy import folder_to_write
 from nmt.data.store.objects import IMAGE_CODINGS, LOCK_FILE, SPLITS, ObjectStore, StoreInfo
 from nmt.errors import UserError
 from nmt.io.files import file_lock, output_folder
+from nmt.io.table import wrapped
 
 _READER_VERSION = 2
 """increase it when a reader's output changes for the same files, so that data sets are made anew"""
@@ -58,8 +59,9 @@ class PreparedData:
         if self.pairs:
             lines.append("given pairs: " + ", ".join(f"{num} {split}" for split, num in self.pairs.items()))
         if self.left_out:
-            lines.append("left out: " + ", ".join(f"{n} {reason}" for reason, n in self.info.left_out.items()))
-        lines += [f"note: {note}" for note in self.info.notes]
+            reasons = ", ".join(f"{n} {reason}" for reason, n in self.info.left_out.items())
+            lines.append(wrapped(f"left out: {reasons}", indent="  "))
+        lines += [wrapped(f"note: {note}", indent="  ") for note in self.info.notes]
         done = f"made in {self.seconds:.1f} s" if self.made else "already up to date"
         size = f"{self.info.image_size} x {self.info.image_size}"
         lines.append(f"{self.data}: {self.info.num_objects} images of {size}, {done}")

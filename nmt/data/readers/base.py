@@ -27,11 +27,14 @@ from nmt.data.store.partners import Partners
 from nmt.data.store.writer import RawObject
 from nmt.errors import UserError
 from nmt.io.images import open_image
+from nmt.io.user_files import shown
 
 Box = tuple[float, float, float, float]
 """x0, y0, x1, y1, pixels of the photograph"""
 FEW_KEYPOINTS = f"fewer than {MIN_KEYPOINTS} keypoints"
 EMPTY_BOX = "an empty box"
+FEWEST_PHOTOS = 4
+"""photographs that a category needs: two to train on and two to validate"""
 NO_PARTNER = f"no other photograph with {MIN_KEYPOINTS} common keypoints"
 UNREADABLE = "unreadable"
 OUTSIDE_BOX = "keypoints outside their box"
@@ -124,13 +127,23 @@ class RawListing:
         paired = {entry.id for entry, seen in zip(self.entries, objects, strict=True) if partners.has(*seen)}
         if len(paired) < len(self.entries):
             self.left_out[NO_PARTNER] += len(self.entries) - len(paired)
+        few = self._too_few_photos()
         self.entries = [entry for entry in self.entries if entry.id in paired]
         for split in SPLITS[:2]:
             if not any(entry.split == split for entry in self.entries):
                 raise UserError(
                     f"{raw}: no two photographs of a category with {MIN_KEYPOINTS} common keypoints in split {split}"
-                    f"{self.why_few()}"
+                    f"{few}{self.why_few()}"
                 )
+
+    def _too_few_photos(self) -> str:
+        """Say so where no category has photographs for both train and val; else nothing."""
+        num = Counter(category for category, _ in {(entry.category, entry.photo) for entry in self.entries})
+        largest = max(sorted(num), key=num.__getitem__, default=None)
+        if largest is None or num[largest] >= FEWEST_PHOTOS:
+            return ""
+        photographs = "1 photograph" if num[largest] == 1 else f"{num[largest]} photographs"
+        return f": {shown(largest)} has {photographs}, and needs {FEWEST_PHOTOS}, two in train and two in val"
 
     def why_few(self) -> str:
         """Say what was left out and how splits were made, to end the message of a data set that has too little."""

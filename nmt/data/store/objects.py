@@ -35,7 +35,7 @@ from PIL import Image
 from nmt.data.store.arrow import METADATA_KEY, SCHEMA_VERSION, ArrowTable
 from nmt.data.store.present import OBJECTS_FILE, prepare_command
 from nmt.errors import UserError
-from nmt.io.table import aligned
+from nmt.io.table import aligned, shortened
 
 INDEX_FILE = "index.arrow"
 LOCK_FILE = ".lock"
@@ -99,7 +99,9 @@ class StoreInfo:
 
     def counts_table(self) -> str:
         """Print the number of objects by category and split as text."""
-        rows = [[category, *(self.counts[split][category] for split in SPLITS)] for category in self.categories]
+        rows = [
+            [shortened(category), *(self.counts[split][category] for split in SPLITS)] for category in self.categories
+        ]
         rows.append(["all", *(sum(self.counts[split].values()) for split in SPLITS)])
         return aligned([["category", *SPLITS], *(list(map(str, row)) for row in rows)], left=1)
 

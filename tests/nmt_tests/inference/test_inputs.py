@@ -73,7 +73,7 @@ def test_keypoints_on_the_border_are_inside():
         ("nose", r"must be \(N, 2\) numbers"),
         (np.zeros((0, 2)), "0 keypoints"),
         ([(1, 10**400), (2, 2)], r"must be \(N, 2\) numbers"),
-        ([(1, 1)], "1 keypoints; matching needs at least two"),
+        ([(1, 1)], "1 keypoint; matching needs at least two"),
         ({}, "0 keypoints"),
         (np.zeros((2, 3)), r"must be \(N, 2\) pixels \(x, y\), but got shape \(2, 3\)"),
         (np.zeros(4), r"shape \(4,\)"),

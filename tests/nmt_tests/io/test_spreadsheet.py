@@ -93,8 +93,8 @@ def test_records_follow_the_names_of_the_first_line(tmp_path):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("name,x\na,1\n", "no column y; the first line names them: name,x,y"),
-        ("", "no column name, x, y"),
+        ("name,x\na,1\n", "no column y; the first line names them: name,x,y, but is 'name,x'$"),
+        ("", "no column name, x, y; the first line names them: name,x,y$"),
         ("name,x,X,y\na,1,1,1\n", "the first line names the column x twice"),
         ("name,x,y\na,1,2\nb,1\n", "line 3: fewer columns than the first line names; it lacks 'y'"),
     ],

@@ -96,8 +96,11 @@ def test_pictures_of_ones_own_need_no_recipe(capsys, refused, tmp_path):
     assert main(["--prepare", "birds", "--raw", "raw"]) == 0
     out = capsys.readouterr().out
     assert "recipe: laptop (a small head on stored features of tf_efficientnet_lite0)" in out
-    assert "birds.toml with: python run.py --init birds" in out and "next: " in out
-    assert "next: python run.py --inspect birds, then --train birds\n" in out
+    assert out.splitlines()[-3:] == [
+        "next: python run.py --inspect birds  # a page to look at it",
+        "      python run.py --train birds    # one training",
+        "      python run.py --init birds     # a file to change the recipe, and to search",
+    ]
     info = ObjectStore.open(Path("data/birds")).info
     assert info.counts["train"] == {"bird": 12} and info.image_size == 192 and "clip_to_box" not in info.options
     assert main(["--prepare", "birds", "--raw", "raw"]) == 0
@@ -109,7 +112,7 @@ def test_a_data_set_keeps_its_image_size_where_none_is_given(capsys, refused, tm
     assert main(["--prepare", "birds", "--raw", "raw", "--set", "data.mode=images", "--set", "data.image_size=96"]) == 0
     out = capsys.readouterr().out
     assert "a small head end to end with tf_efficientnet_lite0" in out
-    assert "next: python run.py --inspect birds, then --train birds --set data.mode=images" in out
+    assert "run.py --train birds --set data.mode=images  # one training" in out and "--init" not in out
     line = refused("--train", "birds")
     assert "data/birds: holds no stored features of tf_efficientnet_lite0" in line and "--set data.mode=images" in line
     assert main(["--inspect", "birds"]) == 0

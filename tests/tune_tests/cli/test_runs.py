@@ -17,12 +17,33 @@ def arguments(name: str, *more: str):
 
 
 def test_an_unknown_name_is_refused_with_the_nearest(tmp_path):
-    with pytest.raises(UserError, match="results/willow: no search or training there; there are none yet"):
-        find_run(arguments("willow"))
+    with pytest.raises(UserError, match="results/pines: no search or training there; there are none yet$"):
+        find_run(arguments("pines"))
     (tmp_path / "elsewhere" / "willow-train").mkdir(parents=True)
     with pytest.raises(UserError, match="did you mean 'willow-train'?"):
         find_run(arguments("willow-trains", "--results", "elsewhere"))
+    with pytest.raises(UserError, match="did you mean 'willow-train'?"):
+        find_checkpoint(arguments("willow", "--results", "elsewhere"))
     assert find_run(arguments("willow-train", "--results", "elsewhere")) == Path("elsewhere/willow-train")
+
+
+def test_a_result_that_is_not_made_yet_is_named_with_the_command_that_makes_it(tmp_path):
+    with pytest.raises(UserError, match=r"none yet; make one with: python run.py --search willow$"):
+        find_run(arguments("willow"))
+    with pytest.raises(UserError, match=r"with: python run.py --search willow, or python run.py --train willow$"):
+        find_checkpoint(arguments("willow"))
+    (tmp_path / "data" / "birds").mkdir(parents=True)
+    with pytest.raises(UserError, match=r"none yet; make one with: python run.py --train birds$"):
+        find_checkpoint(arguments("birds"))
+
+
+def test_a_training_is_no_search(tmp_path):
+    (tmp_path / "results" / "willow-train").mkdir(parents=True)
+    (tmp_path / "results" / "willow-train" / "best.pt").write_bytes(b"")
+    with pytest.raises(UserError, match="holds a training, not a search; .* run.py --evaluate willow-train"):
+        find_run(arguments("willow-train"))
+    with pytest.raises(UserError, match="none yet; make one with: python run.py --search willow$"):
+        find_run(arguments("willow"))
 
 
 def test_the_weights_of_a_training_are_its_best(tmp_path):

@@ -95,7 +95,8 @@ class ImageFiles:
         stem = PurePosixPath(name).stem if PurePosixPath(name).suffix.lower() in IMAGE_SUFFIXES else name
         close = self._by_stem.get(_key(PurePosixPath(stem).name), [])
         if not close:
-            return "" if self._index else ", which holds no images"
+            none = "" if self._index else ", which holds no images"
+            return f"{none}; put it there, or --skip-bad leaves its object out"
         return f"; there is {shown(self._photo(close[0]))}: write the name as it is, with folder and extension"
 
     def _photo(self, path: Path) -> str:

@@ -32,6 +32,8 @@ LOOKED_FOR = (
     "Label Studio, or a list of objects), CVAT's annotations.xml and CUB-200's parts/part_locs.txt"
 )
 
+_ABOVE = ("*.csv", "*.tsv", "*.json", "annotations.xml")
+"""annotations that may lie beside a folder images/"""
 _SHEETS = ("*.xlsx", "*.xls", "*.ods", "*.numbers")
 _PART = re.compile(r"split[-_]?\d+")
 """AP-10K divides its images in three ways, in files such as ap10k-train-split1.json"""
@@ -51,7 +53,7 @@ def read(raw: Path, *, skip_bad: bool, clip_to_box: bool = False) -> RawListing:
         UserError: no annotations, damage (without `skip_bad`), an id or split given twice, or no pairs.
     """
     listing, images = RawListing(), ImageFiles(raw)
-    splits, seen = dict[Path, str](), set[str]()
+    splits, seen, met = dict[Path, str](), set[str](), set[str]()
     first_of: dict[object, Path] = {}
     for file, kind, content in _annotations(raw, listing):
         splits[file] = _split_of(file, kind, raw)
@@ -60,7 +62,9 @@ def read(raw: Path, *, skip_bad: bool, clip_to_box: bool = False) -> RawListing:
         first = len(listing.entries)
         for make in kind.entries(source):
             with listing.leaving_out(skip_bad=skip_bad):
-                listing.entries.append(_checked(make(), listing.left_out))
+                entry = make()
+                met.add(entry.category)
+                listing.entries.append(_checked(entry, listing.left_out))
         _refuse_shares(file, listing.entries[first:])
         _refuse_twins(file, listing.entries[first:], first_of)
     _note_splits(listing, splits, raw)
@@ -69,6 +73,11 @@ def read(raw: Path, *, skip_bad: bool, clip_to_box: bool = False) -> RawListing:
     listing.notes += [note] if note else []
     listing.notes += table.spelling_notes(listing.keypoint_names())
     listing.drop_unpaired(raw)
+    if lost := sorted(met - {entry.category for entry in listing.entries}):
+        listing.notes.append(
+            f"nothing is left of {listed(map(shown, lost))}: in a split, a category needs two photographs with "
+            f"{MIN_KEYPOINTS} common keypoints"
+        )
     if (mirror := raw / table.MIRROR_FILE).is_file():
         listing.files.append(mirror)
         listing.mirror = table.read_mirror(mirror, listing.keypoint_names())
@@ -94,7 +103,8 @@ def _annotations(raw: Path, listing: RawListing) -> Iterator[tuple[Path, Format,
         UserError: no file with keypoints, a damaged one, or tables and JSON with keypoints side by side.
     """
     if not is_folder(raw):
-        raise UserError(f"{raw}: {'is a file; give the folder that holds it' if is_file(raw) else 'does not exist'}")
+        absent = "does not exist; --raw names the folder of the images and their annotations"
+        raise UserError(f"{raw}: {'is a file; give the folder that holds it' if is_file(raw) else absent}")
     found: list[tuple[Path, Format, Any]] = []
     foreigners: dict[Path, str] = {}
     skipped: dict[Path, str] = {}
@@ -136,8 +146,7 @@ def _names(files: Iterable[Path], raw: Path) -> str:
 def _why_skipped(content: Any) -> str:
     """Say what a file lacks to be a file of keypoints."""
     if isinstance(content, Table):
-        missing = ", ".join(content.missing(table.COLUMNS))
-        return f"no column {missing}; the first line names them: {','.join(table.COLUMNS)}"
+        return content.why_unread(table.COLUMNS)
     if coco.recognises(content):
         return coco.why_skipped(content)
     return f"no keypoints; expected {coco.NAME}, or {json_list.NAME}"
@@ -155,6 +164,9 @@ def _nothing_found(raw: Path, foreigners: Mapping[Path, str], skipped: Mapping[P
         return UserError(instead)
     for file, why in skipped.items():
         return UserError(f"{shown_path(file)}: {why}")
+    if raw.name.lower() == "images":
+        for file in (file for pattern in _ABOVE for file in visible_files(raw.parent, pattern)):
+            return UserError(f"{raw}: no annotations in it, but in the folder above, {file}; give --raw {raw.parent}")
     for file in (file for pattern in _SHEETS for file in visible_files(raw, pattern)):
         return UserError(f"{file}: a spreadsheet; save its table as CSV beside it, with {','.join(table.COLUMNS)}")
     for file in foreign.archives(raw):

@@ -91,12 +91,15 @@ def fill_splits(entries: Iterable[Entry], seen: Collection[str]) -> tuple[list[E
     without = {photo for photo, split in given.items() if not split}
     if without:
         chosen |= split_by_rank(_by_category(listed, without), SHARES)
-        some = "no image has" if len(without) == len(given) else f"{len(without)} of {len(given)} images have no"
-        note = f"splits: {some} given split; divided by rank within each category: 80 / 10 / 10 %"
+        some = "none is given" if len(without) == len(given) else f"{len(without)} of {len(given)} images have none"
+        note = (
+            f"splits: {some}; divided within each category: 80 % train, 10 % val, 10 % test, at least two each "
+            "where there are enough"
+        )
     elif "val" not in seen:
         train = {photo for photo, split in given.items() if split == "train"}
         chosen |= split_by_rank(_by_category(listed, train), VAL_SHARE)
-        note = "splits: none is val; a tenth of train becomes val, by rank within each category"
+        note = "splits: none is val; a tenth of train becomes val, within each category"
     return [dataclasses.replace(entry, split=chosen[entry.photo]) for entry in listed], note
 
 

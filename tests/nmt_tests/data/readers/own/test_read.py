@@ -56,7 +56,8 @@ def test_the_split_that_each_file_gave_is_noted(tmp_path):
 
 def test_splits_that_were_made_are_noted(table):
     assert read(table).notes == [
-        "splits: no image has given split; divided by rank within each category: 80 / 10 / 10 %"
+        "splits: none is given; divided within each category: 80 % train, 10 % val, 10 % test, at least two each "
+        "where there are enough"
     ]
 
 
@@ -150,3 +151,29 @@ def test_any_bytes_of_an_annotation_give_a_listing_or_one_line(fuzzed, as_csv, p
     place %= len(text)
     content = text[:place].encode() + inserted + text[place + removed :].encode()
     listing_or_one_line(fuzzed, "points.csv" if as_csv else "points.json", content)
+
+
+def test_the_folder_of_the_images_alone_names_the_one_above(table):
+    with pytest.raises(
+        UserError, match=r"images: no annotations in it, but in the folder above, .*points\.csv; give --r"
+    ):
+        read(table / "images")
+
+
+def test_a_category_of_which_nothing_is_left_is_named(table):
+    with (table / "points.csv").open("a") as file:
+        file.write("1.jpg,shark,fin,10,10\n1.jpg,shark,eye,20,20\n2.jpg,eel,fin,10,10\n")
+    listing = read(table)
+    assert listing.notes[-1].startswith(
+        "nothing is left of 'eel', 'shark': in a split, a category needs two photographs"
+    )
+    assert {entry.category for entry in listing.entries}.isdisjoint({"eel", "shark"})
+
+
+def test_fewer_than_four_photographs_are_counted(tmp_path):
+    write_csv(tmp_path, [row for k in range(3) for row in csv_rows(f"{k}.jpg")])
+    images(tmp_path, 3)
+    with pytest.raises(
+        UserError, match=r"in split val: '\w+' has 3 photographs, and needs 4, two in train and two in val"
+    ):
+        read(tmp_path)
