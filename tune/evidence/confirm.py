@@ -245,9 +245,10 @@ def render(confirmed: Confirmed, directory: Path) -> str:
 
 
 def _head(confirmed: Confirmed) -> str:
+    num = len(confirmed.candidates)
     sweep = "; each training at its best decoding on validation" if confirmed.swept else ""
     return (
-        f"Confirmation of {confirmed.search}: {len(confirmed.candidates)} configurations and the default, "
+        f"Confirmation of {confirmed.search}: {num} configuration{'s' * (num != 1)} and the default, "
         f"{len(confirmed.seeds)} seeds each, {confirmed.epochs} epochs\n"
         f"mean ± standard error over seeds {', '.join(map(str, confirmed.seeds))} (the search used "
         f"{confirmed.search_seed}); differences paired by seed, with 95 % intervals, in points{sweep}"
