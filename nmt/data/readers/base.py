@@ -133,7 +133,7 @@ class RawListing:
             if not any(entry.split == split for entry in self.entries):
                 raise UserError(
                     f"{raw}: no two photographs of a category with {MIN_KEYPOINTS} common keypoints in split {split}"
-                    f"{few}{self.why_few()}"
+                    f"{self.why_few()}{few}"
                 )
 
     def _too_few_photos(self) -> str:
@@ -143,7 +143,7 @@ class RawListing:
         if largest is None or num[largest] >= FEWEST_PHOTOS:
             return ""
         photographs = "1 photograph" if num[largest] == 1 else f"{num[largest]} photographs"
-        return f": {shown(largest)} has {photographs}, and needs {FEWEST_PHOTOS}, two in train and two in val"
+        return f"; {shown(largest)} has {photographs}, and needs {FEWEST_PHOTOS}, two in train and two in val"
 
     def why_few(self) -> str:
         """Say what was left out and how splits were made, to end the message of a data set that has too little."""
