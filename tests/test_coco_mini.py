@@ -37,6 +37,7 @@ def test_the_official_folder_is_prepared_inspected_trained_and_matched(tmp_path,
     assert "train from annotations/person_keypoints_train2017.json" in printed.out
 
     assert run.main(["--inspect", "people"]) == 0
+    assert "Note: read as COCO keypoints: annotations/" in Path("results/people-inspect.html").read_text()
     assert run.main(["--train", "people", *(word for key in SMALL for word in ("--set", key))]) == 0
     images = [MINI / "val2017" / name for name in ("000000136334.jpg", "000000153797.jpg")]
     for k, image in enumerate(images):
