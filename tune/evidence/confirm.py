@@ -165,7 +165,7 @@ def run_confirm(
                 candidates=tuple(candidates),
                 has_test=ready.has_test,
             )
-            confirmed = _with_test(confirmed, repetition)
+            confirmed = with_test(confirmed, repetition)
         write_json(repetition.directory / CONFIRMED, confirmed.to_dict())
         log.info("\n" + render(confirmed, repetition.directory))
     return confirmed
@@ -219,7 +219,7 @@ def _variants(space: Space, chosen: Sequence[TrialRecord], overrides: Mapping[st
     ]
 
 
-def _with_test(confirmed: Confirmed, repetition: Repetition) -> Confirmed:
+def with_test(confirmed: Confirmed, repetition: Repetition) -> Confirmed:
     """Read the test split for the winner and the default; leave it unread if there is no winner or no such split."""
     winner = confirmed.winner
     if winner is None or not confirmed.has_test:

@@ -22,10 +22,11 @@ from nmt.errors import UserError
 from nmt.io.files import write_json
 from nmt.training.history import read_metrics
 from tests.paths import ROOT
-from tune.evidence.confirm import Confirmed, best_trials, load_confirmed, render, run_confirm, unseen_seeds
-from tune.evidence.repeated import Repeated, Run
+from tune.evidence.confirm import Confirmed, best_trials, load_confirmed, render, run_confirm, unseen_seeds, with_test
+from tune.evidence.repeated import Repeated, Repetition, Run
 from tune.results.summary import Summary, TrialRecord
 from tune.spaces.read import load_space
+from tune.spaces.settings import Resources
 
 
 def repeated(name: str, accuracies: Sequence[float | None], test: Sequence[float] | None = None) -> Repeated:
@@ -110,8 +111,10 @@ def test_test_split_is_judged_by_its_own_interval() -> None:
     assert "on unseen data it is worse" in render(worse, DIRECTORY)
 
 
-def test_a_winner_without_a_test_split_is_told_so() -> None:
+def test_a_winner_without_a_test_split_is_told_so(tmp_path: Path) -> None:
     found = replace(confirmed(DEFAULT, repeated("001", [0.70, 0.71, 0.72])), has_test=False)
+    unread = Repetition(directory=tmp_path, data="absent", decode_grid=(), resources=Resources())
+    assert with_test(found, unread) is found  # reading it would raise after all the trainings
     text = render(found, DIRECTORY)
     assert "Winner: 001" in text and "The data set has no test split, so nothing is known about unseen data." in text
     assert "no test split" not in render(confirmed(DEFAULT, repeated("001", [0.60, 0.61, 0.62])), DIRECTORY)
@@ -280,7 +283,7 @@ def test_confirmation_finds_the_winner_goes_on_after_a_kill_and_reads_the_test_s
     whole = start(search, tiny_data, "--json", *longer)
     out, error = whole.communicate(timeout=200)
     assert whole.returncode == 0, error
-    assert "reading the test split, for 001 and the default" in out and "Winner: 001" in out
+    assert "reading the test split for 001 and the default" in out and "Winner: 001" in out
     undisturbed = load_confirmed(search / "confirm" / "confirm.json")
     assert json.loads(out.splitlines()[-1]) == json.loads((search / "confirm" / "confirm.json").read_text())
     assert undisturbed.seeds == (1, 2, 3) and undisturbed.winner is not None
