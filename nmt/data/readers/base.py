@@ -27,6 +27,7 @@ from nmt.data.store.partners import Partners
 from nmt.data.store.writer import RawObject
 from nmt.errors import UserError
 from nmt.io.images import open_image
+from nmt.io.user_files import shown_path
 
 Box = tuple[float, float, float, float]
 """x0, y0, x1, y1, pixels of the photograph"""
@@ -108,6 +109,20 @@ class RawListing:
             if num > 1:
                 image = next(entry.image for entry in self.entries if entry.id == entry_id)
                 raise UserError(f"{image}: object {entry_id} is listed {num} times; give each a different id")
+
+    def refuse_shares(self, file: Path, first: int = 0) -> None:
+        """Raise UserError if all coordinates are shares of the image's sides, not pixels.
+
+        Args:
+            file: what the message names: the annotation file, or the folder of many.
+            first: number of the first entry that counts.
+        """
+        numbers = [number for entry in self.entries[first:] for xy in entry.points.values() for number in xy]
+        if numbers and all(0 <= number <= 1 for number in numbers):
+            raise UserError(
+                f"{shown_path(file)}: all coordinates lie between 0 and 1, but pixels are read; multiply x by the "
+                "image's width and y by its height"
+            )
 
     def drop_unpaired(self, raw: Path) -> None:
         """Leave out the objects that cannot be paired with any other of their split and category.

@@ -69,6 +69,7 @@ _OBJECTS: _Known = (
         _keys("result", "task"),
         "Label Studio's files of single annotations are not read; export the project as JSON or COCO",
     ),
+    (_keys("src_imname", "trg_imname"), "SPair-71k's format is read by --prepare spair"),
     (_keys("people"), f"OpenPose's format is not read, for it names no keypoints; {_TABLE}"),
 )
 _LISTS: _Known = (
@@ -100,7 +101,7 @@ def json_instead(raw: Path) -> str | None:
     Raises:
         UserError: the file is damaged.
     """
-    for file in visible_files(raw, "**/*.json"):
+    for file in visible_files(raw, "*.json", below=True):
         line = instead(read_json(file))
         return None if line is None else f"{shown_path(file)}: {line}"
     return None
@@ -108,12 +109,12 @@ def json_instead(raw: Path) -> str | None:
 
 def archives(raw: Path) -> list[Path]:
     """List the archives in a folder or below."""
-    return [file for file in visible_files(raw, "**/*") if file.suffix.lower() in _ARCHIVES]
+    return [file for file in visible_files(raw, "*", below=True) if file.suffix.lower() in _ARCHIVES]
 
 
 def file_instead(raw: Path) -> str | None:
     """Name a file of another format in a folder or below, and what to do; None where there is none."""
-    files = visible_files(raw, "**/*")
+    files = visible_files(raw, "*", below=True)
     for file in (file for file in files if file.suffix.lower() == ".xml"):
         if b"<annotation>" in (start := read_start(file)):
             if b"<keypoint" in start:

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
 from nmt.errors import UserError
-from nmt.io.user_files import is_file, is_hidden, is_link, listed, same_text, shown
+from nmt.io.user_files import is_file, is_link, listed, same_text, shown, visible_files
 
 IMAGE_SUFFIXES = frozenset(
     {
@@ -81,10 +81,10 @@ class ImageFiles:
 
     def _alike(self, name: str, where: str) -> Path | None:
         """Find the one file that differs in case, composition or, for a bare name, in its folder."""
-        for found in (self._index.get(_key(name), []), self._index.get(_key(f"images/{name}"), [])):
+        for found in (self._index.get(name_key(name), []), self._index.get(name_key(f"images/{name}"), [])):
             if len(found) == 1:
                 return found[0]
-        found = self._by_name.get(_key(name), [])
+        found = self._by_name.get(name_key(name), [])
         if len(found) > 1:
             names = listed(str(path.relative_to(self.raw)) for path in found)
             raise UserError(f"{where}: {shown(name)} may be {names}; write the folder too")
@@ -93,7 +93,7 @@ class ImageFiles:
     def _hint(self, name: str) -> str:
         """Name an image of the same stem or the same file name, if there is one; else nothing."""
         stem = PurePosixPath(name).stem if PurePosixPath(name).suffix.lower() in IMAGE_SUFFIXES else name
-        close = self._by_stem.get(_key(PurePosixPath(stem).name), [])
+        close = self._by_stem.get(name_key(PurePosixPath(stem).name), [])
         if not close:
             return "" if self._index else ", which holds no images"
         return f"; there is {shown(self._photo(close[0]))}: write the name as it is, with folder and extension"
@@ -103,8 +103,7 @@ class ImageFiles:
 
     @functools.cached_property
     def _files(self) -> list[Path]:
-        found = (path for path in self.raw.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES)
-        return sorted(path for path in found if not is_hidden(path.relative_to(self.raw)) and is_file(path))
+        return [path for path in visible_files(self.raw, "*", below=True) if path.suffix.lower() in IMAGE_SUFFIXES]
 
     @functools.cached_property
     def _index(self) -> dict[str, list[Path]]:
@@ -125,19 +124,26 @@ def relative_name(value: object, where: str) -> str:
         raise UserError(f"{where} must be the name of a file, but is {shown(value)}")
     if "://" in value:
         raise UserError(f"{where} is an address, {shown(value)}; download the images and write their file names")
-    path = PurePosixPath(same_text(value.strip()).replace("\\", "/"))
+    path = PurePosixPath(plain_name(value))
     if path.is_absolute() or ".." in path.parts or not path.parts:
-        raise UserError(f"{where} must lie in the folder itself, but is {shown(value)}")
+        raise UserError(
+            f"{where} must lie in the folder itself, but is {shown(value)}; write its path below the raw folder"
+        )
     return str(path)
 
 
-def _key(name: str) -> str:
-    """Return what names have in common that differ in case and composition alone."""
-    return same_text(name).casefold()
+def plain_name(name: str) -> str:
+    """Return what the names of an image have in common that differ in composition, slashes and `./` alone."""
+    return str(PurePosixPath(same_text(name.strip()).replace("\\", "/")))
+
+
+def name_key(name: str) -> str:
+    """Return what the names of an image have in common that differ in case too; see `plain_name`."""
+    return plain_name(name).casefold()
 
 
 def _grouped(names: dict[Path, str]) -> dict[str, list[Path]]:
     groups: dict[str, list[Path]] = {}
     for path, name in names.items():
-        groups.setdefault(_key(name), []).append(path)
+        groups.setdefault(name_key(name), []).append(path)
     return groups

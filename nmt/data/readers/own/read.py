@@ -61,7 +61,7 @@ def read(raw: Path, *, skip_bad: bool, clip_to_box: bool = False) -> RawListing:
         for make in kind.entries(source):
             with listing.leaving_out(skip_bad=skip_bad):
                 listing.entries.append(_checked(make(), listing.left_out))
-        _refuse_shares(file, listing.entries[first:])
+        listing.refuse_shares(file, first)
         _refuse_twins(file, listing.entries[first:], first_of)
     _note_splits(listing, splits, raw)
     listing.check_ids()
@@ -136,8 +136,7 @@ def _names(files: Iterable[Path], raw: Path) -> str:
 def _why_skipped(content: Any) -> str:
     """Say what a file lacks to be a file of keypoints."""
     if isinstance(content, Table):
-        missing = ", ".join(content.missing(table.COLUMNS))
-        return f"no column {missing}; the first line names them: {','.join(table.COLUMNS)}"
+        return content.why_missing(table.COLUMNS)
     if coco.recognises(content):
         return coco.why_skipped(content)
     return f"no keypoints; expected {coco.NAME}, or {json_list.NAME}"
@@ -186,16 +185,6 @@ def _refuse_twins(file: Path, entries: Sequence[Entry], first_of: dict[object, P
                 raise UserError(
                     f"{shown_path(other)} and {shown_path(file)}: both hold the object {shown(entry.id)}; keep {keep}"
                 )
-
-
-def _refuse_shares(file: Path, entries: Sequence[Entry]) -> None:
-    """Raise UserError if all coordinates of a file are shares of the image's sides, not pixels."""
-    numbers = [number for entry in entries for xy in entry.points.values() for number in xy]
-    if numbers and all(0 <= number <= 1 for number in numbers):
-        raise UserError(
-            f"{file}: all coordinates lie between 0 and 1, but pixels are read; multiply x by the image's width and y "
-            "by its height"
-        )
 
 
 def _note_splits(listing: RawListing, splits: Mapping[Path, str], raw: Path) -> None:
