@@ -37,6 +37,7 @@ NO_PARTNER = f"no other photograph with {MIN_KEYPOINTS} common keypoints"
 UNREADABLE = "unreadable"
 OUTSIDE_BOX = "keypoints outside their box"
 OUTSIDE_IMAGE = "keypoints outside the image"
+SHARES = "all coordinates lie between 0 and 1, but pixels are read; multiply x by the image's width and y by its height"
 NOT_FINITE = "keypoints with NaN or infinite coordinates"
 
 
@@ -119,10 +120,7 @@ class RawListing:
         """
         numbers = [number for entry in self.entries[first:] for xy in entry.points.values() for number in xy]
         if numbers and all(0 <= number <= 1 for number in numbers):
-            raise UserError(
-                f"{shown_path(file)}: all coordinates lie between 0 and 1, but pixels are read; multiply x by the "
-                "image's width and y by its height"
-            )
+            raise UserError(f"{shown_path(file)}: {SHARES}")
 
     def drop_unpaired(self, raw: Path) -> None:
         """Leave out the objects that cannot be paired with any other of their split and category.

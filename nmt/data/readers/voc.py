@@ -99,6 +99,7 @@ def read(raw: Path, *, skip_bad: bool) -> RawListing:
                 elif entry.photo in test_photos:
                     raise Excluded(IN_TEST)
                 listing.entries.append(entry)
+    listing.refuse_shares(folders.keypoints)
     listing.drop_unpaired(raw)
     return listing
 

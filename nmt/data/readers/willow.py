@@ -21,7 +21,7 @@ import numpy as np
 import scipy.io
 from PIL import Image
 
-from nmt.data.readers.base import FEW_KEYPOINTS, OUTSIDE_IMAGE, counting, points_within
+from nmt.data.readers.base import FEW_KEYPOINTS, OUTSIDE_IMAGE, SHARES, counting, points_within
 from nmt.data.store.objects import MIN_KEYPOINTS, SPLITS, stable_hash
 from nmt.data.store.writer import RawObject
 from nmt.errors import UserError, one_line
@@ -218,6 +218,8 @@ def _read_points(annotation: Path) -> np.ndarray:
         )
     if not np.isfinite(coordinates).all():
         raise UserError(f"{annotation}: pts_coord must be finite, but holds NaN or infinity; {_REMEDY}")
+    if ((coordinates >= 0) & (coordinates <= 1)).all():
+        raise UserError(f"{annotation}: {SHARES}")
     points_N2: np.ndarray = coordinates.T.astype(np.float64)
     return points_N2
 

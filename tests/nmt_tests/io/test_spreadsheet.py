@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from nmt.errors import UserError
-from nmt.io.spreadsheet import Table, read_table
+from nmt.io.spreadsheet import Table, filled, read_table
 from tests.nmt_tests.data.readers.raw_sets import or_one_line
 
 ROWS = [["name", "x", "y"], ["left ear", "10.5", "2"], ["Öhr, 2", "-3", "4e1"]]
@@ -112,6 +112,12 @@ def test_numbers_may_have_a_decimal_comma_where_commas_do_not_separate():
     for table, cell in wrong:
         with pytest.raises(UserError, match=r"^t, line 1: x must be a number, but is '"):
             table.number(cell, "t, line 1: x")
+    with pytest.raises(UserError, match="but is '10,5'; write it with a decimal point, without separators"):
+        commas.number("10,5", "x")
+
+
+def test_a_cell_may_say_that_it_has_no_value():
+    assert [filled(cell) for cell in ("NA", "n/a", "NaN", "", "0", "nab")] == ["", "", "", "", "0", "nab"]
 
 
 @in_folder

@@ -44,7 +44,10 @@ def _picture(source: Source, image: Element) -> Picture:
             found.append(shape)
     subset = image.get("subset", "")
     size = as_size(image.get("width"), image.get("height"))
-    return Picture(where, [image.get("name")], found, size, None if subset.lower() == "default" else subset)
+    name = image.get("name")
+    # CVAT saves images as images/SUBSET/NAME; two subsets may hold one name.
+    names = [f"{subset}/{name}", name] if subset and name else [name]
+    return Picture(where, names, found, size, None if subset.lower() == "default" else subset)
 
 
 def _skeleton(item: Element, where: str, group: str) -> list[Shape]:

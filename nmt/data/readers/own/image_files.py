@@ -70,6 +70,11 @@ class ImageFiles:
             )
         return self._photo(path), path
 
+    @property
+    def some(self) -> bool:
+        """True if there is an image."""
+        return bool(self._files)
+
     def _exact(self, name: str, beside: Path, folders: Sequence[str]) -> Path | None:
         of_file = beside.stem.rpartition("_")[2]  # person_keypoints_train2017.json -> train2017
         places = [*(self.raw / folder for folder in folders), self.raw / of_file, self.raw / "images" / of_file]

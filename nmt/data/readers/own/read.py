@@ -23,7 +23,7 @@ from nmt.data.readers.own.source import Format, Source
 from nmt.data.readers.own.splits import fill_splits, split_in_name
 from nmt.data.store.objects import MIN_KEYPOINTS
 from nmt.errors import UserError
-from nmt.io.spreadsheet import Table
+from nmt.io.spreadsheet import Table, read_table
 from nmt.io.user_files import is_file, is_folder, listed, shown, shown_path, visible_files
 
 FORMATS: tuple[Format, ...] = (table, deeplabcut, cvat, cub, labelme, label_studio, json_list, coco)
@@ -33,6 +33,8 @@ LOOKED_FOR = (
 )
 
 _SHEETS = ("*.xlsx", "*.xls", "*.ods", "*.numbers")
+_OTHER_TABLES = ("*.txt", "*.tab")
+"""names that tables may have; only *.csv and *.tsv are looked for"""
 _PART = re.compile(r"split[-_]?\d+")
 """AP-10K divides its images in three ways, in files such as ap10k-train-split1.json"""
 _NESTED: tuple[Format, ...] = (labelme, deeplabcut)
@@ -53,7 +55,7 @@ def read(raw: Path, *, skip_bad: bool, clip_to_box: bool = False) -> RawListing:
     listing, images = RawListing(), ImageFiles(raw)
     splits, seen = dict[Path, str](), set[str]()
     first_of: dict[object, Path] = {}
-    for file, kind, content in _annotations(raw, listing):
+    for file, kind, content in _annotations(raw, listing, skip_bad=skip_bad):
         splits[file] = _split_of(file, kind, raw)
         source = Source(file, content, images, splits[file], clip_to_box, listing.notes, seen, listing.files)
         listing.files.append(file)
@@ -87,7 +89,7 @@ def _checked(entry: Entry, left_out: Counter[str]) -> Entry:
     return dataclasses.replace(entry, points=points)
 
 
-def _annotations(raw: Path, listing: RawListing) -> Iterator[tuple[Path, Format, Any]]:
+def _annotations(raw: Path, listing: RawListing, *, skip_bad: bool) -> Iterator[tuple[Path, Format, Any]]:
     """Yield the annotation files with their formats; what holds no keypoints is named in the notes.
 
     Raises:
@@ -98,21 +100,30 @@ def _annotations(raw: Path, listing: RawListing) -> Iterator[tuple[Path, Format,
     found: list[tuple[Path, Format, Any]] = []
     foreigners: dict[Path, str] = {}
     skipped: dict[Path, str] = {}
+    damaged: dict[Path, UserError] = {}
     for file, content in candidates(raw):
         kind = next((kind for kind in FORMATS if kind.recognises(content)), None)
-        if (instead := foreign.instead(content)) is not None:
+        if isinstance(content, UserError):
+            damaged[file] = content
+        elif (instead := foreign.instead(content)) is not None:
             foreigners[file] = instead
         elif kind is None or (kind is coco and not coco.has_keypoints(content)):
             skipped[file] = _why_skipped(content)
         else:
             found.append((file, kind, content))
     if all(kind in _NESTED for _, kind, _ in found):
-        known = {*foreigners, *skipped, *(file for file, _, _ in found)}
-        deeper = [(file, k, content) for file, content in nested(raw, known) for k in _NESTED if k.recognises(content)]
+        below = dict(nested(raw, {*foreigners, *skipped, *damaged, *(file for file, _, _ in found)}))
+        damaged |= {file: content for file, content in below.items() if isinstance(content, UserError)}
+        deeper = [(file, kind, below[file]) for file in below for kind in _NESTED if kind.recognises(below[file])]
         if deeper:
             folders = dict.fromkeys(str(file.parent.relative_to(raw)) for file, _, _ in deeper)
             listing.notes.append(f"{deeper[0][1].NAME} was found in folders below: {listed(folders)}")
         found += deeper
+    # LabelMe's files hold one image each: a damaged one is one damaged image. Others would lose a whole split.
+    one_image_each = bool(found) and all(kind is labelme for _, kind, _ in found)
+    for error in damaged.values():
+        with listing.leaving_out(skip_bad=skip_bad and one_image_each):
+            raise error
     first_of = {kind: file for file, kind, _ in reversed(found)}
     if len(first_of) > 1:
         one, other = list(first_of.values())[-1], list(first_of.values())[-2]
@@ -149,13 +160,17 @@ def _nothing_found(raw: Path, foreigners: Mapping[Path, str], skipped: Mapping[P
     if (instead := foreign.json_instead(raw)) is not None:
         return UserError(instead)
     for below, file in files_below(raw):
-        return UserError(f"{raw}: no annotations in it, but in the folder below, {file}; give --raw {below}")
+        remedy = f"give --raw {below}" if ImageFiles(below).some else f"move the file to {raw}"
+        return UserError(f"{raw}: no annotations in it, but in the folder below, {shown_path(file)}; {remedy}")
     if (instead := foreign.file_instead(raw)) is not None:
         return UserError(instead)
     for file, why in skipped.items():
         return UserError(f"{shown_path(file)}: {why}")
     for file in (file for pattern in _SHEETS for file in visible_files(raw, pattern)):
         return UserError(f"{file}: a spreadsheet; save its table as CSV beside it, with {','.join(table.COLUMNS)}")
+    for file in (file for pattern in _OTHER_TABLES for file in visible_files(raw, pattern)):
+        if table.recognises(read_table(file)):
+            return UserError(f"{shown_path(file)}: {table.NAME}; rename it to {file.name.partition('.')[0]}.csv")
     for file in foreign.archives(raw):
         return UserError(f"{shown_path(file)}: an archive; unpack it")
     return UserError(f"{raw}: no annotations of keypoints; {LOOKED_FOR}")
