@@ -13,7 +13,7 @@ import mmap
 import os
 import stat
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path, PurePath
 from typing import Any, BinaryIO, NoReturn
 from xml.etree import ElementTree
@@ -72,16 +72,24 @@ def visible_files(folder: Path, pattern: str, *, below: bool = False) -> list[Pa
         seen.add(real)
         for entry in _visible(place):
             path = place / entry.name
-            if fnmatch.fnmatchcase(entry.name.lower(), pattern.lower()) and is_file(path):
+            if fnmatch.fnmatchcase(entry.name.lower(), pattern.lower()) and _is(entry.is_file):
                 found.append(path)
-            elif below and is_folder(path):
+            elif below and _is(entry.is_dir):
                 (links if entry.is_symlink() else folders).append(path)
     return sorted(found)
 
 
 def visible_folders(folder: Path) -> list[Path]:
     """List the folders in a folder, sorted, without hidden ones. Raises UserError if it cannot be read."""
-    return [folder / entry.name for entry in _visible(folder) if is_folder(folder / entry.name)]
+    return [folder / entry.name for entry in _visible(folder) if _is(entry.is_dir)]
+
+
+def _is(check: Callable[[], bool]) -> bool:
+    """Ask what an entry of a folder is. Unlike `is_file`, this needs no access to it: opening it says what is wrong."""
+    try:
+        return check()
+    except OSError:  # a link that leads in a circle, or where there is no permission
+        return False
 
 
 def _visible(folder: Path) -> list[os.DirEntry[str]]:

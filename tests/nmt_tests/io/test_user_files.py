@@ -109,16 +109,21 @@ def test_links_to_folders_are_followed_and_each_folder_is_read_once(tmp_path):
 
 
 def test_a_folder_without_permission_is_named(tmp_path):
+    (tmp_path / "train").mkdir()
+    (tmp_path / "train" / "a.csv").write_text("")
+    (tmp_path / "train").chmod(0o444)  # its names can be listed, its files cannot be opened
     (tmp_path / "val").mkdir(mode=0)
     tmp_path.chmod(0o755)
     code = "import os, sys; from pathlib import Path; from nmt.io.user_files import visible_files\n"
     code += "os.geteuid() or os.setuid(65534)\n"
-    code += "os.chdir(sys.argv[1]); visible_files(Path('.'), '*.csv', below=True)"
+    code += "os.chdir(sys.argv[1]); print(*visible_files(Path('train'), '*.csv'))\n"
+    code += "visible_files(Path('.'), '*.csv', below=True)"
     folder = os.open(tmp_path, os.O_RDONLY)
     found = subprocess.run(
         [sys.executable, "-c", code, f"/proc/self/fd/{folder}"], capture_output=True, text=True, pass_fds=[folder]
     )
     os.close(folder)
+    assert found.stdout == "train/a.csv\n"
     assert "UserError: val: cannot be read (Permission denied); its permissions" in found.stderr
 
 

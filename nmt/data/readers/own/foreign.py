@@ -86,6 +86,7 @@ _FILES: tuple[tuple[str, str], ...] = (
     ("*.slp", f"SLEAP's format is not read; {_TABLE}"),
     ("*.vott", f"VoTT's format is not read; {_TABLE}"),
     ("*.ndjson", f"JSON by lines, as Labelbox exports it, is not read; {_TABLE}"),
+    ("*.jsonl", f"JSON by lines is not read; {_TABLE}"),
     ("*.mat", f"MATLAB's format is not read; {_TABLE}"),
     ("*.h5", f"HDF5 is not read; {_TABLE}"),
     ("*.hdf5", f"HDF5 is not read; {_TABLE}"),

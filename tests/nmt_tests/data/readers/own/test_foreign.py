@@ -48,6 +48,7 @@ FILES = [
     ("points.pkl", b"\x80\x04", "pickled files are not read, for they can run any code"),
     ("x.vott", b"{}", "VoTT's format is not read"),
     ("export.ndjson", b"{}\n{}", "JSON by lines, as Labelbox exports it, is not read"),
+    ("points.jsonl", b"{}\n{}", "JSON by lines is not read"),
     ("data/train-0.parquet", b"PAR1", "Parquet is not read"),
     (
         "Annotations/0.xml",
