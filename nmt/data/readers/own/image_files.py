@@ -33,6 +33,10 @@ IMAGE_SUFFIXES = frozenset(
 )
 
 
+class NoImageError(UserError):
+    """An annotation names an image that is not there."""
+
+
 class ImageFiles:
     """The images below a raw folder.
 
@@ -51,7 +55,8 @@ class ImageFiles:
             value: the name, perhaps with folders.
             where: file and field, which an error begins with.
             beside: the annotation file; images of its name (person_keypoints_train2017.json -> train2017/) and of its
-                own folder are preferred.
+                own folder are preferred. Where such a folder holds images, a bare name is not looked for elsewhere: an
+                image that is missing there must not become another of its name.
             folders: more folders below `raw` where images may lie.
 
         Returns:
@@ -61,9 +66,10 @@ class ImageFiles:
             UserError: no name of a file inside the folder, no such image, or the second spelling of one.
         """
         name = relative_name(value, where)
-        path = self._exact(name, beside, folders) or self._alike(name, where)
+        own = self._own_folders(beside, folders)
+        path = self._exact(name, own) or self._alike(name, own, where)
         if path is None:
-            raise UserError(f"{where}: no image {shown(name)} below {self.raw}{self._hint(name)}")
+            raise NoImageError(f"{where}: no image {shown(name)} below {self.raw}{self._hint(name)}")
         if self._spelled.setdefault(path, name) != name:
             raise UserError(
                 f"{where}: {shown(name)} and {shown(self._spelled[path])} are one photograph, {path}; use one spelling"
@@ -75,21 +81,35 @@ class ImageFiles:
         """True if there is an image."""
         return bool(self._files)
 
-    def _exact(self, name: str, beside: Path, folders: Sequence[str]) -> Path | None:
-        of_file = beside.stem.rpartition("_")[2]  # person_keypoints_train2017.json -> train2017
-        places = [*(self.raw / folder for folder in folders), self.raw / of_file, self.raw / "images" / of_file]
-        if beside.parent != self.raw:
-            places.append(beside.parent)
-        places += [self.raw / "images", self.raw, self.raw / "data"]
-        # A link that leads nowhere is there, and reading it names the fault; another file of its name is not meant.
-        return next((place / name for place in places if is_file(place / name) or is_link(place / name)), None)
+    def has_folder_of(self, name: object) -> bool:
+        """Return True for a name with a folder that holds images."""
+        folder = PurePosixPath(plain_name(name)).parent if isinstance(name, str) else PurePosixPath()
+        return folder != PurePosixPath() and any(place / folder in self._folders for place in self._usual)
 
-    def _alike(self, name: str, where: str) -> Path | None:
+    def _own_folders(self, beside: Path, folders: Sequence[str]) -> list[Path]:
+        """List the folders where an annotation file's own images may lie."""
+        of_file = beside.stem.rpartition("_")[2]  # person_keypoints_train2017.json -> train2017
+        own = [*(self.raw / folder for folder in folders), self.raw / of_file, self.raw / "images" / of_file]
+        return own if beside.parent == self.raw else [*own, beside.parent]
+
+    @property
+    def _usual(self) -> list[Path]:
+        return [self.raw / "images", self.raw, self.raw / "data"]
+
+    def _exact(self, name: str, own: Sequence[Path]) -> Path | None:
+        # A link that leads nowhere is there, and reading it names the fault; another file of its name is not meant.
+        places = (place / name for place in (*own, *self._usual))
+        return next((path for path in places if is_file(path) or is_link(path)), None)
+
+    def _alike(self, name: str, own: Sequence[Path], where: str) -> Path | None:
         """Find the one file that differs in case, composition or, for a bare name, in its folder."""
-        for found in (self._index.get(name_key(name), []), self._index.get(name_key(f"images/{name}"), [])):
+        for place in (*own, *self._usual):
+            found = self._index.get(name_key((place / name).relative_to(self.raw).as_posix()), [])
             if len(found) == 1:
                 return found[0]
         found = self._by_name.get(name_key(name), [])
+        if not self._folders.isdisjoint(own):
+            found = [path for path in found if any(path.is_relative_to(place) for place in own)]
         if len(found) > 1:
             names = listed(str(path.relative_to(self.raw)) for path in found)
             raise UserError(f"{where}: {shown(name)} may be {names}; write the folder too")
@@ -101,7 +121,7 @@ class ImageFiles:
         close = self._by_stem.get(name_key(PurePosixPath(stem).name), [])
         if not close:
             return "" if self._index else ", which holds no images"
-        return f"; there is {shown(self._photo(close[0]))}: write the name as it is, with folder and extension"
+        return f"; there is {shown(self._photo(close[0]))}: if it is meant, write the name as it is, with folder and extension"
 
     def _photo(self, path: Path) -> str:
         return same_text(path.relative_to(self.raw).as_posix()).removeprefix("images/")
@@ -109,6 +129,10 @@ class ImageFiles:
     @functools.cached_property
     def _files(self) -> list[Path]:
         return [path for path in visible_files(self.raw, "*", below=True) if path.suffix.lower() in IMAGE_SUFFIXES]
+
+    @functools.cached_property
+    def _folders(self) -> set[Path]:
+        return {path.parent for path in self._files}
 
     @functools.cached_property
     def _index(self) -> dict[str, list[Path]]:
