@@ -121,7 +121,8 @@ class ImageFiles:
         close = self._by_stem.get(name_key(PurePosixPath(stem).name), [])
         if not close:
             return "" if self._index else ", which holds no images"
-        return f"; there is {shown(self._photo(close[0]))}: if it is meant, write the name as it is, with folder and extension"
+        found = shown(self._photo(close[0]))
+        return f"; there is {found}: if it is meant, write the name as it is, with folder and extension"
 
     def _photo(self, path: Path) -> str:
         return same_text(path.relative_to(self.raw).as_posix()).removeprefix("images/")
