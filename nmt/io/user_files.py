@@ -29,26 +29,17 @@ _SYSTEM_FOLDERS = {"__MACOSX", "@eaDir", "$RECYCLE.BIN", "System Volume Informat
 
 def is_file(path: Path) -> bool:
     """Return True if there is a file; False for a name that no file can have, and for a folder without access."""
-    try:
-        return path.is_file()
-    except (OSError, ValueError):  # too long, a lone surrogate, a null byte, no permission
-        return False
+    return os.path.isfile(path)  # unlike Path.is_file, it raises nothing
 
 
 def is_link(path: Path) -> bool:
     """Return True if there is a symbolic link, which may lead nowhere."""
-    try:
-        return path.is_symlink()
-    except (OSError, ValueError):
-        return False
+    return os.path.islink(path)
 
 
 def is_folder(path: Path) -> bool:
     """Return True if there is a folder; False for a name that none can have."""
-    try:
-        return path.is_dir()
-    except (OSError, ValueError):
-        return False
+    return os.path.isdir(path)
 
 
 def visible_files(folder: Path, pattern: str, *, below: bool = False) -> list[Path]:
@@ -70,7 +61,7 @@ def visible_files(folder: Path, pattern: str, *, below: bool = False) -> list[Pa
         if (real := Path(os.path.realpath(place))) in seen:
             continue
         seen.add(real)
-        for entry in _visible(place):
+        for entry in visible_entries(place):
             path = place / entry.name
             if fnmatch.fnmatchcase(entry.name.lower(), pattern.lower()) and _is(entry.is_file):
                 found.append(path)
@@ -81,7 +72,7 @@ def visible_files(folder: Path, pattern: str, *, below: bool = False) -> list[Pa
 
 def visible_folders(folder: Path) -> list[Path]:
     """List the folders in a folder, sorted, without hidden ones. Raises UserError if it cannot be read."""
-    return [folder / entry.name for entry in _visible(folder) if _is(entry.is_dir)]
+    return [folder / entry.name for entry in visible_entries(folder) if _is(entry.is_dir)]
 
 
 def _is(check: Callable[[], bool]) -> bool:
@@ -92,7 +83,7 @@ def _is(check: Callable[[], bool]) -> bool:
         return False
 
 
-def _visible(folder: Path) -> list[os.DirEntry[str]]:
+def visible_entries(folder: Path) -> list[os.DirEntry[str]]:
     """List what lies in a folder, sorted; nothing where there is no such folder. Raises UserError."""
     try:
         with os.scandir(folder) as entries:

@@ -25,7 +25,7 @@ from nmt.data.store.given_pairs import GivenPair
 from nmt.data.store.objects import MIN_KEYPOINTS, SPLITS, stable_hash
 from nmt.data.store.partners import Partners
 from nmt.data.store.writer import RawObject
-from nmt.errors import UserError
+from nmt.errors import UserError, one_line
 from nmt.io.images import open_image
 from nmt.io.user_files import shown_path
 
@@ -109,7 +109,9 @@ class RawListing:
         for entry_id, num in Counter(entry.id for entry in self.entries).items():
             if num > 1:
                 image = next(entry.image for entry in self.entries if entry.id == entry_id)
-                raise UserError(f"{image}: object {entry_id} is listed {num} times; give each a different id")
+                raise UserError(
+                    f"{shown_path(image)}: object {one_line(entry_id)} is listed {num} times; give each a different id"
+                )
 
     def refuse_shares(self, file: Path, first: int = 0) -> None:
         """Raise UserError if all coordinates are shares of the image's sides, not pixels.
@@ -141,8 +143,8 @@ class RawListing:
         for split in SPLITS[:2]:
             if not any(entry.split == split for entry in self.entries):
                 raise UserError(
-                    f"{raw}: no two photographs of a category with {MIN_KEYPOINTS} common keypoints in split {split}"
-                    f"{self.why_few()}"
+                    f"{shown_path(raw)}: no two photographs of a category with {MIN_KEYPOINTS} common keypoints in "
+                    f"split {split}{self.why_few()}"
                 )
 
     def why_few(self) -> str:

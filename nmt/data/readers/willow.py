@@ -14,7 +14,6 @@ import contextlib
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from os.path import isdir
 from pathlib import Path
 
 import numpy as np
@@ -26,7 +25,7 @@ from nmt.data.store.objects import MIN_KEYPOINTS, SPLITS, stable_hash
 from nmt.data.store.writer import RawObject
 from nmt.errors import UserError, one_line
 from nmt.io.images import open_image
-from nmt.io.user_files import is_file
+from nmt.io.user_files import is_file, is_folder, visible_entries
 
 NUM_KEYPOINTS = 10
 VIEWS = 10
@@ -157,14 +156,14 @@ def _found(raw: Path) -> dict[Path, list[Path]]:
     """
     for folder in (raw, raw / "WILLOW-ObjectClass"):
         found: dict[Path, list[Path]] = {}
-        for place in (place for place in _visible(folder) if isdir(place)):
+        for place in (place for place in _visible(folder) if is_folder(place)):
             of_photo: dict[str, list[Path]] = {}
             for file in _visible(place):
                 of_photo.setdefault(file.stem, []).append(file)
             found |= dict(_with_images(files) for files in of_photo.values() if _having(files, ".mat"))
         if found:
             return found
-    state = "is empty or not WILLOW-ObjectClass" if isdir(raw) else "does not exist"
+    state = "is empty or not WILLOW-ObjectClass" if is_folder(raw) else "does not exist"
     raise UserError(
         f"{raw}: {state}; looked for Car/*.mat, Duck/*.mat, ... beside Car/*.png, in it and below; "
         f"get them with: python run.py --download willow"
@@ -189,12 +188,7 @@ def _visible(folder: Path) -> list[Path]:
     Raises:
         UserError: it cannot be read, or holds a name that is not text.
     """
-    if not isdir(folder):
-        return []
-    try:
-        found = [path for path in sorted(folder.iterdir()) if not path.name.startswith(".")]
-    except OSError as error:
-        raise UserError(f"{folder}: cannot be read ({error.strerror}); change its permissions, or copy it") from error
+    found = [folder / entry.name for entry in visible_entries(folder)]
     for path in found:
         if any("\ud800" <= letter <= "\udfff" for letter in path.name):  # bytes that are not UTF-8
             raise UserError(f"{folder}: holds the name {path.name!a}, which is not UTF-8; rename it")

@@ -93,7 +93,8 @@ _FILES: tuple[tuple[str, str], ...] = (
     ("*.pkl", f"pickled files are not read, for they can run any code; {_TABLE}"),
     ("*.parquet", f"Parquet is not read; {_TABLE}"),
 )
-_ARCHIVES = (".zip", ".tar", ".tgz", ".gz", ".7z", ".rar")
+ARCHIVES = (".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".7z", ".rar")
+"""endings of the files that hold a folder"""
 
 
 def json_instead(raw: Path) -> str | None:
@@ -110,7 +111,7 @@ def json_instead(raw: Path) -> str | None:
 
 def archives(raw: Path) -> list[Path]:
     """List the archives in a folder or below."""
-    return [file for file in visible_files(raw, "*", below=True) if file.suffix.lower() in _ARCHIVES]
+    return [file for file in visible_files(raw, "*", below=True) if file.suffix.lower() in ARCHIVES]
 
 
 def file_instead(raw: Path) -> str | None:

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
 from nmt.errors import UserError
-from nmt.io.user_files import is_file, is_link, listed, same_text, shown, visible_files
+from nmt.io.user_files import is_file, is_link, listed, same_text, shown, shown_path, visible_files
 
 IMAGE_SUFFIXES = frozenset(
     {
@@ -69,10 +69,11 @@ class ImageFiles:
         own = self._own_folders(beside, folders)
         path = self._exact(name, own) or self._alike(name, own, where)
         if path is None:
-            raise NoImageError(f"{where}: no image {shown(name)} below {self.raw}{self._hint(name)}")
+            raise NoImageError(f"{where}: no image {shown(name)} below {shown_path(self.raw)}{self._hint(name)}")
         if self._spelled.setdefault(path, name) != name:
             raise UserError(
-                f"{where}: {shown(name)} and {shown(self._spelled[path])} are one photograph, {path}; use one spelling"
+                f"{where}: {shown(name)} and {shown(self._spelled[path])} are one photograph, {shown_path(path)}; "
+                "use one spelling"
             )
         return self._photo(path), path
 
@@ -111,7 +112,7 @@ class ImageFiles:
         if not self._folders.isdisjoint(own):
             found = [path for path in found if any(path.is_relative_to(place) for place in own)]
         if len(found) > 1:
-            names = listed(str(path.relative_to(self.raw)) for path in found)
+            names = listed(shown_path(path.relative_to(self.raw)) for path in found)
             raise UserError(f"{where}: {shown(name)} may be {names}; write the folder too")
         return found[0] if found else None
 

@@ -96,7 +96,9 @@ def _annotations(raw: Path, listing: RawListing, *, skip_bad: bool) -> Iterator[
         UserError: no file with keypoints, a damaged one, or tables and JSON with keypoints side by side.
     """
     if not is_folder(raw):
-        raise UserError(f"{raw}: {'is a file; give the folder that holds it' if is_file(raw) else 'does not exist'}")
+        raise UserError(
+            f"{shown_path(raw)}: {'is a file; give the folder that holds it' if is_file(raw) else 'does not exist'}"
+        )
     found: list[tuple[Path, Format, Any]] = []
     foreigners: dict[Path, str] = {}
     skipped: dict[Path, str] = {}
@@ -116,7 +118,7 @@ def _annotations(raw: Path, listing: RawListing, *, skip_bad: bool) -> Iterator[
         damaged |= {file: content for file, content in below.items() if isinstance(content, UserError)}
         deeper = [(file, kind, below[file]) for file in below for kind in _NESTED if kind.recognises(below[file])]
         if deeper:
-            folders = dict.fromkeys(str(file.parent.relative_to(raw)) for file, _, _ in deeper)
+            folders = dict.fromkeys(shown_path(file.parent.relative_to(raw)) for file, _, _ in deeper)
             listing.notes.append(f"{deeper[0][1].NAME} was found in folders below: {listed(folders)}")
         found += deeper
     # LabelMe's files hold one image each: a damaged one is one damaged image. Others would lose a whole split.
@@ -126,8 +128,8 @@ def _annotations(raw: Path, listing: RawListing, *, skip_bad: bool) -> Iterator[
             raise error
     first_of = {kind: file for file, kind, _ in reversed(found)}
     if len(first_of) > 1:
-        one, other = list(first_of.values())[-1], list(first_of.values())[-2]
-        raise UserError(f"{raw}: it holds both {one.name} and {other.name}; keep the one that holds the keypoints")
+        one, other = (shown_path(file.relative_to(raw)) for file in list(first_of.values())[:-3:-1])
+        raise UserError(f"{shown_path(raw)}: it holds both {one} and {other}; keep the one that holds the keypoints")
     if not found:
         raise _nothing_found(raw, foreigners, skipped)
     if foreigners:
@@ -141,7 +143,7 @@ def _annotations(raw: Path, listing: RawListing, *, skip_bad: bool) -> Iterator[
 
 
 def _names(files: Iterable[Path], raw: Path) -> str:
-    return listed(str(file.relative_to(raw)) for file in files)
+    return listed(shown_path(file.relative_to(raw)) for file in files)
 
 
 def _why_skipped(content: Any) -> str:
@@ -160,20 +162,24 @@ def _nothing_found(raw: Path, foreigners: Mapping[Path, str], skipped: Mapping[P
     if (instead := foreign.json_instead(raw)) is not None:
         return UserError(instead)
     for below, file in files_below(raw):
-        remedy = f"give --raw {below}" if ImageFiles(below).some else f"move the file to {raw}"
-        return UserError(f"{raw}: no annotations in it, but in the folder below, {shown_path(file)}; {remedy}")
+        remedy = f"give --raw {shown_path(below)}" if ImageFiles(below).some else f"move the file to {shown_path(raw)}"
+        return UserError(
+            f"{shown_path(raw)}: no annotations in it, but in the folder below, {shown_path(file)}; {remedy}"
+        )
     if (instead := foreign.file_instead(raw)) is not None:
         return UserError(instead)
     for file, why in skipped.items():
         return UserError(f"{shown_path(file)}: {why}")
     for file in (file for pattern in _SHEETS for file in visible_files(raw, pattern)):
-        return UserError(f"{file}: a spreadsheet; save its table as CSV beside it, with {','.join(table.COLUMNS)}")
+        return UserError(
+            f"{shown_path(file)}: a spreadsheet; save its table as CSV beside it, with {','.join(table.COLUMNS)}"
+        )
     for file in (file for pattern in _OTHER_TABLES for file in visible_files(raw, pattern)):
         if table.recognises(read_table(file)):
             return UserError(f"{shown_path(file)}: {table.NAME}; rename it to {file.name.partition('.')[0]}.csv")
     for file in foreign.archives(raw):
         return UserError(f"{shown_path(file)}: an archive; unpack it")
-    return UserError(f"{raw}: no annotations of keypoints; {LOOKED_FOR}")
+    return UserError(f"{shown_path(raw)}: no annotations of keypoints; {LOOKED_FOR}")
 
 
 def _split_of(file: Path, kind: Format, raw: Path) -> str:
@@ -207,7 +213,7 @@ def _note_splits(listing: RawListing, splits: Mapping[Path, str], raw: Path) -> 
     by_split: dict[str, list[str]] = {}
     for file, split in splits.items():
         if split:
-            by_split.setdefault(split, []).append(str(file.relative_to(raw)))
+            by_split.setdefault(split, []).append(shown_path(file.relative_to(raw)))
     if by_split:
         listing.notes.append(
             "splits by file name: " + "; ".join(f"{split} from {listed(files)}" for split, files in by_split.items())

@@ -14,7 +14,7 @@ from pathlib import Path
 from nmt.data.readers.base import Entry
 from nmt.data.store.objects import MIN_KEYPOINTS, SPLITS, stable_hash
 from nmt.errors import UserError, nearest
-from nmt.io.user_files import shown
+from nmt.io.user_files import shown, shown_path
 
 SHARES = {"val": 0.1, "test": 0.1}
 """shares of the photographs without a split; the rest is train"""
@@ -61,7 +61,8 @@ def split_in_name(file: Path, raw: Path) -> str:
         found = {_WORDS[word.lower()] for word in _WORD.findall(name) if word.lower() in _WORDS}
         if len(found) > 1:
             raise UserError(
-                f"{file}: its name holds the words of several splits, {' and '.join(sorted(found))}; rename it to one"
+                f"{shown_path(file)}: its name holds the words of several splits, {' and '.join(sorted(found))}; "
+                "rename it to one"
             )
         if found:
             return found.pop()
@@ -86,7 +87,9 @@ def fill_splits(entries: Iterable[Entry], seen: Collection[str]) -> tuple[list[E
     for entry in listed:
         if given.setdefault(entry.photo, entry.split) != entry.split:
             one, other = (split or "no split" for split in (given[entry.photo], entry.split))
-            raise UserError(f"{entry.image}: its objects are in {one} and in {other}; an image has one split")
+            raise UserError(
+                f"{shown_path(entry.image)}: its objects are in {one} and in {other}; an image has one split"
+            )
     chosen, note = dict(given), ""
     without = {photo for photo, split in given.items() if not split}
     if without:
