@@ -119,7 +119,7 @@ REFUSED = {
     "92_voc_html_instead_of_npz": r"voc2011_pairs\.npz: a web page instead",
     "93_voc_lfs_pointer": r"voc2011_pairs\.npz: .*LFS",
     "94_voc_animalpose_bounds": r"2008_000070_1\.xml: .*ymin",
-    "95_voc_missing_one_xml": r"2008_000003_1\.xml: no file there",
+    "95_voc_missing_one_xml": r"2008_000003_1\.xml: no such file",
     "96_voc_annotations_inside_voc2011": r"VOC2011.annotations",
     "97_voc_xml_latin1_declared_utf8": r"2008_000003_1\.xml: not readable XML",
 }

@@ -1,7 +1,7 @@
 """Damaged folders through the whole command line: done, or refused in one line, and never a traceback.
 
-2,200 folders of all readers go through --prepare; those that are read, through --check, some of them through --inspect
-and one step of --train. 300 pairs of damaged images and keypoint files go through --match. The seeds are fixed.
+2,200 folders of all readers go through --prepare. Those that are read go through --check, some of them through
+--inspect and one step of --train. 300 pairs of damaged images and keypoint files go through --match. Seeds are fixed.
 """
 
 from __future__ import annotations
@@ -33,8 +33,7 @@ from tests.nmt_tests.data.readers.raw_sets import (
 pytestmark = pytest.mark.slow
 
 FOLDERS, PAIRS, INSPECTED, TRAINED = 200, 300, 3, 15
-"""damaged folders of each reader; damaged pairs of --match; every so many prepared folders, one is looked at, trained
-"""
+"""damaged folders of each reader; damaged pairs of --match; of so many prepared folders, one is inspected, trained"""
 
 
 def _table(root: Path) -> None:

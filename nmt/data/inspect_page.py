@@ -53,6 +53,7 @@ def write_page(directory: Path, config: DataConfig, path: Path, *, seed: int = 0
         name=store.info.name,
         facts=_facts(store),
         left_out=", ".join(f"{num:,} {reason}" for reason, num in store.info.left_out.items()),
+        notes=store.info.notes,
         totals=", ".join(f"{sum(store.info.counts[split].values()):,} {split}" for split in SPLITS),
         splits=dict(zip(SPLITS, _SPLIT_COLOURS, strict=True)),
         side_pixels=SIDE_PIXELS,

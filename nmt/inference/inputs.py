@@ -84,7 +84,10 @@ def check_keypoints(keypoints: KeypointInput, image_HW3: np.ndarray, *, source: 
         called = shown(names[first]) if names else f"{first} at {tuple(points_N2[first].tolist())}"
         if not np.isfinite(points_N2[first]).all():
             raise UserError(f"{source}: keypoint {called} is NaN or infinite; leave out what is not labelled")
-        raise UserError(f"{source}: keypoint {called} lies outside the image of {width} x {height} pixels")
+        raise UserError(
+            f"{source}: keypoint {called} lies outside the image of {width} x {height} pixels; give the image that was "
+            "annotated, or scale its keypoints"
+        )
     if points_N2.max() <= 1 < max(width, height):
         raise UserError(
             f"{source}: all coordinates lie between 0 and 1, but pixels are read; multiply x by the image's width, "

@@ -12,10 +12,10 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from nmt.data.readers.base import Entry, Excluded
-from nmt.data.readers.own import json_list
+from nmt.data.readers.own import coco, json_list
 from nmt.data.readers.own.image_files import ImageFiles, name_key
 from nmt.data.readers.own.read import FORMATS
-from nmt.data.readers.own.source import Source
+from nmt.data.readers.own.source import Format, Source
 from nmt.data.readers.values import as_label
 from nmt.errors import UserError
 from nmt.io.spreadsheet import Table, filled, read_table
@@ -43,12 +43,18 @@ def read_keypoint_file(path: Path, *, image: Path) -> Points:
     Raises:
         UserError: it cannot be read, or holds no keypoints of the image, or several objects of it.
     """
-    if read_text(path, what="keypoints").lstrip()[:1] in ("{", "["):
-        return _from_json(path, read_json(path), image)
-    table = read_table(path)
-    if {"x", "y"} <= set(table.header):
-        return _points(table, _rows_of(table, image))
-    return _points(table, [_split(table, line, cells) for line, cells in table.rows])
+    is_json = read_text(path, what="keypoints").lstrip()[:1] in ("{", "[")
+    content = read_json(path) if is_json else read_table(path)
+    kind = next((kind for kind in FORMATS if kind.recognises(content)), None)
+    if kind is None and isinstance(content, Table):
+        if {"x", "y"} <= set(content.header):
+            return _points(content, _rows_of(content, image))
+        return _points(content, [_split(content, line, cells) for line, cells in content.rows])
+    if kind is coco and not coco.has_keypoints(content):
+        raise UserError(f"{shown_path(path)}: {coco.NO_NAMES}")
+    if kind is None:
+        kind, content = json_list, [_as_object(path, content, image)]
+    return _of_image(kind, path, content, image)
 
 
 def _points(table: Table, rows: list[Row]) -> Points:
@@ -81,7 +87,7 @@ def _split(table: Table, line: int, cells: list[str]) -> Row:
 
 
 def _rows_of(table: Table, image: Path) -> list[Row]:
-    """Return the rows of an image; all of them where no column names images."""
+    """Return the rows of an image, below a first line; all of them where no column names images."""
     column = next((name for name in _NAME_COLUMNS if name in table.header), None)
     if column is None:
         raise UserError(f"{shown_path(table.file)}: no column name or keypoint; the first line names them: name,x,y")
@@ -115,11 +121,8 @@ class _OneImage(Source):
         return str(name), self.wanted
 
 
-def _from_json(path: Path, content: Any, image: Path) -> Points:
-    """Read {"NAME": [x, y], ...}, or the one object of the image in a format that --prepare reads."""
-    kind = next((kind for kind in FORMATS if kind.recognises(content)), None)
-    if kind is None:
-        kind, content = json_list, [_as_object(path, content, image)]
+def _of_image(kind: Format, path: Path, content: Any, image: Path) -> Points:
+    """Return the keypoints of the one object of the image, in a format that --prepare reads."""
     source = _OneImage(path, content, ImageFiles(path.parent), wanted=image)
     entries: list[Entry] = []
     for make in kind.entries(source):

@@ -21,7 +21,7 @@ from nmt.io.user_files import check_file
 
 def require_file(path: Path, what: str) -> None:
     """Raise UserError, calling the file `what`, unless it is there."""
-    check_file(path, what=what)
+    check_file(path, what=what, absent=f"no {what} there")
 
 
 @contextlib.contextmanager

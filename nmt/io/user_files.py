@@ -103,11 +103,12 @@ def is_hidden(path: PurePath) -> bool:
     )
 
 
-def check_file(path: Path, *, what: str = "file") -> None:
+def check_file(path: Path, *, what: str = "file", absent: str | None = None) -> None:
     """Check that a file is there, without opening it.
 
     Args:
         what: what the file should be, for the message: "image".
+        absent: what the message says of a missing file; by default "no such image".
 
     Raises:
         UserError: there is none, or it is a folder, a pipe or a device.
@@ -115,7 +116,7 @@ def check_file(path: Path, *, what: str = "file") -> None:
     try:
         mode = path.stat().st_mode
     except (FileNotFoundError, NotADirectoryError):
-        raise UserError(f"{shown_path(path)}: no {what} there") from None
+        raise UserError(f"{shown_path(path)}: {absent or f'no such {what}'}") from None
     except (OSError, ValueError) as error:  # ValueError: a null byte, a lone surrogate
         raise unreadable(path, error) from error
     if stat.S_ISDIR(mode):
@@ -204,10 +205,10 @@ def read_text(path: Path, *, what: str = "text") -> str:
     except ValueError as error:
         kind = kind_of(content[:512])
         remedy = "save it as UTF-8" + (" (in a spreadsheet: CSV UTF-8)" if what == "CSV" else "")
-        reason = f"; it is {kind}" if kind else f" ({one_line(error)}); {remedy}"
-        raise UserError(f"{shown_path(path)}: not readable {what}{reason}") from error
+        reason = f"(it is {kind})" if kind else f"({one_line(error)}); {remedy}"
+        raise UserError(f"{shown_path(path)}: not readable {what} {reason}") from error
     if kind := kind_of_text(content[:512]):
-        raise UserError(f"{shown_path(path)}: not readable {what}; it is {kind}")
+        raise UserError(f"{shown_path(path)}: not readable {what} (it is {kind})")
     return text
 
 
@@ -247,11 +248,14 @@ def read_xml(path: Path) -> ElementTree.Element:
     parser.StartElementHandler = builder.start
     parser.EndElementHandler = builder.end
     parser.CharacterDataHandler = builder.data
+    content = read_bytes(path)
     try:
-        parser.Parse(read_bytes(path), True)
+        parser.Parse(content, True)
         return builder.close()
     except (expat.ExpatError, ValueError, LookupError) as error:
-        raise UserError(f"{shown_path(path)}: not readable XML ({one_line(error)})") from error
+        kind = kind_of(content[:512])
+        reason = f"it is {kind}" if kind else one_line(error)
+        raise UserError(f"{shown_path(path)}: not readable XML ({reason})") from error
 
 
 def shown(value: object) -> str:

@@ -68,6 +68,21 @@ def load_one_to_one(matcher):
     return ImageMatcher(matcher._model, config, device=torch.device("cpu"))
 
 
+def test_what_cannot_be_read_is_one_line_that_names_the_side(matcher, picture, keypoints, tmp_path):
+    broken = {**keypoints, "nose": (float("nan"), 3.0)}
+    shares = {name: (x / 100, y / 80) for name, (x, y) in keypoints.items()}
+    for given, message in (
+        ((None, keypoints, picture, keypoints), "^source image: expected a path, a PIL image or an array"),
+        ((picture, keypoints, tmp_path / "absent.jpg", keypoints), r"absent\.jpg: no such image"),
+        ((picture, keypoints, picture / 255, keypoints), r"^target image: an array must be \(H, W, 3\) of uint8"),
+        ((picture, keypoints, picture, broken), "^target keypoints: keypoint 'nose' is NaN or infinite"),
+        ((picture, shares, picture, keypoints), "^source keypoints: all coordinates lie between 0 and 1"),
+        ((picture, "a.csv", picture, keypoints), r"^source keypoints: keypoints must be \(N, 2\) numbers"),
+    ):
+        with pytest.raises(UserError, match=message):
+            matcher.match(*given)
+
+
 def test_a_training_folder_and_overrides_are_accepted(small_checkpoint):
     matcher = load_matcher(small_checkpoint.parent, overrides={"decode.assignment": "hungarian"}, device="cpu")
     assert matcher.config.decode.assignment == "hungarian"

@@ -30,7 +30,7 @@ def test_a_missing_or_unreadable_image_is_named(tmp_path):
     (tmp_path / "notes.jpg").write_text("no image")
     with pytest.raises(UserError, match=r"notes.jpg: not a readable image"):
         read_image(tmp_path / "notes.jpg", source="")
-    with pytest.raises(UserError, match=r"absent.jpg: no image there"):
+    with pytest.raises(UserError, match=r"absent.jpg: no such image"):
         read_image(str(tmp_path / "absent.jpg"), source="")
 
 

@@ -107,10 +107,14 @@ def test_of_equal_names_in_two_folders_the_path_decides(tmp_path):
         ("", ": no keypoints in it; expected lines name,x,y in pixels"),
         ("\n \n", ": no keypoints in it"),
         (["name,x,y", f"beak,1,{'2' * 200_000}"], ", line 2: not readable CSV"),
-        (b"\xff\xd8\xff\xe0\0\0", ": not readable keypoints; it is a JPEG image"),
+        (b"\xff\xd8\xff\xe0\0\0", ": not readable keypoints .it is a JPEG image"),
         (bytes(range(255)), ": not readable keypoints"),
-        (POINTS_CSV[:1], ": no keypoints in it"),
-        ([*POINTS_CSV, "a.jpg,dog,nose,1,2,train"], r": 'a\.jpg' has 2 objects, bird, dog; write the keypoints of one"),
+        (POINTS_CSV[:1], r": no keypoints of 'a\.jpg'"),
+        ([*POINTS_CSV, "a.jpg,bird,beak,1,2,train"], r", line 7: beak of a\.jpg is labelled twice; a table holds one"),
+        (
+            [*POINTS_CSV, "a.jpg,dog,nose,1,2,train"],
+            r": 'a\.jpg' has 2 objects, bird/a.jpg, dog/a.jpg; write the keypoints of one",
+        ),
         (
             [row.replace("a.jpg", "c.jpg") for row in POINTS_CSV],
             r": no keypoints of 'a\.jpg'; it names 'c\.jpg', 'b\.jpg'",
@@ -126,7 +130,7 @@ def test_a_wrong_table_is_one_line_that_says_what_is_right(tmp_path, content, me
 def test_what_is_no_file_is_one_line(tmp_path):
     for path, message in (
         (tmp_path, "is a folder; give the file itself"),
-        (tmp_path / "absent", "absent: no file there"),
+        (tmp_path / "absent", "absent: no such file"),
     ):
         with pytest.raises(UserError, match=message):
             read_keypoint_file(path, image=tmp_path / "a.jpg")
@@ -181,6 +185,7 @@ def test_json_holds_the_same(tmp_path, content):
         ([{**OBJECT, "image": "c.jpg"}], r": no keypoints of 'a\.jpg'; it names 'c\.jpg'"),
         ([OBJECT, OBJECT], r": 'a\.jpg' has 2 objects, bird/a\.jpg, bird/a\.jpg#1; write the keypoints of one"),
         (coco(categories=[{"id": 1, "name": "bird"}]), ": no category names its keypoints"),
+        ({"images": [], "annotations": [{"caption": "a bird"}]}, ": no category names its keypoints; add"),
         (coco(annotations=[]), r": no keypoints of 'a\.jpg'"),
     ],
 )

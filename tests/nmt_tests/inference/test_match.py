@@ -46,7 +46,7 @@ def test_a_data_sets_own_files_match_and_nothing_is_loaded_for_a_wrong_one(
     twice = match_images(small_checkpoint, images[:1] * 2, [tmp_path / "points.csv"] * 2)
     assert np.array_equal(twice.indices, matches.indices)
     (tmp_path / "damaged.pt").write_bytes(b"no checkpoint")
-    with pytest.raises(UserError, match=r"absent\.png: no image there"):
+    with pytest.raises(UserError, match=r"absent\.png: no such image"):
         match_images(tmp_path / "damaged.pt", [images[0], tmp_path / "absent.png"], [tmp_path / "points.csv"] * 2)
 
 

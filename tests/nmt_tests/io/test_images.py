@@ -254,7 +254,7 @@ def test_a_truncated_or_missing_image_is_named(tmp_path):
     whole = encoded(Image.fromarray(rng.integers(0, 256, (50, 50, 3), dtype=np.uint8)), "JPEG")
     with pytest.raises(UserError, match=r"image: not a readable image \(image file is truncated.*; copy or download"):
         read(tmp_path, whole[:900])
-    with pytest.raises(UserError, match=r"absent\.jpg: no image there"):
+    with pytest.raises(UserError, match=r"absent\.jpg: no such image"):
         open_image(tmp_path / "absent.jpg")
     with pytest.raises(UserError, match=r"is a folder; give the image itself"):
         open_image(tmp_path)

@@ -66,9 +66,9 @@ def test_a_folder_a_pipe_a_circle_and_nothing_are_told_apart(tmp_path):
         "": "is a folder; give the image itself",
         "pipe": "is a pipe or a device; save the image as a file",
         "circle": "circle: cannot be read (Too many levels of symbolic links)",
-        "broken": "broken: no image there",
-        "text/below": "below: no image there",
-        "absent": "absent: no image there",
+        "broken": "broken: no such image",
+        "text/below": "below: no such image",
+        "absent": "absent: no such image",
     }.items():
         for open_ in (check_file, open_file):
             with pytest.raises(UserError) as error:
@@ -127,6 +127,12 @@ def test_a_folder_without_permission_is_named(tmp_path):
     assert "UserError: val: cannot be read (Permission denied); its permissions" in found.stderr
 
 
+def test_a_folder_that_cannot_be_read_is_not_an_empty_one(tmp_path):
+    (tmp_path / "circle").symlink_to("circle")
+    with pytest.raises(UserError, match=r"circle: cannot be read \(Too many levels of symbolic links\)"):
+        visible_files(tmp_path / "circle", "*.csv")
+
+
 @pytest.mark.parametrize(
     ("path", "hidden"),
     [
@@ -161,12 +167,12 @@ def test_text_is_read_with_and_without_a_mark(tmp_path, encoding):
         ("name,x".encode("utf-16-le"), "it holds zero bytes.*save it as UTF-8"),
         ("name,x".encode("utf-32"), "it holds zero bytes.*save it as UTF-8"),
         (b"\xff\xfea", "not readable CSV .*save it as UTF-8"),
-        (b"PK\x03\x04\x14\0\xff", "not readable CSV; it is a ZIP archive or a spreadsheet"),
-        (b"\xff\xd8\xff\xe0", "not readable CSV; it is a JPEG image"),
-        (b"<!doctype html>", "not readable CSV; it is a web page"),
+        (b"PK\x03\x04\x14\0\xff", "not readable CSV .it is a ZIP archive or a spreadsheet"),
+        (b"\xff\xd8\xff\xe0", "not readable CSV .it is a JPEG image"),
+        (b"<!doctype html>", "not readable CSV .it is a web page"),
         (
             b"version https://git-lfs.github.com/spec/v1\n",
-            "not readable CSV; it is a pointer of Git LFS .*git lfs pull",
+            "not readable CSV .it is a pointer of Git LFS .*git lfs pull",
         ),
     ],
 )
@@ -205,6 +211,15 @@ def test_entities_that_expand_without_end_are_refused(tmp_path, encoding):
     (tmp_path / "bomb.xml").write_text(bomb, encoding=encoding)
     with pytest.raises(UserError, match=r"bomb\.xml: not readable XML \(it declares a document type"):
         read_xml(tmp_path / "bomb.xml")
+
+
+def test_a_web_page_instead_of_an_annotation_is_named(tmp_path):
+    (tmp_path / "a").write_bytes(b"<!DOCTYPE html>\n<html><body>404</body></html>")
+    for read, what in ((read_json, "JSON"), (read_xml, "XML")):
+        with pytest.raises(
+            UserError, match=rf"/a: not readable {what} \(it is a web page, perhaps of a failed download"
+        ):
+            read(tmp_path / "a")
 
 
 @pytest.mark.parametrize(
@@ -256,5 +271,5 @@ def test_the_first_bytes_are_read_or_a_line_says_why_not(tmp_path):
     (tmp_path / "a").write_bytes(b"abcdef")
     assert read_start(tmp_path / "a", most=3) == b"abc" and read_start(tmp_path / "a") == b"abcdef"
     for read in (read_start, lambda path: mentions(path, [b"a"])):
-        with pytest.raises(UserError, match="none: no file there"):
+        with pytest.raises(UserError, match="none: no such file"):
             read(tmp_path / "none")

@@ -67,5 +67,5 @@ def test_images_and_keypoints_in_each_others_place_are_one_line(refused):
     swapped = ["--images", "a.csv", "a.csv", "--keypoints", "a.png", "a.png"]
     assert "a.csv: not a readable image (its format is not known" in refused("--match", "best.pt", *swapped)
     of_images = [*right[:4], "a.png", "a.png"]
-    assert "a.png: not readable keypoints; it is a PNG image" in refused("--match", "best.pt", *of_images)
+    assert "a.png: not readable keypoints (it is a PNG image)" in refused("--match", "best.pt", *of_images)
     assert main(["--match", "best.pt", *right]) == 0 and Path("match.png").is_file()

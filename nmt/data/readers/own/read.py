@@ -137,7 +137,7 @@ def _annotations(raw: Path, listing: RawListing, *, skip_bad: bool) -> Iterator[
     if skipped:
         listing.notes.append(f"skipped, no keypoints in it: {_names(skipped, raw)}")
     kind = found[0][1]
-    if kind not in (table, json_list):
+    if kind not in (table, json_list) or len(found) > 1:
         listing.notes.append(f"read as {kind.NAME}: {_names([file for file, *_ in found], raw)}")
     yield from found
 

@@ -236,7 +236,7 @@ def test_a_folder_of_something_else_says_what_was_looked_for(tmp_path):
         read(tmp_path)
     (tmp_path / "PairAnnotation").mkdir()
     (tmp_path / "Layout").mkdir()
-    with pytest.raises(UserError, match=r"Layout/large/test\.txt: no file there"):
+    with pytest.raises(UserError, match=r"Layout/large/test\.txt: no such file"):
         read(tmp_path)
 
 

@@ -160,8 +160,8 @@ def too_few_objects(made: Voc, path: Path) -> None:
         (bad_number, r"2008_005000_1\.xml: keypoint a x must be a number, but is '1,5'"),
         (no_coordinates, r"2008_005000_1\.xml: keypoint a x must be a number, but is missing"),
         (cut_off, r"2008_005000_1\.xml: not readable XML"),
-        (missing, r"2008_005000_1\.xml: no file there"),
-        (no_flags, r"Annotations/2008_005000\.xml: no file there"),
+        (missing, r"2008_005000_1\.xml: no such file"),
+        (no_flags, r"Annotations/2008_005000\.xml: no such file"),
         (too_few_objects, r"2008_005000\.xml: 0 objects, but cat/2008_005000_1\.xml is number 1"),
     ],
 )

@@ -90,7 +90,7 @@ def test_a_wrong_line_is_named(folder, file, old, new, message):
 
 def test_a_missing_file_is_named(folder):
     (folder / "classes.txt").unlink()
-    with pytest.raises(UserError, match=r"classes\.txt: no file there"):
+    with pytest.raises(UserError, match=r"classes\.txt: no such file"):
         read(folder)
 
 

@@ -51,7 +51,10 @@ def test_the_split_that_each_file_gave_is_noted(tmp_path):
     images(tmp_path, 30)
     listing = read(tmp_path)
     assert Counter(entry.split for entry in listing.entries) == {"train": 10, "val": 10}
-    assert listing.notes == ["splits by file name: train from train/points.csv; val from valid/points.csv"]
+    assert listing.notes == [
+        "read as a table of keypoints: train/points.csv, valid/points.csv",
+        "splits by file name: train from train/points.csv; val from valid/points.csv",
+    ]
 
 
 def test_splits_that_were_made_are_noted(table):
