@@ -126,19 +126,18 @@ def split_by_rank(photos: Mapping[str, Mapping[str, set[str]]], shares: Mapping[
         Photograph -> split.
     """
     chosen: dict[str, str] = {}
+    # How many photographs of each category may leave train: a pick for one must not use up those of another.
+    room = {category: len(of_category) - LEAST for category, of_category in photos.items()}
     for category in sorted(photos, key=lambda name: (len(photos[name]), name)):
         ranked = sorted(photos[category], key=lambda photo: stable_hash(f"{category}/{photo}"))
-        free = [photo for photo in ranked if photo not in chosen]
-        spare = len(ranked) - LEAST - sum(chosen.get(photo, "train") != "train" for photo in ranked)
         for split, share in shares.items():
-            there = sum(chosen.get(photo) == split for photo in ranked)
-            wanted = max(LEAST, round(share * len(ranked))) - there
-            if 0 < wanted <= spare:
-                picked = _pick(free, wanted, photos[category])
-                chosen |= dict.fromkeys(picked, split)
-                free, spare = [photo for photo in free if photo not in picked], spare - len(picked)
-        lacking = LEAST - sum(chosen.get(photo) == "train" for photo in ranked)
-        chosen |= dict.fromkeys(free[: max(lacking, 0)], "train")
+            wanted = max(LEAST, round(share * len(ranked))) - sum(chosen.get(photo) == split for photo in ranked)
+            free = [photo for photo in ranked if photo not in chosen]
+            free = [photo for photo in free if all(room[c] >= wanted for c in photos if photo in photos[c])]
+            picked = _pick(free, wanted, photos[category]) if wanted > 0 else []
+            chosen |= dict.fromkeys(picked, split)
+            for other, of_other in photos.items():
+                room[other] -= sum(photo in of_other for photo in picked)
     return {photo: chosen.get(photo, "train") for of_category in photos.values() for photo in of_category}
 
 
