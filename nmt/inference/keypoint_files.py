@@ -13,13 +13,13 @@ from typing import Any
 
 from nmt.data.readers.base import Entry, Excluded
 from nmt.data.readers.own import coco, json_list
-from nmt.data.readers.own.image_files import ImageFiles
+from nmt.data.readers.own.image_files import ImageFiles, name_key
 from nmt.data.readers.own.read import FORMATS
 from nmt.data.readers.own.source import Format, Source
 from nmt.data.readers.values import as_label
 from nmt.errors import UserError
-from nmt.io.spreadsheet import Table, read_table
-from nmt.io.user_files import listed, read_json, read_text, same_text, shown, shown_path
+from nmt.io.spreadsheet import Table, filled, read_table
+from nmt.io.user_files import listed, read_json, read_text, shown, shown_path
 
 EXPECTED = "expected lines name,x,y in pixels"
 EXPECTED_JSON = 'expected {"NAME": [x, y], ...} in pixels, or annotations that --prepare reads'
@@ -69,6 +69,7 @@ def _points(table: Table, rows: list[Row]) -> Points:
         if name in lines:
             raise UserError(f"{where}: {shown(name)} is in line {lines[name]} already; keep one of them")
         lines[name] = line
+        x, y = filled(x), filled(y)
         if x or y:
             where = f"{where}: {EXPECTED};"
             points[name] = table.number(x, f"{where} x"), table.number(y, f"{where} y")
@@ -94,7 +95,7 @@ def _rows_of(table: Table, image: Path) -> list[Row]:
     rows = list(table.records((column, "x", "y", *several)))
     if "image" in several and rows:
         chosen = _choose([row["image"] for _, row in rows], image, table.file)
-        rows = [(line, row) for line, row in rows if _key(row["image"]) == chosen]
+        rows = [(line, row) for line, row in rows if name_key(row["image"]) == chosen]
     if "category" in several:
         _refuse_several({row["category"] for _, row in rows}, image, table.file)
     return [(line, row[column], row["x"], row["y"]) for line, row in rows]
@@ -115,7 +116,7 @@ class _OneImage(Source):
     def image(self, name: object, where: str) -> tuple[str, Path]:
         """Return the name of the image as it stands. Raises _OtherImage unless it has the file name wanted."""
         self.names.append(str(name))
-        if PurePosixPath(_key(str(name))).name != _key(self.wanted.name):
+        if PurePosixPath(name_key(str(name))).name != name_key(self.wanted.name):
             raise _OtherImage
         return str(name), self.wanted
 
@@ -130,7 +131,7 @@ def _of_image(kind: Format, path: Path, content: Any, image: Path) -> Points:
         except (_OtherImage, Excluded):
             continue
     chosen = _choose(source.names, image, path)
-    found = [entry for entry in entries if _key(entry.photo) == chosen]
+    found = [entry for entry in entries if name_key(entry.photo) == chosen]
     if not found:
         raise UserError(f"{shown_path(path)}: no keypoints of {shown(image.name)} are labelled")
     _refuse_several([entry.id for entry in found], image, path)
@@ -153,22 +154,17 @@ def _choose(names: Iterable[str], image: Path, file: Path) -> str:
     Raises:
         UserError: none has its file name, or several in different folders have.
     """
-    known = {_key(name): name for name in names}
-    alike = [key for key in known if PurePosixPath(key).name == _key(image.name)]
+    known = {name_key(name): name for name in names}
+    alike = [key for key in known if PurePosixPath(key).name == name_key(image.name)]
     if not alike:
         others = f"; it names {listed(shown(name) for name in known.values())}" if known else ""
         raise UserError(f"{shown_path(file)}: no keypoints of {shown(image.name)}{others}")
-    whole = _key(str(image.absolute()))
+    whole = name_key(str(image.absolute()))
     fitting = [key for key in alike if whole.endswith(f"/{key}")] if len(alike) > 1 else alike
     if not fitting:
         found = listed(shown(known[key]) for key in alike)
         raise UserError(f"{shown_path(file)}: {shown(image.name)} may be {found}; give the image with its folder")
     return max(fitting, key=len)
-
-
-def _key(name: str) -> str:
-    """Return what the names of an image have in common that differ in case, composition and slashes alone."""
-    return str(PurePosixPath(same_text(name.strip()).replace("\\", "/"))).casefold()
 
 
 def _refuse_several(objects: Iterable[str], image: Path, file: Path) -> None:

@@ -21,6 +21,8 @@ _SEP_LINE = re.compile(r'"?sep=([,;|:\t ])"?', re.IGNORECASE)
 _QUOTED = re.compile(r'"[^"]*"')
 _END = "\x1e"
 """a last line of our own; a quote that is never closed swallows it"""
+_UNFILLED = {"na", "n/a", "nan", "null", "none"}
+"""what R, pandas and other programs write for a cell without a value"""
 _COMMA_NUMBER = re.compile(r"[+-]?\d*,\d+(?:[eE][+-]?\d+)?")
 
 
@@ -46,10 +48,10 @@ class Table:
         """List those of the columns that the first row does not name."""
         return [name for name in columns if name not in self.header]
 
-    def why_unread(self, columns: Sequence[str]) -> str:
-        """Say which of the columns are missing, what the first line should be, and what it is."""
-        is_now = f", but is {shown(self.delimiter.join(self.rows[0][1]))}" if self.rows else ""
-        return f"no column {', '.join(self.missing(columns))}; the first line names them: {','.join(columns)}{is_now}"
+    def why_missing(self, columns: Sequence[str]) -> str:
+        """Say which of the columns are missing, and what the first row holds instead."""
+        there = f", but holds {shown(', '.join(self.rows[0][1]))}" if self.rows else ""
+        return f"no column {', '.join(self.missing(columns))}; the first line names them: {','.join(columns)}{there}"
 
     def records(self, columns: Sequence[str]) -> Iterator[tuple[int, dict[str, str]]]:
         """Yield (line, column -> cell) of every row below the header.
@@ -62,7 +64,7 @@ class Table:
         """
         header = self.header
         if self.missing(columns):
-            raise UserError(f"{shown_path(self.file)}: {self.why_unread(columns)}")
+            raise UserError(f"{shown_path(self.file)}: {self.why_missing(columns)}")
         for name in columns:
             if header.count(name) > 1:
                 raise UserError(f"{shown_path(self.file)}: the first line names the column {name} twice")
@@ -86,7 +88,8 @@ class Table:
                 raise ValueError
             return float(cell)
         except ValueError:
-            raise UserError(f"{where} must be a number, but is {shown(cell)}") from None
+            remedy = "; write it with a decimal point, without separators of thousands" if "," in cell else ""
+            raise UserError(f"{where} must be a number, but is {shown(cell)}{remedy}") from None
 
 
 def read_table(path: Path) -> Table:
@@ -121,6 +124,11 @@ def read_table(path: Path) -> Table:
     if cells != [_END]:
         raise UserError(f'{shown_path(path)}, line {line}: a quote (") opens and never closes')
     return Table(path, rows, named[1] if named else _delimiter(first))
+
+
+def filled(cell: str) -> str:
+    """Return a cell, or an empty text where a program wrote that it has no value."""
+    return "" if cell.lower() in _UNFILLED else cell
 
 
 def _delimiter(first: str) -> str:

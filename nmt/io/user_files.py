@@ -7,13 +7,14 @@ ghosts of macOS, are never listed.
 
 from __future__ import annotations
 
+import fnmatch
 import json
 import mmap
 import os
 import stat
 import unicodedata
-from collections.abc import Iterable
-from pathlib import Path
+from collections.abc import Callable, Iterable
+from pathlib import Path, PurePath
 from typing import Any, BinaryIO, NoReturn
 from xml.etree import ElementTree
 from xml.parsers import expat
@@ -22,60 +23,84 @@ from nmt.errors import UserError, one_line
 from nmt.io.magic import kind_of, kind_of_text
 
 _UTF16_MARKS = (b"\xff\xfe", b"\xfe\xff")
+_SYSTEM_FOLDERS = {"__MACOSX", "@eaDir", "$RECYCLE.BIN", "System Volume Information", "lost+found"}
+"""folders that macOS, network storages (for thumbnails), Windows and Linux add by themselves"""
 
 
 def is_file(path: Path) -> bool:
     """Return True if there is a file; False for a name that no file can have, and for a folder without access."""
-    try:
-        return path.is_file()
-    except (OSError, ValueError):  # too long, a lone surrogate, a null byte, no permission
-        return False
+    return os.path.isfile(path)  # unlike Path.is_file, it raises nothing
 
 
 def is_link(path: Path) -> bool:
     """Return True if there is a symbolic link, which may lead nowhere."""
-    try:
-        return path.is_symlink()
-    except (OSError, ValueError):
-        return False
+    return os.path.islink(path)
 
 
 def is_folder(path: Path) -> bool:
     """Return True if there is a folder; False for a name that none can have."""
-    try:
-        return path.is_dir()
-    except (OSError, ValueError):
-        return False
+    return os.path.isdir(path)
 
 
-def visible_files(folder: Path, pattern: str) -> list[Path]:
+def visible_files(folder: Path, pattern: str, *, below: bool = False) -> list[Path]:
     """List the files of a folder by a pattern, sorted, without those that are hidden or lie in a hidden folder.
 
     Args:
         folder: where to look; a missing one holds none.
-        pattern: as for pathlib's glob, in any case of letters: `*.csv` finds `POINTS.CSV`.
+        pattern: of the file's name, in any case of letters: `*.csv` finds `POINTS.CSV`.
+        below: look in all folders below as well. Links to folders are followed, and each folder is read once.
 
     Raises:
-        UserError: the folder cannot be read.
+        UserError: a folder cannot be read.
     """
+    found: list[Path] = []
+    folders, links, seen = [folder], list[Path](), set[Path]()
+    while folders or links:
+        # Links come last, so that a folder which is there twice goes by its own name.
+        place = folders.pop() if folders else links.pop()
+        if (real := Path(os.path.realpath(place))) in seen:
+            continue
+        seen.add(real)
+        for entry in visible_entries(place):
+            path = place / entry.name
+            if fnmatch.fnmatchcase(entry.name.lower(), pattern.lower()) and _is(entry.is_file):
+                found.append(path)
+            elif below and _is(entry.is_dir):
+                (links if entry.is_symlink() else folders).append(path)
+    return sorted(found)
+
+
+def visible_folders(folder: Path) -> list[Path]:
+    """List the folders in a folder, sorted, without hidden ones. Raises UserError if it cannot be read."""
+    return [folder / entry.name for entry in visible_entries(folder) if _is(entry.is_dir)]
+
+
+def _is(check: Callable[[], bool]) -> bool:
+    """Ask what an entry of a folder is. Unlike `is_file`, this needs no access to it: opening it says what is wrong."""
     try:
-        os.scandir(folder).close()  # glob takes a folder without access for an empty one
+        return check()
+    except OSError:  # a link that leads in a circle, or where there is no permission
+        return False
+
+
+def visible_entries(folder: Path) -> list[os.DirEntry[str]]:
+    """List what lies in a folder, sorted; nothing where there is no such folder. Raises UserError."""
+    try:
+        with os.scandir(folder) as entries:
+            found = [entry for entry in entries if not is_hidden(PurePath(entry.name))]
+        return sorted(found, key=lambda entry: entry.name)
     except (FileNotFoundError, NotADirectoryError):
         return []
     except (OSError, ValueError) as error:
         raise unreadable(folder, error) from error
-    insensitive = "".join(f"[{c.lower()}{c.upper()}]" if c.isascii() and c.isalpha() else c for c in pattern)
-    try:
-        return sorted(
-            path for path in folder.glob(insensitive) if not is_hidden(path.relative_to(folder)) and is_file(path)
-        )
-    except OSError as error:  # it vanished, or the disk fails
-        raise unreadable(folder, error) from error
 
 
-def is_hidden(path: Path) -> bool:
-    """Return True for a path with a part that begins with a dot, or the folder that macOS adds to archives."""
-    return any((part.startswith(".") and part not in (".", "..")) or part == "__MACOSX" for part in path.parts)
+def is_hidden(path: PurePath) -> bool:
+    """Return True for a path with a part that begins with a dot, or that a system or a program put there for itself."""
+    return any(
+        (part.startswith(".") and part not in (".", "..")) or part.startswith("~$") or part in _SYSTEM_FOLDERS
+        for part in path.parts
+    )
 
 
 def check_file(path: Path, *, what: str = "file", absent: str | None = None) -> None:
@@ -179,7 +204,7 @@ def read_text(path: Path, *, what: str = "text") -> str:
             raise ValueError("it holds zero bytes")
     except ValueError as error:
         kind = kind_of(content[:512])
-        remedy = "save it as UTF-8 (in a spreadsheet: CSV UTF-8)"
+        remedy = "save it as UTF-8" + (" (in a spreadsheet: CSV UTF-8)" if what == "CSV" else "")
         reason = f"(it is {kind})" if kind else f"({one_line(error)}); {remedy}"
         raise UserError(f"{shown_path(path)}: not readable {what} {reason}") from error
     if kind := kind_of_text(content[:512]):

@@ -25,9 +25,9 @@ from nmt.data.store.given_pairs import GivenPair
 from nmt.data.store.objects import MIN_KEYPOINTS, SPLITS, stable_hash
 from nmt.data.store.partners import Partners
 from nmt.data.store.writer import RawObject
-from nmt.errors import UserError
+from nmt.errors import UserError, one_line
 from nmt.io.images import open_image
-from nmt.io.user_files import shown
+from nmt.io.user_files import shown, shown_path
 
 Box = tuple[float, float, float, float]
 """x0, y0, x1, y1, pixels of the photograph"""
@@ -39,6 +39,7 @@ NO_PARTNER = f"no other photograph with {MIN_KEYPOINTS} common keypoints"
 UNREADABLE = "unreadable"
 OUTSIDE_BOX = "keypoints outside their box"
 OUTSIDE_IMAGE = "keypoints outside the image"
+SHARES = "all coordinates lie between 0 and 1, but pixels are read; multiply x by the image's width and y by its height"
 NOT_FINITE = "keypoints with NaN or infinite coordinates"
 
 
@@ -110,7 +111,20 @@ class RawListing:
         for entry_id, num in Counter(entry.id for entry in self.entries).items():
             if num > 1:
                 image = next(entry.image for entry in self.entries if entry.id == entry_id)
-                raise UserError(f"{image}: object {entry_id} is listed {num} times; give each a different id")
+                raise UserError(
+                    f"{shown_path(image)}: object {one_line(entry_id)} is listed {num} times; give each a different id"
+                )
+
+    def refuse_shares(self, file: Path, first: int = 0) -> None:
+        """Raise UserError if all coordinates are shares of the image's sides, not pixels.
+
+        Args:
+            file: what the message names: the annotation file, or the folder of many.
+            first: number of the first entry that counts.
+        """
+        numbers = [number for entry in self.entries[first:] for xy in entry.points.values() for number in xy]
+        if numbers and all(0 <= number <= 1 for number in numbers):
+            raise UserError(f"{shown_path(file)}: {SHARES}")
 
     def drop_unpaired(self, raw: Path) -> None:
         """Leave out the objects that cannot be paired with any other of their split and category.
@@ -132,8 +146,8 @@ class RawListing:
         for split in SPLITS[:2]:
             if not any(entry.split == split for entry in self.entries):
                 raise UserError(
-                    f"{raw}: no two photographs of a category with {MIN_KEYPOINTS} common keypoints in split {split}"
-                    f"{self.why_few()}{few}"
+                    f"{shown_path(raw)}: no two photographs of a category with {MIN_KEYPOINTS} common keypoints in "
+                    f"split {split}{self.why_few()}{few}"
                 )
 
     def _too_few_photos(self) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import difflib
 import functools
-import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -12,6 +11,7 @@ from pathlib import Path
 from nmt.data.readers import spair, voc, willow
 from nmt.data.readers.base import FEW_KEYPOINTS
 from nmt.data.readers.own import read as own
+from nmt.data.readers.own.foreign import ARCHIVES
 from nmt.data.readers.registry import (
     READERS,
     WITH_DIFFICULTY,
@@ -25,11 +25,10 @@ from nmt.data.readers.registry import (
 from nmt.data.store.given_pairs import GIVEN_PAIRS
 from nmt.data.store.objects import MIN_KEYPOINTS
 from nmt.errors import UserError, nearest
+from nmt.io.user_files import is_file, shown_path
 
 LAYOUTS = {"spair": "large", "spair_small": "small"}
 """data.name -> layout of SPair-71k"""
-ARCHIVES = (".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".7z", ".rar")
-"""endings of the files that hold a folder"""
 
 
 def find_source(
@@ -76,11 +75,11 @@ def find_source(
 
 def _check_folder(raw: Path) -> None:
     """Raise UserError if `raw` is a file. The readers report a folder that is missing or empty."""
-    if not os.path.isfile(raw):
+    if not is_file(raw):
         return
     if raw.suffix.lower() in ARCHIVES:
-        raise UserError(f"{raw}: an archive; unpack it, and give the folder")
-    raise UserError(f"{raw}: a file; give the folder that holds it: --raw {raw.parent}")
+        raise UserError(f"{shown_path(raw)}: an archive; unpack it, and give the folder")
+    raise UserError(f"{shown_path(raw)}: a file; give the folder that holds it: --raw {shown_path(raw.parent)}")
 
 
 @register_reader("demo")

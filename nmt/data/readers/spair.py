@@ -19,7 +19,7 @@ from nmt.data.readers.base import (
     RawListing,
     points_within,
 )
-from nmt.data.readers.values import as_dict, as_list, as_name, as_number, as_point
+from nmt.data.readers.values import as_dict, as_list, as_name, as_number, as_point, as_size
 from nmt.data.store.given_pairs import DIFFICULTIES, NOT_GIVEN, GivenPair
 from nmt.data.store.objects import MIN_KEYPOINTS
 from nmt.errors import UserError, nearest
@@ -80,6 +80,7 @@ def read(raw: Path, *, layout: str, difficulty: Mapping[str, Sequence[int]], ski
     ]
     if not_finite := sum(len(found.dropped - found.points.keys()) for found in objects.values()):
         listing.left_out[NOT_FINITE] += not_finite
+    listing.refuse_shares(root)
     # A damaged copy may pair an image with itself, which would teach nothing.
     listing.pairs = [pair for pair in pairs if len(pair.keypoints) >= MIN_KEYPOINTS and pair.id0 != pair.id1]
     if len(listing.pairs) < len(pairs):
@@ -199,9 +200,8 @@ def _side(root: Path, split: str, path: Path, content: dict[str, Any], side: str
 def _size(content: dict[str, Any], key: str) -> tuple[int, int] | None:
     """Read the size of the annotated image, [width, height, channels]; None where it is missing or impossible."""
     match content.get(key):
-        # `type(...) is int`, because JSON's true is an int to isinstance.
-        case [width, height, *_] if type(width) is int and type(height) is int and min(width, height) > 0:
-            return width, height
+        case [width, height, *_]:
+            return as_size(width, height)
     return None
 
 

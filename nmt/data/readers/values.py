@@ -79,3 +79,23 @@ def as_point(value: object, where: str) -> tuple[float, float]:
     """Convert a JSON list of two numbers to a point. Raises UserError with `where`."""
     x, y = as_list(value, where, length=2)
     return as_number(x, where), as_number(y, where)
+
+
+def as_size(width: object, height: object) -> tuple[int, int] | None:
+    """Read the width and height of an annotated image, pixels; None where they are missing or impossible.
+
+    Some tools write 640.0 or "640".
+    """
+    sides = _side(width), _side(height)
+    return None if None in sides else sides  # type: ignore[return-value]
+
+
+def _side(value: object) -> int | None:
+    # JSON's true is an int to isinstance.
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        return None
+    try:
+        side = float(value)
+    except (ValueError, OverflowError):
+        return None
+    return int(side) if side >= 1 and side.is_integer() else None

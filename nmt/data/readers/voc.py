@@ -19,7 +19,6 @@ import zipfile
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
-from os.path import isdir
 from pathlib import Path
 from typing import Any, ClassVar, NoReturn
 from xml.etree import ElementTree
@@ -39,7 +38,7 @@ from nmt.data.readers.base import (
 from nmt.data.readers.values import as_number
 from nmt.data.store.objects import MIN_KEYPOINTS
 from nmt.errors import UserError, one_line
-from nmt.io.user_files import is_file, read_xml
+from nmt.io.user_files import is_file, is_folder, read_xml
 
 SPLIT_FILE = "voc2011_pairs.npz"
 FLAGS = ("difficult", "occluded", "truncated")
@@ -99,15 +98,16 @@ def read(raw: Path, *, skip_bad: bool) -> RawListing:
                 elif entry.photo in test_photos:
                     raise Excluded(IN_TEST)
                 listing.entries.append(entry)
+    listing.refuse_shares(folders.keypoints)
     listing.drop_unpaired(raw)
     return listing
 
 
 def _find(raw: Path) -> _Folders:
-    devkit = next((raw / folder for folder in _DEVKITS if isdir(raw / folder)), None)
+    devkit = next((raw / folder for folder in _DEVKITS if is_folder(raw / folder)), None)
     split_file, keypoints = raw / SPLIT_FILE, raw / "annotations"
-    if devkit is None or not is_file(split_file) or not isdir(keypoints):
-        state = "not PascalVOC 2011 with keypoints" if isdir(raw) else "does not exist"
+    if devkit is None or not is_file(split_file) or not is_folder(keypoints):
+        state = "not PascalVOC 2011 with keypoints" if is_folder(raw) else "does not exist"
         raise UserError(
             f"{raw}: {state}; looked for VOC2011/JPEGImages, VOC2011/Annotations (or both below TrainVal/VOCdevkit), "
             f"annotations/CATEGORY/*.xml and {SPLIT_FILE} in it; {_what_to_do(raw, devkit)}"
@@ -117,16 +117,16 @@ def _find(raw: Path) -> _Folders:
 
 def _what_to_do(raw: Path, devkit: Path | None) -> str:
     """Say how a folder becomes the wanted one, from what it holds instead."""
-    if isdir(raw / "JPEGImages"):
+    if is_folder(raw / "JPEGImages"):
         return "it is the folder of one year: give the folder above it, with all three in it"
     years = sorted({place.name for folder in _DEVKITS for place in (raw / folder).parent.glob("VOC20[0-9][0-9]")})
     if devkit is None and years:
         return f"it holds {', '.join(years)}, but the keypoints are those of VOC2011: {_DOWNLOAD}"
     keypoints = raw / "annotations"
     # VOC2011/Annotations, which holds no folders, has the same name where capitals do not count.
-    if devkit is not None and not isdir(keypoints) and any(map(isdir, (devkit / "annotations").glob("*"))):
+    if devkit is not None and not is_folder(keypoints) and any(map(is_folder, (devkit / "annotations").glob("*"))):
         return f"move {devkit / 'annotations'} to {keypoints}"
-    there = {"VOC2011": devkit is not None, "annotations": isdir(keypoints), SPLIT_FILE: is_file(raw / SPLIT_FILE)}
+    there = {"VOC2011": devkit is not None, "annotations": is_folder(keypoints), SPLIT_FILE: is_file(raw / SPLIT_FILE)}
     return f"missing: {', '.join(name for name, found in there.items() if not found)}; to get all: {_DOWNLOAD}"
 
 

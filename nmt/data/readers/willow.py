@@ -14,19 +14,18 @@ import contextlib
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from os.path import isdir
 from pathlib import Path
 
 import numpy as np
 import scipy.io
 from PIL import Image
 
-from nmt.data.readers.base import FEW_KEYPOINTS, OUTSIDE_IMAGE, counting, points_within
+from nmt.data.readers.base import FEW_KEYPOINTS, OUTSIDE_IMAGE, SHARES, counting, points_within
 from nmt.data.store.objects import MIN_KEYPOINTS, SPLITS, stable_hash
 from nmt.data.store.writer import RawObject
 from nmt.errors import UserError, one_line
 from nmt.io.images import open_image
-from nmt.io.user_files import is_file
+from nmt.io.user_files import is_file, is_folder, visible_entries
 
 NUM_KEYPOINTS = 10
 VIEWS = 10
@@ -157,14 +156,14 @@ def _found(raw: Path) -> dict[Path, list[Path]]:
     """
     for folder in (raw, raw / "WILLOW-ObjectClass"):
         found: dict[Path, list[Path]] = {}
-        for place in (place for place in _visible(folder) if isdir(place)):
+        for place in (place for place in _visible(folder) if is_folder(place)):
             of_photo: dict[str, list[Path]] = {}
             for file in _visible(place):
                 of_photo.setdefault(file.stem, []).append(file)
             found |= dict(_with_images(files) for files in of_photo.values() if _having(files, ".mat"))
         if found:
             return found
-    state = "is empty or not WILLOW-ObjectClass" if isdir(raw) else "does not exist"
+    state = "is empty or not WILLOW-ObjectClass" if is_folder(raw) else "does not exist"
     raise UserError(
         f"{raw}: {state}; looked for Car/*.mat, Duck/*.mat, ... beside Car/*.png, in it and below; "
         f"get them with: python run.py --download willow"
@@ -189,12 +188,7 @@ def _visible(folder: Path) -> list[Path]:
     Raises:
         UserError: it cannot be read, or holds a name that is not text.
     """
-    if not isdir(folder):
-        return []
-    try:
-        found = [path for path in sorted(folder.iterdir()) if not path.name.startswith(".")]
-    except OSError as error:
-        raise UserError(f"{folder}: cannot be read ({error.strerror}); change its permissions, or copy it") from error
+    found = [folder / entry.name for entry in visible_entries(folder)]
     for path in found:
         if any("\ud800" <= letter <= "\udfff" for letter in path.name):  # bytes that are not UTF-8
             raise UserError(f"{folder}: holds the name {path.name!a}, which is not UTF-8; rename it")
@@ -218,6 +212,8 @@ def _read_points(annotation: Path) -> np.ndarray:
         )
     if not np.isfinite(coordinates).all():
         raise UserError(f"{annotation}: pts_coord must be finite, but holds NaN or infinity; {_REMEDY}")
+    if ((coordinates >= 0) & (coordinates <= 1)).all():
+        raise UserError(f"{annotation}: {SHARES}")
     points_N2: np.ndarray = coordinates.T.astype(np.float64)
     return points_N2
 

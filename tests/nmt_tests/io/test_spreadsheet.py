@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from nmt.errors import UserError
-from nmt.io.spreadsheet import Table, read_table
+from nmt.io.spreadsheet import Table, filled, read_table
 from tests.nmt_tests.data.readers.raw_sets import or_one_line
 
 ROWS = [["name", "x", "y"], ["left ear", "10.5", "2"], ["Öhr, 2", "-3", "4e1"]]
@@ -93,7 +93,7 @@ def test_records_follow_the_names_of_the_first_line(tmp_path):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("name,x\na,1\n", "no column y; the first line names them: name,x,y, but is 'name,x'$"),
+        ("name,x\na,1\n", "no column y; the first line names them: name,x,y, but holds 'name, x'$"),
         ("", "no column name, x, y; the first line names them: name,x,y$"),
         ("name,x,X,y\na,1,1,1\n", "the first line names the column x twice"),
         ("name,x,y\na,1,2\nb,1\n", "line 3: fewer columns than the first line names; it lacks 'y'"),
@@ -112,6 +112,12 @@ def test_numbers_may_have_a_decimal_comma_where_commas_do_not_separate():
     for table, cell in wrong:
         with pytest.raises(UserError, match=r"^t, line 1: x must be a number, but is '"):
             table.number(cell, "t, line 1: x")
+    with pytest.raises(UserError, match="but is '10,5'; write it with a decimal point, without separators"):
+        commas.number("10,5", "x")
+
+
+def test_a_cell_may_say_that_it_has_no_value():
+    assert [filled(cell) for cell in ("NA", "n/a", "NaN", "", "0", "nab")] == ["", "", "", "", "0", "nab"]
 
 
 @in_folder

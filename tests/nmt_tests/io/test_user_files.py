@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
 import unicodedata
 from pathlib import Path
 
@@ -29,6 +31,7 @@ from nmt.io.user_files import (
     shown_path,
     unreadable,
     visible_files,
+    visible_folders,
 )
 from tests.nmt_tests.data.readers.raw_sets import or_one_line
 
@@ -88,8 +91,40 @@ def test_files_are_listed_in_any_case_and_hidden_ones_never(tmp_path):
         (tmp_path / folder).mkdir()
         (tmp_path / folder / "e.csv").write_text("")
     assert [path.name for path in visible_files(tmp_path, "*.csv")] == ["A.CSV", "[x].csv", "b.csv", "c.Csv"]
-    assert [path.parent.name for path in visible_files(tmp_path, "*/*.CSV")] == ["below"]
-    assert visible_files(tmp_path / "absent", "*.csv") == visible_files(tmp_path / "b.csv", "*.csv") == []
+    assert [path.parent.name for path in visible_files(tmp_path, "E.CSV", below=True)] == ["below"]
+    assert [path.name for path in visible_folders(tmp_path)] == ["below", "folder.csv"]
+    assert visible_files(tmp_path / "absent", "*.csv") == visible_folders(tmp_path / "b.csv") == []
+    with pytest.raises(UserError, match="cannot be read"):
+        visible_files(tmp_path / ("x" * 300), "*.csv")
+
+
+def test_links_to_folders_are_followed_and_each_folder_is_read_once(tmp_path):
+    raw, disk = tmp_path / "raw", tmp_path / "disk"
+    for folder in (raw / "real", disk):
+        folder.mkdir(parents=True)
+        (folder / "0.jpg").write_text("")
+    for link, target in (("a link", "real"), ("disk", disk), ("loop", raw), ("nowhere", "absent")):
+        (raw / link).symlink_to(target)
+    assert visible_files(raw, "*.jpg", below=True) == [raw / "disk" / "0.jpg", raw / "real" / "0.jpg"]
+
+
+def test_a_folder_without_permission_is_named(tmp_path):
+    (tmp_path / "train").mkdir()
+    (tmp_path / "train" / "a.csv").write_text("")
+    (tmp_path / "train").chmod(0o444)  # its names can be listed, its files cannot be opened
+    (tmp_path / "val").mkdir(mode=0)
+    tmp_path.chmod(0o755)
+    code = "import os, sys; from pathlib import Path; from nmt.io.user_files import visible_files\n"
+    code += "os.geteuid() or os.setuid(65534)\n"
+    code += "os.chdir(sys.argv[1]); print(*visible_files(Path('train'), '*.csv'))\n"
+    code += "visible_files(Path('.'), '*.csv', below=True)"
+    folder = os.open(tmp_path, os.O_RDONLY)
+    found = subprocess.run(
+        [sys.executable, "-c", code, f"/proc/self/fd/{folder}"], capture_output=True, text=True, pass_fds=[folder]
+    )
+    os.close(folder)
+    assert found.stdout == "train/a.csv\n"
+    assert "UserError: val: cannot be read (Permission denied); its permissions" in found.stderr
 
 
 def test_a_folder_that_cannot_be_read_is_not_an_empty_one(tmp_path):
@@ -107,6 +142,9 @@ def test_a_folder_that_cannot_be_read_is_not_an_empty_one(tmp_path):
         (".a/b.csv", True),
         ("a/._b", True),
         ("__MACOSX/a", True),
+        ("~$points.csv", True),
+        ("@eaDir/0.jpg/SYNOPHOTO_THUMB_M.jpg", True),
+        ("~points.csv", False),
     ],
 )
 def test_what_is_hidden(path, hidden):

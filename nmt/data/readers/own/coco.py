@@ -13,7 +13,7 @@ from typing import Any
 from nmt.data.readers.base import Box, Entry, Excluded, as_box, box_around
 from nmt.data.readers.own.label_studio import file_names
 from nmt.data.readers.own.source import UNLABELLED, MakeEntry, Source, check_enough
-from nmt.data.readers.values import as_dict, as_label, as_list, as_number
+from nmt.data.readers.values import as_dict, as_label, as_list, as_number, as_size
 from nmt.errors import UserError
 from nmt.io.user_files import listed, shown
 
@@ -147,8 +147,14 @@ def _points(value: object, category: _Category, where: str) -> dict[str, tuple[f
             f"{where}: keypoints must be a list of {3 * len(names)}, x, y, v of each keypoint that category "
             f"{category.name} names, but has {len(value)}"
         )
-    numbers = [as_number(number, f"{where}: keypoints") for number in as_list(value, f"{where}: keypoints")]
-    return {name: (numbers[3 * k], numbers[3 * k + 1]) for k, name in enumerate(names) if numbers[3 * k + 2] > 0}
+    where = f"{where}: keypoints"
+    triples = zip(*[iter(as_list(value, where))] * 3, strict=True)
+    # Coordinates of what is not labelled do not count; some tools write null there.
+    return {
+        name: (as_number(x, where), as_number(y, where))
+        for name, (x, y, v) in zip(names, triples, strict=True)
+        if as_number(v, where) > 0
+    }
 
 
 def _names(value: object) -> list[object]:
@@ -192,12 +198,7 @@ def _is_number(value: object) -> bool:
 
 
 def _size(image: dict[str, Any]) -> tuple[int, int] | None:
-    """Read the width and height of the annotated image, pixels; None where they are missing or impossible."""
-    sides = image.get("width"), image.get("height")
-    # `type(...) is int`, because JSON's true is an int to isinstance.
-    if not all(type(side) is int and side > 0 for side in sides):
-        return None
-    return sides  # type: ignore[return-value]
+    return as_size(image.get("width"), image.get("height"))
 
 
 def _dicts(value: Any, where: str) -> list[dict[str, Any]]:

@@ -13,7 +13,7 @@ from xml.etree.ElementTree import Element
 from nmt.data.readers.own import shapes
 from nmt.data.readers.own.shapes import Picture, Shape, Tool
 from nmt.data.readers.own.source import MakeEntry, Source
-from nmt.data.readers.values import as_number
+from nmt.data.readers.values import as_number, as_size
 from nmt.errors import UserError
 from nmt.io.user_files import shown
 
@@ -43,7 +43,11 @@ def _picture(source: Source, image: Element) -> Picture:
         elif (shape := _shape(item, at)) is not None:
             found.append(shape)
     subset = image.get("subset", "")
-    return Picture(where, [image.get("name")], found, _size(image), None if subset.lower() == "default" else subset)
+    size = as_size(image.get("width"), image.get("height"))
+    name = image.get("name")
+    # CVAT saves images as images/SUBSET/NAME; two subsets may hold one name.
+    names = [f"{subset}/{name}", name] if subset and name else [name]
+    return Picture(where, names, found, size, None if subset.lower() == "default" else subset)
 
 
 def _skeleton(item: Element, where: str, group: str) -> list[Shape]:
@@ -82,10 +86,3 @@ def _corners(item: Element, where: str) -> list[tuple[float, float]]:
     if not all(len(pair) == 2 for pair in pairs):
         raise UserError(f"{where}: points must be pairs x,y, but is {shown(item.get('points'))}")
     return [(as_number(x, f"{where}: x"), as_number(y, f"{where}: y")) for x, y in pairs]
-
-
-def _size(image: Element) -> tuple[int, int] | None:
-    """Read the width and height of an image; None where they are missing or impossible."""
-    width, height = image.get("width", ""), image.get("height", "")
-    sides = (int(width), int(height)) if (width + height).isascii() and width.isdigit() and height.isdigit() else (0, 0)
-    return sides if min(sides) > 0 else None

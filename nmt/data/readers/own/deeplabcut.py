@@ -17,7 +17,7 @@ from nmt.data.readers.base import Entry, Excluded, box_around
 from nmt.data.readers.own.source import NO_KEYPOINTS, MakeEntry, Source, check_enough
 from nmt.data.readers.values import as_label
 from nmt.errors import UserError
-from nmt.io.spreadsheet import Table
+from nmt.io.spreadsheet import Table, filled
 from nmt.io.user_files import shown, shown_path
 
 NAME = "DeepLabCut"
@@ -101,9 +101,8 @@ def _is_labelled(cells: Sequence[str], parts: Mapping[str, Mapping[str, int]]) -
 
 
 def _text(cells: Sequence[str], k: int) -> str:
-    """Return a cell, empty for one that is missing or NaN."""
-    cell = cells[k] if k < len(cells) else ""
-    return "" if cell.lower() in ("nan", "na") else cell
+    """Return a cell, empty for one that is missing or has no value."""
+    return filled(cells[k]) if k < len(cells) else ""
 
 
 def _entry(source: Source, layout: _Layout, line: int, cells: Sequence[str], who: str, *, several: bool) -> Entry:

@@ -69,6 +69,7 @@ _OBJECTS: _Known = (
         _keys("result", "task"),
         "Label Studio's files of single annotations are not read; export the project as JSON or COCO",
     ),
+    (_keys("src_imname", "trg_imname"), "SPair-71k's format is read by --prepare spair"),
     (_keys("people"), f"OpenPose's format is not read, for it names no keypoints; {_TABLE}"),
 )
 _LISTS: _Known = (
@@ -85,13 +86,15 @@ _FILES: tuple[tuple[str, str], ...] = (
     ("*.slp", f"SLEAP's format is not read; {_TABLE}"),
     ("*.vott", f"VoTT's format is not read; {_TABLE}"),
     ("*.ndjson", f"JSON by lines, as Labelbox exports it, is not read; {_TABLE}"),
+    ("*.jsonl", f"JSON by lines is not read; {_TABLE}"),
     ("*.mat", f"MATLAB's format is not read; {_TABLE}"),
     ("*.h5", f"HDF5 is not read; {_TABLE}"),
     ("*.hdf5", f"HDF5 is not read; {_TABLE}"),
     ("*.pkl", f"pickled files are not read, for they can run any code; {_TABLE}"),
     ("*.parquet", f"Parquet is not read; {_TABLE}"),
 )
-_ARCHIVES = (".zip", ".tar", ".tgz", ".gz", ".7z", ".rar")
+ARCHIVES = (".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".7z", ".rar")
+"""endings of the files that hold a folder"""
 
 
 def json_instead(raw: Path) -> str | None:
@@ -100,7 +103,7 @@ def json_instead(raw: Path) -> str | None:
     Raises:
         UserError: the file is damaged.
     """
-    for file in visible_files(raw, "**/*.json"):
+    for file in visible_files(raw, "*.json", below=True):
         line = instead(read_json(file))
         return None if line is None else f"{shown_path(file)}: {line}"
     return None
@@ -108,12 +111,12 @@ def json_instead(raw: Path) -> str | None:
 
 def archives(raw: Path) -> list[Path]:
     """List the archives in a folder or below."""
-    return [file for file in visible_files(raw, "**/*") if file.suffix.lower() in _ARCHIVES]
+    return [file for file in visible_files(raw, "*", below=True) if file.suffix.lower() in ARCHIVES]
 
 
 def file_instead(raw: Path) -> str | None:
     """Name a file of another format in a folder or below, and what to do; None where there is none."""
-    files = visible_files(raw, "**/*")
+    files = visible_files(raw, "*", below=True)
     for file in (file for file in files if file.suffix.lower() == ".xml"):
         if b"<annotation>" in (start := read_start(file)):
             if b"<keypoint" in start:

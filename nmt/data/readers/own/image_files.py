@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
 from nmt.errors import UserError
-from nmt.io.user_files import is_file, is_hidden, is_link, listed, same_text, shown
+from nmt.io.user_files import is_file, is_link, listed, same_text, shown, shown_path, visible_files
 
 IMAGE_SUFFIXES = frozenset(
     {
@@ -33,6 +33,10 @@ IMAGE_SUFFIXES = frozenset(
 )
 
 
+class NoImageError(UserError):
+    """An annotation names an image that is not there."""
+
+
 class ImageFiles:
     """The images below a raw folder.
 
@@ -51,7 +55,8 @@ class ImageFiles:
             value: the name, perhaps with folders.
             where: file and field, which an error begins with.
             beside: the annotation file; images of its name (person_keypoints_train2017.json -> train2017/) and of its
-                own folder are preferred.
+                own folder are preferred. Where such a folder holds images, a bare name is not looked for elsewhere: an
+                image that is missing there must not become another of its name.
             folders: more folders below `raw` where images may lie.
 
         Returns:
@@ -61,51 +66,76 @@ class ImageFiles:
             UserError: no name of a file inside the folder, no such image, or the second spelling of one.
         """
         name = relative_name(value, where)
-        path = self._exact(name, beside, folders) or self._alike(name, where)
+        own = self._own_folders(beside, folders)
+        path = self._exact(name, own) or self._alike(name, own, where)
         if path is None:
-            raise UserError(f"{where}: no image {shown(name)} below {self.raw}{self._hint(name)}")
+            raise NoImageError(f"{where}: no image {shown(name)} below {shown_path(self.raw)}{self._hint(name)}")
         if self._spelled.setdefault(path, name) != name:
             raise UserError(
-                f"{where}: {shown(name)} and {shown(self._spelled[path])} are one photograph, {path}; use one spelling"
+                f"{where}: {shown(name)} and {shown(self._spelled[path])} are one photograph, {shown_path(path)}; "
+                "use one spelling"
             )
         return self._photo(path), path
 
-    def _exact(self, name: str, beside: Path, folders: Sequence[str]) -> Path | None:
-        of_file = beside.stem.rpartition("_")[2]  # person_keypoints_train2017.json -> train2017
-        places = [*(self.raw / folder for folder in folders), self.raw / of_file, self.raw / "images" / of_file]
-        if beside.parent != self.raw:
-            places.append(beside.parent)
-        places += [self.raw / "images", self.raw, self.raw / "data"]
-        # A link that leads nowhere is there, and reading it names the fault; another file of its name is not meant.
-        return next((place / name for place in places if is_file(place / name) or is_link(place / name)), None)
+    @property
+    def some(self) -> bool:
+        """True if there is an image."""
+        return bool(self._files)
 
-    def _alike(self, name: str, where: str) -> Path | None:
+    def has_folder_of(self, name: object) -> bool:
+        """Return True for a name with a folder that holds images."""
+        folder = PurePosixPath(plain_name(name)).parent if isinstance(name, str) else PurePosixPath()
+        return folder != PurePosixPath() and any(place / folder in self._folders for place in self._usual)
+
+    def _own_folders(self, beside: Path, folders: Sequence[str]) -> list[Path]:
+        """List the folders where an annotation file's own images may lie."""
+        of_file = beside.stem.rpartition("_")[2]  # person_keypoints_train2017.json -> train2017
+        own = [*(self.raw / folder for folder in folders), self.raw / of_file, self.raw / "images" / of_file]
+        return own if beside.parent == self.raw else [*own, beside.parent]
+
+    @property
+    def _usual(self) -> list[Path]:
+        return [self.raw / "images", self.raw, self.raw / "data"]
+
+    def _exact(self, name: str, own: Sequence[Path]) -> Path | None:
+        # A link that leads nowhere is there, and reading it names the fault; another file of its name is not meant.
+        places = (place / name for place in (*own, *self._usual))
+        return next((path for path in places if is_file(path) or is_link(path)), None)
+
+    def _alike(self, name: str, own: Sequence[Path], where: str) -> Path | None:
         """Find the one file that differs in case, composition or, for a bare name, in its folder."""
-        for found in (self._index.get(_key(name), []), self._index.get(_key(f"images/{name}"), [])):
+        for place in (*own, *self._usual):
+            found = self._index.get(name_key((place / name).relative_to(self.raw).as_posix()), [])
             if len(found) == 1:
                 return found[0]
-        found = self._by_name.get(_key(name), [])
+        found = self._by_name.get(name_key(name), [])
+        if not self._folders.isdisjoint(own):
+            found = [path for path in found if any(path.is_relative_to(place) for place in own)]
         if len(found) > 1:
-            names = listed(str(path.relative_to(self.raw)) for path in found)
+            names = listed(shown_path(path.relative_to(self.raw)) for path in found)
             raise UserError(f"{where}: {shown(name)} may be {names}; write the folder too")
         return found[0] if found else None
 
     def _hint(self, name: str) -> str:
         """Name an image of the same stem or the same file name, if there is one; else nothing."""
         stem = PurePosixPath(name).stem if PurePosixPath(name).suffix.lower() in IMAGE_SUFFIXES else name
-        close = self._by_stem.get(_key(PurePosixPath(stem).name), [])
+        close = self._by_stem.get(name_key(PurePosixPath(stem).name), [])
         if not close:
             none = "" if self._index else ", which holds no images"
             return f"{none}; put it there, or --skip-bad leaves its object out"
-        return f"; there is {shown(self._photo(close[0]))}: write the name as it is, with folder and extension"
+        found = shown(self._photo(close[0]))
+        return f"; there is {found}: if it is meant, write the name as it is, with folder and extension"
 
     def _photo(self, path: Path) -> str:
         return same_text(path.relative_to(self.raw).as_posix()).removeprefix("images/")
 
     @functools.cached_property
     def _files(self) -> list[Path]:
-        found = (path for path in self.raw.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES)
-        return sorted(path for path in found if not is_hidden(path.relative_to(self.raw)) and is_file(path))
+        return [path for path in visible_files(self.raw, "*", below=True) if path.suffix.lower() in IMAGE_SUFFIXES]
+
+    @functools.cached_property
+    def _folders(self) -> set[Path]:
+        return {path.parent for path in self._files}
 
     @functools.cached_property
     def _index(self) -> dict[str, list[Path]]:
@@ -126,19 +156,26 @@ def relative_name(value: object, where: str) -> str:
         raise UserError(f"{where} must be the name of a file, but is {shown(value)}")
     if "://" in value:
         raise UserError(f"{where} is an address, {shown(value)}; download the images and write their file names")
-    path = PurePosixPath(same_text(value.strip()).replace("\\", "/"))
+    path = PurePosixPath(plain_name(value))
     if path.is_absolute() or ".." in path.parts or not path.parts:
-        raise UserError(f"{where} must lie in the folder itself, but is {shown(value)}")
+        raise UserError(
+            f"{where} must lie in the folder itself, but is {shown(value)}; write its path below the raw folder"
+        )
     return str(path)
 
 
-def _key(name: str) -> str:
-    """Return what names have in common that differ in case and composition alone."""
-    return same_text(name).casefold()
+def plain_name(name: str) -> str:
+    """Return what the names of an image have in common that differ in composition, slashes and `./` alone."""
+    return str(PurePosixPath(same_text(name.strip()).replace("\\", "/")))
+
+
+def name_key(name: str) -> str:
+    """Return what the names of an image have in common that differ in case too; see `plain_name`."""
+    return plain_name(name).casefold()
 
 
 def _grouped(names: dict[Path, str]) -> dict[str, list[Path]]:
     groups: dict[str, list[Path]] = {}
     for path, name in names.items():
-        groups.setdefault(_key(name), []).append(path)
+        groups.setdefault(name_key(name), []).append(path)
     return groups

@@ -27,7 +27,7 @@ def entries(source: Source) -> Iterator[MakeEntry]:
     numbers: dict[tuple[str, str], int] = {}
 
     def make(k: int) -> Entry:
-        where = f"{source.file}: object {k}"
+        where = f"{source.shown_file}: object {k}"
         found = as_dict(source.content[k], where)
         split = source.read_split(found.get("split"), where)
         category = as_label(found.get("category"), f"{where}: category")

@@ -14,7 +14,7 @@ from typing import Any
 from nmt.data.readers.own import shapes
 from nmt.data.readers.own.shapes import Picture, Shape, Tool
 from nmt.data.readers.own.source import MakeEntry, Source
-from nmt.data.readers.values import as_dict, as_list, as_point
+from nmt.data.readers.values import as_dict, as_list, as_point, as_size
 from nmt.errors import UserError
 from nmt.io.user_files import shown
 
@@ -37,9 +37,9 @@ def entries(source: Source) -> Iterator[MakeEntry]:
 def _picture(source: Source) -> Picture:
     content, where = source.content, source.shown_file
     found = (_shape(item, f"{where}: shapes[{k}]") for k, item in enumerate(_shapes(content, where)))
-    return Picture(
-        where, _names(source, content.get("imagePath")), [shape for shape in found if shape is not None], _size(content)
-    )
+    drawn = [shape for shape in found if shape is not None]
+    size = as_size(content.get("imageWidth"), content.get("imageHeight"))
+    return Picture(where, _names(source, content.get("imagePath")), drawn, size)
 
 
 def _shapes(content: dict[str, Any], where: str) -> list[Any]:
@@ -81,10 +81,3 @@ def _names(source: Source, value: object) -> list[object]:
     below = posixpath.normpath(posixpath.join(folder, path))
     inside = not below.startswith(("/", "../")) and below != ".."
     return [*([below] if inside else []), PurePosixPath(path).name or value]
-
-
-def _size(content: dict[str, Any]) -> tuple[int, int] | None:
-    """Read the width and height of the image; None where they are missing or impossible."""
-    width, height = content.get("imageWidth"), content.get("imageHeight")
-    # `type(...) is int`, because JSON's true is an int to isinstance.
-    return (width, height) if type(width) is type(height) is int and min(width, height) > 0 else None

@@ -23,7 +23,7 @@ from nmt.data.readers.own.source import Format, Source
 from nmt.data.readers.own.splits import fill_splits, split_in_name
 from nmt.data.store.objects import MIN_KEYPOINTS
 from nmt.errors import UserError
-from nmt.io.spreadsheet import Table
+from nmt.io.spreadsheet import Table, read_table
 from nmt.io.user_files import is_file, is_folder, listed, shown, shown_path, visible_files
 
 FORMATS: tuple[Format, ...] = (table, deeplabcut, cvat, cub, labelme, label_studio, json_list, coco)
@@ -35,6 +35,8 @@ LOOKED_FOR = (
 _ABOVE = ("*.csv", "*.tsv", "*.json", "annotations.xml")
 """annotations that may lie beside a folder images/"""
 _SHEETS = ("*.xlsx", "*.xls", "*.ods", "*.numbers")
+_OTHER_TABLES = ("*.txt", "*.tab")
+"""names that tables may have; only *.csv and *.tsv are looked for"""
 _PART = re.compile(r"split[-_]?\d+")
 """AP-10K divides its images in three ways, in files such as ap10k-train-split1.json"""
 _NESTED: tuple[Format, ...] = (labelme, deeplabcut)
@@ -55,7 +57,7 @@ def read(raw: Path, *, skip_bad: bool, clip_to_box: bool = False) -> RawListing:
     listing, images = RawListing(), ImageFiles(raw)
     splits, seen, met = dict[Path, str](), set[str](), set[str]()
     first_of: dict[object, Path] = {}
-    for file, kind, content in _annotations(raw, listing):
+    for file, kind, content in _annotations(raw, listing, skip_bad=skip_bad):
         splits[file] = _split_of(file, kind, raw)
         source = Source(file, content, images, splits[file], clip_to_box, listing.notes, seen, listing.files)
         listing.files.append(file)
@@ -65,7 +67,7 @@ def read(raw: Path, *, skip_bad: bool, clip_to_box: bool = False) -> RawListing:
                 entry = make()
                 met.add(entry.category)
                 listing.entries.append(_checked(entry, listing.left_out))
-        _refuse_shares(file, listing.entries[first:])
+        listing.refuse_shares(file, first)
         _refuse_twins(file, listing.entries[first:], first_of)
     _note_splits(listing, splits, raw)
     listing.check_ids()
@@ -96,7 +98,7 @@ def _checked(entry: Entry, left_out: Counter[str]) -> Entry:
     return dataclasses.replace(entry, points=points)
 
 
-def _annotations(raw: Path, listing: RawListing) -> Iterator[tuple[Path, Format, Any]]:
+def _annotations(raw: Path, listing: RawListing, *, skip_bad: bool) -> Iterator[tuple[Path, Format, Any]]:
     """Yield the annotation files with their formats; what holds no keypoints is named in the notes.
 
     Raises:
@@ -104,29 +106,38 @@ def _annotations(raw: Path, listing: RawListing) -> Iterator[tuple[Path, Format,
     """
     if not is_folder(raw):
         absent = "does not exist; --raw names the folder of the images and their annotations"
-        raise UserError(f"{raw}: {'is a file; give the folder that holds it' if is_file(raw) else absent}")
+        raise UserError(f"{shown_path(raw)}: {'is a file; give the folder that holds it' if is_file(raw) else absent}")
     found: list[tuple[Path, Format, Any]] = []
     foreigners: dict[Path, str] = {}
     skipped: dict[Path, str] = {}
+    damaged: dict[Path, UserError] = {}
     for file, content in candidates(raw):
         kind = next((kind for kind in FORMATS if kind.recognises(content)), None)
-        if (instead := foreign.instead(content)) is not None:
+        if isinstance(content, UserError):
+            damaged[file] = content
+        elif (instead := foreign.instead(content)) is not None:
             foreigners[file] = instead
         elif kind is None or (kind is coco and not coco.has_keypoints(content)):
             skipped[file] = _why_skipped(content)
         else:
             found.append((file, kind, content))
     if all(kind in _NESTED for _, kind, _ in found):
-        known = {*foreigners, *skipped, *(file for file, _, _ in found)}
-        deeper = [(file, k, content) for file, content in nested(raw, known) for k in _NESTED if k.recognises(content)]
+        below = dict(nested(raw, {*foreigners, *skipped, *damaged, *(file for file, _, _ in found)}))
+        damaged |= {file: content for file, content in below.items() if isinstance(content, UserError)}
+        deeper = [(file, kind, below[file]) for file in below for kind in _NESTED if kind.recognises(below[file])]
         if deeper:
-            folders = dict.fromkeys(str(file.parent.relative_to(raw)) for file, _, _ in deeper)
+            folders = dict.fromkeys(shown_path(file.parent.relative_to(raw)) for file, _, _ in deeper)
             listing.notes.append(f"{deeper[0][1].NAME} was found in folders below: {listed(folders)}")
         found += deeper
+    # LabelMe's files hold one image each: a damaged one is one damaged image. Others would lose a whole split.
+    one_image_each = bool(found) and all(kind is labelme for _, kind, _ in found)
+    for error in damaged.values():
+        with listing.leaving_out(skip_bad=skip_bad and one_image_each):
+            raise error
     first_of = {kind: file for file, kind, _ in reversed(found)}
     if len(first_of) > 1:
-        one, other = list(first_of.values())[-1], list(first_of.values())[-2]
-        raise UserError(f"{raw}: it holds both {one.name} and {other.name}; keep the one that holds the keypoints")
+        one, other = (shown_path(file.relative_to(raw)) for file in list(first_of.values())[:-3:-1])
+        raise UserError(f"{shown_path(raw)}: it holds both {one} and {other}; keep the one that holds the keypoints")
     if not found:
         raise _nothing_found(raw, foreigners, skipped)
     if foreigners:
@@ -140,13 +151,13 @@ def _annotations(raw: Path, listing: RawListing) -> Iterator[tuple[Path, Format,
 
 
 def _names(files: Iterable[Path], raw: Path) -> str:
-    return listed(str(file.relative_to(raw)) for file in files)
+    return listed(shown_path(file.relative_to(raw)) for file in files)
 
 
 def _why_skipped(content: Any) -> str:
     """Say what a file lacks to be a file of keypoints."""
     if isinstance(content, Table):
-        return content.why_unread(table.COLUMNS)
+        return content.why_missing(table.COLUMNS)
     if coco.recognises(content):
         return coco.why_skipped(content)
     return f"no keypoints; expected {coco.NAME}, or {json_list.NAME}"
@@ -159,7 +170,10 @@ def _nothing_found(raw: Path, foreigners: Mapping[Path, str], skipped: Mapping[P
     if (instead := foreign.json_instead(raw)) is not None:
         return UserError(instead)
     for below, file in files_below(raw):
-        return UserError(f"{raw}: no annotations in it, but in the folder below, {file}; give --raw {below}")
+        remedy = f"give --raw {shown_path(below)}" if ImageFiles(below).some else f"move the file to {shown_path(raw)}"
+        return UserError(
+            f"{shown_path(raw)}: no annotations in it, but in the folder below, {shown_path(file)}; {remedy}"
+        )
     if (instead := foreign.file_instead(raw)) is not None:
         return UserError(instead)
     for file, why in skipped.items():
@@ -168,10 +182,15 @@ def _nothing_found(raw: Path, foreigners: Mapping[Path, str], skipped: Mapping[P
         for file in (file for pattern in _ABOVE for file in visible_files(raw.parent, pattern)):
             return UserError(f"{raw}: no annotations in it, but in the folder above, {file}; give --raw {raw.parent}")
     for file in (file for pattern in _SHEETS for file in visible_files(raw, pattern)):
-        return UserError(f"{file}: a spreadsheet; save its table as CSV beside it, with {','.join(table.COLUMNS)}")
+        return UserError(
+            f"{shown_path(file)}: a spreadsheet; save its table as CSV beside it, with {','.join(table.COLUMNS)}"
+        )
+    for file in (file for pattern in _OTHER_TABLES for file in visible_files(raw, pattern)):
+        if table.recognises(read_table(file)):
+            return UserError(f"{shown_path(file)}: {table.NAME}; rename it to {file.name.partition('.')[0]}.csv")
     for file in foreign.archives(raw):
         return UserError(f"{shown_path(file)}: an archive; unpack it")
-    return UserError(f"{raw}: no annotations of keypoints; {LOOKED_FOR}")
+    return UserError(f"{shown_path(raw)}: no annotations of keypoints; {LOOKED_FOR}")
 
 
 def _split_of(file: Path, kind: Format, raw: Path) -> str:
@@ -200,22 +219,12 @@ def _refuse_twins(file: Path, entries: Sequence[Entry], first_of: dict[object, P
                 )
 
 
-def _refuse_shares(file: Path, entries: Sequence[Entry]) -> None:
-    """Raise UserError if all coordinates of a file are shares of the image's sides, not pixels."""
-    numbers = [number for entry in entries for xy in entry.points.values() for number in xy]
-    if numbers and all(0 <= number <= 1 for number in numbers):
-        raise UserError(
-            f"{file}: all coordinates lie between 0 and 1, but pixels are read; multiply x by the image's width and y "
-            "by its height"
-        )
-
-
 def _note_splits(listing: RawListing, splits: Mapping[Path, str], raw: Path) -> None:
     """Note which split the name of each annotation file gave."""
     by_split: dict[str, list[str]] = {}
     for file, split in splits.items():
         if split:
-            by_split.setdefault(split, []).append(str(file.relative_to(raw)))
+            by_split.setdefault(split, []).append(shown_path(file.relative_to(raw)))
     if by_split:
         listing.notes.append(
             "splits by file name: " + "; ".join(f"{split} from {listed(files)}" for split, files in by_split.items())

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from nmt.data.readers.base import FEW_KEYPOINTS, Entry, Excluded
-from nmt.data.readers.own.image_files import ImageFiles
+from nmt.data.readers.own.image_files import ImageFiles, NoImageError
 from nmt.data.readers.own.splits import as_split
 from nmt.data.store.objects import MIN_KEYPOINTS
 from nmt.errors import UserError
@@ -77,6 +77,8 @@ class Source:
     def first_image(self, names: Sequence[object], where: str) -> tuple[str, Path]:
         """Find an image by the first of several names that fits one; the error is that of the first name.
 
+        A missing image ends the search if its folder holds images: one of its file name elsewhere is another image.
+
         Args:
             names: at least one; the likeliest first.
             where: file and field, which an error begins with.
@@ -90,6 +92,8 @@ class Source:
                 return self.image(name, where)
             except UserError as error:
                 first = first or error
+                if isinstance(error, NoImageError) and self.images.has_folder_of(name):
+                    break
         raise first or UserError(f"{where}: names no image")
 
 

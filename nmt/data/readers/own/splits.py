@@ -14,7 +14,7 @@ from pathlib import Path
 from nmt.data.readers.base import Entry
 from nmt.data.store.objects import MIN_KEYPOINTS, SPLITS, stable_hash
 from nmt.errors import UserError, nearest
-from nmt.io.user_files import shown
+from nmt.io.user_files import shown, shown_path
 
 SHARES = {"val": 0.1, "test": 0.1}
 """shares of the photographs without a split; the rest is train"""
@@ -61,7 +61,8 @@ def split_in_name(file: Path, raw: Path) -> str:
         found = {_WORDS[word.lower()] for word in _WORD.findall(name) if word.lower() in _WORDS}
         if len(found) > 1:
             raise UserError(
-                f"{file}: its name holds the words of several splits, {' and '.join(sorted(found))}; rename it to one"
+                f"{shown_path(file)}: its name holds the words of several splits, {' and '.join(sorted(found))}; "
+                "rename it to one"
             )
         if found:
             return found.pop()
@@ -86,7 +87,9 @@ def fill_splits(entries: Iterable[Entry], seen: Collection[str]) -> tuple[list[E
     for entry in listed:
         if given.setdefault(entry.photo, entry.split) != entry.split:
             one, other = (split or "no split" for split in (given[entry.photo], entry.split))
-            raise UserError(f"{entry.image}: its objects are in {one} and in {other}; an image has one split")
+            raise UserError(
+                f"{shown_path(entry.image)}: its objects are in {one} and in {other}; an image has one split"
+            )
     chosen, note = dict(given), ""
     without = {photo for photo, split in given.items() if not split}
     if without:
@@ -126,19 +129,18 @@ def split_by_rank(photos: Mapping[str, Mapping[str, set[str]]], shares: Mapping[
         Photograph -> split.
     """
     chosen: dict[str, str] = {}
+    # How many photographs of each category may leave train: a pick for one must not use up those of another.
+    room = {category: len(of_category) - LEAST for category, of_category in photos.items()}
     for category in sorted(photos, key=lambda name: (len(photos[name]), name)):
         ranked = sorted(photos[category], key=lambda photo: stable_hash(f"{category}/{photo}"))
-        free = [photo for photo in ranked if photo not in chosen]
-        spare = len(ranked) - LEAST - sum(chosen.get(photo, "train") != "train" for photo in ranked)
         for split, share in shares.items():
-            there = sum(chosen.get(photo) == split for photo in ranked)
-            wanted = max(LEAST, round(share * len(ranked))) - there
-            if 0 < wanted <= spare:
-                picked = _pick(free, wanted, photos[category])
-                chosen |= dict.fromkeys(picked, split)
-                free, spare = [photo for photo in free if photo not in picked], spare - len(picked)
-        lacking = LEAST - sum(chosen.get(photo) == "train" for photo in ranked)
-        chosen |= dict.fromkeys(free[: max(lacking, 0)], "train")
+            wanted = max(LEAST, round(share * len(ranked))) - sum(chosen.get(photo) == split for photo in ranked)
+            free = [photo for photo in ranked if photo not in chosen]
+            free = [photo for photo in free if all(room[c] >= wanted for c in photos if photo in photos[c])]
+            picked = _pick(free, wanted, photos[category]) if wanted > 0 else []
+            chosen |= dict.fromkeys(picked, split)
+            for other, of_other in photos.items():
+                room[other] -= sum(photo in of_other for photo in picked)
     return {photo: chosen.get(photo, "train") for of_category in photos.values() for photo in of_category}
 
 

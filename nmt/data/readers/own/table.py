@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from nmt.data.readers.base import Entry
+from nmt.data.readers.own.image_files import plain_name
 from nmt.data.readers.own.source import MakeEntry, Source
 from nmt.data.readers.values import as_label
 from nmt.errors import UserError, nearest
-from nmt.io.spreadsheet import Table, read_table
+from nmt.io.spreadsheet import Table, filled, read_table
 from nmt.io.user_files import listed, shown
 
 NAME = "a table of keypoints"
@@ -32,9 +33,11 @@ def recognises(content: Any) -> bool:
 def entries(source: Source) -> Iterator[MakeEntry]:
     """Group the rows of a table into one object per image and category."""
     table: Table = source.content
+    if ignored := [name for name in table.header if name and name not in (*COLUMNS, "split")]:
+        source.note(f"columns that are not read: {listed(map(shown, ignored))}")
     objects: dict[tuple[str, str], list[Row]] = {}
     for line, row in table.records(COLUMNS):
-        objects.setdefault((row["image"], row["category"]), []).append((line, row))
+        objects.setdefault((plain_name(row["image"]), row["category"]), []).append((line, row))
     return (lambda rows=rows: _entry(source, table, rows) for rows in objects.values())  # type: ignore[misc]
 
 
@@ -55,8 +58,9 @@ def _entry(source: Source, table: Table, rows: list[Row]) -> Entry:
                 "image: for several, write a JSON list or COCO"
             )
         named.add(keypoint)
-        if row["x"] or row["y"]:
-            points[keypoint] = table.number(row["x"], f"{where}: x"), table.number(row["y"], f"{where}: y")
+        x, y = filled(row["x"]), filled(row["y"])
+        if x or y:
+            points[keypoint] = table.number(x, f"{where}: x"), table.number(y, f"{where}: y")
     return Entry(f"{category}/{photo}", category, split, photo, image, points)
 
 
@@ -91,13 +95,15 @@ def read_mirror(file: Path, keypoint_names: Mapping[str, list[str]]) -> dict[str
 
 
 def spelling_notes(keypoint_names: Mapping[str, list[str]]) -> list[str]:
-    """List the keypoints of a category whose names differ in case or white space alone: perhaps they are one."""
+    """List the categories, and the keypoints of a category, whose names differ in case or white space alone."""
     alike: dict[tuple[str, str], list[str]] = {}
-    for category, names in keypoint_names.items():
+    groups = {"categories": list(keypoint_names)}
+    groups |= {f"keypoints of {category}": names for category, names in keypoint_names.items()}
+    for what, names in groups.items():
         for name in names:
-            alike.setdefault((category, "".join(name.casefold().split())), []).append(name)
+            alike.setdefault((what, "".join(name.casefold().split())), []).append(name)
     return [
-        f"keypoints of {category}: {listed(group)} differ in case or spaces alone; are they one?"
-        for (category, _), group in alike.items()
+        f"{what}: {listed(group)} differ in case or spaces alone; are they one?"
+        for (what, _), group in alike.items()
         if len(group) > 1
     ]

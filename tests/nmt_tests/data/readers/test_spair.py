@@ -106,13 +106,13 @@ def test_images_of_another_size_than_the_pairs_say_are_refused(raw, tmp_path):
     Image.open(image).resize((20, 10)).save(image)
     with pytest.raises(UserError, match=r"cow/val0\.jpg: 20 x 10 pixels, but its annotation says 40 x 20"):
         prepare(config(), raw=raw, out=tmp_path / "out")
-    path = spair_pair(raw, "val", "cow", ("val0.jpg", "val1.jpg"), src_imsize=[20, 10, 3])
+    path = spair_pair(raw, "val", "cow", ("val0.jpg", "val1.jpg"), src_imsize=["20", 10.0, 3])
     with pytest.raises(UserError, match=r"val0\.jpg is 20 x 10 pixels, in another pair 40 x 20") as error:
         read(raw)
     assert str(error.value).startswith(str(path))
 
 
-@pytest.mark.parametrize("size", [None, [], [0, 20, 3], ["40", "20"], [True, True], {"width": 40}, [40.5, 20.0]])
+@pytest.mark.parametrize("size", [None, [], [0, 20, 3], ["4O", "20"], [True, True], {"width": 40}, [40.5, 20.0]])
 def test_a_size_that_says_nothing_is_ignored(raw, size):
     spair_pair(raw, "val", "cow", ("val0.jpg", "new.jpg"), src_imsize=size)
     assert all(entry.size is None for entry in read(raw).entries)
@@ -354,3 +354,13 @@ def test_any_values_in_a_pair_give_a_listing_or_one_line(fuzzed, changes):
             assert len(read(fuzzed).pairs) <= 36
     finally:
         path.write_text(before)
+
+
+def test_coordinates_that_are_shares_of_the_sides_are_refused(raw):
+    for path in raw.glob("PairAnnotation/*/*.json"):
+        content = json.loads(path.read_text())
+        shares = {f"{side}_kps": [[x / 40, y / 20] for x, y in content[f"{side}_kps"]] for side in ("src", "trg")}
+        path.write_text(json.dumps(content | shares))
+    with pytest.raises(UserError, match="all coordinates lie between 0 and 1, but pixels are read") as error:
+        read(raw)
+    assert str(error.value).startswith(str(raw))

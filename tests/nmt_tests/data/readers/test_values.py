@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from nmt.data.readers.values import as_dict, as_label, as_list, as_name, as_number, as_point
+from nmt.data.readers.values import as_dict, as_label, as_list, as_name, as_number, as_point, as_size
 from nmt.errors import UserError
 
 
@@ -63,3 +63,9 @@ def test_objects_lists_and_points():
     ):
         with pytest.raises(UserError, match=message):
             check(value, "f")
+
+
+def test_sizes_are_whole_numbers_of_pixels_however_they_are_written():
+    assert as_size(640, 480) == as_size(640.0, "480") == as_size("640", " 480.0") == (640, 480)
+    for width in (None, 0, -1, 40.5, "wide", True, [640], math.nan, math.inf, 10**400):
+        assert as_size(width, 480) is as_size(480, width) is None

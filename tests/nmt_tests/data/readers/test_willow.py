@@ -129,6 +129,10 @@ def damage_numbers(folder: Path) -> None:
     scipy.io.savemat(folder / "car_04.mat", {"pts_coord": np.full((2, 10), np.nan)})
 
 
+def shares_for_pixels(folder: Path) -> None:
+    scipy.io.savemat(folder / "car_04.mat", {"pts_coord": np.linspace(0, 1, 20).reshape(2, 10)})
+
+
 def folder_for_annotation(folder: Path) -> None:
     (folder / "car_04.mat").unlink()
     (folder / "car_04.mat").mkdir()
@@ -160,6 +164,7 @@ def remove_image(folder: Path) -> None:
         (damage_variable, r"car_04\.mat: no variable pts_coord"),
         (damage_shape, r"car_04\.mat: pts_coord must be 2 x 10 numbers, but is \(2, 9\); prepare .* of your own"),
         (damage_numbers, r"car_04\.mat: pts_coord must be finite"),
+        (shares_for_pixels, r"car_04\.mat: all coordinates lie between 0 and 1, but pixels are read"),
         (folder_for_annotation, r"car_04\.mat: not a file; unpack the archive again"),
         (device_for_annotation, r"car_04\.mat: not a file"),
         (folder_for_image, r"car_04\.png: is a folder; give the image itself"),

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nmt.data.readers.base import load
+from nmt.data.readers.base import UNREADABLE, load
 from nmt.data.readers.own import candidates
 from nmt.errors import UserError
 from tests.nmt_tests.data.readers.own.own_sets import images, read, write_json
@@ -79,3 +79,20 @@ def test_folders_below_do_not_count_where_the_usual_ones_hold_annotations(tmp_pa
     listing = read(tmp_path)
     assert len(listing.files) == 12 and listing.notes[0] == "LabelMe was found in folders below: old/labelme"
     assert listing.entries[0].points == SQUARE
+
+
+@pytest.mark.parametrize("folder", ["", "labels"])
+def test_a_damaged_file_of_labelme_is_one_image_to_leave_out(tmp_path, folder):
+    images(tmp_path, 12)
+    write_labelme(tmp_path, birds(), folder)
+    (tmp_path / folder / "3.json").write_text('{"shapes": [')
+    with pytest.raises(UserError, match=r"3\.json: not readable JSON"):
+        read(tmp_path)
+    listing = read(tmp_path, skip_bad=True)
+    assert len(listing.entries) == 11 and listing.left_out == {UNREADABLE: 1}
+    for file in (tmp_path / folder).glob("*.json"):
+        file.unlink()
+    write_coco(tmp_path, birds())
+    (tmp_path / "val.json").write_text('{"images": [')
+    with pytest.raises(UserError, match=r"val\.json: not readable JSON"):  # who knows how many images it holds?
+        read(tmp_path, skip_bad=True)

@@ -251,6 +251,25 @@ def test_coordinates_of_another_size_of_the_image_are_refused(tmp_path):
 
 
 @pytest.mark.skipif(not MINI.is_dir(), reason="needs shared/data/coco_mini")
+@pytest.mark.parametrize("sides", [(80.0, 40.0), ("80", "40")])
+def test_sizes_that_are_no_whole_numbers_in_json_count_too(tmp_path, sides):
+    images(tmp_path, 12)
+    content = coco(12)
+    for image in content["images"]:
+        image["width"], image["height"] = sides
+    prepared = write_json(tmp_path, content)
+    with pytest.raises(UserError, match="40 x 20 pixels, but its annotation says 80 x 40"):
+        prepare(config(), raw=prepared, out=tmp_path / "out")
+
+
+def test_coordinates_of_unlabelled_keypoints_may_be_null(tmp_path):
+    images(tmp_path, 12)
+    content = coco(12)
+    content["annotations"][0]["keypoints"][:3] = [None, None, 0]
+    found = {entry.photo: set(entry.points) for entry in read(write_json(tmp_path, content)).entries}
+    assert len(found["0.jpg"]) == len(found["1.jpg"]) - 1
+
+
 def test_the_counts_of_real_annotations():
     clipped, listing = read(MINI, clip_to_box=True), read(MINI)
     assert Counter(entry.split for entry in clipped.entries) == {"train": 81, "val": 64}

@@ -118,3 +118,20 @@ def test_any_text_anywhere_gives_a_listing_or_one_line(tmp_path_factory, place, 
     text = cvat({f"{k}.jpg": skeleton() + points(group_id=3) + BOX.format(3) for k in range(12)})
     place %= len(text)
     listing_or_one_line(root, "annotations.xml", (text[:place] + inserted + text[place + removed :]).encode())
+
+
+def test_images_of_equal_names_lie_in_the_folders_of_their_subsets(tmp_path):
+    subsets = {"Train": "train", "Validation": "val"}
+    content = ""
+    for subset in subsets:
+        names = images(tmp_path, 12, f"images/{subset}")
+        content += (
+            cvat({name: skeleton() for name in names})
+            .partition("<annotations>")[2]
+            .partition("</annotations>")[0]
+            .replace("<image ", f'<image subset="{subset}" ')
+        )
+    (tmp_path / "annotations.xml").write_text(f"<annotations>{content}</annotations>")
+    listing = read(tmp_path)
+    assert {(entry.image.parent.name, entry.split) for entry in listing.entries} == {*subsets.items()}
+    assert len(listing.entries) == 24

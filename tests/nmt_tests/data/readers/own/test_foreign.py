@@ -21,6 +21,7 @@ CONTENTS = [
     ({"info": {}, "categories": {}, "items": []}, "Datumaro's format is not read; export COCO keypoints"),
     ({"id": 1, "result": [], "task": {"data": {}}}, "Label Studio's files of single annotations are not read"),
     ({"version": 1.3, "people": []}, "OpenPose's format is not read, for it names no keypoints"),
+    ({"src_imname": "0.jpg", "trg_imname": "1.jpg"}, "SPair-71k's format is read by --prepare spair"),
     ([{"data_row": {}, "projects": {}}], "Labelbox's format is not read"),
     ([{"image": "0.jpg", "joints": [[1, 2]]}], "MPII's format is not read, for it names no keypoints"),
     ([{"image": "0.jpg", "annotations": [{"label": "a", "coordinates": {}}]}], "CreateML holds boxes but no keypoints"),
@@ -47,6 +48,7 @@ FILES = [
     ("points.pkl", b"\x80\x04", "pickled files are not read, for they can run any code"),
     ("x.vott", b"{}", "VoTT's format is not read"),
     ("export.ndjson", b"{}\n{}", "JSON by lines, as Labelbox exports it, is not read"),
+    ("points.jsonl", b"{}\n{}", "JSON by lines is not read"),
     ("data/train-0.parquet", b"PAR1", "Parquet is not read"),
     (
         "Annotations/0.xml",
@@ -55,6 +57,8 @@ FILES = [
     ),
     ("Annotations/0.xml", keypoints_xml({}).encode(), "XML with keypoints; PascalVOC's are read by --prepare voc"),
     ("train/labels/0.txt", b"0 0.5 0.5 0.2 0.2 0.1 0.1 2 0.3 0.3 2\n", "YOLO's labels give keypoints no names; export"),
+    ("points.csv.txt", b"image,category,keypoint,x,y\n", "a table of keypoints; rename it to points.csv"),
+    ("points.TAB", b"image\tcategory\tkeypoint\tx\ty\n", "a table of keypoints; rename it to points.csv"),
     ("task.zip", b"PK", "an archive; unpack it"),
     ("data.tar.gz", b"\x1f\x8b", "an archive; unpack it"),
 ]
@@ -101,3 +105,16 @@ def test_the_folder_below_is_named_before_the_archive_it_came_from(tmp_path):
     (tmp_path / "birds.zip").write_bytes(b"PK")
     with pytest.raises(UserError, match=rf"points\.csv; give --raw {tmp_path}/birds$"):
         read(tmp_path)
+
+
+def test_annotations_in_a_folder_below_say_which_folder_to_give_or_where_to_put_them(tmp_path):
+    images(tmp_path / "task", 12, "images/default")
+    write_json(tmp_path / "task", coco(12), "annotations/person_keypoints_default.json")
+    with pytest.raises(UserError, match=rf"person_keypoints_default\.json; give --raw {tmp_path}/task$"):
+        read(tmp_path)
+    (tmp_path / "task" / "images").rename(tmp_path / "images")
+    (tmp_path / "task" / "annotations").rename(tmp_path / "labels")
+    with pytest.raises(UserError, match=rf"labels/person_keypoints_default\.json; move the file to {tmp_path}$"):
+        read(tmp_path)
+    (tmp_path / "labels").rename(tmp_path / "Annotations")
+    assert len(read(tmp_path).entries) == 12

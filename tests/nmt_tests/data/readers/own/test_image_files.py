@@ -62,7 +62,7 @@ def test_a_name_with_a_folder_is_never_taken_from_another(tmp_path):
 @pytest.mark.parametrize("name", ["a", "a.png", "a.jpeg", "./a"])
 def test_a_name_with_another_extension_is_hinted_at(tmp_path, name):
     write_image(tmp_path / "images/a.jpg")
-    with pytest.raises(UserError, match=r"no image .*; there is 'a\.jpg': write the name as it is"):
+    with pytest.raises(UserError, match=r"no image .*; there is 'a\.jpg': if it is meant, write the name as it is"):
         find(tmp_path, name)
 
 

@@ -11,7 +11,7 @@ from nmt.data.prepare.objects import prepare
 from nmt.data.readers.base import load
 from nmt.errors import UserError
 from tests.nmt_tests.data.readers.own.own_sets import config, images, listing_or_one_line, objects, read, write_json
-from tests.nmt_tests.data.readers.raw_sets import coco, csv_rows, write_csv
+from tests.nmt_tests.data.readers.raw_sets import coco, csv_rows, write_csv, write_image
 from tune.cli import train
 from tune.cli.configuration import recipe
 from tune.cli.job import parse
@@ -180,3 +180,24 @@ def test_fewer_than_four_photographs_are_counted(tmp_path):
         UserError, match=r"in split val; .*; '\w+' has 3 photographs, and needs 4, two in train and two in val"
     ):
         read(tmp_path)
+
+
+@pytest.mark.parametrize("damage", ["nothing", "no column", "two splits", "twice", "no image", "two words"])
+def test_names_with_line_ends_are_shown_in_one_line(tmp_path, damage):
+    root = tmp_path / "my\nbirds"
+    names = [write_image(root / f"a\n{k}.jpg").name for k in range(12)]
+    found = [item | {"image": name} for item, name in zip(objects(12), names, strict=True)]
+    if damage == "two splits":
+        found += [found[0] | {"split": "train"}]
+    if damage == "no image":
+        (root / names[3]).unlink()
+    name = "train\nval.json" if damage == "two words" else "points.json"
+    if damage == "no column":
+        (root / "points.csv").write_text("image,x\n")
+    elif damage != "nothing":
+        write_json(root, found, name)
+    if damage == "twice":
+        write_json(root, found, "more\n.json")
+    with pytest.raises(UserError) as error:
+        read(root)
+    assert str(error.value).isprintable() and r"my\nbirds" in str(error.value)

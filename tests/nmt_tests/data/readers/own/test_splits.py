@@ -121,3 +121,12 @@ def test_a_photograph_in_two_splits_is_refused():
     twice = entries({"a": "train"}) + entries({"a": "val"}, category="cat")
     with pytest.raises(UserError, match="a: its objects are in train and in val; an image has one split"):
         fill_splits(twice, ["train", "val"])
+
+
+def test_two_categories_do_not_use_up_the_photographs_of_a_third():
+    of_photo = {"c": "c", "a": "bc", "ab": "dc", "aaa": "bd", "aaaa": "bd", "aaaaa": "bd", "aaaaaaaaaaaaaa": "bc"}
+    of_photo |= {"b": "bdc", "aa": "bdc"}
+    photos = {name: {photo: set("ab") for photo, of in of_photo.items() if name in of} for name in "bcd"}
+    splits = split_by_rank(photos, SHARES)
+    assert all(sum(splits[photo] == "train" for photo in photos[name]) >= 2 for name in photos)
+    assert {*splits.values()} >= {"train", "val"}

@@ -70,6 +70,25 @@ def test_empty_coordinates_are_not_labelled(table):
     assert by_photo["0.jpg"] == {"b", "c"} and by_photo["1.jpg"] == {"a", "b", "c"}
 
 
+@pytest.mark.parametrize("word", ["NA", "n/a", "NaN", "null", "None"])
+def test_words_of_programs_for_no_value_are_not_labelled(table, word):
+    rewrite(table, lambda text: text.replace("0.jpg,bird,a,10,5", f"0.jpg,bird,a,{word},{word}", 1))
+    listing = read(table)
+    assert {entry.photo: len(entry.points) for entry in listing.entries}["0.jpg"] == 2 and not listing.left_out
+
+
+def test_spellings_of_one_path_are_one_object(table):
+    expected = {entry.id: entry.points for entry in read(table).entries}
+    for old, new in (("\n0.jpg,bird,a", "\n./0.jpg,bird,a"), ("\n0.jpg,bird,b", "\n.\\0.jpg,bird,b")):
+        rewrite(table, lambda text, old=old, new=new: text.replace(old, new))
+    assert {entry.id: entry.points for entry in read(table).entries} == expected
+
+
+def test_columns_that_are_not_read_are_noted(table):
+    rewrite(table, lambda text: text.replace("keypoint,x,y", "keypoint,x,y,subset,"))
+    assert "columns that are not read: 'subset'" in read(table).notes
+
+
 def test_composed_and_decomposed_names_are_one(table):
     name = unicodedata.normalize("NFD", "flügel")
     rewrite(table, lambda text: text.replace(",a,", ",flügel,").replace("7.jpg,bird,flügel", f"7.jpg,bird,{name}"))
@@ -112,6 +131,7 @@ DAMAGE = [
     ("0.jpg,bird", "0.jpg,a/b", "line 2: category must be a name without / and .*, but is 'a/b'"),
     ("0.jpg,bird", "0.jpg,", "line 2: category needs a name, but is ''"),
     ("image,category", "file,category", "no column image; the first line names them: image,category,keypoint,x,y"),
+    ("image,category", "file,category", "keypoint,x,y, but holds 'file, category, keypoint, x, y'$"),
     ("keypoint,x,y", "keypoint,x,x,y", "the first line names the column x twice"),
 ]
 
@@ -132,6 +152,9 @@ def test_another_table_is_not_recognised(tmp_path):
 def test_names_that_differ_in_case_alone_are_noted(table):
     rewrite(table, lambda text: text.replace("8.jpg,bird,a", "8.jpg,bird,A"))
     assert "keypoints of bird: A, a differ in case or spaces alone; are they one?" in read(table).notes
+    assert spelling_notes({"Bird": ["a"], "bird": ["a"]}) == [
+        "categories: Bird, bird differ in case or spaces alone; are they one?"
+    ]
     assert spelling_notes({"bird": ["left wing", "leftwing", "beak"], "cat": ["beak"]}) == [
         "keypoints of bird: left wing, leftwing differ in case or spaces alone; are they one?"
     ]
