@@ -64,7 +64,7 @@ def train(
         progress: show a progress bar on standard error.
         device: device to train on; by default this rank's, see nmt.device.pick_device.
         interrupted: function called after each step. When it returns True on any rank, all ranks save and stop. By
-            default it returns True after SIGINT or SIGTERM.
+            default it returns True after one of SIGNALS.
 
     Returns:
         The report of the best epoch.

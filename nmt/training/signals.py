@@ -1,4 +1,4 @@
-"""SIGINT and SIGTERM: the first asks for an orderly end, the second ends at once."""
+"""SIGINT, SIGTERM and SIGHUP (a closed terminal): the first asks for an orderly end, the second ends at once."""
 
 from __future__ import annotations
 
@@ -11,12 +11,14 @@ from types import FrameType
 
 MESSAGE = "Interrupted. Saving checkpoints (a few seconds); press Ctrl-C again to quit now."
 
+SIGNALS = (signal.SIGINT, signal.SIGTERM, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else []))
+
 log = logging.getLogger(__name__)
 
 
 @contextlib.contextmanager
 def interruptions(on_first: Callable[[], None] = lambda: None) -> Iterator[Callable[[], bool]]:
-    """Catch SIGINT and SIGTERM; yields a function that returns whether one came.
+    """Catch SIGNALS; yields a function that returns whether one came.
 
     The first signal logs `MESSAGE` and calls `on_first`, which may raise; the second raises KeyboardInterrupt. Outside
     the main thread (a Tune actor) nothing is caught, because Python delivers signals to the main thread alone; the
@@ -34,7 +36,7 @@ def interruptions(on_first: Callable[[], None] = lambda: None) -> Iterator[Calla
         log.info(MESSAGE)
         on_first()
 
-    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: signal.signal(number, note) for number in SIGNALS}
     try:
         yield came.is_set
     finally:

@@ -9,13 +9,15 @@ from collections.abc import Iterable, Sequence
 from nmt.errors import FailedError, UserError, nearest
 from tune.cli import confirm, download, evaluate, init, inspect, keys, match, prepare, report, search, train
 from tune.cli.job import PROGRAM, Job, given_flags, help_text, parse
-from tune.results.log import to_console
+from tune.results.log import discard_output, to_console
 
 JOBS = {
     module.JOB.flag: module.JOB
     for module in (prepare, download, inspect, init, train, search, confirm, evaluate, report, match, keys)
 }
 HELP = ("--help", "-h")
+CLOSED_PIPE = 141
+"""exit code after the reader of the output has gone, as of other programs (128 + SIGPIPE)"""
 
 OVERVIEW = """\
 usage: run.py --JOB NAME [flags]
@@ -98,7 +100,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one job and return the exit code.
 
     Returns:
-        0 if it is done, 1 if it failed, 2 for a user's mistake (one line on standard error), 130 if interrupted.
+        0 if it is done, 1 if it failed, 2 for a user's mistake (one line on standard error), 130 if interrupted,
+        141 if nobody reads the output any more.
     """
     given = list(sys.argv[1:] if arguments is None else arguments)
     try:
@@ -106,10 +109,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if job is None:
             print(overview(), end="")
             return 0
-        return run_job(job, given)
+        status = run_job(job, given)
+        sys.stdout.flush()
+        return status
     except UserError as error:
         print(f"{PROGRAM}: {error}", file=sys.stderr)
         return 2
+    except BrokenPipeError:  # `| head` has read enough
+        discard_output()
+        return CLOSED_PIPE
 
 
 def run_job(job: Job, arguments: Sequence[str]) -> int:

@@ -1,4 +1,4 @@
-"""Interrupt a search: by Ctrl-C, by SIGTERM, or for a reason of its own."""
+"""Interrupt a search: by Ctrl-C, SIGTERM, a closed terminal, or for a reason of its own."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Interruption(ray.tune.Stopper):
 
     @contextlib.contextmanager
     def caught(self) -> Iterator[Interruption]:
-        """Treat SIGINT and SIGTERM as a request to end the search, while this is open."""
+        """Treat Ctrl-C, SIGTERM and a closed terminal as a request to end the search, while this is open."""
         with interruptions(self._interrupt):
             yield self
 

@@ -5,11 +5,16 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import signal
+import socket
+import threading
 from collections.abc import Iterator
 
 import ray
 import ray.tune
+from ray._private import ray_constants
 
+from nmt.errors import UserError, one_line
 from nmt.extensions import VARIABLE
 
 ENVIRONMENT = {
@@ -37,6 +42,63 @@ ENVIRONMENT = {
 }
 PASSED_ON = ("AWS_ENDPOINT_URL", "AWS_REGION", "AWS_DEFAULT_REGION", VARIABLE)
 """variables sent to every node, so that addresses and extensions mean the same there; secrets are not sent"""
+LOCAL = "local"
+"""Ray's word for a cluster of this machine alone"""
+CONNECT_SECONDS = 10.0
+"""how long the head of a cluster may take to accept a connection; Ray itself would try for minutes"""
+
+
+def check_reachable(address: str) -> None:
+    """Check that something listens at an address of a cluster.
+
+    Args:
+        address: HOST:PORT, or ray://HOST:PORT; other forms are left to Ray.
+
+    Raises:
+        UserError: nothing accepts a connection there.
+    """
+    host, _, port = address.rpartition("://")[2].partition("/")[0].rpartition(":")
+    if not host or not port.isdecimal():
+        return
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=CONNECT_SECONDS).close()
+    except (OSError, OverflowError) as error:
+        raise UserError(
+            f"RAY_ADDRESS={address}: no Ray head answers there ({one_line(error)}); start the cluster, correct the "
+            "address, or unset RAY_ADDRESS to use this machine alone"
+        ) from error
+
+
+@contextlib.contextmanager
+def _ignoring_hangup() -> Iterator[None]:
+    """Ignore SIGHUP in the block, and for ever in processes that start in it.
+
+    A closed terminal sends it to Ray's processes too. They must outlive it, so that trials can save.
+    """
+    if not hasattr(signal, "SIGHUP") or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+@contextlib.contextmanager
+def _on_loopback() -> Iterator[None]:
+    """Let the processes of a local Ray, which start in the block, listen on 127.0.0.1 alone.
+
+    Ray does so on Windows and macOS, where it has no clusters. On Linux it would listen on every network, and whoever
+    reaches a port of Ray can run code.
+    """
+    ray_constants.ENABLE_RAY_CLUSTER = False  # read from the environment once, when Ray was imported
+    os.environ[ray_constants.ENABLE_RAY_CLUSTERS_ENV_VAR] = "0"
+    try:
+        yield
+    finally:
+        ray_constants.ENABLE_RAY_CLUSTER = True
+        del os.environ[ray_constants.ENABLE_RAY_CLUSTERS_ENV_VAR]
 
 
 @contextlib.contextmanager
@@ -46,13 +108,16 @@ def ray_session() -> Iterator[None]:
     passed_on = {name: os.environ[name] for name in PASSED_ON if name in os.environ}
     started = not ray.is_initialized()
     if started:
-        ray.init(
-            address=os.environ.get("RAY_ADDRESS", "local"),
-            runtime_env={"env_vars": ENVIRONMENT | passed_on},
-            log_to_driver=False,
-            logging_level=logging.ERROR,
-            include_dashboard=False,
-        )
+        address = os.environ.get("RAY_ADDRESS", LOCAL)
+        check_reachable(address)
+        with _ignoring_hangup(), _on_loopback() if address == LOCAL else contextlib.nullcontext():
+            ray.init(
+                address=address,
+                runtime_env={"env_vars": ENVIRONMENT | passed_on},
+                log_to_driver=False,
+                logging_level=logging.ERROR,
+                include_dashboard=False,
+            )
     logging.getLogger("ray").setLevel(logging.CRITICAL)
     try:
         yield

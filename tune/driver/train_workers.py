@@ -47,7 +47,7 @@ def train_together(
     Raises:
         UserError: a wrong number of workers, or more than there is room for; nodes that do not see the same files;
             whatever nmt.training.loop.train raises.
-        KeyboardInterrupt: SIGINT or SIGTERM, after a checkpoint at the exact step.
+        KeyboardInterrupt: a signal, after a checkpoint at the exact step.
     """
     asked = workers_for(workers, config.data.pairs_per_step)
     directory, ready = directory.resolve(), ready_data(data, [config])

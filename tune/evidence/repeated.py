@@ -274,7 +274,7 @@ def _check_earlier(directory: Path, config: Config) -> None:
 def in_ray(directory: Path) -> Iterator[None]:
     """Lock `directory` for this process and start Ray.
 
-    SIGINT and SIGTERM raise KeyboardInterrupt within.
+    SIGINT, SIGTERM and SIGHUP raise KeyboardInterrupt within.
     """
     from tune.driver.ray_session import ray_session
     from tune.results.lock import only_one

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -35,6 +36,13 @@ class _Console(logging.StreamHandler[Any]):
     def stream(self) -> TextIO:
         return sys.stdout
 
+    def handleError(self, record: logging.LogRecord) -> None:
+        """Print nothing more once nobody reads: `| head` has ended, or the terminal is closed. The work continues."""
+        if isinstance(sys.exc_info()[1], OSError):
+            discard_output()
+        else:
+            super().handleError(record)
+
 
 class _File(logging.Handler):
     """Append each line to a file."""
@@ -59,6 +67,15 @@ def to_console() -> None:
     """Print every line on standard output from now on. A second call changes nothing."""
     if not any(isinstance(handler, _Console) for handler in _PROJECT.handlers):
         _PROJECT.addHandler(_Console())
+
+
+def discard_output() -> None:
+    """Send standard output to nowhere, also what Python itself flushes at the end."""
+    with contextlib.suppress(OSError, ValueError):  # ValueError: a stream without a descriptor, in a notebook
+        descriptor = sys.stdout.fileno()
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, descriptor)
+        os.close(nowhere)
 
 
 @contextlib.contextmanager

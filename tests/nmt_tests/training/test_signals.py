@@ -9,7 +9,7 @@ import pytest
 from nmt.training.signals import interruptions
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_first_signal_is_noted_and_second_interrupts(number: signal.Signals) -> None:
     calls: list[bool] = []
     with interruptions(lambda: calls.append(True)) as came:
@@ -45,7 +45,7 @@ def test_outside_the_main_thread_signals_stay_with_whoever_has_them() -> None:
     assert found == [True, False]
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 @pytest.mark.parametrize("then", [signal.SIGINT, signal.SIGTERM])
 def test_the_first_signal_is_noted_and_the_second_interrupts(number: int, then: int) -> None:
     before = [signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM)]

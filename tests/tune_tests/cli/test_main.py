@@ -16,7 +16,7 @@ from nmt.errors import FailedError
 from tests.paths import ROOT
 from tune.cli import search
 from tune.cli.job import given_flags, parse
-from tune.cli.main import JOBS, check_flags, find_job, main, run_job
+from tune.cli.main import CLOSED_PIPE, JOBS, check_flags, find_job, main, run_job
 
 READS = {
     "--prepare": "--raw --data --set --seed --features --views --coding --skip-bad --difficulty "
@@ -240,3 +240,12 @@ def test_jobs_without_resume_do_not_promise_it():
 def test_json_is_the_last_line(capsys):
     assert main(["--json", "--keys", "optim.lr"]) == 0
     assert json.loads(capsys.readouterr().out.splitlines()[-1])["optim.lr"]["default"] == "0.0005"
+
+
+def test_a_reader_that_leaves_early_ends_the_job_quietly():
+    command = [sys.executable, "run.py", "--keys"]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None and process.stderr is not None
+        process.stdout.close()
+        assert process.stderr.read() == ""
+    assert process.returncode == CLOSED_PIPE

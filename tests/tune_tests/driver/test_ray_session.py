@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
 import sys
 
 import pytest
 import ray
 
+from nmt.errors import UserError
 from tests.paths import ROOT
-from tune.driver.ray_session import ENVIRONMENT, PASSED_ON, ray_session
+from tune.driver.ray_session import ENVIRONMENT, PASSED_ON, check_reachable, ray_session
 
 SESSION = """
 import os
 import ray
+from tests.tune_tests.driver.sockets import listening
 from tune.driver.ray_session import ENVIRONMENT, ray_session
 
 @ray.remote(num_cpus=0)
@@ -26,6 +29,9 @@ with ray_session():
         pass
     assert ray.is_initialized(), "an inner session ended the Ray of the outer one"
     there = ray.get(seen.remote([*ENVIRONMENT, "NMT_EXTENSIONS", "AWS_REGION", "AWS_ENDPOINT_URL"]))
+    addresses = listening(os.getpid())
+    assert len(addresses) > 5 and set(addresses) == {"127.0.0.1"}, addresses
+    assert "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER" not in os.environ
     passed_on = ray.get_runtime_context().runtime_env["env_vars"]
     assert {name: there[name] for name in ENVIRONMENT} == ENVIRONMENT, there
     assert there["NMT_EXTENSIONS"] == "json,csv" and there["AWS_REGION"] == "here", there
@@ -56,6 +62,20 @@ def test_tasks_have_the_environment_of_the_search_and_its_extensions_but_no_secr
 
 def test_a_ray_address_is_used_and_no_ray_is_started_beside_it(environment: pytest.MonkeyPatch) -> None:
     environment.setenv("RAY_ADDRESS", "nowhere://127.0.0.1:1")
-    with pytest.raises(RuntimeError, match="nowhere"), ray_session():
+    with pytest.raises(UserError, match="nowhere:.*no Ray head answers there"), ray_session():
         pytest.fail("a Ray of its own was started")
     assert not ray.is_initialized()
+
+
+@pytest.mark.parametrize("form", ["127.0.0.1:{}", "ray://127.0.0.1:{}", "localhost:{}"])
+def test_a_dead_address_is_one_line_at_once(form: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        check_reachable(form.format(port))
+    with pytest.raises(UserError, match=rf"^RAY_ADDRESS=.*:{port}: no Ray head answers there .*; start the cluster"):
+        check_reachable(form.format(port))
+
+
+@pytest.mark.parametrize("address", ["local", "auto", "nowhere", "host:name", "ray://host"])
+def test_addresses_of_other_forms_are_left_to_ray(address: str) -> None:
+    check_reachable(address)

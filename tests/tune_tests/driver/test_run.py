@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import optuna
@@ -10,6 +15,8 @@ import pytest
 import nmt
 import tune
 from nmt.errors import UserError
+from nmt.training.history import read_metrics
+from tests.paths import ROOT
 
 
 @pytest.mark.slow
@@ -31,3 +38,32 @@ def test_a_search_from_space_to_study_and_best_weights(tiny_data: Path, space_fi
     with pytest.raises(UserError, match="already holds a search"):
         tune.run_search(space, data=tiny_data, results=results, trials=2)
     assert len(tune.run_search(space, data=tiny_data, results=results, trials=3, resume=True).trials) == 3
+
+
+@pytest.mark.slow
+def test_a_closed_terminal_is_like_an_interruption(tiny_data: Path, space_file: Path, tmp_path: Path) -> None:
+    """SIGHUP goes to every process of the terminal, those of a local Ray among them."""
+    command = [sys.executable, "run.py", "--search", str(space_file), "--data", str(tiny_data)]
+    command += ["--results", str(tmp_path), "--trials", "2"]
+    environment = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
+
+    def epochs() -> int:
+        return sum(len(read_metrics(folder)) for folder in tmp_path.glob("tiny/trials/*"))
+
+    with subprocess.Popen(
+        command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        start_new_session=True,
+    ) as running:  # fmt: skip
+        assert running.stdout is not None
+        while epochs() < 1:
+            assert running.poll() is None
+            time.sleep(0.1)
+        os.killpg(running.pid, signal.SIGHUP)
+        printed = running.stdout.read()
+    assert running.returncode in (0, 130), printed  # 0: it was nearly done
+    before = epochs()
+    resumed = subprocess.run([*command, "--resume"], cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert resumed.returncode == 0, resumed.stderr
+    assert epochs() >= before and len(tune.load_summary(str(tmp_path / "tiny")).trials) == 2
+    study = tune.open_study(str(tmp_path / "tiny"))
+    assert all(trial.state.is_finished() and trial.state.name != "FAIL" for trial in study.trials)

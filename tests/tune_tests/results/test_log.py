@@ -2,11 +2,14 @@ from __future__ import annotations
 
 import logging
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from nmt.errors import UserError
+from tests.paths import ROOT
 from tune.results.log import kept_in, log, to_console
 
 
@@ -55,3 +58,27 @@ def test_a_full_disk_leaves_lines_out_and_ends_nothing(tmp_path: Path, capsys: p
     with kept_in(tmp_path):
         log.info("lost")
     assert "Traceback" not in capsys.readouterr().err
+
+
+CLOSED = """
+import logging, sys
+from pathlib import Path
+from tune.results.log import kept_in, log, to_console
+
+to_console()
+with kept_in(Path(sys.argv[1])):
+    for number in range(20000):
+        log.info("line %d", number)
+print("the end")
+"""
+
+
+def test_work_continues_when_nobody_reads_the_lines_any_more(tmp_path: Path) -> None:
+    command = [sys.executable, "-u", "-c", CLOSED, str(tmp_path)]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None and process.stderr is not None
+        assert process.stdout.readline() == "line 0\n"
+        process.stdout.close()
+        assert process.stderr.read() == ""
+    assert process.returncode == 0
+    assert (tmp_path / "search.log").read_text().splitlines()[-1].endswith("line 19999")
