@@ -244,3 +244,16 @@ def test_cfn_lint_finds_nothing_in_the_stack() -> None:
         cwd=ROOT, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert checked.returncode == 0, checked.stdout
+
+
+def test_every_step_of_slurm_asks_for_its_cores() -> None:
+    script = (CLUSTER / "slurm.sbatch").read_text().replace("\\\n", " ")
+    steps = re.findall(r"^\s*srun (.*?)(?: ray | bash )", script, re.MULTILINE)
+    assert len(steps) == 2 and all('--cpus-per-task="$cpus"' in step for step in steps)
+
+
+def test_the_head_may_ask_for_spot_instances() -> None:
+    stack = (CLUSTER / "aws.yaml").read_text()
+    autoscaler = stack[stack.index("  Autoscaler:") : stack.index("Outputs:")]
+    requests = [line for line in autoscaler.splitlines() if ":spot-instances-request/*" in line]
+    assert len(requests) == 1 and autoscaler.index("ec2:RunInstances") < autoscaler.index(requests[0])
