@@ -13,7 +13,6 @@ import os
 import pickle
 import struct
 import uuid
-from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Any
 
@@ -46,7 +45,7 @@ def save(path: Path, content: dict[str, Any], *, previous: Path | None = None) -
     """
     with atomic_output(path) as partial:
         with partial.open("wb") as file:
-            _as_os_error(lambda: _write(file, content))
+            _write(file, content)
         if previous is not None and path.is_file():
             _keep(path, previous)
 
@@ -56,10 +55,16 @@ class _Hashed:
 
     def __init__(self, file: IO[bytes]) -> None:
         self._file, self.hash = file, hashlib.sha256()
+        self.error: OSError | None = None
+        """raised by the file; torch makes a RuntimeError of it, without the reason"""
 
     def write(self, piece: bytes) -> int:
         self.hash.update(piece)
-        return self._file.write(piece)
+        try:
+            return self._file.write(piece)
+        except OSError as error:
+            self.error = error
+            raise
 
     def flush(self) -> None:
         self._file.flush()
@@ -69,17 +74,12 @@ def _write(file: IO[bytes], content: dict[str, Any]) -> None:
     import torch
 
     hashed = _Hashed(file)
-    torch.save({"version": VERSION, **content}, hashed)  # type: ignore[arg-type]
+    try:
+        torch.save({"version": VERSION, **content}, hashed)  # type: ignore[arg-type]
+    except RuntimeError as error:
+        raise hashed.error or error from None
     file.seek(-2, os.SEEK_END)  # a zip file ends with the length of its comment, 0 so far
     file.write(struct.pack("<H", _COMMENT_BYTES) + _MARK + hashed.hash.hexdigest().encode())
-
-
-def _as_os_error(write: Callable[[], None]) -> None:
-    """Turn the RuntimeError that torch's writer makes of a full disk back into an OSError."""
-    try:
-        write()
-    except RuntimeError as error:
-        raise OSError(one_line(error)) from error
 
 
 def _keep(path: Path, previous: Path) -> None:
