@@ -75,12 +75,12 @@ class Recorder(ray.tune.Callback):
         """Update the study from a trial's folder; return the metrics of its epochs.
 
         May be called at any time: reading the same folder again changes nothing, and a trial that has ended stays as it
-        is. A trial whose folder holds the last epoch is complete, even if its job fails afterwards.
+        is. A trial whose folder holds the last epoch and best.pt is complete, even if its job fails afterwards.
 
         Args:
             epoch: an epoch that the trial has reported; a folder that is behind it is waited for.
         """
-        history = self.folders.history(number, epoch=epoch)
+        history = self.folders.trained(number, epoch=epoch, last=self._study.ladder.epochs)
         trial = self._study.trial(number)
         if trial.state.is_finished():
             return history

@@ -12,18 +12,18 @@ from tune.jobs.protocol import NOTE
 
 
 class Notes(logging.Handler):
-    """Collect the warnings of nmt.training in this process, while it is open."""
+    """Collect the warnings of this project in this process, while it is open."""
 
     def __init__(self) -> None:
         super().__init__(logging.WARNING)
         self._lines: list[str] = []
 
     def __enter__(self) -> Notes:
-        logging.getLogger("nmt.training").addHandler(self)
+        logging.getLogger("nmt").addHandler(self)
         return self
 
     def __exit__(self, *error: object) -> None:
-        logging.getLogger("nmt.training").removeHandler(self)
+        logging.getLogger("nmt").removeHandler(self)
 
     def emit(self, record: logging.LogRecord) -> None:
         self._lines.append(record.getMessage())

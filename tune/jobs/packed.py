@@ -15,10 +15,11 @@ from nmt.config import from_dict
 from nmt.data.store.ready import local_data
 from nmt.errors import UserError
 from nmt.training.history import EpochResult, read_metrics
-from tune.jobs.causes import is_final, of_the_storage
+from tune.jobs.causes import is_final
 from tune.jobs.control import Asked
 from tune.jobs.notes import Notes
 from tune.jobs.protocol import TrialSetup, event, failure, interrupted, trial_directory
+from tune.jobs.stored import put, take_over
 from tune.results.layout import trial_folder
 
 
@@ -33,7 +34,7 @@ def run_pack(setup: TrialSetup, jobs: Sequence[Mapping[str, Any]]) -> None:
             outcomes: Sequence[Any] = _train(setup, jobs, notes)
         except KeyboardInterrupt:  # every member has written its checkpoint
             for job in jobs:
-                _put(setup, job)
+                put(setup.storage, trial_folder(job["number"]))
                 ray.tune.report(interrupted(setup, job))
             return
         except UserError as error:
@@ -53,14 +54,12 @@ def _train(setup: TrialSetup, jobs: Sequence[Mapping[str, Any]], notes: Notes) -
 
     directories = [trial_directory(setup, job) for job in jobs]
     for job, directory in zip(jobs, directories, strict=True):
-        if setup.storage is not None:
-            with of_the_storage():
-                setup.storage.take_over(trial_folder(job["number"]))
+        take_over(setup.storage, trial_folder(job["number"]))
         if read_metrics(directory):  # an earlier process may have died before it reported this epoch
             ray.tune.report(event(setup, job))
 
     def on_epoch(k: int, _: EpochResult) -> None:
-        _put(setup, jobs[k])
+        put(setup.storage, trial_folder(jobs[k]["number"]))
         ray.tune.report(event(setup, jobs[k]) | notes.take(directories[k]))
 
     torch.set_num_threads(setup.resources.cpus)
@@ -75,9 +74,3 @@ def _train(setup: TrialSetup, jobs: Sequence[Mapping[str, Any]], notes: Notes) -
         decode_grid=setup.decode_grid,
         interrupted=Asked(setup.control),
     )
-
-
-def _put(setup: TrialSetup, job: Mapping[str, Any]) -> None:
-    if setup.storage is not None:
-        with of_the_storage():
-            setup.storage.put(trial_folder(job["number"]))

@@ -17,10 +17,11 @@ from nmt.data.store.ready import local_data
 from nmt.errors import UserError
 from nmt.training.history import EpochResult, read_metrics
 from nmt.training.out_of_memory import twice_within_memory
-from tune.jobs.causes import is_final, of_the_storage
+from tune.jobs.causes import is_final
 from tune.jobs.control import Asked
 from tune.jobs.notes import Notes
 from tune.jobs.protocol import TrialSetup, event, failure, interrupted, trial_directory
+from tune.jobs.stored import put, take_over
 from tune.results.layout import trial_folder
 
 
@@ -35,12 +36,10 @@ def run_trial(setup: TrialSetup, trial: Mapping[str, Any]) -> None:
     folder, directory = trial_folder(trial["number"]), trial_directory(setup, trial)
     with Notes() as notes:
         try:
-            if setup.storage is not None:
-                with of_the_storage():
-                    setup.storage.take_over(folder)
+            take_over(setup.storage, folder)
             _train(setup, trial, notes)
         except KeyboardInterrupt:  # the training has written its checkpoint
-            _put(setup, trial)
+            put(setup.storage, folder)
             ray.tune.report(interrupted(setup, trial) | notes.take(directory))
         except (DivergedError, UserError) as error:
             if not is_final(error):
@@ -60,7 +59,7 @@ def _train(setup: TrialSetup, trial: Mapping[str, Any], notes: Notes) -> None:
         ray.tune.report(event(setup, trial))
 
     def on_epoch(_: EpochResult) -> None:
-        _put(setup, trial)
+        put(setup.storage, trial_folder(trial["number"]))
         ray.tune.report(event(setup, trial) | notes.take(directory))
 
     torch.set_num_threads(setup.resources.cpus)
@@ -78,9 +77,3 @@ def _train(setup: TrialSetup, trial: Mapping[str, Any], notes: Notes) -> None:
         )
 
     twice_within_memory(train, from_dict(trial["configuration"], source=f"trial {directory.name}"))
-
-
-def _put(setup: TrialSetup, trial: Mapping[str, Any]) -> None:
-    if setup.storage is not None:
-        with of_the_storage():
-            setup.storage.put(trial_folder(trial["number"]))

@@ -26,9 +26,9 @@ from nmt.config import Config
 from nmt.data.store.ready import local_data
 from nmt.errors import UserError, one_line
 from nmt.training import out_of_memory as memory
-from tune.jobs.causes import of_the_storage
 from tune.jobs.notes import Notes
 from tune.jobs.protocol import NOTE
+from tune.jobs.stored import put, take_over
 from tune.results.storage import Storage
 from tune.spaces.settings import Resources
 
@@ -290,20 +290,13 @@ def _train_on_worker(job: dict[str, Any]) -> None:
     first = dist.get_rank() == 0
     stopped, notes = threading.Event(), Notes()
     storage, folder = job["storage"] or (None, "")
-    if storage is not None:
-        with of_the_storage():
-            (storage.take_over if first else storage.fetch)(folder)
+    take_over(storage, folder, first=first)
     if first:
         ray.get(control.reserve.remote(*key, ray.util.get_current_placement_group()))
         threading.Thread(target=_await_stop, args=(control, key, stopped), daemon=True).start()
 
-    def put() -> None:
-        if first and storage is not None:
-            with of_the_storage():
-                storage.put(folder)
-
     def on_epoch(report: nmt.training.history.EpochResult) -> None:
-        put()
+        put(storage if first else None, folder)
         metrics = report.metrics | notes.take(job["directory"])
         decision = [ray.get(control.report.remote(*key, metrics)) if first else None]
         dist.broadcast_object_list(decision)
@@ -325,7 +318,7 @@ def _train_on_worker(job: dict[str, Any]) -> None:
                 **job["arguments"],
             )
     except KeyboardInterrupt:  # its checkpoint is at the step it had reached
-        put()
+        put(storage if first else None, folder)
     except _StoppedError:  # its checkpoint is at the epoch, and uploaded
         return
 

@@ -54,6 +54,7 @@ def write_metrics(directory: Path, values: list[float], *, cut: bool = False) ->
     """As a training leaves them; with `cut`, the line of one more epoch is broken off."""
     directory.mkdir(parents=True, exist_ok=True)
     text = "".join(metrics_lines(values))
+    (directory / "best.pt").write_bytes(b"")
     (directory / "metrics.jsonl").write_text(text + ('{"epoch": 9, "val/acc' if cut else ""))
 
 
@@ -268,6 +269,21 @@ def test_a_trial_that_a_scheduler_stopped_is_pruned(space: Space, tmp_path: Path
     search.event(trial)
     search.ended(trial)
     assert search.study.trial(0).state == TrialState.PRUNED and search.study.trial(0).value == 0.2
+
+
+def test_a_trial_without_its_best_weights_is_not_complete_but_comes_again(space: Space, tmp_path: Path) -> None:
+    Search(tmp_path, space).begin()
+    write_metrics(tmp_path / "trials/000", VALUES)
+    (tmp_path / "trials/000/best.pt").unlink()
+    search = Search(tmp_path, space)
+    search.recorder.sync_unfinished()
+    (trial,) = search.begin()
+    assert (trial.config["number"], trial.config["until"]) == (0, 4)
+    search.event(trial, epoch=4)
+    assert search.study.trial(0).state == TrialState.RUNNING
+    (tmp_path / "trials/000/best.pt").write_bytes(b"")
+    search.ended(trial)
+    assert search.study.trial(0).state == TrialState.COMPLETE
 
 
 def test_an_accuracy_that_is_not_finite_fails_the_trial(space: Space, tmp_path: Path) -> None:
