@@ -138,6 +138,7 @@ class Recorder(ray.tune.Callback):
     def _end_job(self, job: Mapping[str, Any], event: Mapping[str, Any]) -> None:
         """Record how a trial ended or paused after its job, whose last event this is."""
         number, reported = job["number"], event.get("epoch", 0)
+        self._begun.discard(number)
         history = self.sync(number, epoch=reported)
         if self._study.trial(number).state.is_finished():
             return
@@ -151,7 +152,7 @@ class Recorder(ray.tune.Callback):
             self._finish(number, TrialState.PRUNED)
 
     def on_trial_error(self, iteration: int, trials: Sequence[Any], trial: Any, **info: Any) -> None:
-        cause = keep_cause(trial, self.folders, hung=self.health.hung.get(trial.config["number"]))
+        cause = keep_cause(trial, self.folders, hung=self.health.hung.pop(trial.config["number"], None))
         for job in members(trial.config):
             number = job["number"]
             self._events.pop(number, None)
@@ -193,14 +194,14 @@ class Recorder(ray.tune.Callback):
     def _wait(self, number: int, last: Mapping[str, Any]) -> None:
         """Record that the trial's job has ended at its rung: the trial pauses."""
         self._study.end_job(number)
-        self._ended_well()
+        self._ended(None)
         self.folders.fetch(number)
         self.save()
         self._lines.waits(number, last)
 
-    def _ended_well(self) -> None:
-        self.health.ended(None)
-        for number in self.retries.again():
+    def _ended(self, reason: str | None) -> None:
+        self.health.ended(reason)
+        for number in self.retries.again() if reason is None else ():
             self._study.interrupt(number, aside=False)
 
     def _finish(self, number: int, state: TrialState, reason: str | None = None, *, quiet: bool = False) -> None:
@@ -208,10 +209,7 @@ class Recorder(ray.tune.Callback):
         self.folders.fetch(number)
         with self.folders.noted():
             best = self._write_end(number, state, reason)
-        if reason is None:
-            self._ended_well()
-        else:
-            self.health.ended(reason)
+        self._ended(reason)
         if not quiet:
             epochs = len(self._study.trial(number).intermediate_values)
             self._lines.end(number, state.name, reason, epochs=epochs, best=best, summary=self.save())

@@ -359,6 +359,18 @@ def test_a_process_that_died_before_its_job_began_is_not_counted(space: Space, t
     assert not search.recorder.retries.waiting
 
 
+def test_a_job_that_ended_well_says_nothing_of_the_next_one_of_its_trial(space: Space, tmp_path: Path) -> None:
+    search = Search(tmp_path, space)
+    trial = search.begin(2)[1]
+    search.train(1, 1)
+    search.event(trial)
+    search.ended(trial)
+    for _ in range(3):  # the process that its promotion got had died while it was idle
+        error_of(trial, tmp_path, ray.exceptions.RayActorError())
+        search.recorder.on_trial_error(0, [], trial)
+    assert not search.recorder.retries.waiting
+
+
 def test_with_a_storage_the_folder_there_counts_and_the_one_here_is_left_to_its_process(
     space: Space, tmp_path: Path
 ) -> None:
