@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import contextlib
 import socket
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
 BACKENDS = "cpu:gloo,cuda:nccl"
+T = TypeVar("T")
 
 
 def rank() -> int:
@@ -62,6 +63,15 @@ def largest(value: int) -> int:
     shared = torch.tensor(value)
     dist.all_reduce(shared, dist.ReduceOp.MAX)
     return int(shared)
+
+
+def from_first(value: T) -> T:
+    """Return rank 0's `value` on every rank; a plain value that pickle knows."""
+    shared: list[Any] = [value]
+    if world_size() > 1:
+        dist.broadcast_object_list(shared)
+    result: T = shared[0]
+    return result
 
 
 def trainers(device: torch.device) -> list[dict[str, Any]]:

@@ -13,6 +13,13 @@ class UserError(Exception):
     """A mistake of the user. Its one line names what is wrong, where, and what would be right; `run.py` exits 2."""
 
 
+class TemporaryError(UserError):
+    """A fault of the machines, not of the request: a full disk, too little memory, a storage or a hub out of reach.
+
+    The same request may succeed later, so a search keeps a trial that it ended.
+    """
+
+
 class FailedError(Exception):
     """A correct request whose job failed. Its one line is the reason; `run.py` exits 1."""
 

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
 
-from nmt.errors import UserError
+from nmt.errors import TemporaryError, UserError
 from nmt.io.user_files import check_file
 
 
@@ -32,7 +32,7 @@ def atomic_output(path: Path) -> Iterator[Path]:
         path: the file to create or replace; missing parent folders are made.
 
     Raises:
-        UserError: the disk is full or the folder not writable. An earlier file at `path` is kept.
+        TemporaryError: the disk is full or the folder not writable. An earlier file at `path` is kept.
     """
     partial = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.partial")
     try:
@@ -42,7 +42,7 @@ def atomic_output(path: Path) -> Iterator[Path]:
             os.fsync(file.fileno())  # else a power failure could leave the new name with no content
         partial.replace(path)
     except OSError as error:
-        raise UserError(
+        raise TemporaryError(
             f"{path}: cannot be written ({error.strerror or error}); free space, or write elsewhere with --results, "
             f"--data or --out"
         ) from error

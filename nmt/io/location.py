@@ -17,7 +17,7 @@ from typing import TypeVar
 import pyarrow as pa
 import pyarrow.fs
 
-from nmt.errors import UserError, one_line
+from nmt.errors import TemporaryError, UserError, one_line
 from nmt.io.file_record import FileRecord, record
 from nmt.io.files import atomic_output, atomic_write
 
@@ -198,7 +198,7 @@ class Location:
                 last = error
                 if attempt < self._attempts - 1:
                     time.sleep(FIRST_PAUSE * 2**attempt)
-        raise UserError(
+        raise TemporaryError(
             f"{self.address}{name and '/'}{name}: cannot be {verb} after {self._attempts} attempts; "
             f"the same command resumes from here ({one_line(last)})"
         ) from last

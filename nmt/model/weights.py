@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from nmt.config import ModelConfig
-from nmt.errors import UserError, one_line
+from nmt.errors import TemporaryError, UserError, one_line
 
 if TYPE_CHECKING:
     from torch import nn
@@ -98,10 +98,10 @@ def require_hub(name: str) -> None:
         raise hub_error(name, reason) from error
 
 
-def hub_error(name: str, reason: str) -> UserError:
+def hub_error(name: str, reason: str) -> TemporaryError:
     """Make the error for weights of `name` that the hub did not give; it names the alternatives."""
     others = "package, " if name == PACKAGE_BACKBONE else f"package (with model.backbone={PACKAGE_BACKBONE}), "
-    return UserError(
+    return TemporaryError(
         f"model.weights=hub: weights of {name}: {reason}; without internet set model.weights to {others}"
         f"random, or a local file ({_WHERE})"
     )

@@ -48,16 +48,16 @@ def train(
 ) -> EpochResult:
     """Train to `config.train.epochs`, or to the end of epoch `until`.
 
-    Writes to `directory`: config.json, checkpoint.pt (to resume), best.pt (best validation epoch), metrics.jsonl and
-    TensorBoard events. When torch.distributed is initialised, the process trains as one worker of the group;
-    hosts.json then records the workers and the step from which they trained.
+    Writes to `directory`: config.json, checkpoint.pt (to resume) and the one before it, best.pt (best validation
+    epoch), metrics.jsonl and TensorBoard events. When torch.distributed is initialised, the process trains as one
+    worker of the group; hosts.json then records the workers and the step from which they trained.
 
     Args:
         config: the whole configuration.
         data: the Arrow data set.
         directory: where the training writes.
         on_epoch: hook that every rank calls after each epoch's checkpoint.
-        resume: continue from checkpoint.pt if there is one.
+        resume: continue from checkpoint.pt if there is one; see nmt.training.state.begin for damaged files.
         until: last epoch of this call, 1 = the first. The learning-rate schedule remains that of all epochs, so a later
             call with `resume` continues it.
         decode_grid: decodings to try on the validation similarities; `val/accuracy` is the best of them.
@@ -71,6 +71,7 @@ def train(
 
     Raises:
         UserError: a wrong configuration, missing data, a full disk.
+        FailedError: best.pt was removed meanwhile.
         DivergedError: the loss is no longer finite.
         KeyboardInterrupt: interrupted, after a checkpoint at the exact step.
     """
@@ -152,6 +153,8 @@ def finish_epoch(
     # best.pt first: the checkpoint knows the best accuracy, so a resumed training would not write best.pt again.
     if first and improved:
         state.save_best(trainer, directory / BEST, metrics)
+    elif first and progress.best_accuracy >= 0:
+        state.check_best(directory)  # before this epoch is known: a training does not end without it
     state.save(trainer, directory / CHECKPOINT)
     if first:
         write_metrics(directory, progress)

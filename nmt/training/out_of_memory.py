@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from nmt.config import Config, with_overrides
-from nmt.errors import UserError
+from nmt.errors import TemporaryError
 
 T = TypeVar("T")
 
@@ -46,13 +46,13 @@ def pairs_at_once(config: Config, *, workers: int = 1) -> int:
     return min(config.train.micro_batch or share, share)
 
 
-def out_of_memory(config: Config, *, workers: int = 1) -> UserError:
+def out_of_memory(config: Config, *, workers: int = 1) -> TemporaryError:
     """Make the error of a training that ran out of memory for good; it names what to change."""
     pairs = pairs_at_once(config, workers=workers)
     smaller = "choose a smaller model or data.image_size, or train.precision = bf16"
     if pairs == 1:
-        return UserError(f"out of memory with one pair per forward pass: {smaller}")
-    return UserError(
+        return TemporaryError(f"out of memory with one pair per forward pass: {smaller}")
+    return TemporaryError(
         f"out of memory again, with {pairs} pairs per forward pass: set train.micro_batch to {pairs // 2} or less "
         f"(the result is the same) and --resume, or {smaller}"
     )
@@ -69,7 +69,7 @@ def twice_within_memory(train: Callable[[Config, bool], T], config: Config) -> T
         The result of `train`.
 
     Raises:
-        UserError: the second try ran out of memory too.
+        TemporaryError: the second try ran out of memory too.
     """
     try:
         return train(config, False)

@@ -3,30 +3,44 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 from pathlib import Path
 from typing import Any
 
 from nmt import checkpoint, distributed
+from nmt.checkpoint import DamagedError
 from nmt.config import comparable, differences, from_dict, to_dict, to_flat
-from nmt.errors import UserError
+from nmt.errors import FailedError, UserError
 from nmt.io.files import remove_partials, write_json
-from nmt.training.files import CHECKPOINT, CONFIG
+from nmt.training.files import BEST, CHECKPOINT, CONFIG, METRICS, PREVIOUS
 from nmt.training.history import Progress, write_metrics
 from nmt.training.trainer import Trainer
 
+log = logging.getLogger(__name__)
+
+_Choice = tuple[str | None, str | None, UserError | None]
+"""file to restore and its hash, both None to begin anew; or the error that ends the training"""
+
 
 def save(trainer: Trainer, path: Path) -> None:
-    """Save the whole state for `restore`. Every rank calls it; rank 0 writes."""
+    """Save the whole state for `restore`, and keep the one saved before. Every rank calls it; rank 0 writes."""
     progress = dataclasses.asdict(dataclasses.replace(trainer.progress, loss_sums=trainer.loss_sums()))
     if distributed.rank() == 0:
-        checkpoint.save(path, {**_weights(trainer), "optimizer": trainer.optimizer.state_dict(), "progress": progress})
+        content = {**_weights(trainer), "optimizer": trainer.optimizer.state_dict(), "progress": progress}
+        checkpoint.save(path, content, previous=path.with_name(PREVIOUS))
 
 
 def save_best(trainer: Trainer, path: Path, metrics: dict[str, Any]) -> None:
     """Save the weights alone, for evaluation, with the best decoding in the configuration."""
-    decode = {name: metrics[f"decode/{name}"] for name in dataclasses.asdict(trainer.config.decode)}
-    config = {**to_dict(trainer.config), "decode": decode}
-    checkpoint.save(path, {**_weights(trainer), "config": config, "epoch": metrics["epoch"], "metrics": metrics})
+    _write_best(path, _weights(trainer), metrics)
+
+
+def _write_best(path: Path, weights: dict[str, Any], metrics: dict[str, Any]) -> None:
+    """Write best.pt from what `_weights` returned, or from a checkpoint that holds it."""
+    decode = {name: metrics[f"decode/{name}"] for name in weights["config"]["decode"]}
+    content = {key: weights[key] for key in ("model", "categories")}
+    config = {**weights["config"], "decode": decode}
+    checkpoint.save(path, {**content, "config": config, "epoch": metrics["epoch"], "metrics": metrics})
 
 
 def _weights(trainer: Trainer) -> dict[str, Any]:
@@ -39,14 +53,116 @@ def _weights(trainer: Trainer) -> dict[str, Any]:
 
 
 def begin(trainer: Trainer, directory: Path, *, resume: bool) -> None:
-    """Prepare a run in `directory`: restore its checkpoint if `resume` is set, and write config.json."""
-    if resume and (directory / CHECKPOINT).is_file():
-        restore(trainer, directory / CHECKPOINT)
+    """Prepare a run in `directory`: restore what is there if `resume` is set, and write config.json.
+
+    A damaged checkpoint is replaced by the one saved before it. Without that, or without best.pt and the weights to
+    write it again, the training begins anew. Each is logged.
+
+    Raises:
+        UserError: a checkpoint of another configuration, or a disk that cannot be written to.
+    """
+    if resume:
+        _resume(trainer, directory)
     if distributed.rank() == 0:
         remove_partials(directory)
         write_json(directory / CONFIG, to_dict(trainer.config))
-        if trainer.progress.history:  # after a crash between checkpoint and metrics, the file lacks an epoch
+        # After a crash between checkpoint and metrics the file lacks an epoch; after a damage it has too many.
+        if trainer.progress.history or (resume and (directory / METRICS).is_file()):
             write_metrics(directory, trainer.progress)
+
+
+def _resume(trainer: Trainer, directory: Path) -> None:
+    """Restore the newest state that is whole. Rank 0 decides which; every rank restores the same."""
+    first = distributed.rank() == 0
+    choice: _Choice = (None, None, None)
+    content: dict[str, Any] = {}
+    if first:
+        try:
+            choice, content = _choose(trainer, directory)
+        except UserError as error:  # raised on every rank, for the others would wait for this one
+            choice = (None, None, error)
+    name, written, wrong = distributed.from_first(choice)
+    if wrong is not None:
+        raise wrong
+    if name is not None:
+        path = directory / name
+        if not first:
+            if checkpoint.digest(path) != written:
+                raise RuntimeError(f"{path}: the workers see different files; is it one folder on all nodes?")
+            content = checkpoint.load(path)
+        _apply(trainer, content)
+    distributed.barrier()  # nobody reads any more
+    if first:
+        _tidy(directory, name)
+
+
+def _tidy(directory: Path, restored: str | None) -> None:
+    """Remove the checkpoints that cannot be used; the next save would keep one of them as the previous."""
+    if restored is None:
+        for name in (CHECKPOINT, PREVIOUS):
+            (directory / name).unlink(missing_ok=True)
+    elif restored == PREVIOUS:
+        (directory / PREVIOUS).replace(directory / CHECKPOINT)
+
+
+def _choose(trainer: Trainer, directory: Path) -> tuple[_Choice, dict[str, Any]]:
+    """Find the checkpoint to resume from, with its content; none to begin anew. Writes best.pt again if it is lost."""
+    damaged: list[str] = []
+    for name in (CHECKPOINT, PREVIOUS):
+        path = directory / name
+        content = _read(path, damaged) if path.is_file() else None
+        if content is None:
+            continue
+        _check_configuration(trainer, path, content["config"])
+        if damaged:
+            place = f"after epoch {content['progress']['epoch']}, step {content['progress']['step']}"
+            log.warning("%s: %s; resuming from the one before, %s", directory, damaged[0], place)
+        if not _has_best(directory, name, content):
+            break
+        return (name, checkpoint.digest(path), None), content
+    else:
+        if damaged or (directory / METRICS).is_file():
+            log.warning("%s: %s; beginning anew", directory, ", ".join(damaged) or f"no {CHECKPOINT} there")
+    return (None, None, None), {}
+
+
+def _read(path: Path, damaged: list[str]) -> dict[str, Any] | None:
+    """Load a file of the training; None, and a line in `damaged`, if its content is not what was written."""
+    try:
+        return checkpoint.load(path)
+    except DamagedError:
+        damaged.append(f"{path.name} is damaged")
+        return None
+
+
+def _has_best(directory: Path, name: str, content: dict[str, Any]) -> bool:
+    """True if best.pt holds the best epoch of the checkpoint `content`, or could be written again from a checkpoint."""
+    progress = Progress(**content["progress"])
+    if not progress.history:
+        return True
+    path, best, lost = directory / BEST, progress.best(), [f"no {BEST} there"]
+    if path.is_file():
+        lost = []
+        there = _read(path, lost)
+        # A later epoch than the checkpoint's: the process died between the two files, and the epoch comes again.
+        if there is not None and (there["epoch"] == best.epoch or there["epoch"] > progress.epoch):
+            return True
+        lost = lost or [f"{BEST} is not of epoch {best.epoch}, the best"]
+    previous = directory / PREVIOUS
+    others = [_read(previous, [])] if name == CHECKPOINT and previous.is_file() else []
+    for weights in (content, *others):
+        if weights is not None and (weights["progress"]["epoch"], weights["progress"]["step"]) == (best.epoch, 0):
+            _write_best(path, weights, best.metrics)
+            log.warning("%s: %s; written again from the checkpoint of that epoch", directory, lost[0])
+            return True
+    log.warning("%s: %s, and no checkpoint has the weights of epoch %d; beginning anew", directory, lost[0], best.epoch)
+    return False
+
+
+def check_best(directory: Path) -> None:
+    """Raise FailedError if best.pt, which an earlier epoch wrote, is not there any more."""
+    if not (directory / BEST).is_file():
+        raise FailedError(f"{directory / BEST}: removed while the training ran; continue with --resume")
 
 
 def restore(trainer: Trainer, path: Path) -> None:
@@ -56,11 +172,19 @@ def restore(trainer: Trainer, path: Path) -> None:
         UserError: the checkpoint belongs to another configuration, or cannot be read.
     """
     content = checkpoint.load(path)
-    saved = from_dict(content["config"], source=str(path))
+    _check_configuration(trainer, path, content["config"])
+    _apply(trainer, content)
+
+
+def _check_configuration(trainer: Trainer, path: Path, config: dict[str, Any]) -> None:
+    saved = from_dict(config, source=str(path))
     if different := differences(to_flat(comparable(saved)), to_flat(comparable(trainer.config))):
         raise UserError(
             f"{path}: a checkpoint of another configuration: {different}; choose another --results or the same settings"
         )
+
+
+def _apply(trainer: Trainer, content: dict[str, Any]) -> None:
     trainer.matcher.load_state_dict(content["model"], strict=trainer.config.optim.backbone_lr_scale > 0)
     trainer.optimizer.load_state_dict(content["optimizer"])
     trainer.progress = Progress(**content["progress"])

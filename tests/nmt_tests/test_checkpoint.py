@@ -67,3 +67,64 @@ def test_a_damaged_file_is_one_line(tmp_path, content):
 def test_a_missing_file_is_named(tmp_path):
     with pytest.raises(UserError, match="no checkpoint there"):
         checkpoint.load(tmp_path / "none.pt")
+
+
+def damages(size: int) -> list:
+    """A cut, zeros and one flipped byte, at the ends of the file, of its parts, and in between."""
+    places = [0, 3, size // 3, size // 2, size - 200, size - 90, size - 74, size - 73, size - 72, size - 40, size - 1]
+
+    def flipped(place: int, bit: int):
+        return lambda content: content[:place] + bytes([content[place] ^ bit]) + content[place + 1 :]
+
+    return [
+        *(flipped(place, bit) for place in places for bit in (1, 0x20)),
+        *(lambda content, cut=cut: content[:cut] for cut in (0, 1, size // 2, size - 100, size - 73)),
+        *(lambda content, n=n: content[:-n] + bytes(n) for n in (150, size // 2, size)),
+        lambda content: content[: size // 2] + bytes(100) + content[size // 2 + 100 :],
+        lambda content: content + b"more",
+    ]
+
+
+def test_every_damage_is_noticed_in_one_line_or_leaves_the_content_as_it_was(tmp_path):
+    path = tmp_path / "best.pt"
+    weight = torch.randn(5000)
+    checkpoint.save(path, {"weight": weight})
+    whole = path.read_bytes()
+    noticed = 0
+    for damage in damages(len(whole)):
+        path.write_bytes(damage(whole))
+        try:
+            # Equal where the damage was to the mark of the hash alone.
+            assert torch.equal(checkpoint.load(path)["weight"], weight)
+        except checkpoint.DamagedError as error:
+            noticed += str(error).startswith(f"{path}: ") and "\n" not in str(error)
+    assert noticed >= len(damages(len(whole))) - 4
+
+
+def test_a_checkpoint_without_a_hash_is_loaded_as_before(tmp_path):
+    torch.save({"version": 1, "weight": torch.ones(3)}, tmp_path / "old.pt")
+    assert checkpoint.load(tmp_path / "old.pt")["weight"].tolist() == [1.0] * 3
+    assert checkpoint.digest(tmp_path / "old.pt") is None and not checkpoint.verify(tmp_path / "old.pt")
+
+
+@pytest.mark.parametrize("links", [True, False])
+def test_the_previous_checkpoint_is_kept_where_there_are_hard_links_and_where_not(tmp_path, monkeypatch, links):
+    if not links:
+        monkeypatch.setattr(os, "link", lambda *names: (_ for _ in ()).throw(PermissionError(1, "no hard links")))
+    path, previous = tmp_path / "checkpoint.pt", tmp_path / "checkpoint.previous.pt"
+    for step in range(3):
+        checkpoint.save(path, {"step": step}, previous=previous)
+        assert checkpoint.load(path)["step"] == step
+        assert previous.is_file() == (step > 0) and (not step or checkpoint.load(previous)["step"] == step - 1)
+    assert sorted(os.listdir(tmp_path)) == ["checkpoint.previous.pt", "checkpoint.pt"]
+
+
+def test_a_file_that_cannot_be_read_for_another_reason_is_not_called_damaged(tmp_path, monkeypatch):
+    """Else a good checkpoint would be replaced because memory ran out, or a disk did not answer."""
+    path = tmp_path / "a.pt"
+    checkpoint.save(path, {"step": 1})
+    for error in (RuntimeError("DefaultCPUAllocator: can't allocate memory"), OSError(5, "Input/output error")):
+        monkeypatch.setattr(torch, "load", lambda *a, error=error, **k: (_ for _ in ()).throw(error))
+        with pytest.raises((RuntimeError, UserError)) as caught:
+            checkpoint.load(path)
+        assert not isinstance(caught.value, checkpoint.DamagedError)

@@ -34,6 +34,8 @@ ENVIRONMENT = {
     # tune.jobs.worker_group has found room already. Do not wait long for a node that has left since.
     "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "20",
     "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",
+    # Every interruption comes to tune.driver.recorder, which counts; else Ray would retry some by itself.
+    "RAY_TRAIN_COUNT_PREEMPTION_AS_FAILURE": "1",
     "RAY_TRAIN_METRICS_ENABLED": "0",
     "RAY_TRAIN_ENABLE_STATE_ACTOR_RECONCILIATION": "0",
     "RAY_USAGE_STATS_ENABLED": "0",

@@ -7,32 +7,32 @@ next reading finds all epochs, in this run or in one that resumes the search.
 
 from __future__ import annotations
 
+import contextlib
 import math
 import time
-import traceback
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import ray.cloudpickle
-import ray.exceptions
 import ray.tune
 from optuna.trial import TrialState
 
 from nmt.data.store.ready import ReadyData
+from nmt.errors import one_line
 from nmt.training.history import METRIC, best_epoch, decoding_of, read_metrics
 from tune.driver.lines import Lines
+from tune.driver.retries import Retries
 from tune.driver.summarize import objectives, summarize
 from tune.driver.trial_folders import TrialFolders
 from tune.driver.watchdog import Watchdog
+from tune.jobs.causes import Cause, cause_of
 from tune.jobs.protocol import FAILURE, INTERRUPTED, NOTE, members
 from tune.results.layout import STUDY, trial_id
 from tune.results.summary import Summary
 from tune.study.budget import out_of_time
 from tune.study.study import SearchStudy
 
-MAX_REASON = 200
-"""characters of an error in the table"""
 PUT_SECONDS = 10.0
 """shortest time between two uploads of the study, beside those at each trial's start and end"""
 
@@ -57,13 +57,15 @@ class Recorder(ray.tune.Callback):
         control: Any,
         health: Watchdog,
     ) -> None:
-        self.folders, self.health = folders, health
+        self.folders, self.health, self.retries = folders, health, Retries()
         self._study, self._data, self._lines, self._control = study, data, lines, control
         self._put = time.monotonic()
         self._seconds: dict[int, float] = {}
         """training time of each trial"""
         self._events: dict[int, Mapping[str, Any]] = {}
         """last event of the running job of each trial, which shows how the job ended"""
+        self._begun: set[int] = set()
+        """trials whose job has begun to train"""
         for trial in study.trials():
             self._note_seconds(trial.number, read_metrics(folders.of(trial.number)))
 
@@ -81,12 +83,12 @@ class Recorder(ray.tune.Callback):
         """Update the study from a trial's folder; return the metrics of its epochs.
 
         May be called at any time: reading the same folder again changes nothing, and a trial that has ended stays as it
-        is. A trial whose folder holds the last epoch is complete, even if its job fails afterwards.
+        is. A trial whose folder holds the last epoch and best.pt is complete, even if its job fails afterwards.
 
         Args:
             epoch: an epoch that the trial has reported; a folder that is behind it is waited for.
         """
-        history = self.folders.history(number, epoch=epoch)
+        history = self.folders.trained(number, epoch=epoch, last=self._study.ladder.epochs)
         trial = self._study.trial(number)
         if trial.state.is_finished():
             return history
@@ -113,6 +115,7 @@ class Recorder(ray.tune.Callback):
     def on_trial_start(self, iteration: int, trials: Sequence[Any], trial: Any, **info: Any) -> None:
         for job in members(trial.config):
             begun = self._study.trial(job["number"])
+            self._begun.add(begun.number)
             if not begun.state.is_finished():
                 self.folders.write_start(begun.number, begun.params)
         # Upload before the trial trains: a search resumed elsewhere must know every trial that has a checkpoint.
@@ -143,6 +146,7 @@ class Recorder(ray.tune.Callback):
     def _end_job(self, job: Mapping[str, Any], event: Mapping[str, Any]) -> None:
         """Record how a trial ended or paused after its job, whose last event this is."""
         number, reported = job["number"], event.get("epoch", 0)
+        self._begun.discard(number)
         history = self.sync(number, epoch=reported)
         if self._study.trial(number).state.is_finished():
             return
@@ -156,23 +160,33 @@ class Recorder(ray.tune.Callback):
             self._finish(number, TrialState.PRUNED)
 
     def on_trial_error(self, iteration: int, trials: Sequence[Any], trial: Any, **info: Any) -> None:
-        hung = self.health.hung.get(trial.config["number"])
+        cause = keep_cause(trial, self.folders, hung=self.health.hung.pop(trial.config["number"], None))
         for job in members(trial.config):
             number = job["number"]
             self._events.pop(number, None)
             if self._study.space.resources.workers > 1:
                 ray.get(self._control.close.remote(trial_id(number)))
-            self.sync(number)
-            if not self._study.trial(number).state.is_finished():
-                self._finish(number, TrialState.FAIL, reason=hung or self._keep_error(trial, number))
-
-    def on_trial_recover(self, iteration: int, trials: Sequence[Any], trial: Any, **info: Any) -> None:
-        for job in members(trial.config):
-            number = job["number"]
-            self.sync(number)
+            history = self.sync(number)
+            # Ray may give a job the idle process of an earlier one, which has died since: no fault of this job.
+            counted = number in self._begun and not cause.of_node
+            self._begun.discard(number)
             if self._study.trial(number).state.is_finished():
                 continue
-            self._lines.note(number, f"{self._keep_error(trial, number)}; resuming from its checkpoint")
+            if cause.final:
+                self._finish(number, TrialState.FAIL, reason=cause.reason)
+            else:
+                self._interrupt(number, cause.reason, epoch=len(history), counted=counted)
+
+    def _interrupt(self, number: int, reason: str, *, epoch: int, counted: bool) -> None:
+        """Record that a job ended for a cause that may pass. The study's next job is then this trial's."""
+        again = self.retries.interrupted(number, reason, epoch=epoch, counted=counted)
+        self._study.interrupt(number, aside=not again)
+        if again:
+            self._lines.note(number, f"{reason}; resuming from its checkpoint")
+            return
+        self._lines.note(number, f"{reason}; interrupted again without an epoch in between: it waits for --resume")
+        self.health.ended(reason)
+        self.save()
 
     def save(self, *, finished: bool = False) -> Summary:
         """Write the summary, here and at the storage; return it."""
@@ -188,17 +202,22 @@ class Recorder(ray.tune.Callback):
     def _wait(self, number: int, last: Mapping[str, Any]) -> None:
         """Record that the trial's job has ended at its rung: the trial pauses."""
         self._study.end_job(number)
-        self.health.ended(None)
+        self._ended(None)
         self.folders.fetch(number)
         self.save()
         self._lines.waits(number, last)
+
+    def _ended(self, reason: str | None) -> None:
+        self.health.ended(reason)
+        for number in self.retries.again() if reason is None else ():
+            self._study.interrupt(number, aside=False)
 
     def _finish(self, number: int, state: TrialState, reason: str | None = None, *, quiet: bool = False) -> None:
         """Record the end of a trial in the study, in TensorBoard, in the summary and as a line."""
         self.folders.fetch(number)
         with self.folders.noted():
             best = self._write_end(number, state, reason)
-        self.health.ended(reason)
+        self._ended(reason)
         if not quiet:
             epochs = len(self._study.trial(number).intermediate_values)
             self._lines.end(number, state.name, reason, epochs=epochs, best=best, summary=self.save())
@@ -217,18 +236,26 @@ class Recorder(ray.tune.Callback):
         self._study.finish(number, state, decode | seconds | ({"reason": reason} if reason else {}), others=others)
         return best
 
-    def _keep_error(self, trial: Any, number: int) -> str:
-        """Keep the trial's traceback in its folder; return the reason in one line."""
-        self.folders.write_error(number, Path(trial.error_file).read_text())
-        error = ray.cloudpickle.loads(Path(trial.pickled_error_file).read_bytes())
-        if isinstance(error, ray.exceptions.RayActorError):
-            return "its process died (killed, out of memory, or crashed)"
-        cause = error.cause if isinstance(error, ray.exceptions.RayTaskError) else error
-        return "".join(traceback.format_exception_only(cause)).strip().splitlines()[-1].strip()[:MAX_REASON]
-
     def _put_study(self) -> None:
         self._put = time.monotonic()
         self.folders.put(pattern=STUDY)
 
     def _note_seconds(self, number: int, history: Sequence[Mapping[str, Any]]) -> None:
         self._seconds[number] = float(history[-1]["seconds"]) if history else 0.0
+
+
+def keep_cause(trial: Any, folders: TrialFolders, *, hung: str | None) -> Cause:
+    """Keep the traceback of a Ray trial's error in the folders of its trials; return why it ended.
+
+    Args:
+        hung: why the watchdog has killed its process, if it has.
+    """
+    text = Path(trial.error_file).read_text()
+    for job in members(trial.config):
+        with contextlib.suppress(OSError):  # the line about a full disk has to be enough
+            folders.write_error(job["number"], text)
+    if hung is not None:
+        return Cause(hung, final=False)
+    if trial.pickled_error_file is None:  # an error of Ray Tune itself
+        return Cause(one_line(text.splitlines()[-1]), final=False)
+    return cause_of(ray.cloudpickle.loads(Path(trial.pickled_error_file).read_bytes()))

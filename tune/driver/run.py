@@ -40,7 +40,7 @@ def run_search(
 
     Raises:
         UserError: `results`/NAME holds another search or is in use, no data set, or a machine without room for a trial.
-        FailedError: too many trials in a row failed.
+        FailedError: too many trials in a row failed, or some were interrupted and wait for --resume.
         KeyboardInterrupt: Ctrl-C; every trial has its checkpoint, so the search can be resumed.
     """
     from tune.driver.search import run_search as run_one_stage

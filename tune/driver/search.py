@@ -73,7 +73,7 @@ def run_search(
 
     Raises:
         UserError: `results`/NAME holds another search or is in use, or a failed check of `preflight`.
-        FailedError: too many trials in a row failed.
+        FailedError: too many trials in a row failed, or some were interrupted and wait for --resume.
         KeyboardInterrupt: Ctrl-C; every trial has its checkpoint, so the search can be resumed.
     """
     directory = results / space.name
@@ -181,12 +181,16 @@ def _search(
             health=Watchdog(space.search, stop=interruption.stop),
         )
         finished = _run_jobs(study, recorder, make_trainable(setup), preview.at_once, interruption)
+    waiting = recorder.retries.waiting
+    finished = finished and not waiting
     recorder.sync_unfinished()
     if finished:
         recorder.end_waiting()
     summary = recorder.save(finished=finished)
     if interruption.reason is not None:
         raise FailedError(f"{interruption.reason}; fix it, then continue with --resume")
+    if waiting and not interruption.came:
+        raise FailedError(f"{recorder.retries.in_words()}; continue with --resume")
     if not finished:
         raise KeyboardInterrupt
     return summary
@@ -223,7 +227,7 @@ def _run_jobs(study: SearchStudy, recorder: Recorder, trainable: Any, at_once: i
             callbacks=[recorder, recorder.health],
             stop=CombinedStopper(interruption, late),
             checkpoint_config=ray.tune.CheckpointConfig(checkpoint_at_end=False),
-            failure_config=ray.tune.FailureConfig(max_failures=1),
+            failure_config=ray.tune.FailureConfig(max_failures=0),  # the study's next job is the retry
             verbose=0,
         ),
     )

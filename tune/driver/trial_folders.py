@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from nmt.errors import UserError
-from nmt.training.files import METRICS
-from nmt.training.history import read_metrics
+from nmt.training.files import BEST, METRICS
+from nmt.training.history import best_epoch, read_metrics
 from tune.results import tensorboard
 from tune.results.layout import ERROR, MIRROR, trial_folder, trial_id
-from tune.results.storage import Storage, no_weights
+from tune.results.storage import Storage, no_weights, run_address
 
 LAG_SECONDS, LAG_POLL_SECONDS = 45.0, 0.2
 """how long to wait for a folder that is behind its trial's report, and between two looks"""
@@ -52,6 +52,17 @@ class TrialFolders:
                 return history
             time.sleep(LAG_POLL_SECONDS)
 
+    def trained(self, number: int, *, epoch: int, last: int) -> list[dict[str, Any]]:
+        """Return `history`, without the epoch `last` if the best weights are lost.
+
+        The trial's job then comes again and restores them (nmt.training.state.begin).
+        """
+        history = self.history(number, epoch=epoch)
+        lost = (
+            bool(history) and history[-1]["epoch"] >= last and bool(best_epoch(history)) and not self.has_best(number)
+        )
+        return history[:-1] if lost else history
+
     def _read(self, number: int) -> list[dict[str, Any]]:
         """Read the metrics of a trial once.
 
@@ -66,6 +77,13 @@ class TrialFolders:
         with self.noted():
             self._mirror.fetch(trial_folder(number), wanted=lambda name: name == METRICS)
         return read_metrics(self._mirror.directory / trial_folder(number))
+
+    def has_best(self, number: int) -> bool:
+        """True if the trial's best weights are in its folder, at the storage if there is one."""
+        if self.home is None:
+            return (self.of(number) / BEST).is_file()
+        with self.noted():
+            return Storage(run_address(self.home.address, trial_folder(number)), self.of(number)).holds(BEST)
 
     def fetch(self, number: int) -> None:
         """Update the folder here from the storage, without weights. No process may be writing in it."""

@@ -1,7 +1,8 @@
 """Kill jobs that hang, and stop a search whose trials keep failing.
 
 A Ray Tune callback beside the recorder. Ray notices a job that raises or whose process dies, but not one that is only
-silent. Such a job has a time limit that follows from its own epochs. Past it its process is killed, and it has failed.
+silent. Such a job has a time limit that follows from its own epochs. Past it its process is killed, and the trial
+continues in another one.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import ray
 import ray.tune
 from ray.tune.experiment.trial import Trial
 
+from tune.jobs.causes import kind_of
 from tune.jobs.protocol import members
 from tune.spaces.settings import SearchSettings
 
@@ -78,6 +80,7 @@ class Watchdog(ray.tune.Callback):
         """trial number -> why its process was killed"""
 
     def on_trial_start(self, iteration: int, trials: Sequence[Any], trial: Any, **info: Any) -> None:
+        self.hung.pop(trial.config["number"], None)
         silence = Silence(60 * self._settings.hang_minutes)
         self._trials.setdefault(trial.config["number"], silence).begin(time.monotonic())
 
@@ -87,9 +90,7 @@ class Watchdog(ray.tune.Callback):
             return
         last = history[-1]
         seconds = last["seconds"] * len(members(trial.config))  # a member of a pack counts its share of the time alone
-        if self._trials[trial.config["number"]].report(last["epoch"], seconds, time.monotonic()):
-            # Nodes come and go. A trial fails only if its process dies twice without an epoch in between.
-            trial.run_metadata.num_failures = 0
+        self._trials[trial.config["number"]].report(last["epoch"], seconds, time.monotonic())
 
     def on_step_end(self, iteration: int, trials: Sequence[Any], **info: Any) -> None:
         """Kill the running jobs past their limit. Ray Tune calls this several times a second."""
@@ -100,18 +101,17 @@ class Watchdog(ray.tune.Callback):
             reason = self._trials[number].reason(time.monotonic())
             if reason is not None and number not in self.hung:
                 self.hung[number] = reason
-                trial.max_failures = 0  # it would hang again
                 ray.kill(trial.temporary_state.ray_actor)
 
     def ended(self, reason: str | None) -> None:
-        """Record the end of a job.
+        """Record the end of a job that is not tried again now.
 
         Args:
-            reason: why its trial failed; None if it did not fail.
+            reason: why its trial failed or waits for the next run; None if it ended well.
         """
         self._failed = [*self._failed, reason] if reason else []
         if len(self._failed) == self._settings.max_failures_in_a_row:
-            kinds = [reason.partition(" (")[0] for reason in self._failed]  # the numbers in brackets differ
+            kinds = [kind_of(reason) for reason in self._failed]
             common = max(kinds, key=kinds.count)
             example = self._failed[kinds.index(common)]
             self._stop(f"{len(kinds)} trials in a row failed, {kinds.count(common)} of them with this error: {example}")

@@ -1,7 +1,6 @@
 """A trial with several data-parallel workers: a worker group (tune.jobs.worker_group) inside the trial.
 
-The group retries when a worker is lost. Ray Tune retries only when the trial's own process dies. Two layers that both
-retry would multiply the attempts.
+The group retries when a worker is lost. The driver retries when the group gives up, or the trial's own process dies.
 """
 
 from __future__ import annotations
@@ -12,11 +11,13 @@ from collections.abc import Mapping
 from typing import Any
 
 import ray
+import ray.exceptions
 import ray.tune
 
 from nmt.config import from_dict
-from nmt.errors import UserError
+from nmt.errors import UserError, one_line
 from nmt.training.history import read_metrics
+from tune.jobs.causes import is_final, of_the_storage
 from tune.jobs.control import POLL_SECONDS, Asked
 from tune.jobs.protocol import NOTE, TrialSetup, event, failure, interrupted, trial_directory
 from tune.jobs.worker_group import WorkerGroup
@@ -76,7 +77,11 @@ class WorkersTrial(ray.tune.Trainable):
         try:
             metrics = self._train_epoch()
         except (DivergedError, UserError) as error:
+            if not is_final(error):  # the driver counts it, and tries again
+                raise
             return failure(self._shared, self._trial, error) | {"done": True}
+        except ray.exceptions.RayError as error:  # of another process; Ray would show it as an error of this one
+            raise RuntimeError(one_line(error)) from error
         if metrics is None:
             return interrupted(self._shared, self._trial) | {"done": True}
         notes, self._notes[:] = "; ".join(self._notes), []
@@ -103,7 +108,8 @@ class WorkersTrial(ray.tune.Trainable):
     def _fetch(self) -> None:
         """Update the folder from the storage: the workers may run on other nodes."""
         if self._shared.storage is not None:
-            self._shared.storage.fetch(self._folder, wanted=no_weights)
+            with of_the_storage():
+                self._shared.storage.fetch(self._folder, wanted=no_weights)
 
     def cleanup(self) -> None:
         """End the group. Ray Tune calls it for stopped trials."""

@@ -15,8 +15,11 @@ from nmt.config import from_dict
 from nmt.data.store.ready import local_data
 from nmt.errors import UserError
 from nmt.training.history import EpochResult, read_metrics
+from tune.jobs.causes import is_final
 from tune.jobs.control import Asked
+from tune.jobs.notes import Notes
 from tune.jobs.protocol import TrialSetup, event, failure, interrupted, trial_directory
+from tune.jobs.stored import put, take_over
 from tune.results.layout import trial_folder
 
 
@@ -26,21 +29,24 @@ def run_pack(setup: TrialSetup, jobs: Sequence[Mapping[str, Any]]) -> None:
     Args:
         jobs: {"number", "configuration", "until"} of each; `until` is the same for all.
     """
-    try:
-        outcomes: Sequence[Any] = _train(setup, jobs)
-    except KeyboardInterrupt:  # every member has written its checkpoint
-        for job in jobs:
-            _put(setup, job)
-            ray.tune.report(interrupted(setup, job))
-        return
-    except UserError as error:
-        outcomes = [error] * len(jobs)
-    for job, outcome in zip(jobs, outcomes, strict=True):
-        if isinstance(outcome, Exception):
-            ray.tune.report(failure(setup, job, outcome))
+    with Notes() as notes:
+        try:
+            outcomes: Sequence[Any] = _train(setup, jobs, notes)
+        except KeyboardInterrupt:  # every member has written its checkpoint
+            for job in jobs:
+                put(setup.storage, trial_folder(job["number"]))
+                ray.tune.report(interrupted(setup, job))
+            return
+        except UserError as error:
+            if not is_final(error):
+                raise
+            outcomes = [error] * len(jobs)
+        for job, outcome in zip(jobs, outcomes, strict=True):
+            if isinstance(outcome, Exception):
+                ray.tune.report(failure(setup, job, outcome) | notes.take(trial_directory(setup, job)))
 
 
-def _train(setup: TrialSetup, jobs: Sequence[Mapping[str, Any]]) -> Sequence[Any]:
+def _train(setup: TrialSetup, jobs: Sequence[Mapping[str, Any]], notes: Notes) -> Sequence[Any]:
     """Return the best epoch of each job, or the error that ended it."""
     import torch
 
@@ -48,14 +54,13 @@ def _train(setup: TrialSetup, jobs: Sequence[Mapping[str, Any]]) -> Sequence[Any
 
     directories = [trial_directory(setup, job) for job in jobs]
     for job, directory in zip(jobs, directories, strict=True):
-        if setup.storage is not None:
-            setup.storage.take_over(trial_folder(job["number"]))
+        take_over(setup.storage, trial_folder(job["number"]))
         if read_metrics(directory):  # an earlier process may have died before it reported this epoch
             ray.tune.report(event(setup, job))
 
     def on_epoch(k: int, _: EpochResult) -> None:
-        _put(setup, jobs[k])
-        ray.tune.report(event(setup, jobs[k]))
+        put(setup.storage, trial_folder(jobs[k]["number"]))
+        ray.tune.report(event(setup, jobs[k]) | notes.take(directories[k]))
 
     torch.set_num_threads(setup.resources.cpus)
     configs = [from_dict(job["configuration"], source=f"trial {job['number']}") for job in jobs]
@@ -69,8 +74,3 @@ def _train(setup: TrialSetup, jobs: Sequence[Mapping[str, Any]]) -> Sequence[Any
         decode_grid=setup.decode_grid,
         interrupted=Asked(setup.control),
     )
-
-
-def _put(setup: TrialSetup, job: Mapping[str, Any]) -> None:
-    if setup.storage is not None:
-        setup.storage.put(trial_folder(job["number"]))

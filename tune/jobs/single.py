@@ -1,8 +1,8 @@
 """One job of a search: training a trial up to an epoch, with one worker, in a process that Ray Tune reuses.
 
 A trial owns the directory trials/ID. It resumes from the checkpoint there, after a restart of its process or of the
-whole search. Only Ray Tune retries, and only errors that may pass. An error that would repeat (a diverged loss, a wrong
-configuration) ends the trial.
+whole search. An error that would repeat (a diverged loss, a wrong configuration) ends the trial. Any other is raised,
+and the driver decides (tune.jobs.causes, tune.driver.recorder).
 """
 
 from __future__ import annotations
@@ -17,8 +17,11 @@ from nmt.data.store.ready import local_data
 from nmt.errors import UserError
 from nmt.training.history import EpochResult, read_metrics
 from nmt.training.out_of_memory import twice_within_memory
+from tune.jobs.causes import is_final
 from tune.jobs.control import Asked
+from tune.jobs.notes import Notes
 from tune.jobs.protocol import TrialSetup, event, failure, interrupted, trial_directory
+from tune.jobs.stored import put, take_over
 from tune.results.layout import trial_folder
 
 
@@ -30,37 +33,34 @@ def run_trial(setup: TrialSetup, trial: Mapping[str, Any]) -> None:
     """
     from nmt.training.trainer import DivergedError
 
-    folder = trial_folder(trial["number"])
-    try:
-        if setup.storage is not None:
-            setup.storage.take_over(folder)
-        _train(setup, trial)
-    except KeyboardInterrupt:  # the training has written its checkpoint
-        if setup.storage is not None:
-            setup.storage.put(folder)
-        ray.tune.report(interrupted(setup, trial))
-    except (DivergedError, UserError) as error:
-        ray.tune.report(failure(setup, trial, error))
+    folder, directory = trial_folder(trial["number"]), trial_directory(setup, trial)
+    with Notes() as notes:
+        try:
+            take_over(setup.storage, folder)
+            _train(setup, trial, notes)
+        except KeyboardInterrupt:  # the training has written its checkpoint
+            put(setup.storage, folder)
+            ray.tune.report(interrupted(setup, trial) | notes.take(directory))
+        except (DivergedError, UserError) as error:
+            if not is_final(error):
+                raise
+            ray.tune.report(failure(setup, trial, error) | notes.take(directory))
 
 
-def _train(setup: TrialSetup, trial: Mapping[str, Any]) -> None:
+def _train(setup: TrialSetup, trial: Mapping[str, Any], notes: Notes) -> None:
     import torch
 
     import nmt.training.loop
 
-    directory, until = trial_directory(setup, trial), trial["until"]
-    trained = len(read_metrics(directory))
-    if trained:
+    directory = trial_directory(setup, trial)
+    if read_metrics(directory):
         # An earlier process may have died before it reported this epoch. The scheduler must still decide on it, and if
-        # it was the last of the job, Ray would wait for a result.
+        # it was the last of the job, Ray would wait for a result. The training then only checks its files.
         ray.tune.report(event(setup, trial))
-    if trained >= until:
-        return
 
     def on_epoch(_: EpochResult) -> None:
-        if setup.storage is not None:
-            setup.storage.put(trial_folder(trial["number"]))
-        ray.tune.report(event(setup, trial))
+        put(setup.storage, trial_folder(trial["number"]))
+        ray.tune.report(event(setup, trial) | notes.take(directory))
 
     torch.set_num_threads(setup.resources.cpus)
 
@@ -71,7 +71,7 @@ def _train(setup: TrialSetup, trial: Mapping[str, Any]) -> None:
             directory=directory,
             on_epoch=on_epoch,
             resume=True,
-            until=until,
+            until=trial["until"],
             decode_grid=setup.decode_grid,
             interrupted=Asked(setup.control),
         )

@@ -9,7 +9,7 @@ from typing import Any
 
 from nmt.config import Config, DecodeConfig
 from nmt.data.store.ready import local_data
-from nmt.errors import UserError
+from nmt.errors import FailedError, UserError
 from tune.spaces.settings import Resources
 
 LINE_SECONDS = 30.0
@@ -25,14 +25,13 @@ def train_to_end(
     import torch
 
     import nmt.training.loop
-    import nmt.training.trainer
 
     torch.set_num_threads(cpus)
     try:
         nmt.training.loop.train(
             config, data=local_data(data, config), directory=directory, resume=True, decode_grid=decode_grid
         )
-    except (nmt.training.trainer.DivergedError, UserError) as error:
+    except (FailedError, UserError) as error:
         return error
     return None
 

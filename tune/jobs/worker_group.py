@@ -26,6 +26,9 @@ from nmt.config import Config
 from nmt.data.store.ready import local_data
 from nmt.errors import UserError, one_line
 from nmt.training import out_of_memory as memory
+from tune.jobs.notes import Notes
+from tune.jobs.protocol import NOTE
+from tune.jobs.stored import put, take_over
 from tune.results.storage import Storage
 from tune.spaces.settings import Resources
 
@@ -102,6 +105,8 @@ class WorkerGroup:
             metrics: dict[str, Any] | None = ray.get(self._control.next.remote(self._name))
             if metrics is not None:
                 self._losses = 0
+                if NOTE in metrics:
+                    self._note(metrics.pop(NOTE))
                 self._ask_for_more()
                 return metrics
             error, self._job = self._job.error, None
@@ -283,21 +288,17 @@ def _train_on_worker(job: dict[str, Any]) -> None:
 
     control, key = job["control"], (job["directory"].name, job["number"])
     first = dist.get_rank() == 0
-    stopped = threading.Event()
+    stopped, notes = threading.Event(), Notes()
     storage, folder = job["storage"] or (None, "")
-    if storage is not None:
-        (storage.take_over if first else storage.fetch)(folder)
+    take_over(storage, folder, first=first)
     if first:
         ray.get(control.reserve.remote(*key, ray.util.get_current_placement_group()))
         threading.Thread(target=_await_stop, args=(control, key, stopped), daemon=True).start()
 
-    def put() -> None:
-        if first and storage is not None:
-            storage.put(folder)
-
     def on_epoch(report: nmt.training.history.EpochResult) -> None:
-        put()
-        decision = [ray.get(control.report.remote(*key, report.metrics)) if first else None]
+        put(storage if first else None, folder)
+        metrics = report.metrics | notes.take(job["directory"])
+        decision = [ray.get(control.report.remote(*key, metrics)) if first else None]
         dist.broadcast_object_list(decision)
         if not decision[0]:
             raise _StoppedError
@@ -305,18 +306,19 @@ def _train_on_worker(job: dict[str, Any]) -> None:
     torch.set_num_threads(job["resources"].cpus)
     training = job["training"] or nmt.training.loop.train
     try:
-        training(
-            job["config"],
-            data=local_data(job["data"], job["config"]),
-            directory=job["directory"],
-            device=ray.train.torch.get_device() if job["resources"].gpus else torch.device("cpu"),
-            on_epoch=on_epoch,
-            interrupted=stopped.is_set,
-            resume=True,
-            **job["arguments"],
-        )
+        with notes:
+            training(
+                job["config"],
+                data=local_data(job["data"], job["config"]),
+                directory=job["directory"],
+                device=ray.train.torch.get_device() if job["resources"].gpus else torch.device("cpu"),
+                on_epoch=on_epoch,
+                interrupted=stopped.is_set,
+                resume=True,
+                **job["arguments"],
+            )
     except KeyboardInterrupt:  # its checkpoint is at the step it had reached
-        put()
+        put(storage if first else None, folder)
     except _StoppedError:  # its checkpoint is at the epoch, and uploaded
         return
 

@@ -47,6 +47,8 @@ class Standing:
     ended: bool = False
     """True if it is complete, pruned or failed"""
     failed: bool = False
+    aside: bool = False
+    """True if it was interrupted and waits for the next run of the search"""
 
     @property
     def epoch(self) -> int:
@@ -130,7 +132,7 @@ def next_job(
         return job.until - epoch + ladder.epochs - farthest <= epochs_left
 
     for trial in sorted(trials, key=lambda t: t.number):
-        if not trial.running and not trial.ended and trial.epoch < trial.until:
+        if not trial.running and not trial.ended and not trial.aside and trial.epoch < trial.until:
             job = NextJob(trial.number, trial.until)
             if affordable(job, trial.epoch):
                 return job
@@ -164,7 +166,9 @@ def last_promotion(trials: Sequence[Standing], ladder: Ladder) -> tuple[NextJob,
     """Promote the best trial of the highest rung, so that the default meets a rival at the full budget."""
     if any(t.number and ladder.epochs in t.values and not t.failed for t in trials):
         return None
-    waiting = [t for t in trials if not t.ended and not t.running and t.epoch == t.until < ladder.epochs]
+    waiting = [
+        t for t in trials if not t.ended and not t.running and not t.aside and t.epoch == t.until < ladder.epochs
+    ]
     if not waiting:
         return None
     best = max(waiting, key=lambda t: (t.until, t.values[t.until], -t.number))
@@ -179,5 +183,5 @@ def rung_value(trial: Standing, rung: int) -> float:
 
 
 def _waits_at(trial: Standing, rung: int) -> bool:
-    idle = not trial.running and not trial.ended and not trial.failed
+    idle = not trial.running and not trial.ended and not trial.failed and not trial.aside
     return idle and trial.until == rung and math.isfinite(trial.values[rung])

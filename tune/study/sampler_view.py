@@ -125,13 +125,14 @@ def hindsight(trials: Mapping[int, Standing], ladder: Ladder) -> dict[int, tuple
     return left
 
 
-def standing(trial: FrozenTrial, *, running: bool = False) -> Standing:
-    """Return the progress of a trial; only the process that runs a search knows if its job is running."""
+def standing(trial: FrozenTrial, *, running: bool = False, aside: bool = False) -> Standing:
+    """Return the progress of a trial; only the process that runs a search knows if its job is running, or waits."""
     return Standing(
         number=trial.number,
         values=trial.intermediate_values,
         until=trial.user_attrs.get(UNTIL, 0),
         running=running,
+        aside=aside,
         ended=trial.state.is_finished(),
         failed=trial.state == TrialState.FAIL,
     )

@@ -62,6 +62,7 @@ class SearchStudy:
         )
         self._study_id = self._storage.get_study_id_from_name(space.name)
         self._running: set[int] = set()
+        self._aside: set[int] = set()
         self._size = space.size or math.inf
 
     def next_job(self, *, out_of_time: bool = False) -> Job | Pause:
@@ -135,9 +136,15 @@ class SearchStudy:
         """Record that the trial's job has ended at its rung: the trial pauses."""
         self._running.discard(number)
 
+    def interrupt(self, number: int, *, aside: bool) -> None:
+        """Record that the trial's job ended early. The trial continues next or, set `aside`, in the next run."""
+        self.end_job(number)
+        (self._aside.add if aside else self._aside.discard)(number)
+
     def standings(self, trials: list[FrozenTrial] | None = None) -> list[Standing]:
         """Return the progress of every trial, by number."""
-        return [standing(t, running=t.number in self._running) for t in trials or self.trials()]
+        running, aside = self._running, self._aside
+        return [standing(t, running=t.number in running, aside=t.number in aside) for t in trials or self.trials()]
 
     def configuration(self, number: int) -> Config:
         """Return the whole configuration of a trial."""

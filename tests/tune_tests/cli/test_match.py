@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import re
+from functools import partial
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
+from nmt.api import load_matcher
+from nmt.errors import UserError
+from nmt.inference.evaluate import evaluate_checkpoint
 from tests.small_model import write_checkpoint
 from tune.cli.main import main
 
@@ -69,3 +74,17 @@ def test_images_and_keypoints_in_each_others_place_are_one_line(refused):
     of_images = [*right[:4], "a.png", "a.png"]
     assert "a.png: not readable keypoints (it is a PNG image)" in refused("--match", "best.pt", *of_images)
     assert main(["--match", "best.pt", *right]) == 0 and Path("match.png").is_file()
+
+
+def test_a_flipped_byte_in_the_weights_is_one_line_of_every_job_that_reads_them(refused):
+    path = write_checkpoint(Path("best.pt"))
+    Image.new("RGB", (60, 40)).save("a.png")
+    Path("a.csv").write_text("beak,10,20\ntail,5,6\n")
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+    told = "best.pt: a damaged checkpoint: its content is not what was written (SHA-256)"
+    assert told in refused("--match", "best.pt", "--images", "a.png", "a.png", "--keypoints", "a.csv", "a.csv")
+    for read in (load_matcher, partial(evaluate_checkpoint, data=Path(), split="val")):
+        with pytest.raises(UserError, match=re.escape(told)):
+            read(path)

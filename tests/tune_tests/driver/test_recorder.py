@@ -55,6 +55,7 @@ def write_metrics(directory: Path, values: list[float], *, cut: bool = False) ->
     """As a training leaves them; with `cut`, the line of one more epoch is broken off."""
     directory.mkdir(parents=True, exist_ok=True)
     text = "".join(metrics_lines(values))
+    (directory / "best.pt").write_bytes(b"")
     (directory / "metrics.jsonl").write_text(text + ('{"epoch": 9, "val/acc' if cut else ""))
 
 
@@ -271,6 +272,21 @@ def test_a_trial_that_a_scheduler_stopped_is_pruned(space: Space, tmp_path: Path
     assert search.study.trial(0).state == TrialState.PRUNED and search.study.trial(0).value == 0.2
 
 
+def test_a_trial_without_its_best_weights_is_not_complete_but_comes_again(space: Space, tmp_path: Path) -> None:
+    Search(tmp_path, space).begin()
+    write_metrics(tmp_path / "trials/000", VALUES)
+    (tmp_path / "trials/000/best.pt").unlink()
+    search = Search(tmp_path, space)
+    search.recorder.sync_unfinished()
+    (trial,) = search.begin()
+    assert (trial.config["number"], trial.config["until"]) == (0, 4)
+    search.event(trial, epoch=4)
+    assert search.study.trial(0).state == TrialState.RUNNING
+    (tmp_path / "trials/000/best.pt").write_bytes(b"")
+    search.ended(trial)
+    assert search.study.trial(0).state == TrialState.COMPLETE
+
+
 def test_an_accuracy_that_is_not_finite_fails_the_trial(space: Space, tmp_path: Path) -> None:
     search = Search(tmp_path, space)
     (trial,) = search.begin()
@@ -280,7 +296,14 @@ def test_an_accuracy_that_is_not_finite_fails_the_trial(space: Space, tmp_path: 
     assert search.study.trial(0).state == TrialState.FAIL
 
 
-def test_an_epoch_whose_event_died_with_its_process_reaches_the_study_when_the_trial_recovers(
+def error_of(trial: Any, directory: Path, error: Exception) -> None:
+    """As Ray keeps the error that ended a job."""
+    (directory / "error.txt").write_text("Traceback")
+    (directory / "error.pkl").write_bytes(ray.cloudpickle.dumps(error))
+    trial.error_file, trial.pickled_error_file = directory / "error.txt", directory / "error.pkl"
+
+
+def test_an_epoch_whose_event_died_with_its_process_reaches_the_study_and_the_trial_comes_next(
     space: Space, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     search = Search(tmp_path, space)
@@ -288,17 +311,65 @@ def test_an_epoch_whose_event_died_with_its_process_reaches_the_study_when_the_t
     search.train(0, 1)
     search.event(trial)
     search.train(0, 2)
-    (tmp_path / "error.txt").write_text("Traceback")
-    (tmp_path / "error.pkl").write_bytes(ray.cloudpickle.dumps(ray.exceptions.RayActorError()))
-    trial.error_file, trial.pickled_error_file = tmp_path / "error.txt", tmp_path / "error.pkl"
-    search.recorder.on_trial_recover(0, [], trial)
+    error_of(trial, tmp_path, ray.exceptions.RayActorError())
+    search.recorder.on_trial_error(0, [], trial)
     assert search.study.trial(0).intermediate_values == {1: 0.1, 2: 0.2}
     assert (
         "000  its process died (killed, out of memory, or crashed); resuming from its checkpoint" in caplog.messages[-1]
     )
-    search.recorder.on_trial_error(0, [], trial)
-    assert search.study.trial(0).state == TrialState.FAIL
+    (again,) = search.begin()
+    assert (again.config["number"], again.config["until"]) == (0, 4)
+    error_of(again, tmp_path, ray.exceptions.RayActorError())
+    search.recorder.on_trial_error(0, [], again)
+    assert search.study.trial(0).state == TrialState.RUNNING and list(search.recorder.retries.waiting) == [0]
     assert (tmp_path / "trials/000/error.txt").read_text() == "Traceback"
+    assert "000  its process died (killed, out of memory, or crashed); interrupted again" in caplog.messages[-1]
+    (other,) = search.begin()
+    assert other.config["number"] == 1  # the search goes on
+    search.train(1, 1)
+    search.event(other)
+    search.ended(other)
+    (default,) = search.begin()
+    assert default.config["number"] == 0  # another job has ended well, so the machines work
+    (resumed,) = Search(tmp_path, space).begin()
+    assert resumed.config["number"] == 0
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_an_error_that_would_come_again_fails_the_trial_at_once(space: Space, tmp_path: Path, packed: bool) -> None:
+    search = Search(tmp_path, space)
+    trials = search.begin(2)
+    trial = trials[0]
+    if packed:
+        trial.config["pack"] = [t.config for t in trials]
+    error_of(trial, tmp_path, ray.exceptions.RayTaskError("train", "Traceback", ValueError("a mistake")))
+    search.recorder.on_trial_error(0, [], trial)
+    for number in range(1 + packed):
+        assert search.study.trial(number).state == TrialState.FAIL
+        assert search.study.trial(number).user_attrs["reason"] == "ValueError: a mistake"
+
+
+def test_a_process_that_died_before_its_job_began_is_not_counted(space: Space, tmp_path: Path) -> None:
+    search = Search(tmp_path, space)
+    for _ in range(3):
+        job = search.study.next_job()
+        assert isinstance(job, Job) and job.number == 0
+        trial = SimpleNamespace(config=job.to_dict(), run_metadata=SimpleNamespace())
+        error_of(trial, tmp_path, ray.exceptions.RayActorError())
+        search.recorder.on_trial_error(0, [], trial)
+    assert not search.recorder.retries.waiting
+
+
+def test_a_job_that_ended_well_says_nothing_of_the_next_one_of_its_trial(space: Space, tmp_path: Path) -> None:
+    search = Search(tmp_path, space)
+    trial = search.begin(2)[1]
+    search.train(1, 1)
+    search.event(trial)
+    search.ended(trial)
+    for _ in range(3):  # the process that its promotion got had died while it was idle
+        error_of(trial, tmp_path, ray.exceptions.RayActorError())
+        search.recorder.on_trial_error(0, [], trial)
+    assert not search.recorder.retries.waiting
 
 
 def test_with_a_storage_the_folder_there_counts_and_the_one_here_is_left_to_its_process(

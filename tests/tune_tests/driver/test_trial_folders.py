@@ -30,6 +30,17 @@ def hparams(folder: Path, tag: str) -> plugin_data_pb2.HParamsPluginData:
     return plugin_data_pb2.HParamsPluginData.FromString(events.SummaryMetadata(tag).plugin_data.content)
 
 
+def test_best_weights_count_where_the_trial_lives(tmp_path: Path) -> None:
+    home = Storage(str(tmp_path / "home"), tmp_path / "here")
+    folder = tmp_path / "here/trials/007"
+    write_metrics(folder, 1)
+    (folder / "best.pt").write_bytes(b"weights")
+    there = TrialFolders(tmp_path / "here", home)
+    assert TrialFolders(tmp_path / "here", None).has_best(7) and not there.has_best(7)
+    home.put("trials/007")
+    assert there.has_best(7) and not there.has_best(8)
+
+
 def test_tensorboard_finds_the_values_of_a_trial_from_its_start(tmp_path: Path) -> None:
     folders = TrialFolders(tmp_path, None)
     folders.write_start(7, {"optim.lr": 0.25, "loss.layer_weighting": "flat"})

@@ -1,0 +1,53 @@
+"""A trial's files at the storage of its search, as its jobs fetch and put them.
+
+Whatever fails there only interrupts the trial (tune.jobs.causes). A checkpoint that is damaged there is left out, and
+the training continues from what is whole (nmt.training.state.begin).
+"""
+
+from __future__ import annotations
+
+import logging
+
+from nmt.errors import TemporaryError, UserError
+from nmt.training.files import BEST, CHECKPOINT, PREVIOUS
+from tune.jobs.causes import of_the_storage
+from tune.results.storage import Storage, no_weights
+
+log = logging.getLogger("nmt.jobs")
+
+
+def take_over(storage: Storage | None, folder: str, *, first: bool = True) -> None:
+    """Bring the trial's folder here, for a process that trains it from now on. Raises TemporaryError.
+
+    Args:
+        first: False for a process that will not upload the folder: a worker of another rank than 0.
+    """
+    if storage is None:
+        return
+    with of_the_storage():
+        try:
+            (storage.take_over if first else storage.fetch)(folder)
+        except TemporaryError:
+            raise
+        except UserError:
+            _fetch_whole(storage, folder)
+
+
+def _fetch_whole(storage: Storage, folder: str) -> None:
+    """Fetch the files of a folder that are whole at the storage; remove the others here."""
+    storage.fetch(folder, wanted=no_weights)
+    for weights in (CHECKPOINT, PREVIOUS, BEST):
+        try:
+            storage.fetch(folder, wanted=lambda name, weights=weights: name == weights)  # type: ignore[misc]
+        except TemporaryError:
+            raise
+        except UserError:
+            log.warning("%s: %s is damaged at the storage", storage.directory / folder, weights)
+            (storage.directory / folder / weights).unlink(missing_ok=True)
+
+
+def put(storage: Storage | None, folder: str) -> None:
+    """Upload the trial's folder. Raises TemporaryError."""
+    if storage is not None:
+        with of_the_storage():
+            storage.put(folder)
