@@ -8,9 +8,10 @@ from typing import Any
 
 from nmt import checkpoint, distributed
 from nmt.config import comparable, differences, from_dict, to_dict, to_flat
+from nmt.data.store.identity import check_same, data_set_record, saved_record
 from nmt.errors import UserError
 from nmt.io.files import remove_partials, write_json
-from nmt.training.files import CHECKPOINT, CONFIG
+from nmt.training.files import CHECKPOINT, CONFIG, DATA_SET
 from nmt.training.history import Progress, write_metrics
 from nmt.training.trainer import Trainer
 
@@ -35,16 +36,26 @@ def _weights(trainer: Trainer) -> dict[str, Any]:
     # Cloned: a packed training's weights are views of the pack's, and torch.save would write the whole pack's.
     weights = trainer.matcher.state_dict()
     model = {k: v.clone() for k, v in weights.items() if not (frozen and k.startswith("backbone."))}
-    return {"model": model, "config": to_dict(trainer.config), "categories": list(trainer.store.info.categories)}
+    info = trainer.store.info
+    known = {"categories": list(info.categories), "data_set": info.identity}
+    return {"model": model, "config": to_dict(trainer.config), **known}
 
 
 def begin(trainer: Trainer, directory: Path, *, resume: bool) -> None:
-    """Prepare a run in `directory`: restore its checkpoint if `resume` is set, and write config.json."""
+    """Prepare a run in `directory`: restore its checkpoint if `resume` is set, and write config.json.
+
+    Raises:
+        UserError: with `resume`, the folder holds a training on another data set, or an error of `restore`.
+    """
+    identity, data = trainer.store.info.identity, trainer.store.directory
+    if resume:
+        check_same(saved_record(directory / DATA_SET), identity, where=directory, data=data)
     if resume and (directory / CHECKPOINT).is_file():
         restore(trainer, directory / CHECKPOINT)
     if distributed.rank() == 0:
         remove_partials(directory)
         write_json(directory / CONFIG, to_dict(trainer.config))
+        write_json(directory / DATA_SET, data_set_record(identity, data))
         if trainer.progress.history:  # after a crash between checkpoint and metrics, the file lacks an epoch
             write_metrics(directory, trainer.progress)
 
@@ -53,7 +64,7 @@ def restore(trainer: Trainer, path: Path) -> None:
     """Restore the state that `save` wrote, with any number of ranks.
 
     Raises:
-        UserError: the checkpoint belongs to another configuration, or cannot be read.
+        UserError: the checkpoint belongs to another configuration or data set, or cannot be read.
     """
     content = checkpoint.load(path)
     saved = from_dict(content["config"], source=str(path))
@@ -61,6 +72,7 @@ def restore(trainer: Trainer, path: Path) -> None:
         raise UserError(
             f"{path}: a checkpoint of another configuration: {different}; choose another --results or the same settings"
         )
+    check_same(content.get("data_set"), trainer.store.info.identity, where=path, data=trainer.store.directory)
     trainer.matcher.load_state_dict(content["model"], strict=trainer.config.optim.backbone_lr_scale > 0)
     trainer.optimizer.load_state_dict(content["optimizer"])
     trainer.progress = Progress(**content["progress"])

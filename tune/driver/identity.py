@@ -9,12 +9,17 @@ from pathlib import Path
 from typing import Any
 
 from nmt.config import comparable, differences, from_dict, to_flat
+from nmt.data.store.identity import check_same, data_set_record, saved_record
+from nmt.data.store.ready import ReadyData
 from nmt.errors import UserError
 from nmt.io.files import atomic_write, write_json
 from tune.results import tensorboard
 from tune.results.layout import DEFINITION, LOCK, LOG, SPACE
 from tune.spaces.settings import SearchSettings
 from tune.spaces.space import Space
+
+DATA_SET = "data_set"
+"""key of search.json with the record of the data set"""
 
 
 def check_results(
@@ -64,9 +69,25 @@ def _comparable(definition: Mapping[str, Any]) -> dict[str, Any]:
     )
 
 
-def write_definition(space: Space, directory: Path) -> None:
+def check_data_set(directory: Path, data: ReadyData) -> None:
+    """Check that a search, its confirmation or an ablation goes on with the data set that it began with.
+
+    Raises:
+        UserError: it is another one.
+    """
+    definition = saved_record(directory / DEFINITION)
+    saved = definition.get(DATA_SET) if isinstance(definition, Mapping) else None
+    check_same(saved, data.identity, where=directory, data=data.given)
+
+
+def with_data_set(definition: Mapping[str, Any], data: ReadyData) -> dict[str, Any]:
+    """Return the content of search.json: the definition, and the data set of the search."""
+    return {**definition, DATA_SET: data_set_record(data.identity, data.given)}
+
+
+def write_definition(space: Space, directory: Path, data: ReadyData) -> None:
     """Write search.toml, search.json and the HParams declaration of TensorBoard."""
     with atomic_write(directory / SPACE) as file:
         file.write(space.text.encode())
-    write_json(directory / DEFINITION, space.to_dict())
+    write_json(directory / DEFINITION, with_data_set(space.to_dict(), data))
     tensorboard.write_experiment(directory, space)

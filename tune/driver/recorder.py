@@ -19,6 +19,7 @@ import ray.exceptions
 import ray.tune
 from optuna.trial import TrialState
 
+from nmt.training.files import CONFIG
 from nmt.training.history import METRIC, best_epoch, decoding_of, read_metrics
 from tune.driver.lines import Lines
 from tune.driver.summarize import objectives, summarize
@@ -33,7 +34,7 @@ from tune.study.study import SearchStudy
 MAX_REASON = 200
 """characters of an error in the table"""
 PUT_SECONDS = 10.0
-"""shortest time between two uploads of the study, beside those at each trial's start and end"""
+"""shortest time between two copies of the study, beside those at each trial's start and end"""
 
 
 class Recorder(ray.tune.Callback):
@@ -57,6 +58,8 @@ class Recorder(ray.tune.Callback):
         self._events: dict[int, Mapping[str, Any]] = {}
         """last event of the running job of each trial, which shows how the job ended"""
         for trial in study.trials():
+            if (folders.of(trial.number) / CONFIG).is_file():
+                folders.claim(trial.number, study.configuration(trial.number))
             self._note_seconds(trial.number, read_metrics(folders.of(trial.number)))
 
     def out_of_time(self) -> bool:
@@ -106,6 +109,7 @@ class Recorder(ray.tune.Callback):
         for job in members(trial.config):
             begun = self._study.trial(job["number"])
             if not begun.state.is_finished():
+                self.folders.claim(begun.number, self._study.configuration(begun.number))
                 self.folders.write_start(begun.number, begun.params)
         # Upload before the trial trains: a search resumed elsewhere must know every trial that has a checkpoint.
         self._put_study()
@@ -174,6 +178,7 @@ class Recorder(ray.tune.Callback):
         with self.folders.noted():
             summary.save(self.folders.directory)
         self._put = time.monotonic()
+        self.folders.back_up()
         self.folders.put()
         return summary
 
@@ -220,6 +225,7 @@ class Recorder(ray.tune.Callback):
 
     def _put_study(self) -> None:
         self._put = time.monotonic()
+        self.folders.back_up()
         self.folders.put(pattern=STUDY)
 
     def _note_seconds(self, number: int, history: Sequence[Mapping[str, Any]]) -> None:

@@ -1,0 +1,50 @@
+"""Restore what a resumed search lost: its study, and the record of its last summary."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+from nmt.errors import UserError
+from tune.results.layout import BACKUP, DAMAGED, DEFINITION, SET_ASIDE, STUDY, SUMMARY, TRIALS
+from tune.results.lock import only_one
+from tune.results.log import kept_in, log
+from tune.results.summary import Summary, load_summary
+from tune.spaces.space import Space
+from tune.study.restore import Remains, fault_of, restore
+
+
+def restore_study(space: Space, directory: Path) -> None:
+    """Make the study of an existing search usable, and log a line for each change; nothing for a new search.
+
+    Raises:
+        UserError: it is lost for good, held by another program, or another process runs the search.
+    """
+    if not (directory / DEFINITION).is_file():
+        return
+    summary = last_summary(directory)
+    if summary is not None and summary.finished and fault_of(directory / STUDY, space.name) is None:
+        return  # nothing is left to train, and perhaps nothing may be written here
+    remains = Remains(
+        study=directory / STUDY,
+        backup=directory / BACKUP,
+        trials=directory / TRIALS,
+        damaged=DAMAGED,
+        set_aside=directory / SET_ASIDE,
+        records={int(t.id): dataclasses.asdict(t) for t in summary.trials} if summary else {},
+        finished=summary is not None and summary.finished,
+    )
+    with only_one(directory), kept_in(directory):
+        for line in restore(remains, space):
+            log.info(line)
+
+
+def last_summary(directory: Path) -> Summary | None:
+    """Return the summary of an earlier run; None without one that can be read, for it is made from the study."""
+    if not (directory / SUMMARY).is_file():
+        return None
+    try:
+        return load_summary(directory)
+    except UserError as error:
+        log.info(f"{error}; it is written anew")
+        return None
