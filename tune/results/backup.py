@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import sqlite3
 from pathlib import Path
 
-from nmt.io.database import copy_database
+from nmt.io.database import copy_database, database_error, open_database
 from nmt.io.files import atomic_output
 from tune.results.layout import BACKUP, STUDY
 
@@ -15,5 +17,11 @@ def back_up(directory: Path) -> None:
     Raises:
         UserError: the study is missing, damaged or held by another program, or the disk is full.
     """
+    study = directory / STUDY
     with atomic_output(directory / BACKUP) as partial:
-        copy_database(directory / STUDY, partial)
+        copy_database(study, partial)
+        try:
+            with contextlib.closing(open_database(partial)) as copy:  # an emptied file is a whole database too
+                copy.execute("SELECT COUNT(*) FROM trials JOIN studies USING (study_id)")
+        except sqlite3.Error as error:
+            raise database_error(study, error) from error

@@ -159,13 +159,16 @@ def _changes(best: TrialRecord, default: TrialRecord, summary: Summary) -> str:
 
 
 def _next(summary: Summary, directory: Path) -> str:
-    place = "" if directory == Path("results") / summary.name else f" --results {directory.parent}"
+    name = directory.resolve().name  # not the search's own, if its folder was renamed
+    place = "" if directory == Path("results") / name else f" --results {directory.parent}"
     place += "" if Path(summary.data).parent == Path("data") else f" --data {summary.data}"
     commands = [
-        (f"python run.py --evaluate {summary.name} --split test{place}", "the winner on the test split, once"),
+        (f"python run.py --evaluate {name} --split test{place}", "the winner on the test split, once"),
         (f"python run.py --train {directory / BEST_CONFIG}", "train the winner again"),
         (f"tensorboard --logdir {directory}", "compare the trials"),
     ]
     if not summary.finished:
         commands.insert(0, (f"python run.py --search {summary.name} --resume{place}", "continue the search"))
+        if name != summary.name:
+            commands.insert(0, (f"mv {directory} {directory.with_name(summary.name)}", "--resume looks for it there"))
     return "\n".join(["Next:"] + [f"  {command}  # {why}" for command, why in commands])

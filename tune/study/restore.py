@@ -20,7 +20,7 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from nmt.config import Config, comparable, differences, from_dict, load_config, to_flat
-from nmt.errors import UserError
+from nmt.errors import UserError, one_line
 from nmt.io.database import check_database, database_error, is_damage, open_database
 from nmt.io.files import atomic_output, remove_partials
 from nmt.training.files import CONFIG
@@ -74,7 +74,7 @@ def fault_of(study: Path, name: str) -> str | None:
     except sqlite3.Error as error:
         if not is_damage(error):
             raise database_error(study, error) from error
-        return f"is damaged ({error})"
+        return f"is damaged ({one_line(error)})"
     if name not in names:
         return f"holds no study {name!r}, but {', '.join(map(repr, names)) or 'none'}"
     return None if count == (-1 if last is None else last) + 1 else f"lacks {last + 1 - count} of its trials"
@@ -105,7 +105,7 @@ def _replace(remains: Remains, space: Space, fault: str) -> list[str]:
         with atomic_output(remains.study) as partial:
             shutil.copyfile(remains.backup, partial)
         return [f"{said}: restored from {remains.backup.name}{kept}"]
-    numbers = _numbers(remains)
+    numbers = _folders(remains).keys() | remains.records.keys()
     if not numbers:
         kept = _keep_damaged(remains)
         return [f"{said}, and no trial has begun: a new study begins{kept}"] if kept else []
@@ -130,7 +130,8 @@ def _complete(remains: Remains, space: Space) -> list[str]:
     """
     with contextlib.closing(open_database(remains.study)) as connection:
         known = int(connection.execute(f"SELECT COUNT(*) {_ITS_TRIALS}", [space.name]).fetchone()[0])
-    numbers = [number for number in _numbers(remains) if number >= known]
+    folders = _folders(remains)
+    numbers = sorted(number for number in folders.keys() | remains.records.keys() if number >= known)
     if not numbers:
         return []
     found = (_find(remains, space, number) for number in range(known, max(numbers) + 1))
@@ -138,9 +139,9 @@ def _complete(remains: Remains, space: Space) -> list[str]:
     with _opened(remains.study, space) as study:
         study.add_trials(trial for trial in added if trial is not None)
     lines = [f"{remains.study}: added {_named(range(known, known + len(added)))} from the folders"] if added else []
-    aside = [number for number in numbers if number >= known + len(added) and _folder(remains, number).is_dir()]
+    aside = sorted(number for number in folders if number >= known + len(added))
     for number in aside:
-        _move_aside(_folder(remains, number), remains.set_aside)
+        _move_aside(folders[number], remains.set_aside)
     if aside:
         lines.append(
             f"{remains.trials}: the study does not know {_named(aside)} and a trial before is missing; moved to "
@@ -161,15 +162,10 @@ def _opened(path: Path, space: Space, *, new: bool = False) -> Any:
         storage.engine.dispose()
 
 
-def _numbers(remains: Remains) -> list[int]:
-    """Return the numbers of the trials that left a folder or a record."""
-    folders = remains.trials.iterdir() if remains.trials.is_dir() else ()
-    named = {int(path.name) for path in folders if path.name.isdecimal() and path.is_dir()}
-    return sorted(named | remains.records.keys())
-
-
-def _folder(remains: Remains, number: int) -> Path:
-    return remains.trials / f"{number:03d}"
+def _folders(remains: Remains) -> dict[int, Path]:
+    """Return the folder of each trial that has one."""
+    inside = remains.trials.iterdir() if remains.trials.is_dir() else ()
+    return {int(path.name): path for path in inside if path.name.isdecimal() and path.is_dir()}
 
 
 def _find(remains: Remains, space: Space, number: int) -> FrozenTrial | None:
@@ -178,7 +174,7 @@ def _find(remains: Remains, space: Space, number: int) -> FrozenTrial | None:
     Raises:
         UserError: its configuration is not one of this search, or its metrics are damaged.
     """
-    folder, record = _folder(remains, number), remains.records.get(number, {})
+    folder, record = _folders(remains).get(number, remains.trials / str(number)), remains.records.get(number, {})
     if (folder / CONFIG).is_file():
         source, config = folder / CONFIG, load_config(folder / CONFIG)
     elif "configuration" in record:
