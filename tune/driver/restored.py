@@ -6,6 +6,8 @@ import dataclasses
 from pathlib import Path
 
 from nmt.errors import UserError
+from nmt.training.files import CHECKPOINT, METRICS
+from nmt.training.history import Progress, read_metrics, write_metrics
 from tune.results.layout import BACKUP, DAMAGED, DEFINITION, SET_ASIDE, STUDY, SUMMARY, TRIALS
 from tune.results.lock import only_one
 from tune.results.log import kept_in, log
@@ -35,8 +37,29 @@ def restore_study(space: Space, directory: Path) -> None:
         finished=summary is not None and summary.finished,
     )
     with only_one(directory), kept_in(directory):
+        for folder in sorted((directory / TRIALS).glob("*")):
+            mend_metrics(folder)
         for line in restore(remains, space):
             log.info(line)
+
+
+def mend_metrics(folder: Path) -> None:
+    """Write damaged metrics of a trial anew from its checkpoint, which holds them too; log a line.
+
+    Raises:
+        UserError: they are damaged, and there is no whole checkpoint.
+    """
+    from nmt import checkpoint
+
+    try:
+        read_metrics(folder)
+    except UserError as damage:
+        try:
+            progress = Progress(**checkpoint.load(folder / CHECKPOINT)["progress"])
+        except (UserError, KeyError, TypeError):
+            raise damage from None
+        write_metrics(folder, progress)
+        log.info(f"{folder / METRICS}: damaged, and written anew from {CHECKPOINT} beside it")
 
 
 def last_summary(directory: Path) -> Summary | None:

@@ -180,6 +180,22 @@ def test_another_data_set_is_refused_on_resume_and_for_a_confirmation(
     assert trained(results / "tiny") == before and not (results / "tiny/confirm/runs").exists()
 
 
+@pytest.mark.slow
+def test_damaged_metrics_of_a_trial_are_written_anew_from_its_checkpoint(
+    results: Path, finished: tuple[Space, Path], tiny_data: Path
+) -> None:
+    before = trained(results / "tiny")
+    for name in ("001", "003"):
+        (results / "tiny/trials" / name / "metrics.jsonl").write_bytes(b"\0" * 300 + b"\n")
+    run_search(finished[0], results=results, data=tiny_data, trials=6, resume=True)
+    assert before.items() <= trained(results / "tiny").items()
+    check_told_as_trained(results / "tiny")
+    (results / "tiny/trials/001/metrics.jsonl").write_bytes(b"\0" * 300 + b"\n")
+    (results / "tiny/trials/001/checkpoint.pt").write_bytes(b"")
+    with pytest.raises(UserError, match=r"001/metrics.jsonl: not the metrics of a training .* put back a copy"):
+        run_search(finished[0], results=results, data=tiny_data, trials=7, resume=True)
+
+
 def test_a_search_that_has_not_begun_has_nothing_to_restore(space_file: Path, tmp_path: Path) -> None:
     restore_study(load_space(space_file), tmp_path / "tiny")
     assert not (tmp_path / "tiny").exists()

@@ -21,6 +21,7 @@ from nmt.io.database import copy_database
 from nmt.io.files import write_json
 from nmt.training.history import Progress, write_metrics
 from tests.tune_tests.study.plays import COUNTABLE, play
+from tune.spaces.fidelity import Promoted
 from tune.spaces.read import load_space
 from tune.spaces.space import Space
 from tune.study.database import study_url
@@ -196,6 +197,19 @@ def test_folders_that_a_restored_study_cannot_take_are_set_aside(played: Path, s
         assert far.name in line and "set_aside" in line
         assert not far.exists() and len(trials(played / "study.db")) == known
     assert len(list((played / "set_aside").glob(f"{far.name}*/metrics.jsonl"))) == 2
+
+
+def test_a_promoted_trial_remembers_the_trial_it_comes_from(tmp_path: Path, space: Space) -> None:
+    given = (Promoted(origin="features/007", params={"optim.lr": 0.01, "model.decoder_layers": 2, "loss.layer": 0.0}),)
+    space = dataclasses.replace(space, given=given)
+    study = SearchStudy(tmp_path / "study.db", space)
+    play(study, jobs=3)
+    train(tmp_path, study)
+    before = [(t.params, t.user_attrs.get("origin")) for t in trials(tmp_path / "study.db")]
+    assert [origin for _, origin in before] == [None, "features/007"]
+    (tmp_path / "study.db").unlink()
+    restore(remains(tmp_path), space)
+    assert [(t.params, t.user_attrs.get("origin")) for t in trials(tmp_path / "study.db")] == before
 
 
 @pytest.mark.parametrize("lost", [0, 2])
