@@ -16,17 +16,20 @@ from tune.spaces.space import Space
 from tune.study.restore import Remains, fault_of, restore
 
 
-def restore_study(space: Space, directory: Path) -> None:
+def restore_study(space: Space, directory: Path) -> Summary | None:
     """Make the study of an existing search usable, and log a line for each change; nothing for a new search.
+
+    Returns:
+        The summary of its last run, if that has left one.
 
     Raises:
         UserError: it is lost for good, held by another program, or another process runs the search.
     """
     if not (directory / DEFINITION).is_file():
-        return
+        return None
     summary = last_summary(directory)
-    if summary is not None and summary.finished and fault_of(directory / STUDY, space.name) is None:
-        return  # nothing is left to train, and perhaps nothing may be written here
+    if is_over(summary, space) and fault_of(directory / STUDY, space.name) is None:
+        return summary  # perhaps nothing may be written here
     remains = Remains(
         study=directory / STUDY,
         backup=directory / BACKUP,
@@ -41,6 +44,12 @@ def restore_study(space: Space, directory: Path) -> None:
             mend_metrics(folder)
         for line in restore(remains, space):
             log.info(line)
+    return summary
+
+
+def is_over(summary: Summary | None, space: Space) -> bool:
+    """True if nothing is left to train: the search has finished with this budget."""
+    return summary is not None and summary.finished and summary.search == space.to_dict()["search"]
 
 
 def mend_metrics(folder: Path) -> None:

@@ -28,7 +28,7 @@ from tune.driver.preflight import render as render_preview
 from tune.driver.ray_searcher import StudySearcher
 from tune.driver.ray_session import ray_session
 from tune.driver.recorder import Recorder
-from tune.driver.restored import last_summary, restore_study
+from tune.driver.restored import is_over, restore_study
 from tune.driver.trial_folders import TrialFolders
 from tune.driver.watchdog import Watchdog
 from tune.jobs.control import open_control
@@ -98,10 +98,9 @@ def complete(space: Space, directory: Path, *, data: Callable[[], ReadyData], ho
         data: function that checks and returns the data set; called only if something is left to train.
         home: the storage of the search, if it has one.
     """
-    restore_study(space, directory)
+    earlier = restore_study(space, directory)
     warm = warm_trials(space, directory / layout.WARM_START, ladder(space), study_file=layout.STUDY)
-    earlier = last_summary(directory)
-    if earlier is None or not earlier.finished or earlier.search != space.to_dict()["search"]:
+    if earlier is None or not is_over(earlier, space):
         ready = data()
         check_data_set(directory, ready)
         with ray_session():

@@ -197,7 +197,7 @@ def test_damaged_metrics_of_a_trial_are_written_anew_from_its_checkpoint(
 
 
 def test_a_search_that_has_not_begun_has_nothing_to_restore(space_file: Path, tmp_path: Path) -> None:
-    restore_study(load_space(space_file), tmp_path / "tiny")
+    assert restore_study(load_space(space_file), tmp_path / "tiny") is None
     assert not (tmp_path / "tiny").exists()
 
 
