@@ -4,6 +4,8 @@ from __future__ import annotations
 
 CONFIG = "config.json"
 """the whole configuration"""
+DATA_SET = "data_set.json"
+"""identity of the data set that it trains on"""
 CHECKPOINT = "checkpoint.pt"
 """the state to resume from, at an exact step"""
 PREVIOUS = "checkpoint.previous.pt"

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from nmt.errors import UserError, one_line
 from nmt.io.files import atomic_write
 from nmt.training.files import METRICS
 
@@ -74,12 +75,28 @@ def read_metrics(directory: Path) -> list[dict[str, Any]]:
 
     Returns:
         One dictionary per epoch; none when there is no file. An incomplete last line is left out.
+
+    Raises:
+        UserError: the file is damaged, or cannot be read.
     """
+    path = directory / METRICS
     try:
-        lines = (directory / METRICS).read_text().splitlines(keepends=True)
-    except FileNotFoundError:
+        lines = path.read_text().splitlines(keepends=True)
+        return [_epoch(line) for line in lines if line.endswith("\n")]
+    except (FileNotFoundError, NotADirectoryError):
         return []
-    return [json.loads(line) for line in lines if line.endswith("\n")]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(
+            f"{path}: not the metrics of a training ({one_line(error)}); put back a copy, or remove {directory} to "
+            "train it again"
+        ) from error
+
+
+def _epoch(line: str) -> dict[str, Any]:
+    """Decode a line. Raises ValueError, KeyError or TypeError unless it holds the metrics of an epoch."""
+    metrics: dict[str, Any] = json.loads(line)
+    int(metrics["epoch"]), float(metrics[METRIC])
+    return metrics
 
 
 def best_epoch(history: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

@@ -10,9 +10,10 @@ from typing import Any
 from nmt import checkpoint, distributed
 from nmt.checkpoint import DamagedError
 from nmt.config import comparable, differences, from_dict, to_dict, to_flat
+from nmt.data.store.identity import check_same, data_set_record, saved_record
 from nmt.errors import FailedError, UserError
 from nmt.io.files import remove_partials, write_json
-from nmt.training.files import BEST, CHECKPOINT, CONFIG, METRICS, PREVIOUS
+from nmt.training.files import BEST, CHECKPOINT, CONFIG, DATA_SET, METRICS, PREVIOUS
 from nmt.training.history import Progress, write_metrics
 from nmt.training.trainer import Trainer
 
@@ -49,7 +50,9 @@ def _weights(trainer: Trainer) -> dict[str, Any]:
     # Cloned: a packed training's weights are views of the pack's, and torch.save would write the whole pack's.
     weights = trainer.matcher.state_dict()
     model = {k: v.clone() for k, v in weights.items() if not (frozen and k.startswith("backbone."))}
-    return {"model": model, "config": to_dict(trainer.config), "categories": list(trainer.store.info.categories)}
+    info = trainer.store.info
+    known = {"categories": list(info.categories), "data_set": info.identity}
+    return {"model": model, "config": to_dict(trainer.config), **known}
 
 
 def begin(trainer: Trainer, directory: Path, *, resume: bool) -> None:
@@ -59,13 +62,17 @@ def begin(trainer: Trainer, directory: Path, *, resume: bool) -> None:
     write it again, the training begins anew. Each is logged.
 
     Raises:
-        UserError: a checkpoint of another configuration, or a disk that cannot be written to.
+        UserError: with `resume`, the folder holds a training on another data set or a checkpoint of another
+            configuration; or a disk that cannot be written to.
     """
+    identity, data = trainer.store.info.identity, trainer.store.directory
     if resume:
+        check_same(saved_record(directory / DATA_SET), identity, where=directory, data=data)
         _resume(trainer, directory)
     if distributed.rank() == 0:
         remove_partials(directory)
         write_json(directory / CONFIG, to_dict(trainer.config))
+        write_json(directory / DATA_SET, data_set_record(identity, data))
         # After a crash between checkpoint and metrics the file lacks an epoch; after a damage it has too many.
         if trainer.progress.history or (resume and (directory / METRICS).is_file()):
             write_metrics(directory, trainer.progress)
@@ -113,7 +120,7 @@ def _choose(trainer: Trainer, directory: Path) -> tuple[_Choice, dict[str, Any]]
         content = _read(path, damaged) if path.is_file() else None
         if content is None:
             continue
-        _check_configuration(trainer, path, content["config"])
+        _check_fits(trainer, path, content)
         if damaged:
             place = f"after epoch {content['progress']['epoch']}, step {content['progress']['step']}"
             log.warning("%s: %s; resuming from the one before, %s", directory, damaged[0], place)
@@ -169,19 +176,20 @@ def restore(trainer: Trainer, path: Path) -> None:
     """Restore the state that `save` wrote, with any number of ranks.
 
     Raises:
-        UserError: the checkpoint belongs to another configuration, or cannot be read.
+        UserError: the checkpoint belongs to another configuration or data set, or cannot be read.
     """
     content = checkpoint.load(path)
-    _check_configuration(trainer, path, content["config"])
+    _check_fits(trainer, path, content)
     _apply(trainer, content)
 
 
-def _check_configuration(trainer: Trainer, path: Path, config: dict[str, Any]) -> None:
-    saved = from_dict(config, source=str(path))
+def _check_fits(trainer: Trainer, path: Path, content: dict[str, Any]) -> None:
+    saved = from_dict(content["config"], source=str(path))
     if different := differences(to_flat(comparable(saved)), to_flat(comparable(trainer.config))):
         raise UserError(
             f"{path}: a checkpoint of another configuration: {different}; choose another --results or the same settings"
         )
+    check_same(content.get("data_set"), trainer.store.info.identity, where=path, data=trainer.store.directory)
 
 
 def _apply(trainer: Trainer, content: dict[str, Any]) -> None:

@@ -41,7 +41,16 @@ trials = 5
 @pytest.fixture(scope="session")
 def tiny_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """data/tiny: two categories of six keypoints, with features that are noisy one-hot codes of them."""
-    directory = tmp_path_factory.mktemp("data") / "tiny"
+    return _make_data(tmp_path_factory.mktemp("data") / "tiny", fingerprint="tiny")
+
+
+@pytest.fixture(scope="session")
+def other_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Another data set of the same name, and of another identity."""
+    return _make_data(tmp_path_factory.mktemp("other") / "tiny", fingerprint="other")
+
+
+def _make_data(directory: Path, *, fingerprint: str) -> Path:
     directory.mkdir()
     rng = np.random.default_rng(0)
     writer = ObjectWriter(directory / "objects.arrow", NAMES, image_size=SIZE, image_coding="raw")
@@ -52,8 +61,8 @@ def tiny_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
         image = rng.integers(0, 255, (SIZE, SIZE, 3), dtype=np.uint8)
         writer.add(RawObject(f"{category}/{number}", category, split, str(number), image, points))
     info = StoreInfo(
-        name="tiny", keypoint_names=NAMES, image_size=SIZE, image_coding="raw", options={}, seed=0, fingerprint="tiny",
-        counts=writer.counts, left_out={},
+        name="tiny", keypoint_names=NAMES, image_size=SIZE, image_coding="raw", options={}, seed=0,
+        fingerprint=fingerprint, counts=writer.counts, left_out={},
     )  # fmt: skip
     writer.finish(info)
     writer.close()

@@ -39,6 +39,8 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     home = stored(args, directory)
     if home is not None and args.resume:
         home.take_over("")
+    if args.resume and not (directory / CHECKPOINT).exists():
+        log.info(f"{directory}: no checkpoint to resume there, so the training begins anew")
     if not args.resume and ((directory / CHECKPOINT).exists() or (home is not None and home.holds(CHECKPOINT))):
         raise UserError(
             f"{directory}: already holds a training; --resume continues it, --results DIR puts a new one elsewhere"

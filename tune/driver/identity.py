@@ -9,12 +9,18 @@ from pathlib import Path
 from typing import Any
 
 from nmt.config import comparable, differences, from_dict, to_flat
+from nmt.data.store.identity import check_same, data_set_record, saved_record
+from nmt.data.store.ready import ReadyData
 from nmt.errors import UserError
 from nmt.io.files import atomic_write, write_json
 from tune.results import tensorboard
-from tune.results.layout import DEFINITION, LOCK, LOG, SPACE
+from tune.results.layout import DEFINITION, LOCK, LOG, SPACE, TRIALS
+from tune.results.log import log
 from tune.spaces.settings import SearchSettings
 from tune.spaces.space import Space
+
+DATA_SET = "data_set"
+"""key of search.json with the record of the data set"""
 
 
 def check_results(
@@ -30,7 +36,8 @@ def check_results(
     definition = directory / DEFINITION
     if not definition.is_file():
         if directory.exists() and any(path.name not in (LOCK, LOG) for path in directory.iterdir()):
-            raise UserError(f"{directory} exists and holds no search; choose another --results")
+            lost = f"; {DEFINITION} is missing: put a copy back to resume it" if (directory / TRIALS).is_dir() else ""
+            raise UserError(f"{directory} exists and holds no search{lost}; choose another --results")
         return space.with_budget(trials=trials, seed=seed)
     if not resume:
         raise UserError(f"{directory} already holds a search; continue it with --resume, or choose another --results")
@@ -64,9 +71,42 @@ def _comparable(definition: Mapping[str, Any]) -> dict[str, Any]:
     )
 
 
-def write_definition(space: Space, directory: Path) -> None:
+def say_nothing_to_resume(directory: Path, name: str) -> None:
+    """Log a line if there is nothing to resume in `directory`: the search or ablation `name` begins anew.
+
+    Results that were renamed are named in it: they belong to the name of the search, not to that of the folder.
+    """
+    if (directory / DEFINITION).is_file():
+        return
+    renamed = [path.parent for path in sorted(directory.parent.glob(f"*/{DEFINITION}")) if _name_in(path) == name]
+    hint = f"; {renamed[0]} holds a search of this name: to continue it, rename it to {directory}" if renamed else ""
+    log.info(f"{directory}: nothing to resume there, so it begins anew{hint}")
+
+
+def _name_in(definition: Path) -> Any:
+    content = saved_record(definition)
+    return content.get("name") if isinstance(content, Mapping) else None
+
+
+def check_data_set(directory: Path, data: ReadyData) -> None:
+    """Check that a search, its confirmation or an ablation goes on with the data set that it began with.
+
+    Raises:
+        UserError: it is another one.
+    """
+    definition = saved_record(directory / DEFINITION)
+    saved = definition.get(DATA_SET) if isinstance(definition, Mapping) else None
+    check_same(saved, data.identity, where=directory, data=data.given)
+
+
+def with_data_set(definition: Mapping[str, Any], data: ReadyData) -> dict[str, Any]:
+    """Return the content of search.json: the definition, and the data set of the search."""
+    return {**definition, DATA_SET: data_set_record(data.identity, data.given)}
+
+
+def write_definition(space: Space, directory: Path, data: ReadyData) -> None:
     """Write search.toml, search.json and the HParams declaration of TensorBoard."""
     with atomic_write(directory / SPACE) as file:
         file.write(space.text.encode())
-    write_json(directory / DEFINITION, space.to_dict())
+    write_json(directory / DEFINITION, with_data_set(space.to_dict(), data))
     tensorboard.write_experiment(directory, space)

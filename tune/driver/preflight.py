@@ -9,13 +9,12 @@ import contextlib
 import hashlib
 import importlib.metadata
 import itertools
-import json
 import math
 import platform
 import statistics
 import tempfile
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,16 +23,17 @@ import ray
 import torch
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from nmt.config import Config, from_dict
+from nmt.config import Config, load_config
 from nmt.data.store.ready import ReadyData, ready_data
 from nmt.device import limit_threads, pick_device
-from nmt.errors import UserError
+from nmt.errors import UserError, one_line
 from nmt.io.location import Location
 from nmt.io.table import aligned
 from nmt.training.files import CONFIG, METRICS
 from nmt.training.history import read_metrics
 from nmt.training.plan import in_words, measure
 from tune.driver.room import concurrency, node_resources
+from tune.results.log import log
 from tune.spaces.space import Space
 from tune.study import budget
 from tune.study.budget import most_epochs
@@ -241,20 +241,34 @@ def seconds_per_epoch(base: Config, results: Path) -> tuple[float, Path] | None:
     """Estimate the time of an epoch from earlier trainings below `results` with the same cost per step.
 
     Returns:
-        The median in seconds and the folder it was measured in; None without such a training.
+        The median in seconds and the folder it was measured in; None without such a training. Folders that cannot be
+        read are left out.
     """
-    for metrics in sorted(results.rglob(METRICS), key=lambda p: p.stat().st_mtime, reverse=True):
+    for metrics in _newest_first(results.rglob(METRICS)):
         try:
-            config = from_dict(json.loads((metrics.parent / CONFIG).read_text()), source=str(metrics.parent))
-        except (OSError, ValueError, UserError):
+            config = load_config(metrics.parent / CONFIG)
+        except UserError:
             continue
         if _cost(config) != _cost(base):
             continue
-        seconds = [0.0] + [epoch["seconds"] for epoch in read_metrics(metrics.parent)]
+        try:
+            seconds = [0.0] + [float(epoch["seconds"]) for epoch in read_metrics(metrics.parent)]
+        except (UserError, KeyError, ValueError, TypeError) as error:
+            log.info(f"{metrics}: not used to estimate the time of an epoch ({one_line(error)})")
+            continue
         if len(seconds) > 1:
             steps = base.train.steps_per_epoch / config.train.steps_per_epoch
             return steps * statistics.median(b - a for a, b in itertools.pairwise(seconds)), metrics.parent
     return None
+
+
+def _newest_first(paths: Iterable[Path]) -> list[Path]:
+    """Sort the files that are still there by the time of their last change."""
+    times = {}
+    for path in paths:
+        with contextlib.suppress(OSError):  # removed meanwhile, or in a folder that cannot be entered
+            times[path] = path.stat().st_mtime
+    return sorted(times, key=lambda path: times[path], reverse=True)
 
 
 def time_steps(space: Space, data: ReadyData) -> tuple[float, None] | None:

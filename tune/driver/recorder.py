@@ -20,6 +20,7 @@ from optuna.trial import TrialState
 
 from nmt.data.store.ready import ReadyData
 from nmt.errors import one_line
+from nmt.training.files import CONFIG
 from nmt.training.history import METRIC, best_epoch, decoding_of, read_metrics
 from tune.driver.lines import Lines
 from tune.driver.retries import Retries
@@ -34,7 +35,7 @@ from tune.study.budget import out_of_time
 from tune.study.study import SearchStudy
 
 PUT_SECONDS = 10.0
-"""shortest time between two uploads of the study, beside those at each trial's start and end"""
+"""shortest time between two copies of the study, beside those at each trial's start and end"""
 
 
 class Recorder(ray.tune.Callback):
@@ -67,6 +68,8 @@ class Recorder(ray.tune.Callback):
         self._begun: set[int] = set()
         """trials whose job has begun to train"""
         for trial in study.trials():
+            if (folders.of(trial.number) / CONFIG).is_file():
+                folders.claim(trial.number, study.configuration(trial.number))
             self._note_seconds(trial.number, read_metrics(folders.of(trial.number)))
 
     def out_of_time(self) -> bool:
@@ -117,6 +120,7 @@ class Recorder(ray.tune.Callback):
             begun = self._study.trial(job["number"])
             self._begun.add(begun.number)
             if not begun.state.is_finished():
+                self.folders.claim(begun.number, self._study.configuration(begun.number))
                 self.folders.write_start(begun.number, begun.params)
         # Upload before the trial trains: a search resumed elsewhere must know every trial that has a checkpoint.
         self._put_study()
@@ -196,6 +200,7 @@ class Recorder(ray.tune.Callback):
         with self.folders.noted():
             summary.save(self.folders.directory)
         self._put = time.monotonic()
+        self.folders.back_up()
         self.folders.put()
         return summary
 
@@ -238,6 +243,7 @@ class Recorder(ray.tune.Callback):
 
     def _put_study(self) -> None:
         self._put = time.monotonic()
+        self.folders.back_up()
         self.folders.put(pattern=STUDY)
 
     def _note_seconds(self, number: int, history: Sequence[Mapping[str, Any]]) -> None:

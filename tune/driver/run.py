@@ -59,7 +59,9 @@ def open_study(directory: str | Path) -> optuna.Study:
     """
     import optuna
 
+    from tune.study.database import open_storage
+
     path = Path(directory) / layout.STUDY
     if not path.is_file():  # Optuna would create an empty one
         raise UserError(f"{path} does not exist: no search has run there")
-    return optuna.load_study(study_name=None, storage=f"sqlite:///{path}")
+    return optuna.load_study(study_name=None, storage=open_storage(path))

@@ -20,7 +20,7 @@ from nmt.data.store.ready import ReadyData, ready_data
 from nmt.errors import FailedError, UserError
 from nmt.training.history import METRIC
 from tune.driver.early_stopping import make_scheduler
-from tune.driver.identity import check_results, write_definition
+from tune.driver.identity import check_data_set, check_results, say_nothing_to_resume, write_definition
 from tune.driver.interruption import Interruption
 from tune.driver.lines import Lines
 from tune.driver.preflight import SearchPreview, epoch_line, preflight
@@ -28,6 +28,7 @@ from tune.driver.preflight import render as render_preview
 from tune.driver.ray_searcher import StudySearcher
 from tune.driver.ray_session import ray_session
 from tune.driver.recorder import Recorder
+from tune.driver.restored import is_over, restore_study
 from tune.driver.trial_folders import TrialFolders
 from tune.driver.watchdog import Watchdog
 from tune.jobs.control import open_control
@@ -39,7 +40,7 @@ from tune.results.lock import only_one
 from tune.results.log import kept_in, log
 from tune.results.report import render
 from tune.results.storage import Storage, no_weights, run_address
-from tune.results.summary import Summary, load_summary
+from tune.results.summary import Summary
 from tune.spaces.space import Space
 from tune.study.budget import plan
 from tune.study.study import SearchStudy, ladder
@@ -79,6 +80,8 @@ def run_search(
     directory = results / space.name
     home = find_home(storage, directory, resume=resume)
     space = check_results(space, directory, resume=resume, trials=trials, seed=seed)
+    if resume:
+        say_nothing_to_resume(directory, space.name)
     summary = complete(space, directory, data=lambda: ready_data(data, space.stored()), home=home)
     with kept_in(directory):
         log.info("")
@@ -95,10 +98,11 @@ def complete(space: Space, directory: Path, *, data: Callable[[], ReadyData], ho
         data: function that checks and returns the data set; called only if something is left to train.
         home: the storage of the search, if it has one.
     """
+    earlier = restore_study(space, directory)
     warm = warm_trials(space, directory / layout.WARM_START, ladder(space), study_file=layout.STUDY)
-    earlier = load_summary(directory) if (directory / layout.SUMMARY).is_file() else None
-    if earlier is None or not earlier.finished or earlier.search != space.to_dict()["search"]:
+    if earlier is None or not is_over(earlier, space):
         ready = data()
+        check_data_set(directory, ready)
         with ray_session():
             preview = preflight(space, directory=directory, data=ready, storage=home.address if home else None)
             with only_one(directory), kept_in(directory):
@@ -152,7 +156,7 @@ def _search(
     preview: SearchPreview,
     earlier_seconds: float,
 ) -> Summary:
-    write_definition(space, directory)
+    write_definition(space, directory, data)
     keep(space, directory / layout.WARM_START, warm)
     study = SearchStudy(directory / layout.STUDY, space, warm=warm)
     at = f" and {home.address}" if home else ""
@@ -234,8 +238,8 @@ def _run_jobs(study: SearchStudy, recorder: Recorder, trainable: Any, at_once: i
     try:
         tuner.fit()
     except ray.tune.TuneError:
-        if recorder.folders.error is not None:
-            raise recorder.folders.error from None
+        if (error := recorder.folders.error or study.error) is not None:
+            raise error from None
         raise
     return searcher.finished
 

@@ -14,7 +14,7 @@ from nmt.training.history import FIXED_METRIC, best_epoch, read_metrics
 from tune.driver.trial_folders import TrialFolders
 from tune.results.layout import trial_id
 from tune.results.summary import Summary, TrialRecord
-from tune.study.study import ORIGIN, SearchStudy
+from tune.study.study import ORIGIN, SearchStudy, objective_values
 
 
 def summarize(study: SearchStudy, folders: TrialFolders, *, data: ReadyData, seconds: float, finished: bool) -> Summary:
@@ -45,10 +45,7 @@ def summarize(study: SearchStudy, folders: TrialFolders, *, data: ReadyData, sec
 
 def objectives(study: SearchStudy, number: int, best: Mapping[str, Any]) -> list[float]:
     """Return the trial's value of each objective, at its best epoch."""
-    from nmt.model.matcher import decoder_parameters
-
-    config, names = study.configuration(number), study.space.search.objectives
-    return [float(decoder_parameters(config.model) if n == "decoder_parameters" else best[n]) for n in names]
+    return objective_values(study.space, study.configuration(number), best)
 
 
 def _record(study: SearchStudy, folders: TrialFolders, trial: FrozenTrial) -> TrialRecord:

@@ -9,11 +9,14 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from nmt.config import Config, comparable, differences, load_config, to_dict, to_flat
 from nmt.errors import UserError
-from nmt.training.files import BEST, METRICS
+from nmt.io.files import write_json
+from nmt.training.files import BEST, CONFIG, METRICS
 from nmt.training.history import best_epoch, read_metrics
 from tune.results import tensorboard
-from tune.results.layout import ERROR, MIRROR, trial_folder, trial_id
+from tune.results.backup import back_up
+from tune.results.layout import BACKUP, ERROR, MIRROR, STUDY, trial_folder, trial_id
 from tune.results.storage import Storage, no_weights, run_address
 
 LAG_SECONDS, LAG_POLL_SECONDS = 45.0, 0.2
@@ -31,12 +34,39 @@ class TrialFolders:
     def __init__(self, directory: Path, home: Storage | None) -> None:
         self.directory, self.home = directory, home
         self._mirror = Storage(home.address, directory / MIRROR) if home is not None else None
+        self._checked: set[int] = set()
         self.error: UserError | None = None
         """the error here that ended the search (full disk, storage not reached); Ray itself only keeps its text"""
 
     def of(self, number: int) -> Path:
         """Return the directory of a trial."""
         return self.directory / trial_folder(number)
+
+    def claim(self, number: int, config: Config) -> None:
+        """Check that the folder of a trial is of this configuration; write it there if none is. Once per trial.
+
+        What lies in the folder will be reported as the result of the configuration.
+
+        Raises:
+            UserError: the folder was trained with another configuration.
+        """
+        path = self.of(number) / CONFIG
+        if number in self._checked:
+            return
+        with self.noted():
+            if not path.is_file():
+                write_json(path, to_dict(config))
+            elif different := differences(to_flat(comparable(load_config(path))), to_flat(comparable(config))):
+                raise UserError(
+                    f"{path}: trial {trial_id(number)} of the study has another configuration: {different}; restore "
+                    f"{STUDY} from {BACKUP}, or move {path.parent} away to train it again"
+                )
+        self._checked.add(number)
+
+    def back_up(self) -> None:
+        """Copy the study, for a resume after it is lost."""
+        with self.noted():
+            back_up(self.directory)
 
     def history(self, number: int, *, epoch: int = 0) -> list[dict[str, Any]]:
         """Return the metrics of every epoch that a trial has completed, also while it trains.

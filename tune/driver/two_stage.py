@@ -42,7 +42,7 @@ def run_stages(
     Args:
         trials: number of trials of the exploration. It cannot change once the second stage has begun.
     """
-    from tune.driver.identity import check_results, write_definition
+    from tune.driver.identity import check_data_set, check_results, say_nothing_to_resume, write_definition
     from tune.driver.ray_session import ray_session
     from tune.driver.search import complete, find_home
     from tune.results.storage import Storage, run_address
@@ -55,8 +55,11 @@ def run_stages(
             f"{directory}: the exploration on {LOW} has finished, its best train on {HIGH}; leave --trials out"
         )
     space = check_results(space, directory, resume=resume, trials=trials, seed=seed)
+    if resume:
+        say_nothing_to_resume(directory, space.name)
     low = exploration(space)
     ready = ready_data(data, [*low.stored(), space.base])
+    check_data_set(directory, ready)
 
     def stage(part: Space) -> Summary:
         place = directory / part.name
@@ -66,7 +69,7 @@ def run_stages(
         return complete(part, place, data=lambda: ready, home=its)
 
     with ray_session():
-        write_definition(space, directory)
+        write_definition(space, directory, ready)
         if home:
             home.put()
         with kept_in(directory):

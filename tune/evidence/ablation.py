@@ -21,6 +21,7 @@ from nmt.io.table import aligned
 from nmt.recipes import RecipeFile, read_recipe
 from nmt.settings import setting
 from nmt.training.history import METRIC
+from tune.driver.identity import check_data_set, say_nothing_to_resume, with_data_set
 from tune.evidence.repeated import Repeated, Repetition, Variant, check_one_worker, in_ray, repeated_from_dict
 from tune.results.layout import ABLATED, DEFINITION, RUNS, SPACE, TRIALS
 from tune.results.log import kept_in, log
@@ -179,12 +180,15 @@ def run_ablation(
     """
     directory = Path(results) / ablation.name
     _check_results(directory, resume=resume)
+    if resume:
+        say_nothing_to_resume(directory, ablation.name)
     repetition = Repetition(directory=directory, data=data, decode_grid=(), resources=ablation.resources)
-    repetition.check(ablation.variants, ablation.seeds)
+    ready = repetition.check(ablation.variants, ablation.seeds)
+    check_data_set(directory, ready)
     with in_ray(directory), kept_in(directory):
         with atomic_write(directory / SPACE) as file:
             file.write(ablation.text.encode())
-        write_json(directory / DEFINITION, ablation.to_dict())
+        write_json(directory / DEFINITION, with_data_set(ablation.to_dict(), ready))
         ablated = Ablated(
             name=ablation.name,
             description=ablation.description,

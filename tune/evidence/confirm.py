@@ -20,6 +20,7 @@ from nmt.io.files import write_json
 from nmt.io.table import aligned
 from nmt.training.files import BEST
 from nmt.training.history import METRIC
+from tune.driver.identity import check_data_set
 from tune.evidence.repeated import Repeated, Repetition, Variant, check_one_worker, in_ray, repeated_from_dict
 from tune.results.definition import space_of
 from tune.results.layout import CONFIRM, CONFIRMED, RUNS, SPACE
@@ -148,6 +149,7 @@ def run_confirm(
         resources=space.resources,
     )
     ready = repetition.check(variants, chosen_seeds)
+    check_data_set(directory, ready)
     with kept_in(directory):
         log.info(_plan(summary, chosen, chosen_seeds, top))
         with in_ray(repetition.directory):

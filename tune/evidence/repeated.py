@@ -14,15 +14,17 @@ import json
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from nmt.config import Config, DecodeConfig, differences, from_dict, to_flat, with_overrides
+from nmt.data.store.identity import check_same, data_set_record, saved_record
 from nmt.data.store.ready import ReadyData, ready_data
 from nmt.errors import UserError
 from nmt.io.address import absolute
 from nmt.io.files import write_json
-from nmt.training.files import BEST, CONFIG
+from nmt.training.files import BEST, CONFIG, DATA_SET
 from nmt.training.history import FIXED_METRIC, METRIC, best_epoch, decoding_of, read_metrics
 from nmt.training.signals import interruptions
 from tune.jobs.tasks import evaluate_on_test, outcomes, train_to_end
@@ -151,12 +153,17 @@ class Repetition:
         """Return the directory of a training."""
         return self.directory / RUNS / f"{variant.slug}-s{seed}"
 
+    @cached_property
+    def identity(self) -> str:
+        """The identity of the data set."""
+        return ready_data(self.data, []).identity
+
     def check(self, variants: Sequence[Variant], seeds: Sequence[int]) -> ReadyData:
         """Check that the trainings can run, before anything starts; return their data set. Raises UserError."""
         ready = ready_data(self.data, [v.config for v in variants])
         for variant in variants:
             for seed in seeds:
-                _check_earlier(self.run_directory(variant, seed), with_seed(variant.config, seed))
+                _check_earlier(self.run_directory(variant, seed), with_seed(variant.config, seed), ready)
         return ready
 
     def train(self, variants: Sequence[Variant], seeds: Sequence[int]) -> list[Repeated]:
@@ -174,6 +181,8 @@ class Repetition:
             if len(read_metrics(directory)) < variant.config.train.epochs:
                 config = with_seed(variant.config, seed)
                 jobs[directory] = (config, absolute(self.data), directory.resolve(), self.decode_grid)
+            elif not (directory / DATA_SET).is_file():  # trained before trainings kept it
+                write_json(directory / DATA_SET, data_set_record(self.identity, self.data))
         labels = {self.run_directory(v, s): f"{v.name}  seed {s}" for v, s in pairs}
         reasons = self._train(jobs, labels) if jobs else {}
         return [
@@ -226,10 +235,17 @@ class Repetition:
 
     def _with_test(self, run: Run) -> Run:
         """Return the run with its test accuracy, if that has been read."""
-        path = self.directory / run.directory / TEST
-        if run.reason is not None or not path.is_file():
+        found = self._test(self.directory / run.directory)
+        if run.reason is not None or found is None:
             return run
-        return dataclasses.replace(run, test_accuracy=json.loads(path.read_text())["accuracy"])
+        return dataclasses.replace(run, test_accuracy=found["accuracy"])
+
+    def _test(self, directory: Path) -> dict[str, Any] | None:
+        """Return what was read of this data set's test split; None if nothing was. Older readings name no data set."""
+        if not (directory / TEST).is_file():
+            return None
+        found: dict[str, Any] = json.loads((directory / TEST).read_text())
+        return found if found.get("data_set", self.identity) == self.identity else None
 
     def read_test(self, repeated: Repeated) -> Repeated:
         """Return the trainings with their test accuracies, within `in_ray`.
@@ -237,12 +253,12 @@ class Repetition:
         Each training is evaluated once, and its result kept: nobody can choose by repeated readings.
         """
         folders = [self.directory / r.directory for r in repeated.runs if r.reason is None]
-        missing = [folder for folder in folders if not (folder / TEST).is_file()]
+        missing = [folder for folder in folders if self._test(folder) is None]
         jobs = {directory: (directory.resolve() / BEST, absolute(self.data)) for directory in missing}
         for directory, outcome in outcomes(evaluate_on_test, jobs, self.resources, lambda: None):
             if isinstance(outcome, Exception):
                 raise UserError(f"{directory}: the test split could not be read ({outcome})")
-            write_json(directory / TEST, outcome)
+            write_json(directory / TEST, outcome | {"data_set": self.identity})
         return dataclasses.replace(repeated, runs=tuple(self._with_test(run) for run in repeated.runs))
 
 
@@ -260,14 +276,15 @@ def with_seed(config: Config, seed: int) -> Config:
     return with_overrides(config, {"train.seed": seed}, source="seed")
 
 
-def _check_earlier(directory: Path, config: Config) -> None:
-    """Raise UserError if `directory` holds a training of another configuration."""
+def _check_earlier(directory: Path, config: Config, data: ReadyData) -> None:
+    """Raise UserError if `directory` holds a training of another configuration, or on another data set."""
     path = directory / CONFIG
     if not path.is_file():
         return
     there = from_dict(json.loads(path.read_text()), source=str(path))
     if different := differences(to_flat(there), to_flat(config)):
         raise UserError(f"{directory} holds another training ({different}); choose another --results, or remove it")
+    check_same(saved_record(directory / DATA_SET), data.identity, where=directory, data=data.given)
 
 
 @contextlib.contextmanager

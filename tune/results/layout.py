@@ -12,6 +12,10 @@ DEFINITION = "search.json"
 """the same with all defaults and --set filled in; a folder that has it holds a search or an ablation"""
 STUDY = "study.db"
 """the Optuna study of a search"""
+BACKUP = "study.backup.db"
+"""a copy of the study, from which --resume restores it"""
+DAMAGED = "study.damaged"
+"""beginning of the names of studies that were replaced: study.damaged-1.db"""
 WARM_START = "warm_start.json"
 """the trials of another search that the sampler of this one knows from the start"""
 SUMMARY = "summary.json"
@@ -25,6 +29,8 @@ LOCK = ".lock"
 
 TRIALS = "trials"
 """one folder per trial below it, see `trial_folder`"""
+SET_ASIDE = "set_aside"
+"""folders of trials that a restored study could not take"""
 ERROR = "error.txt"
 """traceback of a trial's last error, in its folder"""
 
@@ -64,3 +70,8 @@ def trial_id(number: int) -> str:
 def trial_folder(number: int) -> str:
     """Return the folder of a trial, relative to the search's."""
     return f"{TRIALS}/{trial_id(number)}"
+
+
+def stays_here(name: str) -> bool:
+    """True for files that are never uploaded: hidden ones, sqlite's own, and copies of the study."""
+    return name.startswith((".", f"{STUDY}-", BACKUP, DAMAGED))

@@ -159,18 +159,21 @@ def _changes(best: TrialRecord, default: TrialRecord, summary: Summary) -> str:
 
 
 def _next(summary: Summary, directory: Path) -> str:
-    results = "" if directory == Path("results") / summary.name else f" --results {directory.parent}"
+    name = directory.resolve().name  # not the search's own, if its folder was renamed
+    results = "" if directory == Path("results") / name else f" --results {directory.parent}"
     place = results + ("" if Path(summary.data).parent == Path("data") else f" --data {summary.data}")
     split, why = " --split test", "the winner on the test split, once"
     if not summary.has_test:
         split, why = "", "the winner by category, on val: the data set has no test split"
-    match = f"python run.py --match {summary.name}{results} --images A.jpg B.jpg --keypoints A.csv B.csv"
+    match = f"python run.py --match {name}{results} --images A.jpg B.jpg --keypoints A.csv B.csv"
     commands = [
-        (f"python run.py --evaluate {summary.name}{split}{place}", why),
+        (f"python run.py --evaluate {name}{split}{place}", why),
         (match, "match two images with it"),
         (f"python run.py --train {directory / BEST_CONFIG}", "train the winner again"),
         (f"tensorboard --logdir {directory}", "compare the trials"),
     ]
     if not summary.finished:
         commands.insert(0, (f"python run.py --search {summary.name} --resume{place}", "continue the search"))
+        if name != summary.name:
+            commands.insert(0, (f"mv {directory} {directory.with_name(summary.name)}", "--resume looks for it there"))
     return "\n".join(["Next:"] + [f"  {command}  # {why}" for command, why in commands])

@@ -11,7 +11,6 @@ from __future__ import annotations
 import contextlib
 import json
 import shutil
-import sqlite3
 import tempfile
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
@@ -19,11 +18,12 @@ from functools import cached_property
 from pathlib import Path, PurePosixPath
 
 from nmt.errors import UserError
+from nmt.io.database import copy_database
 from nmt.io.file_record import FileRecord, record
 from nmt.io.files import file_lock, write_json
 from nmt.io.location import Location
 from nmt.training.files import CONFIG
-from tune.results.layout import DEFINITION, EVENTS, FETCH_LOCK, LOG, STATE, STUDY
+from tune.results.layout import DEFINITION, EVENTS, FETCH_LOCK, LOG, STATE, STUDY, stays_here
 
 ATTEMPTS = 8
 """attempts per request, 0.5, 1, .. 32 s apart: a storage may be unreachable for a minute before the run fails"""
@@ -55,7 +55,7 @@ class Storage:
     def put(self, folder: str = "", pattern: str = "*") -> None:
         """Upload the files of a folder whose names match, without those of its subfolders."""
         here = self.directory / folder
-        files = [p for p in here.glob(pattern) if p.is_file() and not p.name.startswith((".", f"{STUDY}-"))]
+        files = [p for p in here.glob(pattern) if p.is_file() and not stays_here(p.name)]
         with tempfile.TemporaryDirectory() as scratch:
             sources = {p.name: _still(p, Path(scratch)) for p in files if not _grows(p.name)}
             if sources:
@@ -177,8 +177,7 @@ def _still(path: Path, scratch: Path) -> Path:
         return Path(shutil.copyfile(path, copy))
     if path.name != STUDY:
         return path
-    with contextlib.closing(sqlite3.connect(path)) as source, contextlib.closing(sqlite3.connect(copy)) as target:
-        source.backup(target)
+    copy_database(path, copy)
     return copy
 
 

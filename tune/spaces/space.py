@@ -44,7 +44,11 @@ class Space:
     @property
     def default_params(self) -> dict[str, Any]:
         """Values of the searched keys in the default configuration, trial 0."""
-        flat = to_flat(self.base)
+        return self.params_of(self.base)
+
+    def params_of(self, config: Config) -> dict[str, Any]:
+        """Return the values of the searched keys in a configuration."""
+        flat = to_flat(config)
         values = {p.key: tuple(flat[p.key]) if p.type is tuple else flat[p.key] for p in self.parameters}
         return self.active(values)
 

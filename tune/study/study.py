@@ -16,13 +16,14 @@ from pathlib import Path
 from typing import Any
 
 import optuna
-from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial, TrialState
 
 from nmt.config import Config, to_dict
+from nmt.errors import UserError
 from nmt.training.packable import is_shared, shape
 from tune.spaces.space import Space
 from tune.study.budget import epochs_left, may_start
+from tune.study.database import open_storage
 from tune.study.halving import Ladder, NextJob, Pause, Standing, next_job
 from tune.study.sampler import directions, given, suggest
 from tune.study.sampler_view import UNTIL, standing
@@ -56,7 +57,9 @@ class SearchStudy:
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         self.space, self._warm = space, warm
         self.ladder = ladder(space)
-        self._storage = RDBStorage(f"sqlite:///{path}")
+        self.error: UserError | None = None
+        """the error of the file that ended the search; Ray itself only keeps its text"""
+        self._storage = open_storage(path, failed=self._note)
         self._study = optuna.create_study(
             storage=self._storage, study_name=space.name, directions=directions(space), load_if_exists=True
         )
@@ -182,6 +185,9 @@ class SearchStudy:
         """Return every trial, by number."""
         return self._study.get_trials(deepcopy=False)
 
+    def _note(self, error: UserError) -> None:
+        self.error = error
+
     def _id(self, number: int) -> int:
         return self._storage.get_trial_id_from_study_id_trial_number(self._study_id, number)
 
@@ -237,6 +243,14 @@ def judged(space: Space) -> Ladder:
     search, epochs = space.search, space.base.train.epochs
     grace = epochs if search.scheduler == "fifo" else search.grace_epochs
     return Ladder(epochs=epochs, grace=grace, factor=search.reduction_factor)
+
+
+def objective_values(space: Space, config: Config, best: Mapping[str, Any]) -> list[float]:
+    """Return the value of each objective for a trial with this configuration, at its best epoch."""
+    from nmt.model.matcher import decoder_parameters
+
+    names = space.search.objectives
+    return [float(decoder_parameters(config.model) if n == "decoder_parameters" else best[n]) for n in names]
 
 
 def shuffled(points: list[dict[str, Any]], seed: int) -> list[dict[str, Any]]:

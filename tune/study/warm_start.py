@@ -23,6 +23,7 @@ from optuna.trial import FrozenTrial, TrialState
 from nmt.errors import UserError, one_line
 from nmt.io.files import write_json
 from tune.spaces.space import Space
+from tune.study.database import study_url
 from tune.study.halving import Ladder, Standing
 from tune.study.sampler_view import distribution, ranked
 
@@ -74,7 +75,7 @@ def _load(path: Path) -> optuna.Study:
     with tempfile.TemporaryDirectory() as folder:  # a copy: opening may change a study, and theirs may be read-only
         copy = shutil.copy(path, Path(folder) / "copy.db")
         try:
-            loaded = optuna.load_study(study_name=None, storage=f"sqlite:///{copy}")
+            loaded = optuna.load_study(study_name=None, storage=study_url(Path(copy)))
             trials, directions = loaded.get_trials(), loaded.directions
         except (sqlalchemy.exc.SQLAlchemyError, ValueError, KeyError, RuntimeError) as error:
             raise UserError(f"warm_start: {path}: not the study of one search ({one_line(error)})") from error

@@ -9,12 +9,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from nmt.errors import UserError
 from nmt.training.history import EpochResult, Progress, best_epoch, decoding_of, read_metrics, write_metrics
 
 
 def test_line_cut_short_is_no_epoch(tmp_path: Path) -> None:
-    (tmp_path / "metrics.jsonl").write_text('{"epoch": 1}\n{"epoch": 2')
-    assert read_metrics(tmp_path) == [{"epoch": 1}]
+    (tmp_path / "metrics.jsonl").write_text('{"epoch": 1, "val/accuracy": 0.5}\n{"epoch": 2')
+    assert read_metrics(tmp_path) == [{"epoch": 1, "val/accuracy": 0.5}]
     assert read_metrics(tmp_path / "absent") == []
 
 
@@ -56,7 +57,18 @@ def test_the_decode_setting_is_what_the_metrics_name() -> None:
 
 
 def test_an_interrupted_write_keeps_the_metrics_that_were_there(tmp_path: Path) -> None:
-    write_metrics(tmp_path, Progress(history=[{"epoch": 1}]))
+    first = {"epoch": 1, "val/accuracy": 0.5}
+    write_metrics(tmp_path, Progress(history=[first]))
     with pytest.raises(TypeError):
-        write_metrics(tmp_path, Progress(history=[{"epoch": 1}, {"epoch": object()}]))
-    assert read_metrics(tmp_path) == [{"epoch": 1}] and [p.name for p in tmp_path.iterdir()] == ["metrics.jsonl"]
+        write_metrics(tmp_path, Progress(history=[first, {"epoch": object()}]))
+    assert read_metrics(tmp_path) == [first] and [p.name for p in tmp_path.iterdir()] == ["metrics.jsonl"]
+
+
+@pytest.mark.parametrize(
+    "content", [b"\0" * 40 + b"\n", b"{}\n", b"[1]\n", b'{"epoch": 1, "val/acc\n', b"\xff\xfe\n", b"3\n"]
+)
+def test_damaged_metrics_are_one_line_that_names_the_file(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "metrics.jsonl").write_bytes(b'{"epoch": 1, "val/accuracy": 0.5}\n' + content)
+    with pytest.raises(UserError, match="metrics.jsonl: not the metrics of a training") as told:
+        read_metrics(tmp_path)
+    assert "\n" not in str(told.value)

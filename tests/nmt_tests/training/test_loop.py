@@ -34,7 +34,7 @@ def test_training_learns_and_reports_the_contracts_metrics(trained):
     expected = {"val/accuracy/chair", "val/accuracy/plane", "val/accuracy_fixed_decode", "train/loss/info_nce"}
     assert expected <= set(lines[0])
     assert {p.name for p in trained.iterdir() if "tfevents" not in p.name} == {
-        "config.json", "checkpoint.pt", "checkpoint.previous.pt", "best.pt", "metrics.jsonl",
+        "config.json", "data_set.json", "checkpoint.pt", "checkpoint.previous.pt", "best.pt", "metrics.jsonl",
     }  # fmt: skip
 
 

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from nmt import checkpoint
+from nmt.data.store.objects import ObjectStore
 from nmt.errors import FailedError, UserError
 from nmt.training import state
 from nmt.training.loop import train
@@ -22,6 +23,26 @@ from tests.nmt_tests.toy_training import history, small, weights
 def test_a_checkpoint_of_another_configuration_is_refused(trained, toy_data):
     with pytest.raises(UserError, match="another configuration: optim.lr is 0.005 in it and 0.001 now; choose"):
         train(small(optim__lr=1e-3), data=toy_data, directory=trained, resume=True)
+
+
+def test_a_training_goes_on_with_its_own_data_set_alone(trained, toy_data, tmp_path):
+    identity = ObjectStore.open(toy_data).info.identity
+    for name in ("checkpoint.pt", "best.pt"):
+        assert checkpoint.load(trained / name)["data_set"] == identity
+    assert json.loads((trained / "data_set.json").read_text())["identity"] == identity
+    record = (trained / "data_set.json").read_text()
+    (trained / "data_set.json").write_text(record.replace(identity, "another"))
+    with pytest.raises(UserError, match=f"trained on the data set another .* is the data set {identity}"):
+        train(small(), data=toy_data, directory=trained, resume=True)
+    (trained / "data_set.json").unlink()  # as older trainings
+    content = checkpoint.load(trained / "checkpoint.pt")
+    checkpoint.save(trained / "checkpoint.pt", content | {"data_set": "another"})
+    with pytest.raises(UserError, match=r"checkpoint.pt: trained on the data set another, but .*give the first one"):
+        train(small(), data=toy_data, directory=trained, resume=True)
+    del content["data_set"]
+    checkpoint.save(trained / "checkpoint.pt", content)
+    train(small(), data=toy_data, directory=trained, resume=True)
+    assert (trained / "data_set.json").read_text() == record
 
 
 def test_a_frozen_backbone_takes_no_gradient_and_is_not_in_the_checkpoint(toy_data, tmp_path):

@@ -35,7 +35,9 @@ def test_prepare_train_evaluate_and_match_from_raw_photographs(capsys, refused, 
     assert json.loads(out.splitlines()[-1])["epoch"] in (1, 2)
     assert "already holds a training; --resume continues it" in refused("--train", "willow", *SMALL)
     assert main(["--train", "willow", "--resume", *SMALL]) == 0
-    capsys.readouterr()
+    assert "no checkpoint to resume" not in capsys.readouterr().out
+    assert main(["--train", "willow", "--resume", "--results", "new", *SMALL]) == 0
+    assert "new/willow-train: no checkpoint to resume there, so the training begins anew" in capsys.readouterr().out
 
     assert main(["--evaluate", "willow-train", "--split", "test", "--json"]) == 0
     out = capsys.readouterr().out

@@ -132,13 +132,34 @@ def test_hours_come_from_earlier_epochs_of_the_same_model(cluster, check, space_
         folder = tmp_path / "results" / name
         folder.mkdir(parents=True)
         write_json(folder / "config.json", to_dict(config))
-        lines = [f'{{"epoch": {n + 1}, "seconds": {s}}}\n' for n, s in enumerate(seconds)]
+        lines = [f'{{"epoch": {n + 1}, "val/accuracy": 0.5, "seconds": {s}}}\n' for n, s in enumerate(seconds)]
         (folder / "metrics.jsonl").write_text("".join(lines))
     plan = check()
     assert plan.measured_in == tmp_path / "results/same"
     assert f"at most 5 min (30 s per epoch in {plan.measured_in})" in epoch_line(plan, load_space(space_file))
     # 5 trials of 4 epochs, 2 at once, half of 60 s each
     assert plan.hours == pytest.approx(5 * 4 * 30 / 2 / 3600)
+
+
+@pytest.mark.parametrize(
+    "content", [b"\0" * 99 + b"\n", b'{"epoch": 1}\n', b'{"epoch": 1, "val/accuracy": 0.5, "seconds": []}\n']
+)
+def test_damaged_metrics_of_another_training_are_left_out_of_the_estimate(
+    space_file, tmp_path, caplog, content
+) -> None:
+    from nmt.config import to_dict
+    from nmt.io.files import write_json
+    from tune.driver.preflight import seconds_per_epoch
+
+    base = load_space(space_file).base
+    for name, metrics in (("whole", b'{"epoch": 1, "val/accuracy": 0.5, "seconds": 60}\n'), ("damaged", content)):
+        write_json(tmp_path / name / "config.json", to_dict(base))
+        (tmp_path / name / "metrics.jsonl").write_bytes(metrics)
+        os.utime(tmp_path / name / "metrics.jsonl", (len(name), len(name)))  # the damaged one is the newest
+    with caplog.at_level("INFO"):
+        assert seconds_per_epoch(base, tmp_path) == (60.0, tmp_path / "whole")
+    (line,) = caplog.messages
+    assert "damaged/metrics.jsonl: not used to estimate the time of an epoch" in line and "\n" not in line
 
 
 def test_a_search_that_cannot_run_is_refused_in_a_line(cluster, check, tmp_path) -> None:

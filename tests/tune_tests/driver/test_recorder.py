@@ -12,6 +12,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import optuna
 import pytest
 import ray.cloudpickle
 import ray.exceptions
@@ -20,6 +21,7 @@ from hypothesis import strategies as st
 from optuna.trial import TrialState
 
 from nmt.data.store.ready import ReadyData
+from nmt.errors import UserError
 from nmt.io.files import write_json
 from tune.driver.lines import Lines
 from tune.driver.recorder import Recorder
@@ -30,6 +32,7 @@ from tune.results.storage import Storage
 from tune.results.summary import load_summary
 from tune.spaces.read import load_space
 from tune.spaces.space import Space
+from tune.study.database import study_url
 from tune.study.study import Job, SearchStudy
 
 VALUES = [0.1, 0.2, 0.5, 0.4]
@@ -415,3 +418,54 @@ def test_a_trial_whose_folder_stays_behind_is_resumed_and_not_judged(
     assert search.study.trial(0).state == TrialState.RUNNING
     job = search.study.next_job()
     assert isinstance(job, Job) and (job.number, job.until) == (0, 4)
+
+
+def test_a_folder_of_another_configuration_is_never_reported(space_file: Path, tmp_path: Path) -> None:
+    space = load_space(space_file)
+    search = Search(tmp_path, space)
+    trial, other = search.begin(2)
+    search.train(1, 4)
+    config = json.loads((tmp_path / "trials/001/config.json").read_text())
+    assert config == other.config["configuration"] != trial.config["configuration"]  # written at the start
+    write_json(tmp_path / "trials/001/config.json", config | {"optim": config["optim"] | {"lr": 0.0545}})
+    told = rf"trials/001/config.json: trial 001 .*optim.lr is 0.0545 in it and {config['optim']['lr']} now"
+    with pytest.raises(UserError, match=told) as caught:
+        Search(tmp_path, space)
+    assert "\n" not in str(caught.value) and "study.backup.db" in str(caught.value)
+    write_json(tmp_path / "trials/001/config.json", config | {"train": config["train"] | {"micro_batch": 2}})
+    Search(tmp_path, space)  # the same result with less memory
+    write_json(tmp_path / "trials/002/config.json", config | {"optim": config["optim"] | {"lr": 0.0545}})
+    with pytest.raises(
+        UserError, match="trials/002/config.json: trial 002 of the study has another configuration"
+    ) as caught:
+        search.begin()
+    assert search.recorder.folders.error is caught.value
+    assert len(search.recorder.save().trials) == 0
+
+
+def test_the_study_is_backed_up_at_each_begin_and_end(space_file: Path, tmp_path: Path) -> None:
+    search = Search(tmp_path, load_space(space_file))
+
+    def kept() -> list[Any]:
+        study = optuna.load_study(study_name="tiny", storage=study_url(tmp_path / "study.backup.db"))
+        return [(t.state, t.params, t.value, t.user_attrs) for t in study.trials]
+
+    def now() -> list[Any]:
+        return [(t.state, t.params, t.value, t.user_attrs) for t in search.study.trials()]
+
+    (trial,) = search.begin()
+    assert kept() == now() and len(now()) == 1
+    search.train(0, 4)
+    search.event(trial)
+    search.ended(trial)
+    assert kept() == now() and now()[0][0] == TrialState.COMPLETE
+
+
+def test_a_study_that_is_lost_in_use_ends_the_search_in_one_line(space_file: Path, tmp_path: Path) -> None:
+    search = Search(tmp_path, load_space(space_file))
+    search.begin()
+    (tmp_path / "study.db").unlink()
+    with pytest.raises(UserError, match=r"study.db: .*--resume") as caught:
+        search.recorder.save()
+    assert search.recorder.folders.error is caught.value
+    assert (tmp_path / "study.backup.db").is_file() and not (tmp_path / "study.db").exists()

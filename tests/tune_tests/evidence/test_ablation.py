@@ -157,7 +157,7 @@ def test_ablation_takes_no_trials(file: Path, capsys: pytest.CaptureFixture[str]
 
 @pytest.mark.slow
 def test_ablation_from_the_command_line_resumes_and_is_reported_again(
-    file: Path, tiny_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    file: Path, tiny_data: Path, other_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     results = tmp_path / "results"
     command = ["--search", str(file), "--data", str(tiny_data), "--results", str(results), "--set", "optim.lr=1e-2"]
@@ -182,3 +182,13 @@ def test_ablation_from_the_command_line_resumes_and_is_reported_again(
     assert len(read_metrics(directory / "runs" / "full-s2")) == 4
     assert run.main([*command[:-1], "optim.lr=1e-3", "--resume"]) == 2
     assert "holds another training (optim.lr is 0.01 in it and 0.001 now)" in capsys.readouterr().err
+    assert run.main([*command, "--data", str(other_data), "--resume"]) == 2
+    assert f"full-s0: trained on the data set {found_identity(directory)}" in capsys.readouterr().err
+    table = (directory / "ablation.json").read_text()
+    assert run.main([*command, "--data", str(other_data), "--resume", "--seed", "8"]) == 2  # no training of these yet
+    assert f"parts: trained on the data set {found_identity(directory)}" in capsys.readouterr().err
+    assert (directory / "ablation.json").read_text() == table
+
+
+def found_identity(directory: Path) -> str:
+    return str(json.loads((directory / "search.json").read_text())["data_set"]["identity"])

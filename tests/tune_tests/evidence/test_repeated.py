@@ -130,6 +130,33 @@ def test_a_folder_of_another_training_is_refused_before_anything_starts(repetiti
     repetition.check([variant], (1, 2))
 
 
+def test_trainings_on_another_data_set_are_refused_before_anything_starts(
+    repetition: Repetition, base: Config, other_data: Path
+) -> None:
+    variant = Variant(name="000", slug="000", config=base)
+    directory = repetition.run_directory(variant, 1)
+    finish(directory, [0.1, 0.2, 0.3, 0.4])
+    write_json(directory / "config.json", to_dict(with_seed(base, 1)))
+    on_other = replace(repetition, data=other_data)
+    on_other.check([variant], (1,))  # from before trainings knew their data set
+    repetition.train([variant], (1,))
+    assert json.loads((directory / "data_set.json").read_text())["identity"] == repetition.identity
+    repetition.check([variant], (1,))
+    with pytest.raises(
+        UserError, match=rf"000-s1: trained on the data set {repetition.identity} .*but {other_data} is"
+    ):
+        on_other.check([variant], (1,))
+
+
+def test_an_accuracy_on_the_test_split_counts_for_its_own_data_set_alone(
+    repetition: Repetition, other_data: Path
+) -> None:
+    run, on_other = repetition.directory / "runs/a-s1", replace(repetition, data=other_data)
+    write_json(run / "test.json", {"accuracy": 0.7, "data_set": repetition.identity})
+    assert repetition._test(run) is not None and on_other._test(run) is None
+    assert repetition.identity != on_other.identity
+
+
 def test_missing_features_of_one_variant_are_found_before_anything_starts(repetition: Repetition, base: Config) -> None:
     known = Variant(name="a", slug="a", config=base)
     unknown = with_overrides(base, {"model.backbone": "resnet34"}, source="test")

@@ -57,3 +57,10 @@ def test_table_shows_the_best_and_always_the_default() -> None:
 def test_failed_trials_show_their_reason_and_no_winner_is_invented() -> None:
     text = render(summary(record(0, None, state="FAIL", reason="the loss is no longer finite")), Path("r"))
     assert "000 failed: the loss is no longer finite" in text and "no winner" in text
+
+
+def test_a_renamed_folder_is_evaluated_under_its_new_name_and_resumed_under_its_own() -> None:
+    text = render(summary(record(0, 0.5), record(1, 0.7, lr=0.02)), Path("results/renamed"))
+    assert "--evaluate renamed --split test" in text and "--results" not in text
+    assert "mv results/renamed results/toy  # --resume looks for it there" in text
+    assert text.index("mv results/renamed") < text.index("--search toy --resume")
