@@ -19,9 +19,7 @@ from typing import Any
 import numpy as np
 
 from nmt.errors import one_line
-
-PREFIX = "events.out.tfevents."
-"""with which TensorBoard's event files begin"""
+from nmt.training.files import EVENTS
 
 log = logging.getLogger(__name__)
 
@@ -41,11 +39,11 @@ class TensorBoardLog:
 
         # TensorBoard reads the files of a folder in the order of their names, so the time comes first.
         seconds, rest = divmod(time.time_ns(), 10**9)
-        self._path = directory / f"{PREFIX}{seconds:010d}.{rest:09d}.{socket.gethostname()}.{os.getpid()}"
+        self._path = directory / f"{EVENTS}{seconds:010d}.{rest:09d}.{socket.gethostname()}.{os.getpid()}"
         self._waiting = b""
         self._written = 0
         self._failed = False
-        earlier = first_epoch > 1 or any(directory.glob(f"{PREFIX}*"))
+        earlier = first_epoch > 1 or any(directory.glob(f"{EVENTS}*"))
         self._add(Event(file_version="brain.Event:2"))
         if earlier:
             self._add(Event(step=first_epoch, session_log=SessionLog(status=SessionLog.START)))

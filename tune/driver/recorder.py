@@ -221,25 +221,11 @@ class Recorder(ray.tune.Callback):
         """Record the end of a trial in the study, in TensorBoard, in the summary and as a line."""
         self.folders.fetch(number)
         with self.folders.noted():
-            best = self._write_end(number, state, reason)
+            best = write_end(self._study, self.folders, number, state, reason)
         self._ended(reason)
         if not quiet:
             epochs = len(self._study.trial(number).intermediate_values)
             self._lines.end(number, state.name, reason, epochs=epochs, best=best, summary=self.save())
-
-    def _write_end(self, number: int, state: TrialState, reason: str | None) -> dict[str, Any]:
-        """Write the trial's end to TensorBoard and to the study; return its best epoch."""
-        history = self.folders.history(number)
-        best = best_epoch(history)
-        decode = {f"decode.{name}": value for name, value in decoding_of(best).items()}
-        seconds = {"seconds": history[-1]["seconds"]} if history else {}
-        swept = {p.key: decode[p.key] for p in self._study.space.sweep if p.key in decode}
-        self.folders.write_start(number, self._study.trial(number).params | swept)
-        self.folders.write_end(number, success=state != TrialState.FAIL, best=best)
-        # The study comes last: if this is cut short, --resume finds the trial running and ends it again.
-        others = objectives(self._study, number, best)[1:] if state == TrialState.COMPLETE else []
-        self._study.finish(number, state, decode | seconds | ({"reason": reason} if reason else {}), others=others)
-        return best
 
     def _put_study(self) -> None:
         self._put = time.monotonic()
@@ -248,6 +234,23 @@ class Recorder(ray.tune.Callback):
 
     def _note_seconds(self, number: int, history: Sequence[Mapping[str, Any]]) -> None:
         self._seconds[number] = float(history[-1]["seconds"]) if history else 0.0
+
+
+def write_end(
+    study: SearchStudy, folders: TrialFolders, number: int, state: TrialState, reason: str | None
+) -> dict[str, Any]:
+    """Write the trial's end to TensorBoard and to the study; return its best epoch."""
+    history = folders.history(number)
+    best = best_epoch(history)
+    decode = {f"decode.{name}": value for name, value in decoding_of(best).items()}
+    seconds = {"seconds": history[-1]["seconds"]} if history else {}
+    swept = {p.key: decode[p.key] for p in study.space.sweep if p.key in decode}
+    folders.write_start(number, study.trial(number).params | swept)
+    folders.write_end(number, success=state != TrialState.FAIL, best=best)
+    # The study comes last: if this is cut short, --resume finds the trial running and ends it again.
+    others = objectives(study, number, best)[1:] if state == TrialState.COMPLETE else []
+    study.finish(number, state, decode | seconds | ({"reason": reason} if reason else {}), others=others)
+    return best
 
 
 def keep_cause(trial: Any, folders: TrialFolders, *, hung: str | None) -> Cause:

@@ -148,8 +148,7 @@ def run_confirm(
         decode_grid=space.decode_grid(),
         resources=space.resources,
     )
-    ready = repetition.check(variants, chosen_seeds)
-    check_data_set(directory, ready)
+    check_data_set(directory, ready := repetition.check(variants, chosen_seeds))
     with kept_in(directory):
         log.info(_plan(summary, chosen, chosen_seeds, top))
         with in_ray(repetition.directory):

@@ -58,8 +58,6 @@ STATE = "state.json"
 """versions in force of the files of a folder; in each folder at the storage"""
 FETCH_LOCK = ".fetch.lock"
 """locked by the process that fetches a folder from the storage"""
-EVENTS = "events.out.tfevents."
-"""prefix of the names of TensorBoard's event files"""
 
 
 def trial_id(number: int) -> str:

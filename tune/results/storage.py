@@ -22,8 +22,8 @@ from nmt.io.database import copy_database
 from nmt.io.file_record import FileRecord, record
 from nmt.io.files import file_lock, write_json
 from nmt.io.location import Location
-from nmt.training.files import CONFIG
-from tune.results.layout import DEFINITION, EVENTS, FETCH_LOCK, LOG, STATE, STUDY, stays_here
+from nmt.training.files import CONFIG, EVENTS
+from tune.results.layout import DEFINITION, FETCH_LOCK, LOG, STATE, STUDY, stays_here
 
 ATTEMPTS = 8
 """attempts per request, 0.5, 1, .. 32 s apart: a storage may be unreachable for a minute before the run fails"""

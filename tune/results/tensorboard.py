@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 from nmt.config import SETTINGS
 from nmt.io.files import atomic_write
+from nmt.training.files import EVENTS
 from nmt.training.history import METRIC
-from tune.results.layout import EVENTS
 from tune.spaces.parameter import Parameter
 from tune.spaces.space import Space
 

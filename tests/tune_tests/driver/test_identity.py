@@ -13,7 +13,7 @@ from nmt.errors import UserError
 from tune.driver.identity import check_data_set, check_results, say_nothing_to_resume, write_definition
 from tune.spaces.read import load_space
 
-DATA = ReadyData("data/tiny", "/data/tiny", Path("/data/tiny"), "0123456789ab")
+DATA = ReadyData("data/tiny", "/data/tiny", Path("/data/tiny"), "0123456789ab", has_test=True)
 
 
 def test_the_budget_is_remembered_and_may_change(space_file: Path, tmp_path: Path) -> None:
