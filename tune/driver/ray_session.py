@@ -72,19 +72,23 @@ def check_reachable(address: str) -> None:
 
 
 @contextlib.contextmanager
-def _ignoring_hangup() -> Iterator[None]:
-    """Ignore SIGHUP in the block, and for ever in processes that start in it.
+def _signals_for_ray() -> Iterator[None]:
+    """Decide in the block which signals the processes that start in it ignore for ever.
 
-    A closed terminal sends it to Ray's processes too. They must outlive it, so that trials can save.
+    They ignore SIGHUP: a closed terminal sends it to them too, and they must outlive it, so that trials can save. They
+    do not ignore SIGINT, as a job in the background of a script does: Ray interrupts a task by it.
     """
     if not hasattr(signal, "SIGHUP") or threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    before = {signal.SIGHUP: signal.signal(signal.SIGHUP, signal.SIG_IGN)}
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        before[signal.SIGINT] = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         yield
     finally:
-        signal.signal(signal.SIGHUP, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 @contextlib.contextmanager
@@ -112,7 +116,7 @@ def ray_session() -> Iterator[None]:
     if started:
         address = os.environ.get("RAY_ADDRESS", LOCAL)
         check_reachable(address)
-        with _ignoring_hangup(), _on_loopback() if address == LOCAL else contextlib.nullcontext():
+        with _signals_for_ray(), _on_loopback() if address == LOCAL else contextlib.nullcontext():
             ray.init(
                 address=address,
                 runtime_env={"env_vars": ENVIRONMENT | passed_on},

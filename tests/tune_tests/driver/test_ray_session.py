@@ -16,9 +16,14 @@ from tune.driver.ray_session import ENVIRONMENT, PASSED_ON, check_reachable, ray
 
 SESSION = """
 import os
+import signal
 import ray
 from tests.tune_tests.driver.sockets import listening
 from tune.driver.ray_session import ENVIRONMENT, ray_session
+
+@ray.remote(num_cpus=0)
+def handlers():
+    return signal.getsignal(signal.SIGINT) is signal.SIG_IGN, signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
 
 @ray.remote(num_cpus=0)
 def seen(names):
@@ -29,6 +34,7 @@ with ray_session():
         pass
     assert ray.is_initialized(), "an inner session ended the Ray of the outer one"
     there = ray.get(seen.remote([*ENVIRONMENT, "NMT_EXTENSIONS", "AWS_REGION", "AWS_ENDPOINT_URL"]))
+    assert ray.get(handlers.remote()) == (False, True), "SIGINT must reach a task, SIGHUP must not"
     addresses = listening(os.getpid())
     assert len(addresses) > 5 and set(addresses) == {"127.0.0.1"}, addresses
     assert "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER" not in os.environ
@@ -38,6 +44,7 @@ with ray_session():
     assert there["AWS_ENDPOINT_URL"] is None, there
     assert passed_on == ENVIRONMENT | {"NMT_EXTENSIONS": "json,csv", "AWS_REGION": "here"}, passed_on
 assert not ray.is_initialized(), "Ray still runs"
+assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN and signal.getsignal(signal.SIGHUP) is signal.SIG_DFL
 """
 
 
@@ -54,8 +61,9 @@ def test_tasks_have_the_environment_of_the_search_and_its_extensions_but_no_secr
     given = {"NMT_EXTENSIONS": "json,csv", "AWS_REGION": "here", "AWS_SECRET_ACCESS_KEY": "hidden"}
     others = {k: v for k, v in os.environ.items() if k not in {*ENVIRONMENT, *PASSED_ON, "RAY_ADDRESS"}}
     ran = subprocess.run(
-        [sys.executable, "-c", SESSION], cwd=ROOT, env=others | given, capture_output=True, text=True, timeout=200
-    )
+        ["bash", "-c", 'trap "" INT; exec "$0" -c "$1"', sys.executable, SESSION],  # as in the background of a script
+        cwd=ROOT, env=others | given, capture_output=True, text=True, timeout=200,
+    )  # fmt: skip
     assert ran.returncode == 0, ran.stderr
     assert ran.stdout == ""
 
