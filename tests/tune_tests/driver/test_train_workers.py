@@ -192,7 +192,8 @@ def test_group_shrinks_when_a_node_goes_grows_when_one_comes_and_trains_as_one(
     assert [len(entry["workers"]) for entry in json.loads((run / "hosts.json").read_text())] == [2, 1, 2]
     assert_same_training(tmp_path / "alone", run)
     assert {p.name for p in run.iterdir() if "tfevents" not in p.name} == {
-        "config.json", "data_set.json", "checkpoint.pt", "checkpoint.previous.pt", "best.pt", "metrics.jsonl", "hosts.json",
+        "config.json", "data_set.json", "checkpoint.pt", "checkpoint.previous.pt", "best.pt", "metrics.jsonl",
+        "hosts.json",
     }  # fmt: skip
 
 
