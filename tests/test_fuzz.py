@@ -159,10 +159,15 @@ def test_damaged_inputs_of_match_are_used_or_refused_in_one_line(tmp_path, monke
         write_image(whole / f"{k}.{suffix}")
     (whole / "0.csv").write_text("name,x,y\n" + "".join(f"{name},{x},{y}\n" for name, (x, y) in SQUARE.items()))
     (whole / "1.json").write_text(json.dumps({name: list(xy) for name, xy in SQUARE.items()}))
+    matched = 0
     for seed in range(PAIRS):
         given = tmp_path / "given"
         shutil.copytree(whole, given)
         with told(f"seed {seed}: {damage(given, random.Random(seed))}"):
             images, keypoints = (given / "0.jpg", given / "1.png"), (given / "0.csv", given / "1.json")
-            command("--match", "birds-train", "--images", *images, "--keypoints", *keypoints, "--out", "pair.png")
+            status = command(
+                "--match", "birds-train", "--images", *images, "--keypoints", *keypoints, "--out", "pair.png"
+            )
+        matched += status == 0
         shutil.rmtree(given)
+    assert PAIRS // 5 < matched < PAIRS, "all or nearly none were matched: the damage tests nothing"

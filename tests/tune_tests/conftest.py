@@ -1,8 +1,9 @@
-"""A tiny data set whose stored features tell its keypoints apart, and a search over it."""
+"""A tiny data set whose stored features tell its keypoints apart, a search over it, and a Ray to run it."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -36,6 +37,15 @@ train = { epochs = 4, steps_per_epoch = 4 }
 [search]
 trials = 5
 """
+
+
+@pytest.fixture(scope="module")
+def ray_running() -> Iterator[None]:
+    """One Ray for the searches and jobs of a module; each would start its own."""
+    from tune.driver.ray_session import ray_session
+
+    with ray_session():
+        yield
 
 
 @pytest.fixture(scope="session")

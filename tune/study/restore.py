@@ -23,6 +23,7 @@ from nmt.config import Config, comparable, differences, from_dict, load_config, 
 from nmt.errors import UserError, one_line
 from nmt.io.database import check_database, database_error, is_damage, open_database
 from nmt.io.files import atomic_output, remove_partials
+from nmt.io.user_files import listed
 from nmt.training.files import CONFIG
 from nmt.training.history import METRIC, best_epoch, decoding_of, read_metrics
 from tune.spaces.space import Space
@@ -105,11 +106,12 @@ def _replace(remains: Remains, space: Space, fault: str) -> list[str]:
         with atomic_output(remains.study) as partial:
             shutil.copyfile(remains.backup, partial)
         return [f"{said}: restored from {remains.backup.name}{kept}"]
-    numbers = _folders(remains).keys() | remains.records.keys()
+    folders = _folders(remains)
+    numbers = folders.keys() | remains.records.keys()
     if not numbers:
         kept = _keep_damaged(remains)
         return [f"{said}, and no trial has begun: a new study begins{kept}"] if kept else []
-    found = [_find(remains, space, number) for number in range(max(numbers) + 1)]
+    found = [_find(remains, space, number, folders.get(number)) for number in range(max(numbers) + 1)]
     missing = [number for number, trial in enumerate(found) if trial is None]
     if missing:
         raise UserError(
@@ -134,7 +136,7 @@ def _complete(remains: Remains, space: Space) -> list[str]:
     numbers = sorted(number for number in folders.keys() | remains.records.keys() if number >= known)
     if not numbers:
         return []
-    found = (_find(remains, space, number) for number in range(known, max(numbers) + 1))
+    found = (_find(remains, space, number, folders.get(number)) for number in range(known, max(numbers) + 1))
     added = list(itertools.takewhile(lambda trial: trial is not None, found))
     with _opened(remains.study, space) as study:
         study.add_trials(trial for trial in added if trial is not None)
@@ -168,13 +170,13 @@ def _folders(remains: Remains) -> dict[int, Path]:
     return {int(path.name): path for path in inside if path.name.isdecimal() and path.is_dir()}
 
 
-def _find(remains: Remains, space: Space, number: int) -> FrozenTrial | None:
-    """Return a trial as its folder and its record show it; None without its configuration.
+def _find(remains: Remains, space: Space, number: int, folder: Path | None) -> FrozenTrial | None:
+    """Return a trial as its folder, if it has one, and its record show it; None without its configuration.
 
     Raises:
         UserError: its configuration is not one of this search, or its metrics are damaged.
     """
-    folder, record = _folders(remains).get(number, remains.trials / str(number)), remains.records.get(number, {})
+    folder, record = folder or remains.trials / str(number), remains.records.get(number, {})
     if (folder / CONFIG).is_file():
         source, config = folder / CONFIG, load_config(folder / CONFIG)
     elif "configuration" in record:
@@ -256,6 +258,4 @@ def _free(folder: Path, stem: str, suffix: str = "") -> Path:
 
 def _named(numbers: Sequence[int]) -> str:
     """Name trials in a message: trial 007; trials 003, 005 and 9 more."""
-    ids = [f"{number:03d}" for number in numbers]
-    more = f" and {len(ids) - 5} more" if len(ids) > 5 else ""
-    return f"trial{'s' if len(ids) > 1 else ''} {', '.join(ids[:5])}{more}"
+    return f"trial{'s' if len(numbers) > 1 else ''} {listed((f'{number:03d}' for number in numbers), most=5)}"

@@ -38,7 +38,7 @@ from nmt.data.readers.base import (
 from nmt.data.readers.values import as_number
 from nmt.data.store.objects import MIN_KEYPOINTS
 from nmt.errors import UserError, one_line
-from nmt.io.user_files import is_file, is_folder, read_xml
+from nmt.io.user_files import is_file, is_folder, read_bytes, read_xml
 
 SPLIT_FILE = "voc2011_pairs.npz"
 FLAGS = ("difficult", "occluded", "truncated")
@@ -173,8 +173,8 @@ def _xml(path: Path) -> ElementTree.Element:
         return read_xml(path)
     except UserError as error:
         remedy = _REMEDY
-        with contextlib.suppress(OSError, UserError):
-            if not _is_utf8(path.read_bytes()):
+        with contextlib.suppress(UserError):
+            if not _is_utf8(read_bytes(path)):
                 remedy = f"its text is not UTF-8: save it as UTF-8, or {_REMEDY}"
         raise UserError(f"{error}; {remedy}") from error
 

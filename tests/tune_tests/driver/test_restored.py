@@ -7,7 +7,7 @@ import json
 import shutil
 import sqlite3
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,18 +16,10 @@ import pytest
 import tune
 from nmt.errors import UserError
 from nmt.training.history import read_metrics
-from tune.driver import ray_session
 from tune.driver.restored import last_summary, restore_study
 from tune.driver.search import run_search
 from tune.spaces.read import load_space
 from tune.spaces.space import Space
-
-
-@pytest.fixture(scope="module")
-def ray_running() -> Iterator[None]:
-    """One Ray for the searches of this module."""
-    with ray_session.ray_session():
-        yield
 
 
 @pytest.fixture(scope="module")

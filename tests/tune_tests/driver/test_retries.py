@@ -6,7 +6,6 @@ import contextlib
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,6 @@ import pytest
 from nmt.errors import FailedError
 from nmt.training.history import read_metrics
 from tests.paths import ROOT
-from tune.driver import ray_session as session
 from tune.driver.recorder import Recorder
 from tune.driver.retries import FREE, Retries
 from tune.driver.search import run_search
@@ -54,12 +52,6 @@ def test_the_trials_that_wait_are_one_line_with_the_most_common_reason() -> None
     assert retries.in_words() == "1 trial was interrupted by: disk full (3 MB)"
     retries.waiting |= {1: "it hung", 2: "disk full (2 MB)"}
     assert retries.in_words() == "3 trials were interrupted, 2 of them by: disk full (3 MB)"
-
-
-@pytest.fixture(scope="module")
-def ray_running() -> Iterator[None]:
-    with session.ray_session():
-        yield
 
 
 def states(directory: Path) -> list[str]:

@@ -15,7 +15,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +29,6 @@ from nmt.errors import UserError
 from nmt.training.history import read_metrics
 from tests.paths import ROOT
 from tune.driver import identity as search
-from tune.driver import ray_session
 from tune.driver.lines import Lines
 from tune.driver.search import run_search
 from tune.driver.watchdog import Watchdog
@@ -38,13 +37,6 @@ from tune.results.log import kept_in, log, to_console
 from tune.results.summary import Summary, TrialRecord, load_summary
 from tune.spaces.read import load_space
 from tune.spaces.space import Space
-
-
-@pytest.fixture(scope="module")
-def ray_running() -> Iterator[None]:
-    """One Ray for the searches of this module; each would start its own."""
-    with ray_session.ray_session():
-        yield
 
 
 class Printed(logging.Handler):

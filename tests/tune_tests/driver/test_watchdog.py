@@ -20,18 +20,11 @@ from nmt import checkpoint
 from nmt.errors import FailedError
 from nmt.training.history import read_metrics
 from tests.paths import ROOT
-from tune.driver import ray_session as session
 from tune.driver import watchdog as health
 from tune.driver.search import run_search
 from tune.driver.watchdog import Silence
 from tune.results.summary import load_summary
 from tune.spaces.read import load_space
-
-
-@pytest.fixture(scope="module")
-def ray_running() -> Iterator[None]:
-    with session.ray_session():
-        yield
 
 
 def until(condition: Callable[[], object], seconds: float = 240) -> None:

@@ -14,7 +14,6 @@ import ray
 from nmt.config import Config, to_dict, with_overrides
 from nmt.training.history import read_metrics
 from nmt.training.loop import train
-from tune.driver import ray_session as session
 from tune.jobs.control import open_control
 from tune.jobs.distributed import WorkersTrial
 from tune.jobs.protocol import TrialSetup
@@ -22,12 +21,6 @@ from tune.jobs.trainable import make_trainable
 from tune.results.storage import Storage
 from tune.spaces.read import load_space
 from tune.spaces.settings import Resources
-
-
-@pytest.fixture(scope="module")
-def ray_running() -> Iterator[None]:
-    with session.ray_session():
-        yield
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,17 +11,10 @@ import ray.tune
 from nmt.config import to_dict
 from nmt.training.history import read_metrics
 from nmt.training.loop import train
-from tune.driver import ray_session as session
 from tune.jobs.control import open_control
 from tune.jobs.protocol import TrialSetup
 from tune.jobs.trainable import make_trainable
 from tune.spaces.read import load_space
-
-
-@pytest.fixture(scope="module")
-def ray_running() -> Iterator[None]:
-    with session.ray_session():
-        yield
 
 
 class Heard(ray.tune.Callback):

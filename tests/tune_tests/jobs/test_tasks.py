@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,17 +14,10 @@ from nmt.config import Config, with_overrides
 from nmt.errors import UserError
 from nmt.training.history import read_metrics
 from nmt.training.trainer import DivergedError
-from tune.driver import ray_session as session
 from tune.jobs import tasks
 from tune.jobs.tasks import ProcessDiedError, evaluate_on_test, outcomes, train_to_end
 from tune.spaces.read import load_space
 from tune.spaces.settings import Resources
-
-
-@pytest.fixture(scope="module")
-def ray_running() -> Iterator[None]:
-    with session.ray_session():
-        yield
 
 
 @pytest.fixture

@@ -13,7 +13,6 @@ import ray.tune
 
 from nmt.config import to_dict, with_overrides
 from nmt.training.history import read_metrics
-from tune.driver import ray_session as session
 from tune.jobs.control import open_control
 from tune.jobs.distributed import WorkersTrial
 from tune.jobs.protocol import TrialSetup, packed_config
@@ -21,12 +20,6 @@ from tune.jobs.trainable import make_trainable
 from tune.spaces.read import load_space
 from tune.spaces.settings import Resources
 from tune.spaces.space import Space
-
-
-@pytest.fixture(scope="module")
-def ray_running() -> Iterator[None]:
-    with session.ray_session():
-        yield
 
 
 @pytest.fixture

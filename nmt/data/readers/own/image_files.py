@@ -13,24 +13,8 @@ from pathlib import Path, PurePosixPath
 from nmt.errors import UserError
 from nmt.io.user_files import is_file, is_link, listed, same_text, shown, shown_path, visible_files
 
-IMAGE_SUFFIXES = frozenset(
-    {
-        ".jpg",
-        ".jpeg",
-        ".jpe",
-        ".jp2",
-        ".png",
-        ".bmp",
-        ".gif",
-        ".tif",
-        ".tiff",
-        ".webp",
-        ".ppm",
-        ".pgm",
-        ".heic",
-        ".avif",
-    }
-)
+_FORMATS = ("jpg", "jpeg", "jpe", "jp2", "png", "bmp", "gif", "tif", "tiff", "webp", "ppm", "pgm", "heic", "avif")
+IMAGE_SUFFIXES = frozenset(f".{name}" for name in _FORMATS)
 
 
 class NoImageError(UserError):

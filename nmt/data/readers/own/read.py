@@ -59,7 +59,16 @@ def read(raw: Path, *, skip_bad: bool, clip_to_box: bool = False) -> RawListing:
     first_of: dict[object, Path] = {}
     for file, kind, content in _annotations(raw, listing, skip_bad=skip_bad):
         splits[file] = _split_of(file, kind, raw)
-        source = Source(file, content, images, splits[file], clip_to_box, listing.notes, seen, listing.files)
+        source = Source(
+            file,
+            content,
+            images,
+            split=splits[file],
+            clip_to_box=clip_to_box,
+            notes=listing.notes,
+            splits_seen=seen,
+            files=listing.files,
+        )
         listing.files.append(file)
         first = len(listing.entries)
         for make in kind.entries(source):
@@ -180,7 +189,8 @@ def _nothing_found(raw: Path, foreigners: Mapping[Path, str], skipped: Mapping[P
         return UserError(f"{shown_path(file)}: {why}")
     if raw.name.lower() == "images":
         for file in (file for pattern in _ABOVE for file in visible_files(raw.parent, pattern)):
-            return UserError(f"{raw}: no annotations in it, but in the folder above, {file}; give --raw {raw.parent}")
+            above = f"in the folder above, {shown_path(file)}; give --raw {shown_path(raw.parent)}"
+            return UserError(f"{shown_path(raw)}: no annotations in it, but {above}")
     for file in (file for pattern in _SHEETS for file in visible_files(raw, pattern)):
         return UserError(
             f"{shown_path(file)}: a spreadsheet; save its table as CSV beside it, with {','.join(table.COLUMNS)}"

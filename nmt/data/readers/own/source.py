@@ -39,7 +39,6 @@ class Source:
     """lines for the report, which a format may append to"""
     splits_seen: set[str] = field(default_factory=set)
     """splits that objects of all files have, those included that are left out later"""
-
     files: list[Path] = field(default_factory=list)
     """annotation files that were read; a format that reads more than one appends them"""
 
