@@ -170,4 +170,4 @@ def test_damaged_inputs_of_match_are_used_or_refused_in_one_line(tmp_path, monke
             )
         matched += status == 0
         shutil.rmtree(given)
-    assert PAIRS // 5 < matched < PAIRS, "all or nearly none were matched: the damage tests nothing"
+    assert PAIRS // 10 < matched < PAIRS, "all or nearly none were matched: the damage tests nothing"
