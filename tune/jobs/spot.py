@@ -96,11 +96,12 @@ class NodeWatch:
         """Tell Ray that the node ends in so many seconds. Without an answer its trainings end all the same."""
         from ray.core.generated import autoscaler_pb2
 
-        client: Any = ray._private.worker.global_worker.gcs_client
-        reason = autoscaler_pb2.DrainNodeReason.Value("DRAIN_NODE_REASON_PREEMPTION")
+        worker: Any = ray._private.worker.global_worker
+        names: Any = autoscaler_pb2
+        reason = names.DrainNodeReason.Value("DRAIN_NODE_REASON_PREEMPTION")
         deadline = int((time.time() + seconds) * 1000)
         try:
-            accepted, message = client.drain_node(self._node, reason, notice, deadline)
+            accepted, message = worker.gcs_client.drain_node(self._node, reason, notice, deadline)
         except (ray.exceptions.RayError, OSError, RuntimeError) as error:
             accepted, message = False, str(error)
         if not accepted:
