@@ -237,6 +237,7 @@ def test_a_file_that_runs_code_is_refused(there: Hub, tmp_path: Path) -> None:
     assert not [p for p in (tmp_path / "first" / "nmt" / "weights").iterdir() if not p.name.startswith(".")]
 
 
+@pytest.mark.slow
 def test_processes_of_a_node_download_once(there: Hub, tmp_path: Path) -> None:
     code = f"from nmt.model.hub import open_weights; print(open_weights({NAME!r}))"
     environment = {
@@ -245,10 +246,10 @@ def test_processes_of_a_node_download_once(there: Hub, tmp_path: Path) -> None:
     }  # fmt: skip
     running = [
         subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True)
-        for _ in range(3)
+        for _ in range(2)
     ]
     paths = {process.communicate(timeout=300)[0] for process in running}
-    assert [process.returncode for process in running] == [0] * 3
+    assert [process.returncode for process in running] == [0] * 2
     assert len(paths) == 1 and there.sent == 1
 
 
