@@ -109,7 +109,7 @@ def test_trials_of_a_node_that_is_taken_away_go_on_elsewhere_at_their_step(
 ) -> None:
     space = load_space(written(space_file, **{
         "trials = 5": 'trials = 2\nscheduler = "fifo"\nsampler = "random"',
-        "epochs = 4, steps_per_epoch = 4": f"epochs = 3, steps_per_epoch = {STEPS}",
+        "epochs = 4, steps_per_epoch = 4": f"epochs = 4, steps_per_epoch = {STEPS}",
     }))  # fmt: skip
     directory = tmp_path / "tiny"
 
@@ -140,7 +140,7 @@ def test_a_pack_of_trials_goes_on_elsewhere_together(
 ) -> None:
     space = load_space(written(space_file, **{
         "trials = 5": 'trials = 4\nscheduler = "fifo"\nsampler = "random"\n[resources]\npacked = 2',
-        "epochs = 4, steps_per_epoch = 4": f"epochs = 3, steps_per_epoch = {STEPS // 2}",
+        "epochs = 4, steps_per_epoch = 4": f"epochs = 4, steps_per_epoch = {STEPS // 2}",
     }))  # fmt: skip
     directory = tmp_path / "tiny"
 
@@ -160,7 +160,7 @@ def test_a_group_of_workers_saves_and_goes_on_without_the_node(
     cluster: Cluster, metadata: Metadata, space_file: Path, tiny_data: Path, tmp_path: Path,
     caplog: pytest.LogCaptureFixture,
 ) -> None:  # fmt: skip
-    keys = {"train.epochs": 3, "train.steps_per_epoch": STEPS, "optim.milestones": [2]}
+    keys = {"train.epochs": 4, "train.steps_per_epoch": STEPS, "optim.milestones": [2]}
     config, directory = load_space(space_file, keys).base, tmp_path / "tiny-train"
     caplog.set_level(logging.INFO)
 
@@ -173,7 +173,7 @@ def test_a_group_of_workers_saves_and_goes_on_without_the_node(
     hosts = json.loads((directory / HOSTS).read_text())
     assert [len(part["workers"]) for part in hosts] == [2, 1]
     assert hosts[1]["epoch"] > 1 and 0 < hosts[1]["step"] < STEPS  # at its step, not at the last epoch
-    assert [m["epoch"] for m in read_metrics(directory)] == [1, 2, 3]
+    assert [m["epoch"] for m in read_metrics(directory)] == [1, 2, 3, 4]
     text = "\n".join(record.getMessage() for record in caplog.records)
     assert "a worker is lost: its node" in text and "resuming with 1 instead of 2 workers" in text
 
@@ -182,7 +182,7 @@ def test_a_group_of_workers_saves_and_goes_on_without_the_node(
 def test_a_repeated_training_goes_on_elsewhere(
     cluster: Cluster, metadata: Metadata, space_file: Path, tiny_data: Path, tmp_path: Path
 ) -> None:
-    keys = {"train.epochs": 3, "train.steps_per_epoch": STEPS, "optim.milestones": [2]}
+    keys = {"train.epochs": 4, "train.steps_per_epoch": STEPS, "optim.milestones": [2]}
     variant = Variant(name="base", slug="base", config=load_space(space_file, keys).base)
     repetition = Repetition(directory=tmp_path / "repeated", data=tiny_data, decode_grid=(), resources=Resources())
     folders = [repetition.run_directory(variant, seed) for seed in (0, 1)]
@@ -194,7 +194,7 @@ def test_a_repeated_training_goes_on_elsewhere(
 
     with in_ray(tmp_path / "repeated"), meanwhile(take_away):
         (found,) = repetition.train([variant], [0, 1])
-    assert found.failures == [] and [run.epochs for run in found.runs] == [3, 3]
+    assert found.failures == [] and [run.epochs for run in found.runs] == [4, 4]
     for folder in folders:
         train(load_config(folder / "config.json"), data=tiny_data, directory=tmp_path / "alone" / folder.name)
         there, alone = read_metrics(folder), read_metrics(tmp_path / "alone" / folder.name)
