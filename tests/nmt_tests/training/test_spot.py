@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import yaml
 
 from nmt.training import spot
 from nmt.training.history import EpochResult, read_metrics
@@ -17,6 +18,7 @@ from nmt.training.loop import train
 from nmt.training.spot import Aws, Listener, service, watched
 from tests.metadata import Metadata, metadata_server
 from tests.nmt_tests.toy_training import history, small
+from tests.paths import ROOT
 
 
 @pytest.fixture
@@ -138,3 +140,10 @@ def test_a_training_saves_at_its_step_and_resumes_there(
     monkeypatch.delenv(spot.VARIABLE)
     train(small(), data=toy_data, directory=tmp_path, resume=True)
     assert history(tmp_path) == history(trained)
+
+
+@pytest.mark.parametrize(("file", "cloud"), [("gpu.yaml", "aws"), ("gpu-gcp.yaml", "gcp")])
+def test_the_workers_of_a_cloud_cluster_read_the_notice_of_that_cloud(file: str, cloud: str) -> None:
+    cluster = yaml.safe_load((ROOT / "cluster" / file).read_text())
+    (start,) = (command for command in cluster["worker_start_ray_commands"] if "ray start" in command)
+    assert f" {spot.VARIABLE}={cloud} " in start and cloud in spot.SERVICES
