@@ -119,7 +119,7 @@ def preflight(space: Space, *, directory: Path, data: ReadyData, storage: str | 
 def check_nodes(configs: Sequence[Config], *, directory: Path, data: ReadyData, storage: str | None) -> Answer:
     """Compare what every node sees with what the driver sees, and return that. Raises UserError if they differ."""
     with written_token(storage or str(directory.resolve())) as token:
-        here = Answer("the driver", versions(), data.identity, _sees(token))
+        here = Answer("the driver", versions(), data.identity, _sees(token), data.weights)
         others = _ask_nodes(configs, data.source, token)
     for answer in others:
         _compare(here, answer, data=data.given, directory=directory, storage=storage)
@@ -146,6 +146,8 @@ class Answer:
     data_set: str
     """identity of the data set (nmt.data.store.ready)"""
     sees_token: bool
+    weights: Mapping[str, str]
+    """those of the backbones (nmt.data.store.ready)"""
 
 
 @contextlib.contextmanager
@@ -169,7 +171,8 @@ def written_token(address: str) -> Iterator[Token]:
 def look(configs: Sequence[Config], data: str, token: Token, node: str) -> Answer:
     """Check the data set on a node, and return what the node sees. Raises UserError that names the node."""
     try:
-        return Answer(node, versions(), ready_data(data, configs).identity, _sees(token))
+        ready = ready_data(data, configs)
+        return Answer(node, versions(), ready.identity, _sees(token), ready.weights)
     except UserError as error:
         raise UserError(f"{error} (seen from node {node})") from None
 
@@ -231,6 +234,12 @@ def _compare(here: Answer, other: Answer, *, data: str, directory: Path, storage
             )
     if other.data_set != here.data_set:
         raise UserError(f"{data}: another data set on node {other.node}; give --data an address that all nodes read")
+    for name, content in here.weights.items():
+        if other.weights[name] != content:
+            raise UserError(
+                f"{name}: other weights on node {other.node} ({other.weights[name]}), and the driver has {content}; "
+                f"put the same file on all nodes"
+            )
     if not other.sees_token:
         place = storage or str(directory)
         remedy = "give --storage an address that all nodes reach, such as s3://bucket/results, or a folder on NFS"

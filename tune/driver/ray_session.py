@@ -42,7 +42,7 @@ ENVIRONMENT = {
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "RAY_AIR_NEW_OUTPUT": "0",
 }
-PASSED_ON = ("AWS_ENDPOINT_URL", "AWS_REGION", "AWS_DEFAULT_REGION", VARIABLE)
+PASSED_ON = ("AWS_ENDPOINT_URL", "AWS_REGION", "AWS_DEFAULT_REGION", "HF_ENDPOINT", "HF_HUB_OFFLINE", VARIABLE)
 """variables sent to every node, so that addresses and extensions mean the same there; secrets are not sent"""
 LOCAL = "local"
 """Ray's word for a cluster of this machine alone"""

@@ -21,6 +21,8 @@ import ray.util
 from ray.util.placement_group import PlacementGroup
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from tune.jobs.spot import node_watch
+
 POLL_SECONDS = 1.0
 """time between two questions to the actor"""
 ANSWER_SECONDS = 30.0
@@ -133,16 +135,18 @@ def open_control() -> Iterator[Any]:
 
 
 class Asked:
-    """True once the run was asked to stop, for a loop of steps.
+    """True once the run was asked to stop, or the node is taken away (tune.jobs.spot), for a loop of steps.
 
     Asks the actor once a second. False if it does not answer.
     """
 
     def __init__(self, control: Any) -> None:
-        self._control = control
+        self._control, self._watch = control, node_watch()
         self._looked = time.monotonic()
 
     def __call__(self) -> bool:
+        if self._watch.taken:
+            return True
         if time.monotonic() - self._looked < POLL_SECONDS:
             return False
         try:

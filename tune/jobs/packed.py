@@ -19,6 +19,7 @@ from tune.jobs.causes import is_final
 from tune.jobs.control import Asked
 from tune.jobs.notes import Notes
 from tune.jobs.protocol import TrialSetup, event, failure, interrupted, trial_directory
+from tune.jobs.spot import node_watch
 from tune.jobs.stored import put, take_over
 from tune.results.layout import trial_folder
 
@@ -31,10 +32,13 @@ def run_pack(setup: TrialSetup, jobs: Sequence[Mapping[str, Any]]) -> None:
     """
     with Notes() as notes:
         try:
+            node_watch().check()
             outcomes: Sequence[Any] = _train(setup, jobs, notes)
         except KeyboardInterrupt:  # every member has written its checkpoint
             for job in jobs:
                 put(setup.storage, trial_folder(job["number"]))
+            node_watch().check()
+            for job in jobs:
                 ray.tune.report(interrupted(setup, job))
             return
         except UserError as error:

@@ -21,6 +21,7 @@ from tune.jobs.causes import is_final
 from tune.jobs.control import Asked
 from tune.jobs.notes import Notes
 from tune.jobs.protocol import TrialSetup, event, failure, interrupted, trial_directory
+from tune.jobs.spot import node_watch
 from tune.jobs.stored import put, take_over
 from tune.results.layout import trial_folder
 
@@ -36,10 +37,12 @@ def run_trial(setup: TrialSetup, trial: Mapping[str, Any]) -> None:
     folder, directory = trial_folder(trial["number"]), trial_directory(setup, trial)
     with Notes() as notes:
         try:
+            node_watch().check()  # a process that Ray Tune reuses may be on a node that is taken away
             take_over(setup.storage, folder)
             _train(setup, trial, notes)
         except KeyboardInterrupt:  # the training has written its checkpoint
             put(setup.storage, folder)
+            node_watch().check()
             ray.tune.report(interrupted(setup, trial) | notes.take(directory))
         except (DivergedError, UserError) as error:
             if not is_final(error):

@@ -10,6 +10,7 @@ from typing import Any
 from nmt.config import Config, DecodeConfig
 from nmt.data.store.ready import local_data
 from nmt.errors import FailedError, UserError
+from nmt.training.signals import interruptions
 from tune.spaces.settings import Resources
 
 LINE_SECONDS = 30.0
@@ -21,16 +22,29 @@ CHECKPOINT_SECONDS = 60.0
 def train_to_end(
     config: Config, data: str, directory: Path, decode_grid: tuple[DecodeConfig, ...], cpus: int
 ) -> Exception | None:
-    """Train to the last epoch in a Ray process. Return the error if a retry would only repeat it."""
+    """Train to the last epoch in a Ray process. Return the error that ended it, a NodeTakenError too."""
     import torch
 
     import nmt.training.loop
+    from tune.jobs.spot import NodeTakenError, node_watch
 
     torch.set_num_threads(cpus)
+    watch = node_watch()
     try:
-        nmt.training.loop.train(
-            config, data=local_data(data, config), directory=directory, resume=True, decode_grid=decode_grid
-        )
+        watch.check()
+        with interruptions(notices=False) as came:  # the node is watched, not this process
+            nmt.training.loop.train(
+                config,
+                data=local_data(data, config),
+                directory=directory,
+                resume=True,
+                decode_grid=decode_grid,
+                interrupted=lambda: came() or watch.taken,
+            )
+    except KeyboardInterrupt:
+        if watch.reason is None:
+            raise
+        return NodeTakenError(watch.reason)
     except (FailedError, UserError) as error:
         return error
     return None
@@ -67,8 +81,9 @@ def outcomes(
 ) -> Iterator[tuple[Path, Any]]:
     """Run `work(*job, cpus)` for every job in Ray processes, and yield (key, result) as they end.
 
-    A process that dies is started once more. If that dies too, the result is a ProcessDiedError. When the caller stops
-    early, running trainings get a KeyboardInterrupt, at which they write their checkpoints.
+    A process that dies is started once more. If that dies too, the result is a ProcessDiedError. A training that ended
+    because its node is taken away continues elsewhere, as often as that happens. When the caller stops early, running
+    trainings get a KeyboardInterrupt, at which they write their checkpoints.
 
     Args:
         jobs: key -> arguments of `work`.
@@ -77,6 +92,8 @@ def outcomes(
     """
     import ray
     import ray.exceptions
+
+    from tune.jobs.spot import NodeTakenError
 
     task = ray.remote(num_cpus=resources.cpus, num_gpus=resources.gpus, max_retries=1)(work)
     keys = {task.remote(*job, resources.cpus): key for key, job in jobs.items()}
@@ -88,7 +105,11 @@ def outcomes(
             for reference in ended:
                 key = keys.pop(reference)
                 try:
-                    yield key, ray.get(reference)
+                    result = ray.get(reference)
+                    if isinstance(result, NodeTakenError):
+                        keys[task.remote(*jobs[key], resources.cpus)] = key
+                    else:
+                        yield key, result
                 except (ray.exceptions.WorkerCrashedError, ray.exceptions.OutOfMemoryError):
                     yield key, ProcessDiedError("its process died twice (killed, out of memory, or crashed)")
     finally:

@@ -28,6 +28,7 @@ from nmt.errors import UserError, one_line
 from nmt.training import out_of_memory as memory
 from tune.jobs.notes import Notes
 from tune.jobs.protocol import NOTE
+from tune.jobs.spot import NodeTakenError, node_watch
 from tune.jobs.stored import put, take_over
 from tune.results.storage import Storage
 from tune.spaces.settings import Resources
@@ -151,6 +152,9 @@ class WorkerGroup:
         from nmt.training.trainer import DivergedError
 
         failures = list(error.worker_failures.values()) if isinstance(error, ray.train.WorkerGroupError) else [error]
+        if taken := [failure for failure in failures if isinstance(failure, NodeTakenError)]:
+            self._note(f"a worker is lost: {taken[0]}; resuming from its checkpoint")
+            return
         for failure in failures:
             if isinstance(failure, DivergedError | UserError):
                 raise failure
@@ -288,7 +292,7 @@ def _train_on_worker(job: dict[str, Any]) -> None:
 
     control, key = job["control"], (job["directory"].name, job["number"])
     first = dist.get_rank() == 0
-    stopped, notes = threading.Event(), Notes()
+    stopped, notes, watch = threading.Event(), Notes(), node_watch()
     storage, folder = job["storage"] or (None, "")
     take_over(storage, folder, first=first)
     if first:
@@ -313,12 +317,13 @@ def _train_on_worker(job: dict[str, Any]) -> None:
                 directory=job["directory"],
                 device=ray.train.torch.get_device() if job["resources"].gpus else torch.device("cpu"),
                 on_epoch=on_epoch,
-                interrupted=stopped.is_set,
+                interrupted=lambda: stopped.is_set() or watch.taken,
                 resume=True,
                 **job["arguments"],
             )
     except KeyboardInterrupt:  # its checkpoint is at the step it had reached
         put(storage if first else None, folder)
+        watch.leave_together()
     except _StoppedError:  # its checkpoint is at the epoch, and uploaded
         return
 

@@ -6,8 +6,8 @@ job then calls `local_data`, which only makes sure that the copy of its node is 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -35,6 +35,9 @@ class ReadyData:
     """12 hex digits that differ between any two different data sets"""
     has_test: bool
     """False: it has no test split"""
+    weights: Mapping[str, str] = field(default_factory=dict)
+    """backbone and `model.weights` -> 12 hex digits of the content; only what is trained on images and read from files
+    """
 
 
 def ready_data(data: str | Path, configs: Sequence[Config]) -> ReadyData:
@@ -44,8 +47,8 @@ def ready_data(data: str | Path, configs: Sequence[Config]) -> ReadyData:
         data: a folder or an address.
 
     Raises:
-        UserError: no data set there, no table of the features of a backbone, another image size, or no pairs to train
-            on or to validate with.
+        UserError: no data set there, no table of the features of a backbone, another image size, no pairs to train on
+            or to validate with, or no weights of a backbone.
     """
     from nmt.data.store.features import open_features
     from nmt.data.store.node_copy import local_copy
@@ -59,7 +62,8 @@ def ready_data(data: str | Path, configs: Sequence[Config]) -> ReadyData:
         features = open_features(folder, config) if config.data.mode == "features" else None
         check_fit(store, config.data, features)
     check_pairs(store)
-    return ReadyData(str(data), absolute(data), folder, store.info.identity, has_test(store))
+    weights = _ready_weights(distinct, data)
+    return ReadyData(str(data), absolute(data), folder, store.info.identity, has_test(store), weights)
 
 
 def local_data(data: str | Path, config: Config) -> Path:
@@ -70,7 +74,17 @@ def local_data(data: str | Path, config: Config) -> Path:
     """
     from nmt.data.store.node_copy import local_copy
 
+    _ready_weights([config], data, offer=False)
     return local_copy(data, features=_tables(config))
+
+
+def _ready_weights(configs: Sequence[Config], data: str | Path, *, offer: bool = True) -> dict[str, str]:
+    """Bring the weights of every backbone that is trained on images to this node; return their hashes."""
+    from nmt.model.backbone import ready_weights
+
+    models = {(c.model.backbone, c.model.weights): c.model for c in configs if c.data.mode == "images"}
+    found = {name: ready_weights(model, data, offer=offer) for name, model in models.items()}
+    return {f"{backbone} ({weights})": content for (backbone, weights), content in found.items() if content}
 
 
 def _tables(config: Config) -> list[str]:

@@ -217,3 +217,43 @@ def test_another_data_set_under_the_same_name_is_refused() -> None:
             here, Answer("10.0.0.2", {"python": "3"}, "ba9876543210", True),
             data="data", directory=Path("results"), storage=None,
         )  # fmt: skip
+
+
+@pytest.fixture
+def no_hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A node without weights, and without internet."""
+    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "http://127.0.0.1:9")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setattr("nmt.model.hub.FIRST_PAUSE", 0.01)
+    monkeypatch.setenv("NMT_CACHE", str(tmp_path / "nmt"))
+
+
+BACKBONES = ("test_resnet", "test_convnext")
+"""small models of timm, whose weights are at the hub"""
+
+
+def test_a_node_that_cannot_get_the_weights_of_any_searched_backbone_is_named_in_a_line(
+    no_hub: None, space_file: Path, tiny_data: Path, tmp_path: Path
+) -> None:
+    bases = [
+        load_space(space_file, {"data.mode": "images", "model.backbone": name, "model.weights": "hub"}).base
+        for name in BACKBONES
+    ]
+    token = preflight.Token(str(tmp_path), "token")
+    for configs in (bases[:1], bases[1:]):
+        with pytest.raises(
+            UserError, match=r"model.weights=hub: weights of test_\w+: .* \(seen from node 10.0.0.7\)"
+        ) as e:
+            preflight.look(configs, str(tiny_data), token, "10.0.0.7")
+        assert "\n" not in str(e.value) and configs[0].model.backbone in str(e.value)
+    assert preflight.look([load_space(space_file).base], str(tiny_data), token, "10.0.0.7").weights == {}
+
+
+def test_nodes_with_other_weights_of_a_file_are_named(tmp_path: Path) -> None:
+    here = preflight.Answer("the driver", {}, "data", True, {"resnet18 (/w.pth)": "0" * 12})
+    other = dataclasses.replace(here, node="10.0.0.7", weights={"resnet18 (/w.pth)": "1" * 12})
+    preflight._compare(here, here, data="data", directory=tmp_path, storage=None)
+    with pytest.raises(
+        UserError, match=r"resnet18 \(/w.pth\): other weights on node 10.0.0.7 \(1+\), and the driver has"
+    ):
+        preflight._compare(here, other, data="data", directory=tmp_path, storage=None)

@@ -13,7 +13,7 @@ from tests.nmt_tests.toy_training import small
 
 
 def images(**changes: object) -> Config:
-    values = {"data.name": "toy", "data.mode": "images", "data.image_size": 64} | changes
+    values = {"data.name": "toy", "data.mode": "images", "data.image_size": 64, "model__weights": "random"} | changes
     return with_overrides(Config(), {k.replace("__", "."): v for k, v in values.items()}, source="test")
 
 
@@ -46,3 +46,15 @@ def test_a_data_set_without_pairs_is_refused_with_what_was_left_out(make_store, 
 def test_an_absent_data_set_names_the_command_that_makes_it(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="run.py --prepare toy"):
         ready_data(tmp_path / "toy", [images()])
+
+
+def test_the_weights_of_every_backbone_that_is_trained_on_images_are_opened(toy_data: Path, tmp_path: Path) -> None:
+    (tmp_path / "w.pth").write_bytes(b"weights")
+    file = images(model__backbone="resnet18", model__weights=str(tmp_path / "w.pth"))
+    package = images(model__backbone="tf_efficientnet_lite0", model__weights="package")
+    found = ready_data(toy_data, [small(), images(model__weights="random"), file, package]).weights
+    assert set(found) == {f"resnet18 ({tmp_path}/w.pth)", "tf_efficientnet_lite0 (package)"}
+    (tmp_path / "w.pth").unlink()
+    with pytest.raises(UserError, match="w.pth: no such file"):
+        ready_data(toy_data, [package, file])
+    assert not (toy_data / "weights").exists()
