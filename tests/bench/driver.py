@@ -45,7 +45,7 @@ from tune.study.study import SearchStudy, judged, ladder
 SPACE = Path(__file__).parents[2] / "search_spaces/voc.toml"
 CATEGORIES = 20
 AT_ONCE = 2
-OPEN, NEXT, ALONE, START, REPORT, PAUSE, END = (
+OPEN, NEXT, ALONE, START, REPORT, PAUSE, END, LATER = (
     "open a search that is resumed",
     "next job",
     "... of which the sampler, in a new trial",
@@ -53,6 +53,7 @@ OPEN, NEXT, ALONE, START, REPORT, PAUSE, END = (
     "report of an epoch",
     "end of a job at a rung",
     "end of a trial",
+    "what is put off, at most every 10 s",
 )
 
 Times = dict[str, list[float]]
@@ -166,6 +167,7 @@ class Search:
                 running.append(self.start())
                 begun = max(begun, running[-1][0].config["number"] + 1)
             running = [job for job in running if self.epoch(*job)]
+            self.recorder.on_step_end(0, [])
             running = [(trial, epoch + 1) for trial, epoch in running]
 
     def start(self) -> tuple[Any, int]:
@@ -218,6 +220,7 @@ def main() -> None:
     parser.add_argument("--last", type=int, default=50, help="trials at the end of each size that are driven")
     args = parser.parse_args()
     log.setLevel("WARNING")  # no line per trial
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
     memory = Path("/dev/shm")  # the time of a disk is not counted
     rows: dict[str, list[float]] = {}
     for trials in args.trials:

@@ -43,7 +43,7 @@ def study(space_file: Path, tmp_path: Path) -> SearchStudy:
 
 def summary(study: SearchStudy, directory: Path, *, home: Storage | None = None) -> Summary:
     data = ReadyData("data/tiny", "/data/tiny", Path("/data/tiny"), "", has_test=False)
-    return summarize(study, TrialFolders(directory, home), data=data, seconds=12.34, finished=False)
+    return summarize(study, TrialFolders(directory, home), data=data, seconds=12.34, finished=False, records={})
 
 
 def test_trials_count_once_they_have_no_running_job(study: SearchStudy, tmp_path: Path) -> None:
