@@ -45,10 +45,11 @@ from tune.study.study import SearchStudy, judged, ladder
 SPACE = Path(__file__).parents[2] / "search_spaces/voc.toml"
 CATEGORIES = 20
 AT_ONCE = 2
-OPEN, NEXT, ALONE, START, REPORT, PAUSE, END, LATER = (
+MAKE, OPEN, NEXT, ALONE, START, REPORT, PAUSE, END, LATER = (
+    "make the study again from all folders",
     "open a search that is resumed",
     "next job",
-    "... of which the sampler, in a new trial",
+    "... of which Optuna draws a new trial",
     "start of a job",
     "report of an epoch",
     "end of a job at a rung",
@@ -82,9 +83,17 @@ SAMPLING = Timed()
 class TimedTpe(optuna.samplers.TPESampler):
     """Optuna's sampler, which notes how long it takes for the values that it draws together."""
 
+    def infer_relative_search_space(self, study: Any, trial: Any) -> dict[str, Any]:
+        started = time.process_time()
+        space = super().infer_relative_search_space(study, trial)
+        self.inferred = time.process_time() - started
+        return space
+
     def sample_relative(self, study: Any, trial: Any, search_space: Any) -> dict[str, Any]:
         with SAMPLING(ALONE):
-            return super().sample_relative(study, trial, search_space)
+            params = super().sample_relative(study, trial, search_space)
+        SAMPLING.times[ALONE][-1] += 1000 * self.inferred
+        return params
 
 
 @register_sampler("timed_tpe")
@@ -154,6 +163,8 @@ class Search:
             )
             self.recorder.sync_unfinished()
             self.recorder.save()
+        with timed(LATER):
+            self.recorder.save()
         self.searcher = StudySearcher(
             self.study, metric=METRIC, out_of_time=self.recorder.out_of_time, stopping=lambda: False
         )
@@ -200,7 +211,10 @@ def measure(trials: int, last: int, directory: Path) -> dict[str, float]:
     """Return event -> median of its processor time in ms, in a search that grows to so many trials."""
     space = load_space(SPACE).with_budget(trials=10 * trials)
     make_folders(space, directory, trials - last)
-    found: dict[str, float] = {}
+    making = Timed()
+    with making(MAKE):
+        restore_study(space, directory)
+    found = making.medians()
     for sampler, share in (("random", 0.6), ("timed_tpe", 0.4)):
         timed = Timed()
         SAMPLING.times.clear()

@@ -8,6 +8,7 @@ far). So a resumed search draws and promotes nothing twice.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import math
 from collections.abc import Mapping, Sequence
@@ -25,8 +26,8 @@ from tune.spaces.space import Space
 from tune.study.budget import epochs_left, may_start
 from tune.study.database import open_storage
 from tune.study.halving import Ladder, NextJob, Pause, Standing, next_job
-from tune.study.sampler import directions, given, suggest
-from tune.study.sampler_view import UNTIL, standing
+from tune.study.sampler import Suggestion, directions, given, suggest
+from tune.study.sampler_view import UNTIL, Known, standing
 
 ORIGIN = "origin"
 """user attribute of a trial that came from another search: that search and its trial there"""
@@ -73,6 +74,7 @@ class SearchStudy:
         self._trials: list[FrozenTrial] = []
         """each trial as the file holds it: another object once it was written"""
         self._standings: list[Standing] = []
+        self._known: dict[int, Known] = {}
         self._size = space.size or math.inf
         for trial in self._storage.get_all_trials(self._study_id, deepcopy=False):
             self._keep(trial)
@@ -211,11 +213,11 @@ class SearchStudy:
     def _add(self, number: int, until: int, fixed: Mapping[str, Any]) -> bool:
         """Write a new trial to the study, its values and its first job at once; False if none is left to draw."""
         attributes: dict[str, Any] = {UNTIL: until}
-        chosen = (
-            given(self.space, self.space.encoded(values))
-            if (values := self._known_values(number)) is not None
-            else suggest(self.space, self._trials, judged(self.space), number, warm=self._warm, fixed=fixed)
-        )
+        if (values := self._known_values(number)) is not None:
+            chosen: Suggestion | None = given(self.space, self.space.encoded(values))
+        else:
+            past, ladder = self._trials, judged(self.space)
+            chosen = suggest(self.space, past, ladder, number, warm=self._warm, fixed=fixed, known=self._known)
         if chosen is None:
             return False
         if 0 < number <= len(self.space.given):
@@ -239,8 +241,13 @@ class SearchStudy:
         if number <= len(space.given):
             return space.given[number - 1].params
         if space.search.sampler == "grid":
-            return shuffled(space.grid()[1:], space.search.seed)[number - 1]
+            return self._points[number - 1]
         return None
+
+    @functools.cached_property
+    def _points(self) -> list[dict[str, Any]]:
+        """Every configuration but the default one, in the order of a grid search."""
+        return shuffled(self.space.grid()[1:], self.space.search.seed)
 
 
 def ladder(space: Space) -> Ladder:
