@@ -127,7 +127,7 @@ def train(space: Space, directory: Path, number: int, until: int) -> None:
 
 
 def make_folders(space: Space, directory: Path, trials: int) -> None:
-    """Leave the folders of the first trials: each rung has passed on its best third, and nobody waits to be passed on."""
+    """Leave the folders of the first trials: each rung has passed on its best third, so no promotion is due."""
     drawn = dataclasses.replace(space, search=dataclasses.replace(space.search, sampler="random"))
     order = sorted(range(1, trials), key=lambda n: -accuracy(n, 1))
     rank = {number: place for place, number in enumerate(order)}

@@ -60,7 +60,7 @@ class Saving:
 
     def __init__(self, study: SearchStudy, folders: TrialFolders, *, data: ReadyData, lines: Lines) -> None:
         self._study, self._folders, self._data, self._lines = study, folders, data, lines
-        self._records: Records = {}
+        self._records = Records()
         self._finished = False
         self._summed, self._copied = Throttle(self._write_summary), Throttle(self._copy_study)
 

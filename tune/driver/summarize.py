@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, MutableMapping
+from collections.abc import Mapping
 from typing import Any
 
 from optuna.trial import FrozenTrial, TrialState
@@ -16,7 +16,7 @@ from tune.results.layout import trial_id
 from tune.results.summary import Summary, TrialRecord
 from tune.study.study import ORIGIN, SearchStudy, objective_values
 
-Records = MutableMapping[int, tuple[FrozenTrial, TrialRecord]]
+Records = dict[int, tuple[FrozenTrial, TrialRecord]]
 """number of a trial -> the trial as its record shows it, and the record"""
 
 
