@@ -50,7 +50,7 @@ class SearchStudy:
     """The study of one search. Trials are known by their number; 0 is the default configuration.
 
     Only the process that runs a search writes its study (tune.results.lock). So every trial is kept in memory, and read
-    again after it was written. What Optuna keeps is the finished ones alone, but most trials of a search are paused.
+    again once it was written. Optuna's own cache holds no paused trials, which are most of a search.
     """
 
     def __init__(self, path: Path, space: Space, *, warm: Sequence[FrozenTrial] = ()) -> None:
@@ -69,12 +69,10 @@ class SearchStudy:
             storage=self._storage, study_name=space.name, directions=directions(space), load_if_exists=True
         )
         self._study_id = self._storage.get_study_id_from_name(space.name)
-        self._running: set[int] = set()
-        self._aside: set[int] = set()
-        self._trials: list[FrozenTrial] = []
+        self._running, self._aside = set[int](), set[int]()
+        self._trials = list[FrozenTrial]()
         """each trial as the file holds it: another object once it was written"""
-        self._standings: list[Standing] = []
-        self._known: dict[int, Known] = {}
+        self._standings, self._known = list[Standing](), dict[int, Known]()
         self._size = space.size or math.inf
         for trial in self._storage.get_all_trials(self._study_id, deepcopy=False):
             self._keep(trial)
@@ -216,8 +214,8 @@ class SearchStudy:
         if (values := self._known_values(number)) is not None:
             chosen: Suggestion | None = given(self.space, self.space.encoded(values))
         else:
-            past, ladder = self._trials, judged(self.space)
-            chosen = suggest(self.space, past, ladder, number, warm=self._warm, fixed=fixed, known=self._known)
+            past, rungs = self._trials, judged(self.space)
+            chosen = suggest(self.space, past, rungs, number, warm=self._warm, fixed=fixed, known=self._known)
         if chosen is None:
             return False
         if 0 < number <= len(self.space.given):
