@@ -16,14 +16,20 @@ from tune.results.layout import trial_id
 from tune.results.summary import Summary, TrialRecord
 from tune.study.study import ORIGIN, SearchStudy, objective_values
 
+Records = dict[int, tuple[FrozenTrial, TrialRecord]]
+"""number of a trial -> the trial as its record shows it, and the record"""
 
-def summarize(study: SearchStudy, folders: TrialFolders, *, data: ReadyData, seconds: float, finished: bool) -> Summary:
+
+def summarize(
+    study: SearchStudy, folders: TrialFolders, *, data: ReadyData, seconds: float, finished: bool, records: Records
+) -> Summary:
     """Return the summary of all trials that have no running job; one that is paused at a rung counts as PRUNED.
 
     Args:
         data: the data set.
         seconds: wall-clock time of the search so far.
         finished: True if nothing is left to run.
+        records: those of earlier calls, kept here: nothing changes in the folder of a trial that has no job.
     """
     space = study.space
     idle = {s.number for s in study.standings() if s.ended or (not s.running and s.epoch >= s.until)}
@@ -37,7 +43,7 @@ def summarize(study: SearchStudy, folders: TrialFolders, *, data: ReadyData, sec
         resources=plain["resources"],
         epochs=space.base.train.epochs,
         seconds=round(seconds, 1),
-        trials=tuple(_record(study, folders, t) for t in study.trials() if t.number in idle),
+        trials=tuple(_kept(study, folders, t, records) for t in study.trials() if t.number in idle),
         finished=finished,
         has_test=data.has_test,
     )
@@ -46,6 +52,15 @@ def summarize(study: SearchStudy, folders: TrialFolders, *, data: ReadyData, sec
 def objectives(study: SearchStudy, number: int, best: Mapping[str, Any]) -> list[float]:
     """Return the trial's value of each objective, at its best epoch."""
     return objective_values(study.space, study.configuration(number), best)
+
+
+def _kept(study: SearchStudy, folders: TrialFolders, trial: FrozenTrial, records: Records) -> TrialRecord:
+    """Return the record of a trial, the one of an earlier call unless a job of the trial has begun since."""
+    before, record = records.get(trial.number, (None, None))
+    if before is not trial or record is None:
+        record = _record(study, folders, trial)
+        records[trial.number] = trial, record
+    return record
 
 
 def _record(study: SearchStudy, folders: TrialFolders, trial: FrozenTrial) -> TrialRecord:
