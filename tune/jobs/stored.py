@@ -44,10 +44,3 @@ def _fetch_whole(storage: Storage, folder: str) -> None:
         except UserError:
             log.warning("%s: %s is damaged at the storage", storage.directory / folder, weights)
             (storage.directory / folder / weights).unlink(missing_ok=True)
-
-
-def put(storage: Storage | None, folder: str) -> None:
-    """Upload the trial's folder. Raises TemporaryError."""
-    if storage is not None:
-        with of_the_storage():
-            storage.put(folder)
