@@ -1,4 +1,4 @@
-"""A trial's files at the storage of its search, as its jobs fetch and put them.
+"""A trial's files at the storage of its search, as its jobs fetch them (tune.jobs.uploads uploads them).
 
 Whatever fails there only interrupts the trial (tune.jobs.causes). A checkpoint that is damaged there is left out, and
 the training continues from what is whole (nmt.training.state.begin).
