@@ -32,6 +32,7 @@ from nmt.io.table import aligned
 from nmt.training.files import CONFIG, METRICS
 from nmt.training.history import read_metrics
 from nmt.training.plan import in_words, measure
+from tune.driver.disk import DiskUse, disk_use
 from tune.driver.room import concurrency, node_resources
 from tune.results.log import log
 from tune.spaces.space import Space
@@ -68,6 +69,7 @@ class SearchPreview:
     versions: Mapping[str, str]
     """the same on all nodes"""
     data_set: str
+    disk: DiskUse
 
     @property
     def hours(self) -> float | None:
@@ -85,6 +87,7 @@ class SearchPreview:
             "nodes": list(self.nodes),
             "versions": dict(self.versions),
             "hours": self.hours,
+            "bytes": self.disk.to_dict(),
         }
 
 
@@ -97,7 +100,7 @@ def preflight(space: Space, *, directory: Path, data: ReadyData, storage: str | 
 
     Raises:
         UserError: no data set or features, not enough resources for one trial, a storage that is not writable or
-            not the same from all nodes, other versions on a node.
+            not the same from all nodes, other versions on a node, or a disk without room for the trials.
     """
     configs = space.stored()
     at_once = concurrency(space.resources, node_resources())
@@ -113,6 +116,7 @@ def preflight(space: Space, *, directory: Path, data: ReadyData, storage: str | 
         nodes=tuple(sorted(node["NodeManagerAddress"] for node in _alive())),
         versions=here.versions,
         data_set=here.data_set,
+        disk=disk_use(space, directory=directory, data=data, storage=storage, at_once=at_once),
     )
 
 
@@ -313,6 +317,7 @@ def render(plan: SearchPreview, space: Space, *, directory: Path, data: str, sto
         ("time", _time(plan)),
         ("data", f"{data} ({plan.data_set}), the same on {_nodes(count)}"),
         ("results", f"{storage or directory}, writable; seen from {_nodes(count)}"),
+        ("disk", str(plan.disk)),
         ("versions", ", ".join(f"{name} {version}" for name, version in plan.versions.items())),
         ("nodes", ", ".join(plan.nodes)),
     ]
@@ -320,9 +325,9 @@ def render(plan: SearchPreview, space: Space, *, directory: Path, data: str, sto
 
 
 def epoch_line(preview: SearchPreview, space: Space) -> str:
-    """Return a line with the size of an epoch, and the time that the whole search takes where it is known."""
+    """Return the size of an epoch, the time that the whole search takes where it is known, and the disk space."""
     steps, pairs = space.base.train.steps_per_epoch, space.base.data.pairs_per_step
-    return f"an epoch: {steps} steps of {pairs} pairs; time of the search: {_time(preview)}"
+    return f"an epoch: {steps} steps of {pairs} pairs; time of the search: {_time(preview)}\ndisk: {preview.disk}"
 
 
 def _time(plan: SearchPreview) -> str:

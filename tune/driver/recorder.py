@@ -21,6 +21,7 @@ from nmt.data.store.ready import ReadyData
 from nmt.errors import one_line
 from nmt.training.files import CONFIG
 from nmt.training.history import METRIC, best_epoch, decoding_of, read_metrics
+from tune.driver.kept import settle, unknown_end
 from tune.driver.lines import Lines
 from tune.driver.retries import Retries
 from tune.driver.saving import Saving
@@ -105,12 +106,15 @@ class Recorder(ray.tune.Callback):
         for trial in self._study.trials():
             if not trial.state.is_finished():
                 self.sync(trial.number)
+                if ended := unknown_end(self._study, self.folders, trial.number):
+                    self._finish(trial.number, TrialState[ended.state], ended.reason)
 
     def end_waiting(self) -> None:
         """End the trials that are paused at a rung: the search is over, so they will not be promoted."""
-        for trial in self._study.trials():
-            if not trial.state.is_finished():
-                self._finish(trial.number, TrialState.PRUNED, quiet=True)
+        paused = [trial.number for trial in self._study.trials() if not trial.state.is_finished()]
+        for number in paused:
+            self._finish(number, TrialState.PRUNED, quiet=True)
+        settle(self._study, self.folders, *paused)
 
     def on_trial_start(self, iteration: int, trials: Sequence[Any], trial: Any, **info: Any) -> None:
         for job in members(trial.config):
@@ -218,6 +222,7 @@ class Recorder(ray.tune.Callback):
             best = write_end(self._study, self.folders, number, state, reason)
         self._ended(reason)
         if not quiet:
+            settle(self._study, self.folders, number)
             self._saving.save_soon()
             epochs = len(self._study.trial(number).intermediate_values)
             self._lines.end(number, state.name, reason, epochs=epochs, best=best, summary=self._saving.summary())

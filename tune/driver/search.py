@@ -18,10 +18,12 @@ from ray.tune.stopper import CombinedStopper, FunctionStopper
 
 from nmt.data.store.ready import ReadyData, ready_data
 from nmt.errors import FailedError, UserError
+from nmt.training.files import BEST
 from nmt.training.history import METRIC
 from tune.driver.early_stopping import make_scheduler
 from tune.driver.identity import check_data_set, check_results, say_nothing_to_resume, write_definition
 from tune.driver.interruption import Interruption
+from tune.driver.kept import settle_left
 from tune.driver.lines import Lines
 from tune.driver.preflight import SearchPreview, epoch_line, preflight
 from tune.driver.preflight import render as render_preview
@@ -184,6 +186,7 @@ def _search(
             control=control,
             health=Watchdog(space.search, stop=interruption.stop),
         )
+        settle_left(study, recorder.folders)
         finished = _run_jobs(study, recorder, make_trainable(setup), preview.at_once, interruption)
     waiting = recorder.retries.waiting
     finished = finished and not waiting
@@ -191,6 +194,8 @@ def _search(
     if finished:
         recorder.end_waiting()
     summary = recorder.save(finished=finished)
+    if home is not None and finished and summary.best is not None and summary.best.checkpoint is not None:
+        home.fetch(str(Path(summary.best.checkpoint).parent), wanted=lambda name: name == BEST)
     if interruption.reason is not None:
         raise FailedError(f"{interruption.reason}; fix it, then continue with --resume")
     if waiting and not interruption.came:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,7 @@ from tune.results.layout import ABLATED, DEFINITION, RUNS, SPACE, TRIALS
 from tune.results.log import kept_in, log
 from tune.results.table import percent, points
 from tune.spaces.parameter import NOT_SEARCHABLE
-from tune.spaces.settings import Resources, check_resources, check_table
+from tune.spaces.settings import Resources, check_resources, check_table, keep_setting
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,6 +35,7 @@ class SeedSettings:
     """The `[search]` table of an ablation."""
 
     seeds: int = setting(3, "trainings of each variant", low=2)
+    keep: str = keep_setting()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,6 +49,8 @@ class Ablation:
     """the first one is the reference"""
     seeds: tuple[int, ...]
     resources: Resources
+    keep: str
+    """the weights that an ended training keeps: best or all"""
     text: str
     """the TOML file as given"""
 
@@ -122,7 +125,7 @@ def load_ablation(
     base = with_overrides(file.base(), overrides or {}, source="--set")
     search = check_table(SeedSettings, tables.get("search", {}), f"{source}: [search]")
     if seeds is not None:
-        search = check_table(SeedSettings, {"seeds": seeds}, "--seeds")
+        search = replace(search, seeds=check_table(SeedSettings, {"seeds": seeds}, "--seeds").seeds)
     resources = check_resources(tables.get("resources", {}), f"{source}: [resources]")
     check_one_worker(resources, source)
     first = base.train.seed if first_seed is None else first_seed
@@ -133,6 +136,7 @@ def load_ablation(
         variants=_variants(base, tables["variants"], f"{source}: [variants]"),
         seeds=tuple(range(first, first + search.seeds)),
         resources=resources,
+        keep=search.keep,
         text=file.text,
     )
 
@@ -182,7 +186,9 @@ def run_ablation(
     _check_results(directory, resume=resume)
     if resume:
         say_nothing_to_resume(directory, ablation.name)
-    repetition = Repetition(directory=directory, data=data, decode_grid=(), resources=ablation.resources)
+    repetition = Repetition(
+        directory=directory, data=data, decode_grid=(), resources=ablation.resources, keep=ablation.keep
+    )
     ready = repetition.check(ablation.variants, ablation.seeds)
     check_data_set(directory, ready)
     with in_ray(directory), kept_in(directory):

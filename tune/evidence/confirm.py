@@ -120,8 +120,7 @@ def run_confirm(
 ) -> Confirmed:
     """Train the `top` best trials of a search and its default with `seeds` seeds; print and return the results.
 
-    Writes `directory`/confirm: runs/ID-sSEED/ (the files of a training) and confirm.json. The same command again
-    resumes an interrupted confirmation, or adds seeds or configurations to it.
+    Writes `directory`/confirm: runs/ID-sSEED/ and confirm.json. The same command again resumes it, or adds to it.
 
     Args:
         data: the Arrow data set; by default that of the search.
@@ -147,6 +146,7 @@ def run_confirm(
         data=data or summary.data,
         decode_grid=space.decode_grid(),
         resources=space.resources,
+        keep=space.search.keep,
     )
     check_data_set(directory, ready := repetition.check(variants, chosen_seeds))
     with kept_in(directory):

@@ -24,7 +24,7 @@ from nmt.data.store.ready import ReadyData, ready_data
 from nmt.errors import UserError
 from nmt.io.address import absolute
 from nmt.io.files import write_json
-from nmt.training.files import BEST, CONFIG, DATA_SET
+from nmt.training.files import BEST, CHECKPOINT, CONFIG, DATA_SET, PREVIOUS
 from nmt.training.history import FIXED_METRIC, METRIC, best_epoch, decoding_of, read_metrics
 from nmt.training.signals import interruptions
 from tune.jobs.tasks import evaluate_on_test, outcomes, train_to_end
@@ -142,12 +142,14 @@ class Repetition:
         data: the Arrow data set, a folder or an address.
         decode_grid: decodings that every training tries on its validation similarities, as in a trial.
         resources: of one training, which has one worker.
+        keep: "best": a training that has reached its last epoch keeps best.pt alone of its weights; "all": everything.
     """
 
     directory: Path
     data: str | Path
     decode_grid: tuple[DecodeConfig, ...]
     resources: Resources
+    keep: str = "best"
 
     def run_directory(self, variant: Variant, seed: int) -> Path:
         """Return the directory of a training."""
@@ -181,8 +183,10 @@ class Repetition:
             if len(read_metrics(directory)) < variant.config.train.epochs:
                 config = with_seed(variant.config, seed)
                 jobs[directory] = (config, absolute(self.data), directory.resolve(), self.decode_grid)
-            elif not (directory / DATA_SET).is_file():  # trained before trainings kept it
-                write_json(directory / DATA_SET, data_set_record(self.identity, self.data))
+            else:
+                self._settle(directory)
+                if not (directory / DATA_SET).is_file():  # trained before trainings kept it
+                    write_json(directory / DATA_SET, data_set_record(self.identity, self.data))
         labels = {self.run_directory(v, s): f"{v.name}  seed {s}" for v, s in pairs}
         reasons = self._train(jobs, labels) if jobs else {}
         return [
@@ -213,9 +217,15 @@ class Repetition:
                 reasons[directory] = str(outcome)
                 line(f"{labels[directory]}  failed: {outcome}")
             else:
+                self._settle(directory)
                 best = best_epoch(read_metrics(directory))
                 line(f"{labels[directory]}  {100 * best[METRIC]:.1f} % at epoch {best['epoch']}")
         return reasons
+
+    def _settle(self, directory: Path) -> None:
+        """Delete the checkpoints of a training that has reached its last epoch, which nothing reads any more."""
+        for name in (CHECKPOINT, PREVIOUS) if self.keep == "best" else ():
+            (directory / name).unlink(missing_ok=True)
 
     def _run(self, directory: Path, seed: int, reasons: Mapping[Path, str]) -> Run:
         history, reason = read_metrics(directory), reasons.get(directory)

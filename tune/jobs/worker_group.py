@@ -29,7 +29,8 @@ from nmt.training import out_of_memory as memory
 from tune.jobs.notes import Notes
 from tune.jobs.protocol import NOTE
 from tune.jobs.spot import NodeTakenError, node_watch
-from tune.jobs.stored import put, take_over
+from tune.jobs.stored import take_over
+from tune.jobs.uploads import Uploads
 from tune.results.storage import Storage
 from tune.spaces.settings import Resources
 
@@ -294,13 +295,14 @@ def _train_on_worker(job: dict[str, Any]) -> None:
     first = dist.get_rank() == 0
     stopped, notes, watch = threading.Event(), Notes(), node_watch()
     storage, folder = job["storage"] or (None, "")
+    uploads = Uploads(storage if first else None)
     take_over(storage, folder, first=first)
     if first:
         ray.get(control.reserve.remote(*key, ray.util.get_current_placement_group()))
         threading.Thread(target=_await_stop, args=(control, key, stopped), daemon=True).start()
 
     def on_epoch(report: nmt.training.history.EpochResult) -> None:
-        put(storage if first else None, folder)
+        uploads.put(folder)
         metrics = report.metrics | notes.take(job["directory"])
         decision = [ray.get(control.report.remote(*key, metrics)) if first else None]
         dist.broadcast_object_list(decision)
@@ -310,19 +312,20 @@ def _train_on_worker(job: dict[str, Any]) -> None:
     torch.set_num_threads(job["resources"].cpus)
     training = job["training"] or nmt.training.loop.train
     try:
-        with notes:
+        with notes, uploads:
             training(
                 job["config"],
                 data=local_data(job["data"], job["config"]),
                 directory=job["directory"],
                 device=ray.train.torch.get_device() if job["resources"].gpus else torch.device("cpu"),
                 on_epoch=on_epoch,
+                on_checkpoint=lambda: uploads.later(folder),
                 interrupted=lambda: stopped.is_set() or watch.taken,
                 resume=True,
                 **job["arguments"],
             )
     except KeyboardInterrupt:  # its checkpoint is at the step it had reached
-        put(storage if first else None, folder)
+        uploads.put(folder)
         watch.leave_together()
     except _StoppedError:  # its checkpoint is at the epoch, and uploaded
         return

@@ -31,6 +31,8 @@ TRIALS = "trials"
 """one folder per trial below it, see `trial_folder`"""
 SET_ASIDE = "set_aside"
 """folders of trials that a restored study could not take"""
+ENDED = "ended.json"
+"""how a trial ended, in its folder, once its checkpoints are deleted"""
 ERROR = "error.txt"
 """traceback of a trial's last error, in its folder"""
 

@@ -193,10 +193,10 @@ def test_sync_twice_is_sync_once_and_needs_no_event_before(
     write_metrics(search.directory / "trials/000", VALUES[:epochs], cut=cut)
     assert len(search.recorder.sync(0)) == epochs
     once, printed = search.state(), list(search.lines)
-    files = {p: p.read_bytes() for p in search.directory.rglob("*end*")}
+    files = {p: p.read_bytes() for p in search.directory.rglob("*.session_end")}
     assert len(search.recorder.sync(0)) == epochs
     assert search.state() == once and search.lines == printed
-    assert {p: p.read_bytes() for p in search.directory.rglob("*end*")} == files
+    assert {p: p.read_bytes() for p in search.directory.rglob("*.session_end")} == files
     (trial,) = search.study.trials()
     assert trial.intermediate_values == dict(enumerate(VALUES[:epochs], start=1))
     assert trial.state == (TrialState.COMPLETE if epochs == 4 else TrialState.RUNNING)

@@ -117,6 +117,19 @@ def test_finished_trainings_are_read_from_their_folders_without_ray(repetition: 
     assert [r.test_accuracy for r in repetition.read_test(other).runs] == [0.6, 0.7]
 
 
+@pytest.mark.parametrize(("keep", "left"), [("best", {"best.pt"}), ("all", {"best.pt", "checkpoint.pt"})])
+def test_a_finished_training_keeps_its_best_weights_alone(
+    repetition: Repetition, base: Config, keep: str, left: set[str]
+) -> None:
+    variant = Variant(name="full", slug="full", config=base)
+    directory = repetition.run_directory(variant, 3)
+    finish(directory, [0.2, 0.8, 0.8, 0.1])
+    for name in ("best.pt", "checkpoint.pt"):
+        (directory / name).write_bytes(b"")
+    replace(repetition, keep=keep).train([variant], [3])
+    assert {path.name for path in directory.glob("*.pt")} == left
+
+
 def test_a_folder_of_another_training_is_refused_before_anything_starts(repetition: Repetition, base: Config) -> None:
     variant = Variant(name="000", slug="000", config=base)
     other = with_seed(with_overrides(base, {"train.epochs": 9}, source="test"), 2)
