@@ -36,6 +36,13 @@ class _Console(logging.StreamHandler[Any]):
     def stream(self) -> TextIO:
         return sys.stdout
 
+    def emit(self, record: logging.LogRecord) -> None:
+        """Print the line; the reason of an early end on standard error, as `run.py` does."""
+        if record.levelno >= logging.ERROR:
+            print(f"run.py: {record.getMessage()}", file=sys.stderr)
+        else:
+            super().emit(record)
+
     def handleError(self, record: logging.LogRecord) -> None:
         """Print nothing more once nobody reads: `| head` has ended, or the terminal is closed. The work continues."""
         if isinstance(sys.exc_info()[1], OSError):
