@@ -16,7 +16,7 @@ import time
 from collections.abc import Iterator
 from typing import NoReturn, Protocol
 
-import psutil
+import psutil  # type: ignore[import-untyped]
 import ray
 import ray._private.worker
 
