@@ -14,8 +14,14 @@ from tune.driver.interruption import Interruption
 
 def test_a_signal_is_passed_on_to_the_trials_again_and_again(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "POLL_SECONDS", 0.0)
+    monkeypatch.setattr(module.ray, "wait", lambda answers, **options: (answers, []))
     sent: list[str] = []
-    wish = Interruption(SimpleNamespace(stop_all=SimpleNamespace(remote=lambda: sent.append("stop"))))
+
+    def send() -> object:
+        sent.append("stop")
+        return object()
+
+    wish = Interruption(SimpleNamespace(stop_all=SimpleNamespace(remote=send)))
     with wish.caught():
         assert wish.stop_all() is False and not sent
         os.kill(os.getpid(), signal.SIGTERM)
