@@ -22,6 +22,8 @@ from tune.spaces.space import Space
 
 KEPT = ("sampler", "objectives", "warm_start", "scheduler", "seed", "grace_epochs", "reduction_factor")
 """keys of [search] that stay as they are while a search lasts; the others, its limits, may change at each --resume"""
+LIMITS = ("trials", "epochs", "hours", "gpu_hours", "patience", "promote")
+"""keys of [search] that only the first of two stages follows"""
 DATA_SET = "data_set"
 """key of search.json with the record of the data set"""
 
@@ -91,6 +93,23 @@ def say_changed(space: Space, directory: Path) -> None:
     ]
     if changes:
         log.info(f"{directory}: changed since the last run, from now on: {'; '.join(changes)}")
+
+
+def check_limits_kept(space: Space, directory: Path) -> None:
+    """Check that the limits of a search of two stages are those that its first stage, which is over, has had.
+
+    Raises:
+        UserError: one of them has changed.
+    """
+    before = saved_record(directory / DEFINITION)
+    search = before.get("search", {}) if isinstance(before, Mapping) else {}
+    for name in LIMITS:
+        value = getattr(space.search, name)
+        if name in search and search[name] != value:
+            raise UserError(
+                f"{directory}: its second stage has begun, so [search] {name} can no longer change; it was "
+                f"{_shown(search[name])}, and is {_shown(value)} now"
+            )
 
 
 def _shown(value: Any) -> str:

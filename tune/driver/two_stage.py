@@ -42,7 +42,14 @@ def run_stages(
     Args:
         trials: number of trials of the exploration. It cannot change once the second stage has begun.
     """
-    from tune.driver.identity import check_data_set, check_results, say_changed, say_nothing_to_resume, write_definition
+    from tune.driver.identity import (
+        check_data_set,
+        check_limits_kept,
+        check_results,
+        say_changed,
+        say_nothing_to_resume,
+        write_definition,
+    )
     from tune.driver.ray_session import ray_session
     from tune.driver.search import complete, find_home
     from tune.results.storage import Storage, run_address
@@ -58,6 +65,8 @@ def run_stages(
     if resume:
         say_nothing_to_resume(directory, space.name)
         say_changed(space, directory)
+    if promoted:
+        check_limits_kept(space, directory)
     low = exploration(space)
     ready = ready_data(data, [*low.stored(), space.base])
     check_data_set(directory, ready)

@@ -13,11 +13,13 @@ from nmt.data.store.ready import ReadyData
 from nmt.errors import UserError
 from tune.driver.identity import (
     check_data_set,
+    check_limits_kept,
     check_results,
     say_changed,
     say_nothing_to_resume,
     write_definition,
 )
+from tune.driver.search import run_search
 from tune.spaces.read import load_space
 from tune.spaces.settings import SearchSettings
 
@@ -153,3 +155,31 @@ def test_what_a_command_leaves_that_is_killed_before_it_begins_blocks_no_name(
     (tmp_path / "tiny/notes.txt").touch()
     with pytest.raises(UserError, match="tiny exists and holds no search; choose another --results"):
         check_results(load_space(space_file), tmp_path / "tiny", resume=False)
+
+
+@pytest.mark.parametrize("line", ["trials = 6", "trials = 5\nhours = 3.0", "trials = 5\npromote = 2"])
+def test_limits_stay_once_the_second_stage_has_begun(space_file: Path, tmp_path: Path, line: str) -> None:
+    (tmp_path / "tiny").mkdir()
+    write_definition(load_space(space_file), tmp_path / "tiny", DATA)
+    check_limits_kept(load_space(space_file), tmp_path / "tiny")
+    space_file.write_text(space_file.read_text().replace("trials = 5", line))
+    with pytest.raises(UserError, match=r"its second stage has begun, so \[search\] \w+ can no longer change; it was "):
+        check_limits_kept(load_space(space_file), tmp_path / "tiny")
+
+
+@pytest.mark.slow
+def test_fewer_trials_than_have_run_end_a_search_and_more_continue_it(
+    space_file: Path, tiny_data: Path, tmp_path: Path, ray_running: None, caplog: pytest.LogCaptureFixture
+) -> None:
+    text = space_file.read_text().replace("epochs = 4", "epochs = 1")
+    counts = []
+    with caplog.at_level("INFO"):
+        for trials in (3, 2, 4):
+            space_file.write_text(text.replace("trials = 5", f"trials = {trials}"))
+            space = load_space(space_file)
+            summary = run_search(space, results=tmp_path / "results", data=tiny_data, resume=bool(counts))
+            assert summary.finished
+            counts.append(len(summary.trials))
+    assert counts == [3, 3, 4]
+    changed = [line.partition("from now on: ")[2] for line in caplog.messages if "changed since" in line]
+    assert changed == ["[search] trials 3 -> 2", "[search] trials 2 -> 4"]
