@@ -10,6 +10,7 @@ from typing import Any
 
 import psutil
 import pytest
+import ray
 
 from tune.driver import interruption as interruption_module
 from tune.driver import ray_session as session
@@ -61,6 +62,7 @@ def processes(name: str) -> list[psutil.Process]:
 @pytest.fixture
 def control() -> Iterator[Any]:
     with session.ray_session(), open_control() as running:
+        ray.get(running.stopping.remote())  # it has started
         yield running
 
 
