@@ -10,6 +10,7 @@ from typing import Any
 from nmt.config import Config, DecodeConfig, load_config
 from nmt.data.store.ready import local_data
 from nmt.errors import FailedError, TemporaryError, UserError
+from nmt.io.files import require_file
 from nmt.training.files import CONFIG
 from nmt.training.out_of_memory import pairs_at_once, twice_within_memory
 from tune.spaces.settings import Resources
@@ -60,6 +61,7 @@ def evaluate_on_test(checkpoint: Path, data: str, cpus: int) -> dict[str, Any] |
         return evaluate_checkpoint(checkpoint, data=data, split="test", pairs_at_once=pairs_at_once(config))
 
     try:
+        require_file(checkpoint, "checkpoint")
         found = twice_within_memory(evaluate, load_config(checkpoint.parent / CONFIG))
     except UserError as error:
         return error
