@@ -112,7 +112,9 @@ class Cluster:
 def connected_cluster() -> Cluster:
     """Return what to watch of the cluster that Ray is connected to."""
     node = ray._private.worker._global_node
-    addresses = {"the head of the Ray cluster": node.gcs_address} if node is not None else {}
+    if node is None:  # ray://, where only the head's own machine need be reachable
+        return Cluster({})
+    addresses = {"the head of the Ray cluster": node.gcs_address}
     here = ray.get_runtime_context().get_node_id()
     for other in ray.nodes():
         if other["NodeID"] == here:
