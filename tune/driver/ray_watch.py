@@ -14,7 +14,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from typing import NoReturn, Protocol
+from typing import Any, NoReturn, Protocol
 
 import psutil  # type: ignore[import-untyped]
 import ray
@@ -111,7 +111,7 @@ class Cluster:
 
 def connected_cluster() -> Cluster:
     """Return what to watch of the cluster that Ray is connected to."""
-    node = ray._private.worker._global_node
+    node: Any = ray._private.worker._global_node
     if node is None:  # ray://, where only the head's own machine need be reachable
         return Cluster({})
     addresses = {"the head of the Ray cluster": node.gcs_address}
