@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 import ray.exceptions
 
-from nmt.errors import TemporaryError, UserError
+from nmt.errors import FailedError, TemporaryError, UserError
 from tune.jobs.spot import NodeTakenError
 
 MAX_REASON = 200
@@ -65,7 +65,7 @@ def is_final(error: BaseException) -> bool:
 
 
 def _in_words(error: BaseException) -> str:
-    if isinstance(error, UserError):
+    if isinstance(error, (UserError, FailedError)):
         return str(error)
     lines = "".join(traceback.format_exception_only(error)).strip().splitlines()
     return lines[-1].strip()[:MAX_REASON]

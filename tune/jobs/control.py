@@ -25,8 +25,10 @@ from tune.jobs.spot import node_watch
 
 POLL_SECONDS = 1.0
 """time between two questions to the actor"""
-ANSWER_SECONDS = 30.0
+ANSWER_SECONDS = 1.0
 """wait for its answer; a training runs on without one"""
+FORGET_SECONDS = 30.0
+"""time after which a question is asked again"""
 
 
 @dataclass
@@ -137,21 +139,26 @@ def open_control() -> Iterator[Any]:
 class Asked:
     """True once the run was asked to stop, or the node is taken away (tune.jobs.spot), for a loop of steps.
 
-    Asks the actor once a second. False if it does not answer.
+    Asks the actor once a second. False while it does not answer; a late answer counts at a later step.
     """
 
     def __init__(self, control: Any) -> None:
         self._control, self._watch = control, node_watch()
-        self._looked = time.monotonic()
+        self._asked = time.monotonic()
+        self._answer: Any = None
 
     def __call__(self) -> bool:
         if self._watch.taken:
             return True
-        if time.monotonic() - self._looked < POLL_SECONDS:
+        wait = 0.0
+        if self._answer is None:
+            if time.monotonic() - self._asked < POLL_SECONDS:
+                return False
+            self._answer, self._asked, wait = self._control.stopping.remote(), time.monotonic(), ANSWER_SECONDS
+        if not ray.wait([self._answer], timeout=wait)[0] and time.monotonic() - self._asked < FORGET_SECONDS:
             return False
+        answer, self._answer = self._answer, None
         try:
-            return bool(ray.get(self._control.stopping.remote(), timeout=ANSWER_SECONDS))
+            return bool(ray.get(answer, timeout=0))
         except (ray.exceptions.RayActorError, ray.exceptions.GetTimeoutError):
             return False
-        finally:
-            self._looked = time.monotonic()
