@@ -75,13 +75,18 @@ def fill_in(folder: Path) -> Path:
 
 
 def install() -> None:
-    """Give each host the packages of this machine, so that `make setup` there finds its work done."""
+    """Give each host the packages of this machine, so that `make setup EXTRAS=` there finds its work done."""
+    variables = subprocess.run(
+        ["make", "-pn", "setup", "EXTRAS="], cwd=ROOT, text=True, capture_output=True, check=True
+    ).stdout
+    stamp = re.search(r"^STAMP := \.venv/(\S+)$", variables, re.MULTILINE)
+    assert stamp
     for name in HOSTS:
         environment = Path(os.environ["LAN_DIR"], name, "home", "nmt", ".venv")
         environment.mkdir(parents=True)
         for part in ("bin", "lib", "pyvenv.cfg"):
             (environment / part).symlink_to(Path(sys.prefix, part))
-        (environment / ".installed").touch()
+        (environment / stamp[1]).touch()
 
 
 @contextlib.contextmanager

@@ -16,6 +16,7 @@ from ray._private import ray_constants
 
 from nmt.errors import UserError, one_line
 from nmt.extensions import VARIABLE
+from tune.cluster.access import secure_local_ray
 
 ENVIRONMENT = {
     # The folder of the search holds its state. Ray's own snapshots are never read, so take none.
@@ -116,6 +117,8 @@ def ray_session() -> Iterator[None]:
     if started:
         address = os.environ.get("RAY_ADDRESS", LOCAL)
         check_reachable(address)
+        if address == LOCAL:
+            secure_local_ray()
         with _signals_for_ray(), _on_loopback() if address == LOCAL else contextlib.nullcontext():
             ray.init(
                 address=address,
