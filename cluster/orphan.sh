@@ -5,6 +5,7 @@
 set -u
 address=$1 limit=$2
 shift 2
+# shellcheck source=cluster/node.sh
 . "$(dirname "${BASH_SOURCE[0]}")/node.sh"
 
 # The newest of these scripts goes on, the others end: after `ray up` the head may have another address.

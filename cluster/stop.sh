@@ -7,5 +7,6 @@ if running=$(pgrep -u "$(id -u)" -af 'python[0-9.]* (.*/)?run\.py .*--(search|co
     echo "First end it with: ray job stop ID. Or leave Ray as it is: ray up --no-restart FILE" >&2
     exit 1
 fi
+# shellcheck source=cluster/node.sh
 . "$(dirname "${BASH_SOURCE[0]}")/node.sh"
 ray stop
