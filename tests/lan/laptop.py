@@ -121,6 +121,18 @@ def ray_processes(host: str) -> list[str]:
     return [line for line in lines if re.search(r"raylet|gcs_server|ray::|/ray/", line) and not line.startswith("Z")]
 
 
+def check_access(host: str) -> None:
+    """Exit unless the host's token is its user's alone and no port is open for metrics."""
+    mode = ssh(host, "stat -c %a ~/.ray/auth_token").strip()
+    ports = set(re.findall(r":(\d+) ", ssh(host, "ss -ltnH")))
+    command_lines = [line for line in ssh(host, "ps -eo args=").splitlines() if "/dashboard/agent.py" in line]
+    report(f"{host}: token {mode}, ports {sorted(ports)}")
+    if mode != "600" or not ports or ports & {"44217", "44227"}:
+        raise SystemExit(f"{host}: the token or a port of metrics is open to others")
+    if not all("--disable-metrics-collection" in line for line in command_lines):
+        raise SystemExit(f"{host}: Ray's agent exports metrics")
+
+
 def without_ray(host: str) -> Callable[[], bool]:
     return lambda: not ray_processes(host)
 
@@ -132,6 +144,8 @@ def main(folder: Path, space: Path, data: Path) -> None:
     install()
     run("ray", "up", "-y", "--no-config-cache", str(cluster), limit=600)
     run("ray", "exec", str(cluster), "python -m tune.cluster.nodes 2", limit=600)
+    for host in HOSTS:
+        check_access(host)
     with dashboard(cluster):
         report(f"without a token the dashboard answers {status_without_token()}")
         if status_without_token() != 401:

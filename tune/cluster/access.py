@@ -29,14 +29,14 @@ def secure_local_ray() -> None:
     in a home that cannot be written, a token is made that exists in the environment of this process and its children
     alone.
     """
-    from ray._raylet import AuthenticationTokenLoader, Config
+    import ray._raylet as compiled  # its stubs name only a part of it
 
     os.environ.update(MODE | NO_METRICS)
     if not any(os.environ.get(name) for name in GIVEN) and not private_token(make=True):
         os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
     # Ray read the environment when it was imported.
-    Config.initialize("")
-    AuthenticationTokenLoader.instance().reset_cache()
+    compiled.Config.initialize("")  # type: ignore[attr-defined]
+    compiled.AuthenticationTokenLoader.instance().reset_cache()  # type: ignore[attr-defined]
 
 
 def private_token(*, make: bool) -> bool:

@@ -100,6 +100,12 @@ def test_a_token_that_the_user_gives_is_left_alone(token: Path, name: str, monke
     assert sum(variable in os.environ for variable in ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH")) == 1
 
 
+@pytest.mark.parametrize("name", ["cluster/node.sh", "Dockerfile"])
+def test_nodes_and_pods_open_no_port_for_metrics_either(name: str) -> None:
+    words = (ROOT / name).read_text().split()
+    assert all(f"{key}={value}" in words for key, value in NO_METRICS.items())
+
+
 SESSION = """
 import os, subprocess, sys
 import ray
