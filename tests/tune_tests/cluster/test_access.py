@@ -114,6 +114,7 @@ from tune.driver.ray_session import ray_session
 with ray_session():
     address = ray.get_runtime_context().gcs_address
     assert ray.get(ray.remote(num_cpus=0)(lambda: os.environ["RAY_AUTH_MODE"]).remote()) == "token"
+    assert [node["MetricsExportPort"] for node in ray.nodes()] == [-1], "Ray exports metrics"
     check = [sys.executable, "-m", "ray.scripts.scripts", "health-check", "--address", address]
     kept = {key: value for key, value in os.environ.items() if not key.startswith("RAY_")}
     kept["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"  # else Ray looks for it at this machine's other address

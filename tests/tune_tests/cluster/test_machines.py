@@ -57,7 +57,6 @@ def deploy() -> dict[str, str]:
         Parameters=[
             {"ParameterKey": "Vpc", "ParameterValue": ec2.describe_vpcs()["Vpcs"][0]["VpcId"]},
             {"ParameterKey": "Address", "ParameterValue": "203.0.113.7/32"},
-            {"ParameterKey": "Email", "ParameterValue": "me@example.org"},
         ],
     )
     stack = client.describe_stacks(StackName="nmt")["Stacks"][0]
