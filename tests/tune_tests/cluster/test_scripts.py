@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -63,7 +64,10 @@ def missing() -> str:
     tools = [tool for tool in ("unshare", "losetup", "mkfs.ext4", "blkid", "lsblk") if shutil.which(tool) is None]
     if tools:
         return f"needs {', '.join(tools)}"
-    tried = subprocess.run(["losetup", "--find"], capture_output=True, text=True, check=False)
+    with tempfile.NamedTemporaryFile() as file:
+        file.truncate(2**20)
+        words = f"mount -t tmpfs tmpfs /mnt && disk=$(losetup --find --show {file.name}) && losetup --detach $disk"
+        tried = subprocess.run(["unshare", "--mount", "sh", "-c", words], capture_output=True, text=True, check=False)
     return f"no loop device: {tried.stderr.strip()}" if tried.returncode else ""
 
 
