@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import shutil
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -74,28 +77,32 @@ def watch(tmp_path: Path) -> Iterator[Callable[..., Watcher]]:
 @pytest.fixture
 def head(tmp_path: Path) -> Iterator[tuple[str, psutil.Process]]:
     """A real head with the cluster's token: its address, and its GCS."""
-    port = free_port()
+    port, folder = free_port(), tempfile.mkdtemp(prefix="ray-")  # sockets need short names
     ray = subprocess.Popen(
         [sys.executable, "-m", "ray.scripts.scripts", "start", "--head", f"--port={port}", "--num-cpus=0", "--block",
-         f"--temp-dir={tmp_path / 'ray'}", "--include-dashboard=false", "--ray-client-server-port=0"],
+         f"--temp-dir={folder}", "--include-dashboard=false", f"--ray-client-server-port={free_port()}"],
         env=environment(tmp_path) | {"RAY_AUTH_MODE": "token", "RAY_USAGE_STATS_ENABLED": "0"},
         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
     )  # fmt: skip
-    process = psutil.Process(ray.pid)
 
     def gcs() -> list[psutil.Process]:
-        return [child for child in process.children(recursive=True) if child.name() == "gcs_server"]
+        assert ray.poll() is None, "the head has ended"
+        return [child for child in psutil.Process(ray.pid).children(recursive=True) if child.name() == "gcs_server"]
 
-    started: list[psutil.Process] = []
     try:
         until(gcs, "no GCS was started")
         yield f"127.0.0.1:{port}", gcs()[0]
     finally:
-        started = [*process.children(recursive=True), process]
-        for child in started:
-            child.kill()
+        # Ray ends itself where its GCS was killed, so ask for what names its folder, not for its children.
+        started = [
+            found for found in psutil.process_iter(["cmdline"]) if folder in " ".join(found.info["cmdline"] or [])
+        ]
+        for found in started:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                found.kill()
         psutil.wait_procs(started, timeout=30)
         ray.wait()
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 @pytest.mark.slow
