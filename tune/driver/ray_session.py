@@ -17,6 +17,7 @@ from ray._private import ray_constants
 
 from nmt.errors import UserError, one_line
 from nmt.extensions import VARIABLE
+from tune.cluster.access import secure_local_ray
 from tune.driver.ray_watch import LocalRay, RayWatch, connected_cluster
 
 ENVIRONMENT = {
@@ -132,6 +133,7 @@ def ray_session(*, again: str = AGAIN) -> Iterator[None]:
     ray._private.worker.print_to_stdstream = _nothing
     try:
         if address == LOCAL:
+            secure_local_ray()
             with RayWatch(LocalRay(), again=again).running():
                 with _signals_for_ray(), _on_loopback():
                     _connect(address)
