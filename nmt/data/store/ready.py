@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from nmt.config import Config, DataConfig
 from nmt.data.store.present import prepare_command
-from nmt.errors import UserError
+from nmt.errors import TemporaryError, UserError
 from nmt.io.address import absolute
 
 if TYPE_CHECKING:
@@ -63,14 +63,23 @@ def ready_data(data: str | Path, configs: Sequence[Config]) -> ReadyData:
 
 
 def local_data(data: str | Path, config: Config) -> Path:
-    """Bring to this node what one training reads of a data set; returns its folder.
+    """Bring to this node what one training reads of a data set that was checked before; returns its folder.
 
     Raises:
-        UserError: no data set at the address, or it cannot be reached.
+        TemporaryError: it cannot be opened: removed, damaged or out of reach since. It was there, and may be again.
     """
+    from nmt.data.store.features import open_features
     from nmt.data.store.node_copy import local_copy
+    from nmt.data.store.objects import ObjectStore
 
-    return local_copy(data, features=_tables(config))
+    try:
+        folder = local_copy(data, features=_tables(config))
+        ObjectStore.open(folder)
+        if config.data.mode == "features":
+            open_features(folder, config)
+    except UserError as error:
+        raise TemporaryError(str(error)) from error
+    return folder
 
 
 def _tables(config: Config) -> list[str]:

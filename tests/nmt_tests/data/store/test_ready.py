@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from nmt.config import Config, with_overrides
-from nmt.data.store.ready import check_pairs, ready_data
-from nmt.errors import UserError
+from nmt.data.store.ready import check_pairs, local_data, ready_data
+from nmt.errors import TemporaryError, UserError
 from tests.nmt_tests.toy_training import small
 
 
@@ -46,3 +48,29 @@ def test_a_data_set_without_pairs_is_refused_with_what_was_left_out(make_store, 
 def test_an_absent_data_set_names_the_command_that_makes_it(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="run.py --prepare toy"):
         ready_data(tmp_path / "toy", [images()])
+
+
+def remove(data: Path) -> None:
+    shutil.rmtree(data)
+
+
+def damage(data: Path) -> None:
+    (data / "objects.arrow").write_bytes(b"garbage")
+
+
+def remove_features(data: Path) -> None:
+    shutil.rmtree(data / "features")
+
+
+@pytest.mark.parametrize("fault", [remove, damage, remove_features])
+def test_a_data_set_that_goes_away_during_a_search_is_a_temporary_fault(
+    toy_data: Path, tmp_path: Path, fault: Callable[[Path], None]
+) -> None:
+    data = Path(shutil.copytree(toy_data, tmp_path / "toy"))
+    assert local_data(data, small()) == data
+    fault(data)
+    with pytest.raises(TemporaryError) as caught:
+        local_data(data, small())
+    assert "\n" not in str(caught.value) and str(data) in str(caught.value)
+    if fault is remove_features:
+        assert local_data(data, images()) == data  # a training on images reads none
