@@ -172,21 +172,29 @@ def states(directory: Path) -> list[str]:
 
 
 @pytest.mark.slow
-def test_a_data_set_that_is_removed_during_a_search_fails_no_trial(
-    ray_running: None, space_file: Path, tiny_data: Path, tmp_path: Path
+@pytest.mark.parametrize("told", ["objects.arrow: not there", "was replaced by the data set"])
+def test_a_data_set_that_is_removed_or_replaced_during_a_search_fails_no_trial(
+    ray_running: None, space_file: Path, tiny_data: Path, other_data: Path, tmp_path: Path, told: str
 ) -> None:
     data, away = Path(shutil.copytree(tiny_data, tmp_path / "tiny")), tmp_path / "away"
     text = space_file.read_text().replace("[search]", '[resources]\ncpus = 2\n[search]\nscheduler = "fifo"')
-    space_file.write_text(text.replace("steps_per_epoch = 4", "steps_per_epoch = 40"))
+    space_file.write_text(text.replace("trials = 5", "trials = 3"))
     results = tmp_path / "results"
-    mover = after(lambda: read_metrics(results / "tiny/trials/000"), lambda: data.rename(away))
-    with pytest.raises(FailedError, match=r"objects.arrow: not there.*continue with --resume$"):
+
+    def take_away() -> None:
+        data.rename(away)
+        if "replaced" in told:
+            shutil.copytree(other_data, data)
+
+    mover = after(lambda: read_metrics(results / "tiny/trials/000"), take_away)
+    with pytest.raises(FailedError, match=rf"{told}.*continue with --resume$"):
         run_search(load_space(space_file), results=results, data=data)
     mover.join()
     assert set(states(results / "tiny")) == {"COMPLETE", "RUNNING"}
+    shutil.rmtree(data, ignore_errors=True)
     away.rename(data)
     summary = run_search(load_space(space_file), results=results, data=data, resume=True)
-    assert summary.finished and states(results / "tiny") == ["COMPLETE"] * 5
+    assert summary.finished and states(results / "tiny") == ["COMPLETE"] * 3
 
 
 @pytest.mark.slow

@@ -169,7 +169,7 @@ def _search(
         Interruption(control).caught() as interruption,
     ):
         setup = TrialSetup(
-            data=data.source,
+            data=data,
             directory=directory.resolve(),
             decode_grid=space.decode_grid(),
             resources=space.resources,

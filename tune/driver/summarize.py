@@ -50,7 +50,8 @@ def objectives(study: SearchStudy, number: int, best: Mapping[str, Any]) -> list
 
 def _record(study: SearchStudy, folders: TrialFolders, trial: FrozenTrial) -> TrialRecord:
     space, directory = study.space, folders.of(trial.number)
-    history = read_metrics(directory)
+    with folders.noted():
+        history = read_metrics(directory)
     params = study.params(trial)
     config = space.configuration(params)
     checkpoint, best = directory / BEST, best_epoch(history)

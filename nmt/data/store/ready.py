@@ -62,23 +62,32 @@ def ready_data(data: str | Path, configs: Sequence[Config]) -> ReadyData:
     return ReadyData(str(data), absolute(data), folder, store.info.identity, has_test(store))
 
 
-def local_data(data: str | Path, config: Config) -> Path:
+def local_data(data: str | Path | ReadyData, config: Config) -> Path:
     """Bring to this node what one training reads of a data set that was checked before; returns its folder.
 
+    Args:
+        data: a folder or an address, or what `ready_data` returned: then it has to be that data set still.
+        config: configuration of the training.
+
     Raises:
-        TemporaryError: it cannot be opened: removed, damaged or out of reach since. It was there, and may be again.
+        TemporaryError: it was removed, replaced or damaged since, or is out of reach. It may come back.
     """
     from nmt.data.store.features import open_features
     from nmt.data.store.node_copy import local_copy
     from nmt.data.store.objects import ObjectStore
 
+    source = data.source if isinstance(data, ReadyData) else data
     try:
-        folder = local_copy(data, features=_tables(config))
-        ObjectStore.open(folder)
+        folder = local_copy(source, features=_tables(config))
+        found = ObjectStore.open(folder).info.identity
         if config.data.mode == "features":
             open_features(folder, config)
     except UserError as error:
         raise TemporaryError(str(error)) from error
+    if isinstance(data, ReadyData) and found != data.identity:
+        raise TemporaryError(
+            f"{source}: was replaced by the data set {found} while {data.identity} is trained on; put that one back"
+        )
     return folder
 
 

@@ -41,15 +41,16 @@ class Disturbed:
         space: file of the search.
         results: where it works.
         seed: chooses the faults' order, moments and victims.
+        epoch_seconds: how long an epoch takes without faults.
     """
 
-    def __init__(self, space: Path, data: Path, results: Path, seed: int) -> None:
+    def __init__(self, space: Path, data: Path, results: Path, *, seed: int = 0, epoch_seconds: float = 0.0) -> None:
         self.directory, self.results, self.chance = results / "tiny", results, random.Random(seed)
         self.log = results.with_suffix(".log")
         self._command = [sys.executable, "run.py", "--search", str(space), "--data", str(data)]
         self._command += ["--results", str(results)]
         self._below: dict[int, psutil.Process] = {}
-        self._fruitless = 0
+        self._fruitless, self._epoch_seconds = 0, epoch_seconds
         self.start()
 
     def start(self, *more: str) -> None:
@@ -105,7 +106,7 @@ class Disturbed:
         """Bring the fault, some epochs from now; False if the search has finished before."""
         if not self.advance(self.chance.randrange(1, 4)):
             return False
-        time.sleep(self.chance.uniform(0, 1))
+        time.sleep(self.chance.uniform(0, self._epoch_seconds))
         with self.log.open("a") as log:
             log.write(f"--- after {self.epochs()} epochs: {fault}\n")
         FAULTS[fault](self)
@@ -138,7 +139,7 @@ class Disturbed:
         for process in self.trial_processes()[:1]:
             with contextlib.suppress(psutil.Error):
                 process.suspend()
-                time.sleep(self.chance.uniform(2, 5))
+                time.sleep(self.chance.uniform(1, 2))
                 process.resume()
 
     def kill_the_driver(self) -> None:
@@ -284,7 +285,7 @@ def written(space_file: Path, *, trials: int, one_at_a_time: bool) -> Path:
     order = 'sampler = "tpe"\nscheduler = "asha"' if one_at_a_time else 'sampler = "random"\nscheduler = "fifo"'
     text = space_file.read_text().replace("trials = 5", f"trials = {trials}\n{order}")
     text = text.replace("[search]", f"[resources]\ncpus = {cores if one_at_a_time else max(cores // 2, 1)}\n[search]")
-    text = text.replace("epochs = 4, steps_per_epoch = 4", f"epochs = {EPOCHS}, steps_per_epoch = 120")
+    text = text.replace("epochs = 4, steps_per_epoch = 4", f"epochs = {EPOCHS}, steps_per_epoch = 60")
     space_file.write_text(text)
     return space_file
 
@@ -307,9 +308,9 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     [
         # Two at once finish in any order, so only what no decision rests on is the same in every run.
         pytest.param(0, 5, 5, False, id="two at once, short", marks=pytest.mark.slow),
-        pytest.param(1, 9, None, False, id="two at once", marks=pytest.mark.long),
-        pytest.param(2, 9, None, False, id="two at once, again", marks=pytest.mark.long),
-        pytest.param(3, 12, None, True, id="one, asha", marks=pytest.mark.long),
+        pytest.param(1, 12, None, False, id="two at once", marks=pytest.mark.long),
+        pytest.param(2, 12, None, False, id="two at once, again", marks=pytest.mark.long),
+        pytest.param(3, 16, None, True, id="one, asha", marks=pytest.mark.long),
     ],
 )
 def test_a_search_that_meets_every_fault_ends_as_if_it_had_met_none(
@@ -317,17 +318,18 @@ def test_a_search_that_meets_every_fault_ends_as_if_it_had_met_none(
     one_at_a_time: bool, capsys: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
     space = written(space_file, trials=trials, one_at_a_time=one_at_a_time)
-    with contextlib.closing(Disturbed(space, tiny_data, tmp_path / "whole", seed)) as whole:
+    with contextlib.closing(Disturbed(space, tiny_data, tmp_path / "whole")) as whole:
         whole.finish()
+    seconds = max(t.seconds / t.epochs for t in load_summary(whole.directory).trials)
     # A trial that is interrupted twice waits, and the next ones are drawn without it: not where decisions must replay.
     faults = [name for name in FAULTS if name != "the disk" or (small_disk.is_mount() and not one_at_a_time)]
-    with contextlib.closing(Disturbed(space, tiny_data, small_disk, seed)) as search:
+    with contextlib.closing(Disturbed(space, tiny_data, small_disk, seed=seed, epoch_seconds=seconds)) as search:
         search.chance.shuffle(faults)
         faults = faults[:count]
         met = [fault for fault in faults if search.meet(fault)]
         search.finish()
     told = search.log.read_text()
-    assert len(met) >= len(faults) - 2, met
+    assert len(met) > len(faults) // 2, met
     assert "Traceback" not in told, told
     assert table(search.directory) == table(whole.directory), told
     check_nothing_is_mixed_up(search.directory)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -48,6 +49,14 @@ def test_a_data_set_without_pairs_is_refused_with_what_was_left_out(make_store, 
 def test_an_absent_data_set_names_the_command_that_makes_it(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="run.py --prepare toy"):
         ready_data(tmp_path / "toy", [images()])
+
+
+def test_a_data_set_that_is_replaced_during_a_search_is_not_trained_on(toy_data: Path, tmp_path: Path) -> None:
+    ready = ready_data(toy_data, [small()])
+    assert local_data(ready, small()) == toy_data
+    replaced = dataclasses.replace(ready, identity="0123456789ab")
+    with pytest.raises(TemporaryError, match=f"was replaced by the data set {ready.identity} while 0123456789ab"):
+        local_data(replaced, small())
 
 
 def remove(data: Path) -> None:
