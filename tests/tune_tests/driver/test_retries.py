@@ -157,11 +157,9 @@ def test_a_search_on_a_full_disk_ends_in_one_line_and_is_complete_once_there_is_
         full = search(space_file, tiny_data, disk)
         assert full.returncode == 1, full.stdout + full.stderr
         assert len(full.stderr.splitlines()) == 1 and "Traceback" not in full.stdout and str(disk) in full.stderr
-        assert (
-            "3 trials were interrupted by: " in full.stderr
-            and "No space left on device" in full.stderr
-            and "--resume" in full.stderr
-        )
+        assert "No space left on device" in full.stderr and full.stderr.count("continue with --resume") == 1
+        if "inodes" not in limit:  # there is room for what the search itself writes
+            assert "3 trials were interrupted by: " in full.stderr
         assert set(states(disk / "tiny")) == {"RUNNING"}
         subprocess.run(["mount", "-o", "remount,size=200m,nr_inodes=9999", str(disk)], check=True)
         resumed = search(space_file, tiny_data, disk, "--resume")
