@@ -111,6 +111,17 @@ def test_a_damaged_configuration_of_a_trial_is_one_line_and_nothing_is_reported(
     assert "\n" not in str(told.value)
 
 
+def test_metrics_that_are_damaged_while_a_search_runs_are_its_last_error(space: Space, tmp_path: Path) -> None:
+    """Ray keeps only the text of an error in a callback, so the search has to know the error itself."""
+    search = Search(tmp_path, space)
+    (trial,) = search.begin()
+    search.train(0, 2)
+    (tmp_path / "trials/000/metrics.jsonl").write_bytes(b"\0" * 200 + b"\n")
+    with pytest.raises(UserError, match="000/metrics.jsonl") as told:
+        search.event(trial)
+    assert search.recorder.folders.error is told.value
+
+
 @pytest.mark.parametrize("jump", [-86400.0, 86400.0])
 def test_a_clock_that_jumps_changes_no_limit(
     space: Space, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, jump: float
