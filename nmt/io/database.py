@@ -8,7 +8,7 @@ import time
 import urllib.parse
 from pathlib import Path
 
-from nmt.errors import UserError, one_line
+from nmt.errors import TemporaryError, UserError, one_line
 
 LOCKED_SECONDS = 240.0
 """how long to wait for a database that another program holds; less than the 300 s after which a trial counts as hung"""
@@ -81,7 +81,7 @@ def database_error(path: Path, error: sqlite3.Error | None) -> UserError:
             "continue with --resume"
         )
     if code in _ROOM:
-        return UserError(
+        return TemporaryError(
             f"{path}: cannot be written ({one_line(str(error))}); free space or make it writable, then continue with "
             "--resume"
         )

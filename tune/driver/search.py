@@ -6,8 +6,9 @@ fresh Ray Tune run that takes the unfinished trials first. Ray's own files are m
 
 from __future__ import annotations
 
+import contextlib
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from optuna.trial import FrozenTrial
 from ray.tune.stopper import CombinedStopper, FunctionStopper
 
 from nmt.data.store.ready import ReadyData, ready_data
-from nmt.errors import FailedError, UserError
+from nmt.errors import FailedError, TemporaryError, UserError
 from nmt.training.files import BEST
 from nmt.training.history import METRIC
 from tune.driver.early_stopping import make_scheduler
@@ -76,7 +77,7 @@ def run_search(
 
     Raises:
         UserError: `results`/NAME holds another search or is in use, or a failed check of `preflight`.
-        FailedError: too many trials in a row failed, or some were interrupted and wait for --resume.
+        FailedError: too many trials in a row failed, some were interrupted and wait for --resume, or the disk is full.
         KeyboardInterrupt: Ctrl-C; every trial has its checkpoint, so the search can be resumed.
     """
     directory = results / space.name
@@ -108,9 +109,19 @@ def complete(space: Space, directory: Path, *, data: Callable[[], ReadyData], ho
         check_data_set(directory, ready)
         with ray_session():
             preview = preflight(space, directory=directory, data=ready, storage=home.address if home else None)
-            with only_one(directory), kept_in(directory):
+            with only_one(directory), kept_in(directory), _resumable():
                 return _search(space, directory, ready, home, warm, preview, earlier.seconds if earlier else 0.0)
     return earlier
+
+
+@contextlib.contextmanager
+def _resumable() -> Iterator[None]:
+    """End a search that has begun with FailedError where a fault of the machines ends it: no mistake of the user's."""
+    try:
+        yield
+    except TemporaryError as error:
+        hint = "" if "--resume" in str(error) else "; continue with --resume"
+        raise FailedError(f"{error}{hint}") from error
 
 
 def preview_search(
@@ -172,7 +183,7 @@ def _search(
         Interruption(control).caught() as interruption,
     ):
         setup = TrialSetup(
-            data=data.source,
+            data=data,
             directory=directory.resolve(),
             decode_grid=space.decode_grid(),
             resources=space.resources,

@@ -65,7 +65,8 @@ def _kept(study: SearchStudy, folders: TrialFolders, trial: FrozenTrial, records
 
 def _record(study: SearchStudy, folders: TrialFolders, trial: FrozenTrial) -> TrialRecord:
     space, directory = study.space, folders.of(trial.number)
-    history = read_metrics(directory)
+    with folders.noted():
+        history = read_metrics(directory)
     params = study.params(trial)
     config = space.configuration(params)
     checkpoint, best = directory / BEST, best_epoch(history)

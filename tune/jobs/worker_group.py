@@ -23,7 +23,7 @@ import ray.util
 from ray.util.placement_group import PlacementGroup
 
 from nmt.config import Config
-from nmt.data.store.ready import local_data
+from nmt.data.store.ready import ReadyData, local_data
 from nmt.errors import UserError, one_line
 from nmt.training import out_of_memory as memory
 from tune.jobs.notes import Notes
@@ -66,7 +66,7 @@ class WorkerGroup:
         config: Config,
         *,
         directory: Path,
-        data: str,
+        data: str | ReadyData,
         arguments: Mapping[str, Any],
         resources: Resources,
         control: Any,

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from nmt.config import Config, DataConfig
 from nmt.data.store.present import prepare_command
-from nmt.errors import UserError
+from nmt.errors import TemporaryError, UserError
 from nmt.io.address import absolute
 
 if TYPE_CHECKING:
@@ -66,16 +66,34 @@ def ready_data(data: str | Path, configs: Sequence[Config]) -> ReadyData:
     return ReadyData(str(data), absolute(data), folder, store.info.identity, has_test(store), weights)
 
 
-def local_data(data: str | Path, config: Config) -> Path:
-    """Bring to this node what one training reads of a data set; returns its folder.
+def local_data(data: str | Path | ReadyData, config: Config) -> Path:
+    """Bring to this node what one training reads of a data set that was checked before; returns its folder.
+
+    Args:
+        data: a folder or an address, or what `ready_data` returned: then it has to be that data set still.
+        config: configuration of the training.
 
     Raises:
-        UserError: no data set at the address, or it cannot be reached.
+        TemporaryError: it was removed, replaced or damaged since, or is out of reach. It may come back.
     """
+    from nmt.data.store.features import open_features
     from nmt.data.store.node_copy import local_copy
+    from nmt.data.store.objects import ObjectStore
 
-    _ready_weights([config], data, offer=False)
-    return local_copy(data, features=_tables(config))
+    source = data.source if isinstance(data, ReadyData) else data
+    try:
+        _ready_weights([config], source, offer=False)
+        folder = local_copy(source, features=_tables(config))
+        found = ObjectStore.open(folder).info.identity
+        if config.data.mode == "features":
+            open_features(folder, config)
+    except UserError as error:
+        raise TemporaryError(str(error)) from error
+    if isinstance(data, ReadyData) and found != data.identity:
+        raise TemporaryError(
+            f"{source}: was replaced by the data set {found} while {data.identity} is trained on; put that one back"
+        )
+    return folder
 
 
 def _ready_weights(configs: Sequence[Config], data: str | Path, *, offer: bool = True) -> dict[str, str]:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from nmt.errors import UserError
+from nmt.errors import TemporaryError, UserError
 from nmt.io.database import copy_database, database_error, is_damage, open_database
 
 ROWS = 500
@@ -115,4 +115,6 @@ def error(code: int) -> sqlite3.Error:
     ],
 )
 def test_each_error_says_what_happened(code: int, told: str, damage: bool) -> None:
-    assert told in str(database_error(Path("study.db"), error(code))) and is_damage(error(code)) == damage
+    found = database_error(Path("study.db"), error(code))
+    assert told in str(found) and is_damage(error(code)) == damage
+    assert isinstance(found, TemporaryError) == (told == "cannot be written")

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from nmt.config import Config, with_overrides
-from nmt.data.store.ready import check_pairs, ready_data
-from nmt.errors import UserError
+from nmt.data.store.ready import check_pairs, local_data, ready_data
+from nmt.errors import TemporaryError, UserError
 from tests.nmt_tests.toy_training import small
 
 
@@ -58,3 +61,37 @@ def test_the_weights_of_every_backbone_that_is_trained_on_images_are_opened(toy_
     with pytest.raises(UserError, match="w.pth: no such file"):
         ready_data(toy_data, [package, file])
     assert not (toy_data / "weights").exists()
+
+
+def test_a_data_set_that_is_replaced_during_a_search_is_not_trained_on(toy_data: Path, tmp_path: Path) -> None:
+    ready = ready_data(toy_data, [small()])
+    assert local_data(ready, small()) == toy_data
+    replaced = dataclasses.replace(ready, identity="0123456789ab")
+    with pytest.raises(TemporaryError, match=f"was replaced by the data set {ready.identity} while 0123456789ab"):
+        local_data(replaced, small())
+
+
+def remove(data: Path) -> None:
+    shutil.rmtree(data)
+
+
+def damage(data: Path) -> None:
+    (data / "objects.arrow").write_bytes(b"garbage")
+
+
+def remove_features(data: Path) -> None:
+    shutil.rmtree(data / "features")
+
+
+@pytest.mark.parametrize("fault", [remove, damage, remove_features])
+def test_a_data_set_that_goes_away_during_a_search_is_a_temporary_fault(
+    toy_data: Path, tmp_path: Path, fault: Callable[[Path], None]
+) -> None:
+    data = Path(shutil.copytree(toy_data, tmp_path / "toy"))
+    assert local_data(data, small()) == data
+    fault(data)
+    with pytest.raises(TemporaryError) as caught:
+        local_data(data, small())
+    assert "\n" not in str(caught.value) and str(data) in str(caught.value)
+    if fault is remove_features:
+        assert local_data(data, images()) == data  # a training on images reads none
