@@ -20,6 +20,7 @@ from tune.driver.preflight import check_nodes
 from tune.driver.ray_session import ray_session
 from tune.driver.room import node_resources, room
 from tune.jobs.control import open_control
+from tune.jobs.reservations import release, training_of
 from tune.jobs.worker_group import WorkerGroup
 from tune.results import layout
 from tune.results.log import log
@@ -64,6 +65,7 @@ def train_together(
             storage=(storage, "") if storage is not None else None,
             scratch=directory / layout.RAY,
             note=log.info,
+            waits=log.info,
         )
         log.info(f"{resources.workers} workers of {resources.cpus} CPUs, {resources.gpus:g} GPUs")
         log.info(str(plan_training(config, data=ready.folder, directory=directory, resume=True, timed=False)))
@@ -71,6 +73,7 @@ def train_together(
             with interruptions(group.ask_to_stop):
                 _follow(group, config, directory)
         finally:
+            release(training_of(directory))
             shutil.rmtree(directory / layout.RAY, ignore_errors=True)
     if storage is not None:
         storage.fetch()

@@ -20,9 +20,8 @@ from nmt import checkpoint
 from nmt.errors import FailedError
 from nmt.training.history import read_metrics
 from tests.paths import ROOT
-from tune.driver import watchdog as health
 from tune.driver.search import run_search
-from tune.driver.watchdog import Silence
+from tune.jobs import silence
 from tune.results.summary import load_summary
 from tune.spaces.read import load_space
 
@@ -39,37 +38,13 @@ def states(directory: Path) -> list[str]:
     return [t.state.name for t in study.trials]
 
 
-def test_a_job_may_be_silent_for_ten_of_its_own_epochs() -> None:
-    silence = Silence(first_seconds=7200)
-    silence.begin(1000)
-    assert silence.reason(1000 + 7200) is None
-    assert "no report for 7201 s, over the limit of 7200 s (it has reported none)" in (
-        silence.reason(1000 + 7201) or ""
-    )
-    for epoch, seconds in ((1, 500.0), (2, 560.0), (3, 620.0)):
-        silence.report(epoch, seconds, now=2000 + seconds)
-    assert silence.reason(2620 + 600) is None
-    assert "no report for 601 s, over the limit of 600 s (its epochs take 60.0 s)" in (silence.reason(2620 + 601) or "")
-
-
-def test_a_job_of_short_epochs_has_five_minutes_and_a_new_process_more() -> None:
-    silence = Silence(first_seconds=7200)
-    silence.begin(0)
-    silence.report(4, 4.0, now=10)
-    assert silence.reason(10 + 300) is None and silence.reason(10 + 301)
-    silence.begin(1000)
-    assert silence.reason(1000 + 7200) is None
-    silence.report(4, 4.0, now=2000)  # told again, no epoch of its own
-    assert silence.epochs == [1.0] and silence.reason(2000 + 301)
-
-
 @pytest.mark.slow
 def test_a_trial_that_hangs_is_killed_and_continues_in_another_process(
     ray_running: None, space_file: Path, tiny_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:  # fmt: skip
-    monkeypatch.setattr(health, "LEAST_SECONDS", 20.0)
-    monkeypatch.setattr(health, "FACTOR", 1.0)
+    monkeypatch.setattr(silence, "LEAST_SECONDS", 20.0)
+    monkeypatch.setattr(silence, "FACTOR", 1.0)
     space_file.write_text(space_file.read_text().replace("steps_per_epoch = 4", "steps_per_epoch = 100"))
     stopped: list[int] = []
 
