@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -242,14 +243,15 @@ def ask(control: Any, method: str, *arguments: Any, seconds: float | None = ANSW
         RayActorError: the actor does not come back.
         RayTaskError: raised by the call itself.
     """
-    deadline = time.monotonic() + PATIENCE_SECONDS
+    deadline = math.inf
     while True:
         try:
             return ray.get(getattr(control, method).remote(*arguments), timeout=seconds)
         except ray.exceptions.GetTimeoutError:
             restart(control)
         except ray.exceptions.RayActorError:
-            if time.monotonic() > deadline:
+            deadline = min(deadline, time.monotonic() + PATIENCE_SECONDS)
+            if time.monotonic() >= deadline:
                 raise
             time.sleep(POLL_SECONDS)
 

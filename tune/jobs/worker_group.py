@@ -13,7 +13,7 @@ from __future__ import annotations
 import re
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,7 +31,7 @@ from tune.jobs.control import ask
 from tune.jobs.notes import Notes
 from tune.jobs.protocol import NOTE
 from tune.jobs.reservations import release, reserve, training_of
-from tune.jobs.silence import Silence
+from tune.jobs.silence import Silence, first_report
 from tune.jobs.stored import put, take_over
 from tune.jobs.waiting import Wait
 from tune.results.storage import Storage, no_weights
@@ -158,7 +158,7 @@ class WorkerGroup:
             if reply.begun and not running:
                 running = True
                 silence.begin(now)
-            silence.first_seconds = reply.first_seconds or FIRST_SECONDS
+            silence.first_seconds = reply.first_seconds or first_report([silence], most=FIRST_SECONDS)
             late = f"its workers did not start within {BEGIN_SECONDS:.0f} s" if now - waited > BEGIN_SECONDS else None
             overdue = silence.reason(now) if running else late
             if overdue is not None:
@@ -233,12 +233,10 @@ class WorkerGroup:
 
     def _recover(self, error: Exception) -> None:
         """Prepare the next job after one that failed. Raises if the next would fail the same way."""
-        import ray.train
-
         from nmt.training.trainer import DivergedError
         from tune.jobs.train_job import found_no_room
 
-        failures = list(error.worker_failures.values()) if isinstance(error, ray.train.WorkerGroupError) else [error]
+        failures = _failures(error)
         for failure in failures:
             if isinstance(failure, DivergedError | UserError):
                 raise failure
@@ -250,7 +248,7 @@ class WorkerGroup:
         self._losses += 1
         if self._losses >= LOSSES_IN_A_ROW:
             raise error
-        self._note(f"a worker was lost ({_reason(failures)}); resuming from its checkpoint")
+        self._note(f"a worker was lost ({reason(error)}); resuming from its checkpoint")
 
     def _halve(self) -> None:
         smaller = None if self._halved else memory.halved(self._config, workers=self._workers)
@@ -307,13 +305,14 @@ def worker_bundle(resources: Resources) -> dict[str, float]:
     return {"CPU": float(resources.cpus)} | ({"GPU": resources.gpus} if resources.gpus else {})
 
 
-def _reason(failures: Sequence[Exception]) -> str:
+def reason(error: Exception) -> str:
     """Return in few words why a worker was lost.
 
     All workers fail when one is lost, so the error of another one may be the only one there is.
     """
     from tune.jobs.train_job import froze
 
+    failures = _failures(error)
     if any(isinstance(failure, ray.exceptions.RayActorError) for failure in failures):
         return "its process died"
     if any(froze(failure) for failure in failures):
@@ -321,6 +320,13 @@ def _reason(failures: Sequence[Exception]) -> str:
     return re.sub(r"^\[\S+\] ", "", one_line(failures[0])).partition(". ")[0][
         :MAX_REASON
     ]  # gloo's errors begin with [file:line]
+
+
+def _failures(error: Exception) -> list[Exception]:
+    """Return the errors of the workers that ended a job, or the error of the job itself."""
+    import ray.train
+
+    return list(error.worker_failures.values()) if isinstance(error, ray.train.WorkerGroupError) else [error]
 
 
 class _StoppedError(Exception):
