@@ -19,7 +19,6 @@ from typing import TYPE_CHECKING, Any
 
 import ray
 import ray.exceptions
-from ray.util.placement_group import PlacementGroup
 
 from nmt.config import Config
 from nmt.data.store.ready import local_data
@@ -30,10 +29,10 @@ from tune.jobs.causes import of_the_storage
 from tune.jobs.control import ask
 from tune.jobs.notes import Notes
 from tune.jobs.protocol import NOTE
-from tune.jobs.reservations import release, reserve, training_of
+from tune.jobs.reservations import training_of
+from tune.jobs.room import Room, worker_bundle
 from tune.jobs.silence import Silence, first_report
 from tune.jobs.stored import put, take_over
-from tune.jobs.waiting import Wait
 from tune.results.storage import Storage, no_weights
 from tune.spaces.settings import Resources
 
@@ -51,9 +50,6 @@ LOSSES_IN_A_ROW = 3
 
 MAX_REASON = 120
 """characters of an error in a line for the user"""
-
-PATIENCE_SECONDS = 2.0
-"""time that a group with its fewest workers waits for more before it begins"""
 
 BEGIN_SECONDS = 300.0
 """time that the workers of a job have to start"""
@@ -97,14 +93,13 @@ class WorkerGroup:
         self._config, self._directory, self._data, self._arguments = config, directory, data, arguments
         self._resources, self._control, self._storage = resources, control, storage
         self._scratch, self._note = scratch, note
-        self._waits = waits
         self._name, self._reserved_as = directory.name, training_of(directory)
         self._job: TrainJob | None = None
         self._workers = 0
         self._losses = 0
         self._halved = False
         self._stopped = False
-        self._spares: list[PlacementGroup] = []
+        self._room = Room(resources, self._reserved_as, control=control, name=self._name, waits=waits)
         self._silence = Silence(FIRST_SECONDS, least=LEAST_SECONDS)
         self._epoch = max((metrics["epoch"] for metrics in read_metrics(directory)), default=0)
         self._reported = 0
@@ -117,7 +112,7 @@ class WorkerGroup:
             UserError, DivergedError: raised by the training.
             RayTrainError: workers were lost several times without an epoch in between.
         """
-        if self._job is not None and (more := self._room_for_more()):
+        if self._job is not None and (more := self._room.more()):
             self._note(f"room for {more} more workers: restarting with them")
             self._await_end()
         while not self._stopped or self._job is not None:
@@ -129,7 +124,7 @@ class WorkerGroup:
                 self._losses, self._epoch = 0, metrics["epoch"]
                 if NOTE in metrics:
                     self._note(metrics.pop(NOTE))
-                self._ask_for_more()
+                self._room.ask_for_more(self._workers)
                 return metrics
             error, self._job = self._job.error, None
             if not self._stopped:
@@ -186,7 +181,7 @@ class WorkerGroup:
             self._control.stop.remote(self._name, job.number)  # `next_epoch` repeats it
 
     def _await_end(self) -> None:
-        self._give_spares_back()
+        self._room.give_back()
         job, self._job = self._job, None
         if job is not None and job.is_alive():
             ask(self._control, "stop", self._name, job.number)
@@ -199,9 +194,7 @@ class WorkerGroup:
         from tune.jobs.train_job import TrainJob
 
         number, before = time.time_ns(), self._workers
-        release(self._reserved_as)
-        self._spares = []
-        self._workers = self._count_room(number)
+        self._workers = self._room.find(number, stopped=lambda: self._stopped)
         if self._stopped:
             return
         if before and self._workers != before:
@@ -256,53 +249,6 @@ class WorkerGroup:
             raise memory.out_of_memory(self._config, workers=self._workers)
         self._config, self._halved = smaller, True
         self._note(f"out of memory; resuming from its checkpoint with {smaller.train.micro_batch} pairs at a time")
-
-    def _count_room(self, number: int) -> int:
-        """Return the number of workers that fit, up to the full size.
-
-        Waits until the fewest workers fit, without a limit: an autoscaler may take minutes to start a node.
-
-        Args:
-            number: of the job that is to use it.
-        """
-        bundle, fewest = worker_bundle(self._resources), self._resources.fewest
-        try:
-            self._await_room(reserve([bundle] * fewest, self._reserved_as, number))
-            # Not before: they would take what the fewest need.
-            more = [reserve([bundle], self._reserved_as, number) for _ in range(self._resources.workers - fewest)]
-            deadline = time.monotonic() + PATIENCE_SECONDS
-            return fewest + sum(group.wait(max(deadline - time.monotonic(), 0.01)) for group in more)
-        finally:
-            release(self._reserved_as, number)
-
-    def _await_room(self, group: PlacementGroup) -> None:
-        """Wait until the group is there, and tell the user."""
-        wait, line = Wait(self._resources.fewest, self._resources), None
-        while not self._stopped and not group.wait(1):
-            if (news := wait.news()) is not None:
-                line = news
-                if self._waits is not None:
-                    self._waits(news)
-            self._control.waits.remote(self._name, line)
-
-    def _ask_for_more(self) -> None:
-        """Request the missing workers' resources ahead of time. An autoscaler also sees the request."""
-        if not self._spares and self._job is not None:
-            bundle, missing = worker_bundle(self._resources), self._resources.workers - self._workers
-            self._spares = [reserve([bundle], self._reserved_as, 0) for _ in range(missing)]
-
-    def _room_for_more(self) -> int:
-        return sum(group.wait(0.01) for group in self._spares)
-
-    def _give_spares_back(self) -> None:
-        if self._spares:
-            release(self._reserved_as, 0)
-        self._spares = []
-
-
-def worker_bundle(resources: Resources) -> dict[str, float]:
-    """Return the resources of one worker under Ray's names."""
-    return {"CPU": float(resources.cpus)} | ({"GPU": resources.gpus} if resources.gpus else {})
 
 
 def reason(error: Exception) -> str:
