@@ -27,6 +27,8 @@ ANSWER_SECONDS = 30.0
 """wait for its answer; a training runs on without one"""
 WAIT_SECONDS = 5.0
 """time after which a call answers in any case: the training then shows that it lives, and calls again"""
+SIGN_SECONDS = 60.0
+"""time after which a sign of life says nothing any more"""
 PATIENCE_SECONDS = 300.0
 """time that the actor has to come back; its node has ended if it does not"""
 
@@ -101,6 +103,7 @@ class Control:
             first_seconds: limit of the first report of a job, for all trainings.
         """
         self._first_seconds, now = first_seconds, time.monotonic()
+        self._signs = {name: sign for name, sign in self._signs.items() if now - sign[0] < SIGN_SECONDS}
         return {name: Sign(now - heard, waits) for name, (heard, waits) in self._signs.items()}
 
     async def waits(self, name: str, line: str | None = None) -> None:

@@ -35,6 +35,13 @@ def processes(role: str) -> list[psutil.Process]:
     return found
 
 
+def gone(process: psutil.Process) -> bool:
+    try:
+        return process.status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
+
+
 def names() -> list[str]:
     return [g["name"] for g in ray.util.placement_group_table().values() if g["state"] != "REMOVED"]
 
@@ -97,7 +104,7 @@ def test_a_job_whose_process_is_frozen_is_killed_with_all_it_holds(start: Start,
     until(lambda: not job.is_alive())
     assert job.error is not None
     until(everything_is_free)
-    until(lambda: not frozen.is_running() or frozen.status() == psutil.STATUS_ZOMBIE)
+    until(lambda: gone(frozen))
 
 
 @pytest.mark.slow
