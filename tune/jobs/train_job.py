@@ -14,10 +14,15 @@ from pathlib import Path
 from typing import Any
 
 import ray
+import ray.exceptions
 import ray.train
 from ray.train.torch import TorchConfig, TorchTrainer
 from ray.train.v2._internal.callbacks.placement_group_callback import PlacementGroupCleanerCallback
-from ray.train.v2._internal.exceptions import WorkerGroupStartupTimeoutError, WorkerHealthCheckTimeoutError
+from ray.train.v2._internal.exceptions import (
+    WorkerGroupStartupTimeoutError,
+    WorkerHealthCheckFailedError,
+    WorkerHealthCheckTimeoutError,
+)
 from ray.train.v2._internal.execution.callback import WorkerGroupCallback
 from ray.train.v2._internal.execution.worker_group import worker_group
 
@@ -95,6 +100,12 @@ def found_no_room(error: Exception) -> bool:
     """True if the job ended because others took the resources that were free for it."""
     cause = error.controller_failure if isinstance(error, ray.train.ControllerError) else None
     return isinstance(cause, WorkerGroupStartupTimeoutError)
+
+
+def died(error: Exception) -> bool:
+    """True if a process of the job has died."""
+    cause = error.health_check_failure if isinstance(error, WorkerHealthCheckFailedError) else error
+    return isinstance(cause, ray.exceptions.RayActorError)
 
 
 def froze(error: Exception) -> bool:

@@ -256,10 +256,10 @@ def reason(error: Exception) -> str:
 
     All workers fail when one is lost, so the error of another one may be the only one there is.
     """
-    from tune.jobs.train_job import froze
+    from tune.jobs.train_job import died, froze
 
     failures = _failures(error)
-    if any(isinstance(failure, ray.exceptions.RayActorError) for failure in failures):
+    if any(died(failure) for failure in failures):
         return "its process died"
     if any(froze(failure) for failure in failures):
         return "its process is frozen"

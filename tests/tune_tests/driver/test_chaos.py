@@ -67,7 +67,6 @@ class Search:
         assert self._driver.poll() is None, self.log.read_text()
 
     def kill_process(self, role: str, by: signal.Signals = signal.SIGKILL) -> None:
-        print(time.strftime("%X"), [p.cmdline()[0] for p in processes("")], role, by)
         """One that is there: of a trial, of a worker, or of what keeps them together."""
         found: list[psutil.Process] = []
 
@@ -201,23 +200,65 @@ def check_nothing_is_held(cluster: Cluster) -> None:
         ray.shutdown()
 
 
+KILLED = {
+    "two": [(1, "TrainController", signal.SIGKILL), (3, "RayTrainWorker", signal.SIGKILL)],
+    "all": [
+        (1, "TrainController", signal.SIGKILL),
+        (3, "Control", signal.SIGKILL),
+        (5, TRIAL_OF_WORKERS, signal.SIGKILL),
+        (7, "RayTrainWorker", signal.SIGSTOP),
+        (9, "RayTrainWorker", signal.SIGKILL),
+    ],
+    "at the start": [
+        (0, TRIAL_OF_WORKERS, signal.SIGKILL),
+        (0, "TrainController", signal.SIGKILL),
+        (0, "TrainController", signal.SIGKILL),  # while it recovers
+        (0, "Control", signal.SIGKILL),
+        (1, "Control", signal.SIGKILL),
+        (1, "Control", signal.SIGKILL),
+        (5, "TrainController", signal.SIGKILL),  # of the next trial
+    ],
+}
+"""completed epochs before each fault, whose process, the fault"""
+
+
+@pytest.mark.parametrize(
+    "plan", ["two", pytest.param("all", marks=pytest.mark.long), pytest.param("at the start", marks=pytest.mark.long)]
+)
 @pytest.mark.slow
-def test_a_search_of_two_workers_whose_every_process_is_killed_or_frozen_loses_no_completed_epoch(
+def test_a_search_of_two_workers_whose_processes_are_killed_or_frozen_loses_no_completed_epoch(
+    cluster: Cluster, space_file: Path, tiny_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], plan: str
+) -> None:
+    trials = 1 if plan == "two" else 2
+    search = searched_by_two(cluster, space_file, tiny_data, tmp_path / "results", trials=trials)
+    chance = random.Random(1)
+    for epochs, role, fault in KILLED[plan]:
+        search.wait_for(epochs)
+        time.sleep(chance.uniform(0, 1))
+        search.kill_process(role, fault)
+    search.finish()
+    check_and_tell(search, [f"{role} ({fault.name})" for _, role, fault in KILLED[plan]], capsys, trials)
+    check_nothing_is_held(cluster)
+
+
+@pytest.mark.long
+def test_a_search_that_waits_for_a_node_says_so_and_survives_the_death_of_its_processes(
     cluster: Cluster, space_file: Path, tiny_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    search = searched_by_two(cluster, space_file, tiny_data, tmp_path / "results", trials=2)
-    chance = random.Random(1)
-    plan = [
-        ("TrainController", signal.SIGKILL),
-        ("Control", signal.SIGKILL),
-        (TRIAL_OF_WORKERS, signal.SIGKILL),
-        ("RayTrainWorker", signal.SIGSTOP),
-        ("RayTrainWorker", signal.SIGKILL),
-    ]
-    for number, (role, kill) in enumerate(plan):
-        search.wait_for(1 + 2 * number)
-        time.sleep(chance.uniform(0, 1))
-        search.kill_process(role, kill)
+    ray.init(address=cluster.address, log_to_driver=False)
+    taken = ray.util.placement_group([{"CPU": 1.0}])
+    assert taken.wait(60)
+    search = searched_by_two(cluster, space_file, tiny_data, tmp_path / "results", trials=1)
+    try:
+        until(lambda: "000  waits for 2 workers since " in search.log.read_text(), what=search.log)
+        assert "(the cluster has 1 of 2 CPUs free)" in search.log.read_text()
+        for role in ("Control", TRIAL_OF_WORKERS):
+            search.kill_process(role)
+            time.sleep(5)
+        assert search.epochs() == 0
+    finally:
+        ray.util.remove_placement_group(taken)
+        ray.shutdown()
     search.finish()
-    check_and_tell(search, [f"{role} ({kill.name})" for role, kill in plan], capsys, 2)
+    check_and_tell(search, ["Control, and the trial, while it waits"], capsys, 1)
     check_nothing_is_held(cluster)

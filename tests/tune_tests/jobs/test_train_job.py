@@ -11,12 +11,17 @@ from typing import Any
 import psutil
 import pytest
 import ray
+import ray.exceptions
 import ray.train
 import ray.util
-from ray.train.v2._internal.exceptions import WorkerGroupStartupTimeoutError
+from ray.train.v2._internal.exceptions import (
+    WorkerGroupStartupTimeoutError,
+    WorkerHealthCheckFailedError,
+    WorkerHealthCheckTimeoutError,
+)
 
 from tune.jobs.control import open_control
-from tune.jobs.train_job import TrainJob, found_no_room
+from tune.jobs.train_job import TrainJob, died, found_no_room, froze
 
 
 def until(condition: Callable[[], object], seconds: float = 240) -> None:
@@ -123,3 +128,11 @@ def test_a_job_that_finds_no_room_is_told_from_one_that_fails() -> None:
     assert found_no_room(ray.train.ControllerError(WorkerGroupStartupTimeoutError(2)))
     assert not found_no_room(ray.train.ControllerError(RuntimeError("it failed")))
     assert not found_no_room(ray.train.WorkerGroupError("", {0: WorkerGroupStartupTimeoutError(2)}))
+
+
+def test_a_worker_that_died_is_told_from_one_that_froze() -> None:
+    dead = ray.exceptions.ActorDiedError("killed")
+    assert died(dead) and died(WorkerHealthCheckFailedError("it failed", dead)) and not froze(dead)
+    assert not died(WorkerHealthCheckFailedError("it failed", RuntimeError("no such object")))
+    frozen = WorkerHealthCheckTimeoutError("it hangs")
+    assert froze(frozen) and not died(frozen)
