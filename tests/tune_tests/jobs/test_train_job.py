@@ -131,7 +131,7 @@ def test_a_job_that_finds_no_room_is_told_from_one_that_fails() -> None:
 
 
 def test_a_worker_that_died_is_told_from_one_that_froze() -> None:
-    dead = ray.exceptions.ActorDiedError("killed")
+    dead = ray.exceptions.ActorDiedError()
     assert died(dead) and died(WorkerHealthCheckFailedError("it failed", dead)) and not froze(dead)
     assert not died(WorkerHealthCheckFailedError("it failed", RuntimeError("no such object")))
     frozen = WorkerHealthCheckTimeoutError("it hangs")
