@@ -7,6 +7,7 @@ continues in another one.
 
 from __future__ import annotations
 
+import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -29,6 +30,10 @@ class Watchdog(ray.tune.Callback):
     def __init__(self, settings: SearchSettings, *, stop: Callable[[str], None]) -> None:
         self._settings, self._stop = settings, stop
         self._trials: dict[int, Silence] = {}
+        self._medians: dict[int, float] = {}
+        """seconds of the median epoch of each trial"""
+        self.first_seconds = 60.0 * settings.hang_minutes
+        """limit of the first report of a job"""
         self._failed: list[str] = []
         self.hung: dict[int, str] = {}
         """trial number -> why its process was killed"""
@@ -37,18 +42,17 @@ class Watchdog(ray.tune.Callback):
         self.hung.pop(trial.config["number"], None)
         self._silence(trial.config["number"]).begin(time.monotonic())
 
-    @property
-    def first_seconds(self) -> float:
-        """Limit of the first report of a job: from the epochs of this search, or [search] hang_minutes."""
-        return first_report(self._trials.values(), most=60 * self._settings.hang_minutes)
-
     def _silence(self, number: int) -> Silence:
         return self._trials.setdefault(number, Silence(60 * self._settings.hang_minutes))
 
     def know(self, number: int, history: Sequence[Mapping[str, Any]]) -> None:
         """Measure the epochs that an earlier run of the search has trained."""
-        if history:
-            self._silence(number).know(history[-1]["epoch"], history[-1]["seconds"])
+        if history and self._silence(number).know(history[-1]["epoch"], history[-1]["seconds"]):
+            self._measure(number)
+
+    def _measure(self, number: int) -> None:
+        self._medians[number] = statistics.median(self._silence(number).epochs)
+        self.first_seconds = first_report(self._medians.values(), most=60.0 * self._settings.hang_minutes)
 
     def sign(self, number: int, ago: float) -> None:
         """Record that a job of several workers has shown that it lives, some seconds ago."""
@@ -60,17 +64,17 @@ class Watchdog(ray.tune.Callback):
             return
         last = history[-1]
         seconds = last["seconds"] * len(members(trial.config))  # a member of a pack counts its share of the time alone
-        self._silence(trial.config["number"]).report(last["epoch"], seconds, time.monotonic())
+        if self._silence(trial.config["number"]).report(last["epoch"], seconds, time.monotonic()):
+            self._measure(trial.config["number"])
 
     def on_step_end(self, iteration: int, trials: Sequence[Any], **info: Any) -> None:
         """Kill the running jobs past their limit. Ray Tune calls this several times a second."""
-        first_seconds = self.first_seconds
         for trial in trials:
             if trial.status != RUNNING or trial.temporary_state.ray_actor is None:
                 continue
             number = trial.config["number"]
             silence = self._silence(number)
-            silence.first_seconds = first_seconds
+            silence.first_seconds = self.first_seconds
             reason = silence.reason(time.monotonic())
             if reason is not None and number not in self.hung:
                 self.hung[number] = f"it hung: {reason}; its process was killed"

@@ -6,7 +6,7 @@ Ray notices a process that dies, but not one that is only silent. Times are seco
 from __future__ import annotations
 
 import statistics
-from collections.abc import Iterable
+from collections.abc import Collection
 from dataclasses import dataclass, field
 
 FACTOR, LEAST_SECONDS = 10.0, 300.0
@@ -74,11 +74,11 @@ class Silence:
         return max(least if self._reported else self.first_seconds, usual)
 
 
-def first_report(trials: Iterable[Silence], *, most: float) -> float:
-    """Return the limit of the first report of a job, from the epochs that all trials of its search have measured.
+def first_report(medians: Collection[float], *, most: float) -> float:
+    """Return the limit of the first report of a job, from the median epoch of each trial of its search.
 
     Args:
-        most: the limit where nothing has been measured, which no other limit exceeds.
+        medians: seconds; empty where nothing has been measured.
+        most: the limit then, which no other limit exceeds.
     """
-    medians = [statistics.median(trial.epochs) for trial in trials if trial.epochs]
     return min(most, max(START_SECONDS, FACTOR * statistics.median(medians))) if medians else most

@@ -153,7 +153,7 @@ class WorkerGroup:
             if reply.begun and not running:
                 running = True
                 silence.begin(now)
-            silence.first_seconds = reply.first_seconds or first_report([silence], most=FIRST_SECONDS)
+            silence.first_seconds = reply.first_seconds or first_report(silence.epochs, most=FIRST_SECONDS)
             late = f"its workers did not start within {BEGIN_SECONDS:.0f} s" if now - waited > BEGIN_SECONDS else None
             overdue = silence.reason(now) if running else late
             if overdue is not None:

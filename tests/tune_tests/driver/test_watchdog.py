@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import optuna
 import psutil
@@ -21,6 +22,7 @@ from nmt.errors import FailedError
 from nmt.training.history import read_metrics
 from tests.paths import ROOT
 from tune.driver.search import run_search
+from tune.driver.watchdog import Watchdog
 from tune.jobs import silence
 from tune.results.summary import load_summary
 from tune.spaces.read import load_space
@@ -36,6 +38,20 @@ def until(condition: Callable[[], object], seconds: float = 240) -> None:
 def states(directory: Path) -> list[str]:
     study = optuna.load_study(study_name="tiny", storage=f"sqlite:///{directory / 'study.db'}")
     return [t.state.name for t in study.trials]
+
+
+def test_the_first_report_of_a_job_is_expected_by_the_epochs_of_all_trials(space_file: Path) -> None:
+    health = Watchdog(load_space(space_file).search, stop=pytest.fail)
+    assert health.first_seconds == 120 * 60
+    health.know(0, [])
+    health.know(0, [{"epoch": 2, "seconds": 400.0}])  # of an earlier run of the search
+    assert health.first_seconds == 10 * 200
+    health.heard(SimpleNamespace(config={"number": 1}), [{"epoch": 1, "seconds": 300.0}])
+    assert health.first_seconds == 10 * 250
+    health.heard(SimpleNamespace(config={"number": 1}), [{"epoch": 1, "seconds": 300.0}])
+    health.heard(SimpleNamespace(config={"number": 2}), [{"epoch": 1, "seconds": 9000.0}])
+    health.heard(SimpleNamespace(config={"number": 3}), [{"epoch": 1, "seconds": 9000.0}])
+    assert health.first_seconds == 120 * 60
 
 
 @pytest.mark.slow
