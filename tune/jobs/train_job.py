@@ -128,6 +128,6 @@ class _Named(WorkerGroupCallback):
     def before_worker_group_start(self, worker_group_context: Any) -> None:
         self._control.driven.remote(self._name, self._number, ray.get_runtime_context().current_actor)
         # Ray Train has no setting for the name: its module calls this function next.
-        plain = ray.util.placement_group
+        module: Any = worker_group
         name = name_of(self._training, self._number)
-        worker_group.placement_group = functools.partial(plain, name=name)  # type: ignore[attr-defined]
+        module.placement_group = functools.partial(module.placement_group, name=name)
