@@ -36,6 +36,8 @@ ENVIRONMENT = {
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.1",
     # tune.jobs.worker_group has found room already. Do not wait long for a node that has left since.
     "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "20",
+    # A worker that does not answer for so long is frozen. By default 10 minutes.
+    "RAY_TRAIN_WORKER_HEALTH_CHECK_TIMEOUT_S": "60",
     "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",
     # Every interruption comes to tune.driver.recorder, which counts; else Ray would retry some by itself.
     "RAY_TRAIN_COUNT_PREEMPTION_AS_FAILURE": "1",

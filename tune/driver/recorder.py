@@ -30,6 +30,7 @@ from tune.driver.trial_folders import TrialFolders
 from tune.driver.watchdog import Watchdog
 from tune.jobs.causes import Cause, cause_of
 from tune.jobs.protocol import FAILURE, INTERRUPTED, NOTE, members
+from tune.jobs.reservations import release, training_of
 from tune.results.layout import trial_id
 from tune.results.summary import Summary
 from tune.study.budget import out_of_time
@@ -68,7 +69,9 @@ class Recorder(ray.tune.Callback):
         for trial in study.trials():
             if (folders.of(trial.number) / CONFIG).is_file():
                 folders.claim(trial.number, study.configuration(trial.number))
-            self._note_seconds(trial.number, read_metrics(folders.of(trial.number)))
+            history = read_metrics(folders.of(trial.number))
+            self._note_seconds(trial.number, history)
+            self.health.know(trial.number, history)
 
     def out_of_time(self) -> bool:
         """True once the hours or the GPU-hours of the search are spent."""
@@ -174,7 +177,8 @@ class Recorder(ray.tune.Callback):
             number = job["number"]
             self._events.pop(number, None)
             if self._study.space.resources.workers > 1:
-                ray.get(self._control.close.remote(trial_id(number)))
+                self._control.close.remote(trial_id(number))
+                release(training_of(self.folders.of(number)))
             history = self.sync(number)
             # Ray may give a job the idle process of an earlier one, which has died since: no fault of this job.
             counted = number in self._begun and not cause.of_node

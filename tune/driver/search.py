@@ -22,6 +22,7 @@ from nmt.errors import FailedError, TemporaryError, UserError
 from nmt.training.files import BEST
 from nmt.training.history import METRIC
 from tune.driver.early_stopping import make_scheduler
+from tune.driver.groups import Groups
 from tune.driver.identity import check_data_set, check_results, say_changed, say_nothing_to_resume, write_definition
 from tune.driver.interruption import Interruption
 from tune.driver.kept import settle_left
@@ -190,16 +191,14 @@ def _search(
             storage=home,
             control=control,
         )
+        lines = Lines(study.ladder.epochs, earlier_seconds=earlier_seconds)
+        health = Watchdog(space.search, stop=interruption.stop)
         recorder = Recorder(
-            study,
-            TrialFolders(directory, home),
-            data=data,
-            lines=Lines(study.ladder.epochs, earlier_seconds=earlier_seconds),
-            control=control,
-            health=Watchdog(space.search, stop=interruption.stop),
+            study, TrialFolders(directory, home), data=data, lines=lines, control=control, health=health
         )
         settle_left(study, recorder.folders)
-        finished = _run_jobs(study, recorder, make_trainable(setup), preview.at_once, interruption)
+        groups = Groups(space.resources, directory, control=control, health=health, note=lines.note)
+        finished = _run_jobs(study, recorder, groups, make_trainable(setup), preview.at_once, interruption)
     waiting = recorder.retries.waiting
     finished = finished and not waiting
     recorder.sync_unfinished()
@@ -217,7 +216,9 @@ def _search(
     return summary
 
 
-def _run_jobs(study: SearchStudy, recorder: Recorder, trainable: Any, at_once: int, interruption: Interruption) -> bool:
+def _run_jobs(
+    study: SearchStudy, recorder: Recorder, groups: Groups, trainable: Any, at_once: int, interruption: Interruption
+) -> bool:
     """Run the jobs of the search. Return True if all were run, False if the search was interrupted."""
     space, ray_directory = study.space, recorder.folders.directory.resolve() / layout.RAY
     shutil.rmtree(ray_directory, ignore_errors=True)
@@ -245,7 +246,7 @@ def _run_jobs(study: SearchStudy, recorder: Recorder, trainable: Any, at_once: i
         run_config=ray.tune.RunConfig(
             name=layout.RAY_TUNE,
             storage_path=str(ray_directory),
-            callbacks=[recorder, recorder.health],
+            callbacks=[recorder, recorder.health, groups],
             stop=CombinedStopper(interruption, late),
             checkpoint_config=ray.tune.CheckpointConfig(checkpoint_at_end=False),
             failure_config=ray.tune.FailureConfig(max_failures=0),  # the study's next job is the retry
