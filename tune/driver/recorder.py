@@ -19,7 +19,6 @@ from optuna.trial import TrialState
 
 from nmt.data.store.ready import ReadyData
 from nmt.errors import one_line
-from nmt.training.files import CONFIG
 from nmt.training.history import METRIC, best_epoch, decoding_of, read_metrics
 from tune.driver.kept import settle, unknown_end
 from tune.driver.lines import Lines
@@ -67,7 +66,7 @@ class Recorder(ray.tune.Callback):
         self._begun: set[int] = set()
         """trials whose job has begun to train"""
         for trial in study.trials():
-            if (folders.of(trial.number) / CONFIG).is_file():
+            if folders.of(trial.number).is_dir():
                 folders.claim(trial.number, study.configuration(trial.number))
             history = read_metrics(folders.of(trial.number))
             self._note_seconds(trial.number, history)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
@@ -9,11 +10,12 @@ from optuna.trial import FrozenTrial, TrialState
 
 from nmt.config import to_dict
 from nmt.data.store.ready import ReadyData
+from nmt.errors import UserError
 from nmt.training.files import BEST
 from nmt.training.history import FIXED_METRIC, best_epoch, read_metrics
 from tune.driver.trial_folders import TrialFolders
 from tune.results.layout import trial_id
-from tune.results.summary import Summary, TrialRecord
+from tune.results.summary import Summary, TrialRecord, load_summary
 from tune.study.study import ORIGIN, SearchStudy, objective_values
 
 Records = dict[int, tuple[FrozenTrial, TrialRecord]]
@@ -67,6 +69,8 @@ def _record(study: SearchStudy, folders: TrialFolders, trial: FrozenTrial) -> Tr
     space, directory = study.space, folders.of(trial.number)
     with folders.noted():
         history = read_metrics(directory)
+    if not history and trial.intermediate_values and (lost := _saved(folders, trial.number)):
+        return lost
     params = study.params(trial)
     config = space.configuration(params)
     checkpoint, best = directory / BEST, best_epoch(history)
@@ -88,3 +92,13 @@ def _record(study: SearchStudy, folders: TrialFolders, trial: FrozenTrial) -> Tr
         objectives=dict(zip(space.search.objectives, values, strict=True)) if best else {},
         origin=trial.user_attrs.get(ORIGIN),
     )
+
+
+def _saved(folders: TrialFolders, number: int) -> TrialRecord | None:
+    """Return the record in the summary on disk of a trial whose folder is lost, without its weights."""
+    try:
+        saved = load_summary(folders.directory)
+    except UserError:  # lost too
+        return None
+    found = next((trial for trial in saved.trials if trial.id == trial_id(number)), None)
+    return dataclasses.replace(found, checkpoint=None) if found else None

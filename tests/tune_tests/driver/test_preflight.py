@@ -214,7 +214,7 @@ def test_another_data_set_under_the_same_name_is_refused() -> None:
     here = Answer("the driver", {"python": "3"}, "0123456789ab", True, {})
     with pytest.raises(UserError, match="data: another data set on node 10.0.0.2; give --data an address that all"):
         preflight._compare(
-            here, Answer("10.0.0.2", {"python": "3"}, "ba9876543210", True),
+            here, Answer("10.0.0.2", {"python": "3"}, "ba9876543210", True, {}),
             data="data", directory=Path("results"), storage=None,
         )  # fmt: skip
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import math
+import shutil
 import tempfile
 import threading
 from collections import Counter
@@ -585,3 +586,29 @@ def test_a_study_that_is_lost_in_use_ends_the_search_in_one_line(space_file: Pat
         search.recorder.save()
     assert search.recorder.folders.error is caught.value
     assert (tmp_path / "study.backup.db").is_file() and not (tmp_path / "study.db").exists()
+
+
+def test_a_finished_trial_whose_folder_is_removed_keeps_its_place_in_the_table(space: Space, tmp_path: Path) -> None:
+    first = Search(tmp_path, space)
+    (trial,) = first.begin()
+    first.train(0, 4)
+    first.ended(trial)
+    first.recorder.save()
+    shutil.rmtree(tmp_path / "trials/000")
+    search = Search(tmp_path, space)
+    search.recorder.sync_unfinished()
+    (record,) = search.recorder.save().trials
+    assert (record.state, record.epochs, record.accuracy) == ("COMPLETE", 4, 0.5) and record.checkpoint is None
+    assert search.begin()[0].config["number"] == 1
+
+
+def test_the_lost_configuration_of_an_ended_trial_is_written_again(space: Space, tmp_path: Path) -> None:
+    first = Search(tmp_path, space)
+    (trial,) = first.begin()
+    first.train(0, 4)
+    first.ended(trial)
+    config = tmp_path / "trials/000/config.json"
+    before = config.read_text()
+    config.unlink()
+    Search(tmp_path, space)
+    assert config.read_text() == before
