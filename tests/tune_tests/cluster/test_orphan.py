@@ -140,23 +140,18 @@ def test_the_newest_watcher_replaces_the_others(watch: Callable[..., Watcher]) -
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["gpu.yaml", "gpu-gcp.yaml"])
 def test_the_command_of_a_cluster_file_starts_it_and_returns(name: str, tmp_path: Path) -> None:
-    """With a head that is not there, a limit of a second, and a `sudo` that writes down what it would do."""
+    """With a head that is not there, a limit of a second, and a file in place of the end of this machine."""
     commands = yaml.safe_load((ROOT / "cluster" / name).read_text())["worker_start_ray_commands"]
     (command,) = (command for command in commands if "orphan.sh" in command)
     assert ":6379 600 sudo poweroff" in command
     (tmp_path / "nmt").mkdir()
     (tmp_path / "nmt" / "cluster").symlink_to(ROOT / "cluster")
-    sudo = tmp_path / "bin" / "sudo"
-    sudo.parent.mkdir()
-    sudo.write_text(f'#!/bin/sh\necho "$@" > {tmp_path}/asked.part && mv {tmp_path}/asked.part {tmp_path}/asked\n')
-    sudo.chmod(0o755)
+    asked = tmp_path / "asked"
+    # Never the command itself: a process that is left over by a killed test would end the machine.
+    harmless = command.replace(":6379 600 sudo poweroff", f":{free_port()} 1 touch {asked}")
     variables = environment(tmp_path) | {"RAY_HEAD_IP": "127.0.0.1"}
-    short = command.replace(":6379 600 ", f":{free_port()} 1 ")
-    subprocess.run(
-        ["bash", "-c", short], env=variables | {"PATH": f"{sudo.parent}:{variables['PATH']}"}, check=True, timeout=60
-    )
+    subprocess.run(["bash", "-c", harmless], env=variables, check=True, timeout=60)
     try:
-        until((tmp_path / "asked").exists, "the machine was not ended")
-        assert (tmp_path / "asked").read_text() == "poweroff\n"
+        until(asked.exists, "the machine was not ended")
     finally:
         os.killpg(int((tmp_path / ".nmt-orphan").read_text()), signal.SIGKILL)
