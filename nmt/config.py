@@ -91,6 +91,14 @@ class ModelConfig:
         "initial backbone weights: hub downloads timm's, package uses those installed with the project, random draws "
         "them, anything else is the path of a file",
     )
+    drop_path: float = setting(
+        0.2,
+        "stochastic depth of a backbone that trains on images: probability that its last block's residual branches are "
+        "left out for an image, less in earlier blocks, 0 in the first; 0 turns it off; no effect on a net without "
+        "residual blocks (VGG)",
+        low=0,
+        high=0.9,
+    )
     d_model: int = setting(648, "width of the keypoint tokens; a multiple of model.heads", low=4)
     heads: int = setting(12, "attention heads of each decoder layer", low=1)
     decoder_layers: int = setting(4, "decoder layers on each side of the pair", low=1, high=64)

@@ -1,7 +1,8 @@
 """Image backbones: a timm net, or one that is registered, read at two levels, and a global feature.
 
 Letters: B images, C channels, G width of the global feature, H x W map or image. The parameters train, but batch norm
-and dropout stay in evaluation mode always: a pair must not depend on the rest of its batch.
+and dropout stay in evaluation mode always: a pair must not depend on the rest of its batch. Stochastic depth is on in
+training alone, with draws that belong to the image (nmt/model/drop_path.py).
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from torch import Tensor, nn
 from nmt.config import ModelConfig
 from nmt.errors import UserError, one_line
 from nmt.extensions import Registry
+from nmt.model.drop_path import dropping, replace_drop_paths
 from nmt.model.weights import PACKAGE_BACKBONE, hub_error, load_weights, require_hub
 
 _INITIAL_SEED = 0
@@ -73,10 +75,21 @@ class Backbone(nn.Module):
         self.std: Tensor
         self.eval()
 
-    def forward(self, images_B3HW: Tensor) -> BackboneMaps:
-        """Compute maps (B, C, h, w) and global feature (B, G) of uint8 images (B, 3, H, W) of the size built for."""
+    def forward(self, images_B3HW: Tensor, draw_B: Tensor | None = None) -> BackboneMaps:
+        """Compute the maps and the global feature of images.
+
+        Args:
+            images_B3HW: uint8, of the size built for.
+            draw_B: int64, a random number per image, by which residual branches are dropped; None drops none, and a
+                frozen net has none to drop either.
+
+        Returns:
+            Maps (B, C, h, w) and global feature (B, G).
+        """
         x_B3HW = (images_B3HW.float() - self.mean) / self.std
-        maps = self._read(self.net, x_B3HW)
+        trains = any(parameter.requires_grad for parameter in self.net.parameters())
+        with dropping(self.net, draw_B if trains else None):
+            maps = self._read(self.net, x_B3HW)
         return BackboneMaps(*(value.float() for value in maps))
 
     def train(self, mode: bool = True) -> Backbone:
@@ -139,7 +152,7 @@ def _check_widths(backbone: Backbone, name: str, image_size: int) -> None:
 
 def _build_timm(model: ModelConfig, image_size: int) -> Backbone:
     name = backbone_name(model)
-    net = _create(name, image_size, pretrained=model.weights == "hub")
+    net = _create(name, image_size, pretrained=model.weights == "hub", drop_path=model.drop_path)
     read = _reader(net)
     if model.weights not in ("hub", "random"):
         load_weights(net, model, name=name)
@@ -178,24 +191,39 @@ def backbone_name(model: ModelConfig) -> str:
     return name
 
 
-def _create(name: str, image_size: int, *, pretrained: bool) -> nn.Module:
+def _create(name: str, image_size: int, *, pretrained: bool, drop_path: float) -> nn.Module:
     """Create the timm net without its classifier; models of a fixed input size are made for `image_size`."""
     import timm
 
-    options: dict[str, Any] = {"num_classes": 0}
+    options: dict[str, Any] = {"num_classes": 0, "drop_path_rate": drop_path}
     config = timm.get_pretrained_cfg(name)
     if config is not None and config.fixed_input_size:
         options["img_size"] = image_size
     if pretrained:
         require_hub(name)
     try:
-        return timm.create_model(name, pretrained=pretrained, **options)
+        return _with_drop_path(name, pretrained, options)
     except (AssertionError, ValueError) as error:
         raise _unsuitable(name, image_size, error) from error
     except (OSError, RuntimeError) as error:
         if not pretrained:
             raise
         raise hub_error(name, one_line(error)) from error
+
+
+def _with_drop_path(name: str, pretrained: bool, options: dict[str, Any]) -> nn.Module:
+    """Create a timm net; timm spreads the rate over the blocks, linearly from 0."""
+    import timm
+
+    try:
+        net = timm.create_model(name, pretrained=pretrained, **options)
+    except TypeError as error:
+        if "drop_path_rate" not in str(error):
+            raise
+        del options["drop_path_rate"]  # a net without residual blocks
+        net = timm.create_model(name, pretrained=pretrained, **options)
+    replace_drop_paths(net)
+    return net
 
 
 def _reader(net: nn.Module) -> Callable[[Any, Tensor], BackboneMaps]:
@@ -259,8 +287,9 @@ def _levels(net: Any) -> list[int]:
 
 def _try_out(net: nn.Module, read: Callable[[Any, Tensor], BackboneMaps], name: str, image_size: int) -> BackboneMaps:
     """Run one blank image: it gives the widths, and raises UserError when the size or the model is unsuitable."""
+    draw_B = torch.zeros(1, dtype=torch.int64)
     try:
-        with torch.no_grad():
+        with torch.no_grad(), dropping(net, draw_B):
             maps = read(net, torch.zeros(1, 3, image_size, image_size))
     except (RuntimeError, AssertionError, ValueError, AttributeError, TypeError, IndexError) as error:
         raise _unsuitable(name, image_size, error) from error

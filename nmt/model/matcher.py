@@ -158,7 +158,7 @@ class Matcher(nn.Module):
             return view.nodes_BNC.float(), view.global_BG.float()
         if self.backbone is None:
             raise ValueError("a matcher without backbone needs batches with features (data.mode = features)")
-        maps = self.backbone(view.image_B3HW)
+        maps = self.backbone(view.image_B3HW, view.draw_B if self.training else None)
         nodes_BNC = sample_features(maps.first_BCHW, maps.second_BCHW, view.points_BN2, self.image_size)
         return nodes_BNC * view.mask_BN[..., None], maps.global_BG.float()
 
