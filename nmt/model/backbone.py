@@ -18,7 +18,9 @@ from torch import Tensor, nn
 from nmt.config import ModelConfig
 from nmt.errors import UserError, one_line
 from nmt.extensions import Registry
+from nmt.model.area import Area, Cells, covered, tracing
 from nmt.model.drop_path import dropping, replace_drop_paths
+from nmt.model.sampling import sample_features
 from nmt.model.weights import PACKAGE_BACKBONE, hub_error, load_weights, require_hub
 
 _INITIAL_SEED = 0
@@ -67,6 +69,8 @@ class Backbone(nn.Module):
         self._read = read
         self.channels = channels
         """channels of the first and the second map"""
+        self.areas: tuple[Area, Area] | None = None
+        """pixels that each map covers; `build_backbone` sets them"""
         self.global_channels = global_channels
         for name, values in (("mean", mean), ("std", std)):
             values_3 = torch.tensor(values, dtype=torch.float32)
@@ -91,6 +95,11 @@ class Backbone(nn.Module):
         with dropping(self.net, draw_B if trains else None):
             maps = self._read(self.net, x_B3HW)
         return BackboneMaps(*(value.float() for value in maps))
+
+    def sample(self, maps: BackboneMaps, points_BN2: Tensor) -> Tensor:
+        """Read both maps at keypoints (B, N, 2), in pixels of the image; see `sample_features`."""
+        assert self.areas is not None, "a backbone comes from build_backbone"
+        return sample_features(maps.first_BCHW, maps.second_BCHW, points_BN2, self.areas)
 
     def train(self, mode: bool = True) -> Backbone:
         """Stay in evaluation mode; see the module's docstring."""
@@ -132,13 +141,13 @@ def build_backbone(model: ModelConfig, image_size: int) -> Backbone:
         if build is None:
             return _build_timm(model, image_size)
         backbone = build(model, image_size)
-    _check_widths(backbone, model.backbone, image_size)
+    _measure(backbone, model.backbone, image_size)
     return backbone
 
 
-def _check_widths(backbone: Backbone, name: str, image_size: int) -> None:
-    """Raise UserError where a registered backbone gives something else than it declares."""
-    with torch.no_grad():
+def _measure(backbone: Backbone, name: str, image_size: int) -> None:
+    """Find what the maps of a registered backbone cover. Raises UserError where it gives not what it declares."""
+    with torch.no_grad(), tracing(backbone, image_size) as levels:
         maps = backbone(torch.zeros(1, 3, image_size, image_size, dtype=torch.uint8))
     declared = [(4, *backbone.channels[:1]), (4, *backbone.channels[1:]), (2, backbone.global_channels)]
     given = [(value.ndim, value.shape[1]) for value in maps]
@@ -148,6 +157,12 @@ def _check_widths(backbone: Backbone, name: str, image_size: int) -> None:
             f"model.backbone={name} declares maps of {backbone.channels[0]} and {backbone.channels[1]} channels and "
             f"a global feature of {backbone.global_channels}, but gives {shapes}"
         )
+    backbone.areas = _areas(levels, maps, image_size)
+
+
+def _areas(levels: dict[int, Cells], maps: BackboneMaps, image_size: int) -> tuple[Area, Area]:
+    first, second = (covered(levels, value.shape[-1], image_size) for value in maps[:2])
+    return first, second
 
 
 def _build_timm(model: ModelConfig, image_size: int) -> Backbone:
@@ -156,9 +171,9 @@ def _build_timm(model: ModelConfig, image_size: int) -> Backbone:
     read = _reader(net)
     if model.weights not in ("hub", "random"):
         load_weights(net, model, name=name)
-    maps = _try_out(net.eval(), read, name, image_size)
+    maps, areas = _try_out(net.eval(), read, name, image_size)
     config: Any = net.pretrained_cfg
-    return Backbone(
+    backbone = Backbone(
         net,
         read,
         channels=(maps.first_BCHW.shape[1], maps.second_BCHW.shape[1]),
@@ -166,6 +181,8 @@ def _build_timm(model: ModelConfig, image_size: int) -> Backbone:
         mean=config["mean"],
         std=config["std"],
     )
+    backbone.areas = areas
+    return backbone
 
 
 def backbone_name(model: ModelConfig) -> str:
@@ -271,8 +288,23 @@ def _read_vgg(net: Any, x_BCHW: Tensor) -> BackboneMaps:
 
 def _read_any(net: Any, x_B3HW: Tensor) -> BackboneMaps:
     """Read any timm model at two levels, after its final norm; global: the input of its classifier, unit norm."""
+    x_B3HW = _whole_patches(net, x_B3HW)
     final, (first_BCHW, second_BCHW) = net.forward_intermediates(x_B3HW, indices=_levels(net), norm=True)
     return BackboneMaps(first_BCHW, second_BCHW, F.normalize(net.forward_head(final, pre_logits=True), dim=1))
+
+
+def _whole_patches(net: Any, x_B3HW: Tensor) -> Tensor:
+    """Crop what does not fill a patch at the right and at the bottom, where a net refuses it (DINOv3).
+
+    Nets of a fixed size leave it out by themselves.
+    """
+    from timm.layers.patch_embed import PatchEmbed
+
+    embed = getattr(net, "patch_embed", None)
+    if not isinstance(embed, PatchEmbed) or embed.strict_img_size or embed.dynamic_img_pad:
+        return x_B3HW
+    side = x_B3HW.shape[-1] // embed.patch_size[0] * embed.patch_size[0]
+    return x_B3HW[:, :, :side, :side]
 
 
 def _levels(net: Any) -> list[int]:
@@ -285,17 +317,23 @@ def _levels(net: Any) -> list[int]:
     return [3 * depth // 4 - 1 if plain else depth - 2, depth - 1]
 
 
-def _try_out(net: nn.Module, read: Callable[[Any, Tensor], BackboneMaps], name: str, image_size: int) -> BackboneMaps:
-    """Run one blank image: it gives the widths, and raises UserError when the size or the model is unsuitable."""
+def _try_out(
+    net: nn.Module, read: Callable[[Any, Tensor], BackboneMaps], name: str, image_size: int
+) -> tuple[BackboneMaps, tuple[Area, Area]]:
+    """Run one blank image: it gives the maps and what they cover.
+
+    Raises:
+        UserError: the image size or the model is unsuitable.
+    """
     draw_B = torch.zeros(1, dtype=torch.int64)
     try:
-        with torch.no_grad(), dropping(net, draw_B):
+        with torch.no_grad(), dropping(net, draw_B), tracing(net, image_size) as levels:
             maps = read(net, torch.zeros(1, 3, image_size, image_size))
     except (RuntimeError, AssertionError, ValueError, AttributeError, TypeError, IndexError) as error:
         raise _unsuitable(name, image_size, error) from error
     if [value.ndim for value in maps] != [4, 4, 2]:
         raise UserError(f"model.backbone={name} gives no two feature maps and a global feature; use another timm model")
-    return maps
+    return maps, _areas(levels, maps, image_size)
 
 
 def _unsuitable(name: str, image_size: int, error: Exception) -> UserError:

@@ -71,7 +71,7 @@ class DropPath(nn.Module):
 
 def replace_drop_paths(net: nn.Module) -> None:
     """Replace every DropPath of a timm net by one of this module with the same rate."""
-    from timm.layers import DropPath as TimmDropPath
+    from timm.layers.drop import DropPath as TimmDropPath
 
     for name, module in [*net.named_modules()]:
         if isinstance(module, TimmDropPath):
