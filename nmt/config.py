@@ -85,7 +85,10 @@ class DataConfig:
 class ModelConfig:
     """The backbone, and the head that refines and compares its keypoint features."""
 
-    backbone: str = setting("swinv2_base_window12to24_192to384", "name of a timm model that gives two feature levels")
+    backbone: str = setting(
+        "swinv2_base_window12to24_192to384",
+        "name of a timm model that gives two feature levels, for instance vit_base_patch14_dinov2 or vgg16_bn",
+    )
     weights: str = setting(
         "hub",
         "initial backbone weights: hub downloads timm's, package uses those installed with the project, random draws "
