@@ -1,7 +1,14 @@
-# Everything runs in .venv. It is made on first use, and again when the dependencies change.
+# Everything runs in .venv. It is made on first use, and again when the content of the dependencies changes.
 PYTHON ?= python3
 BIN := .venv/bin
-STAMP := .venv/.installed
+
+# What to install beyond what a search needs: dev for developers, aws or gcp for a node of cluster/, nothing elsewhere.
+EXTRAS ?= dev
+
+# The stamp is named after the content, because times do not survive a copy to a node or into an image.
+LOCK := $(shell cat pyproject.toml constraints.txt | \
+	$(PYTHON) -c "import hashlib, sys; print(hashlib.sha256(sys.stdin.buffer.read()).hexdigest()[:16])")
+STAMP := .venv/.installed-$(EXTRAS)-$(LOCK)
 
 .PHONY: setup demo test test-all lint clean
 
@@ -9,10 +16,10 @@ setup: $(STAMP)
 
 # PIP_CONSTRAINT also locks the packages that pip builds with; -c would not. Compiling the modules afterwards, on all
 # cores, is faster than pip's own way. It exits 1 for templates of other packages that are not valid Python: ignored.
-$(STAMP): pyproject.toml constraints.txt
+$(STAMP):
 	@echo "Installing 6 GB of packages into .venv: two to four minutes"
 	$(PYTHON) -m venv --clear .venv
-	PIP_CONSTRAINT=constraints.txt $(BIN)/python -m pip install -qq --disable-pip-version-check --no-compile -e ".[dev]"
+	PIP_CONSTRAINT=constraints.txt $(BIN)/python -m pip install -qq --disable-pip-version-check --no-compile -e ".$(if $(EXTRAS),[$(EXTRAS)])"
 	@$(BIN)/python -m compileall -qq -j 0 -x '/tests?/' .venv/lib || true
 	@touch $@
 

@@ -2,6 +2,13 @@
 # The environment of a cluster node. Sourced by ~/.bashrc, by Ray's start commands and by slurm.sbatch.
 PATH="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)/.venv/bin:$PATH"
 export PATH RAY_AUTH_MODE=token RAY_USAGE_STATS_ENABLED=0
+# No port for metrics, as in tune/cluster/access.py.
+export RAY_enable_metrics_collection=0 AUTOSCALER_METRIC_PORT=-1 DASHBOARD_METRIC_PORT=-1
+
+# The machine's own disk takes the copies of data sets and temporary files (cluster/scratch.sh).
+if [ -w /mnt/nmt ]; then
+    export NMT_CACHE=/mnt/nmt/cache TMPDIR=/mnt/nmt/tmp
+fi
 
 # The other nodes know this host by the address that ssh used. Ray's own guess needs a route to the internet.
 set_address() {

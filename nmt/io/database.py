@@ -8,7 +8,7 @@ import time
 import urllib.parse
 from pathlib import Path
 
-from nmt.errors import UserError, one_line
+from nmt.errors import TemporaryError, one_line
 
 LOCKED_SECONDS = 240.0
 """how long to wait for a database that another program holds; less than the 300 s after which a trial counts as hung"""
@@ -67,8 +67,8 @@ def is_damage(error: sqlite3.Error) -> bool:
     return _code(error) not in (*_HELD, *_ROOM, *_CLOSED)
 
 
-def database_error(path: Path, error: sqlite3.Error | None) -> UserError:
-    """Return the error of a database in one line.
+def database_error(path: Path, error: sqlite3.Error | None) -> TemporaryError:
+    """Return the error of a database in one line. All of them pass once the file is free, whole or has room again.
 
     Args:
         path: the database.
@@ -76,18 +76,18 @@ def database_error(path: Path, error: sqlite3.Error | None) -> UserError:
     """
     code = sqlite3.SQLITE_BUSY if error is None else _code(error)
     if code in _HELD:
-        return UserError(
+        return TemporaryError(
             f"{path}: another program holds it, for over {LOCKED_SECONDS / 60:g} minutes; end that program, then "
             "continue with --resume"
         )
     if code in _ROOM:
-        return UserError(
+        return TemporaryError(
             f"{path}: cannot be written ({one_line(str(error))}); free space or make it writable, then continue with "
             "--resume"
         )
     if code in _CLOSED:
-        return UserError(f"{path}: cannot be opened ({one_line(str(error))}); continue with --resume")
-    return UserError(f"{path}: damaged ({one_line(str(error))}); continue with --resume, which restores it")
+        return TemporaryError(f"{path}: cannot be opened ({one_line(str(error))}); continue with --resume")
+    return TemporaryError(f"{path}: damaged ({one_line(str(error))}); continue with --resume, which restores it")
 
 
 def _code(error: sqlite3.Error) -> int:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
@@ -20,8 +21,9 @@ from nmt.errors import UserError, one_line
 from nmt.extensions import Registry
 from nmt.model.area import Area, Cells, covered, tracing
 from nmt.model.drop_path import dropping, replace_drop_paths
+from nmt.model.hub import content_hash, open_weights
 from nmt.model.sampling import sample_features
-from nmt.model.weights import PACKAGE_BACKBONE, hub_error, load_weights, require_hub
+from nmt.model.weights import PACKAGE_BACKBONE, hub_error, load_weights, weights_fingerprint
 
 _INITIAL_SEED = 0
 """seed of random weights: the same net for every training seed, as with trained weights"""
@@ -185,6 +187,27 @@ def _build_timm(model: ModelConfig, image_size: int) -> Backbone:
     return backbone
 
 
+def ready_weights(model: ModelConfig, data: str | Path, *, offer: bool = False) -> str | None:
+    """Bring the weights that a training on images starts from to this node, and check that they are there.
+
+    Args:
+        data: the data set, a folder or an address; weights of a hub are also looked for beside it.
+        offer: leave a copy of weights of a hub there.
+
+    Returns:
+        12 hex digits of their content; None for weights that no file holds: random, or those of a registered backbone.
+
+    Raises:
+        UserError: no such file, or a model without weights.
+        TemporaryError: the hub cannot be reached, and no copy is at hand.
+    """
+    if model.weights == "random" or BACKBONES.find(model.backbone) is not None:
+        return None
+    if model.weights == "hub":
+        return content_hash(open_weights(backbone_name(model), data, offer=offer))
+    return weights_fingerprint(model)
+
+
 def backbone_name(model: ModelConfig) -> str:
     """Return timm's name of `model.backbone`. Raises UserError with the nearest names.
 
@@ -217,7 +240,8 @@ def _create(name: str, image_size: int, *, pretrained: bool, drop_path: float) -
     if config is not None and config.fixed_input_size:
         options["img_size"] = image_size
     if pretrained:
-        require_hub(name)
+        # As a file of ours, verified. From the hub itself, timm would also read a pickle.
+        options["pretrained_cfg_overlay"] = {"file": str(open_weights(name)), "custom_load": False}
     try:
         return _with_drop_path(name, pretrained, options)
     except (AssertionError, ValueError) as error:

@@ -24,6 +24,7 @@ from torch import Tensor
 
 from nmt.config import ModelConfig
 from nmt.errors import TemporaryError, UserError, one_line
+from nmt.io.cache import cache_folder
 
 if TYPE_CHECKING:
     from torch import nn
@@ -79,33 +80,13 @@ def load_weights(net: nn.Module, model: ModelConfig, *, name: str) -> None:
         load_state(net, read_state(path), source=f"model.weights={path}", name=name)
 
 
-def require_hub(name: str) -> None:
-    """Check that timm's weights of `name` are in the cache or the hub can be reached. Raises UserError.
-
-    timm itself would retry for most of a minute and then raise a traceback.
-    """
-    import timm
-    from huggingface_hub import constants, get_session, try_to_load_from_cache
-
-    config = timm.get_pretrained_cfg(name)
-    if config is None or not config.has_weights:
-        raise UserError(f"model.weights=hub: timm has no weights for {name}; use a file or random")
-    hub_id = config.hf_hub_id
-    if not hub_id or isinstance(try_to_load_from_cache(hub_id, "model.safetensors"), str):
-        return
-    try:
-        get_session().head(constants.ENDPOINT, timeout=10)
-    except Exception as error:  # the hub's HTTP client, and with it the exceptions, differs between versions
-        reason = f"{constants.ENDPOINT}/{hub_id} cannot be reached ({type(error).__name__})"
-        raise hub_error(name, reason) from error
-
-
 def hub_error(name: str, reason: str) -> TemporaryError:
     """Make the error for weights of `name` that the hub did not give; it names the alternatives."""
     others = "package, " if name == PACKAGE_BACKBONE else f"package (with model.backbone={PACKAGE_BACKBONE}), "
     return TemporaryError(
-        f"model.weights=hub: weights of {name}: {reason}; without internet set model.weights to {others}"
-        f"random, or a local file ({_WHERE})"
+        f"model.weights=hub: weights of {name}: {reason}; set HF_ENDPOINT to a mirror, or HF_HOME to a folder that has "
+        f"them, or copy the file of the model from {cache_folder() / 'weights'} of a machine that has it to here; "
+        f"without internet set model.weights to {others}random, or a local file ({_WHERE})"
     )
 
 

@@ -1,8 +1,8 @@
 """Training loop: the published recipe on images or on stored features, resumable at the exact step.
 
 `train` decides when to evaluate, checkpoint and report; `trainer.Trainer` holds the parts and the step. Callers follow
-a training through the hook `on_epoch` alone. Every rank calls it once the epoch's checkpoint is on disk, so an
-exception raised in it stops the training without loss.
+a training through the hooks `on_epoch` and `on_checkpoint` alone. Every rank calls them once the checkpoint is on disk,
+so an exception raised in one stops the training without loss.
 """
 
 from __future__ import annotations
@@ -39,6 +39,7 @@ def train(
     data: Path,
     directory: Path,
     on_epoch: Callable[[EpochResult], None] | None = None,
+    on_checkpoint: Callable[[], None] | None = None,
     resume: bool = False,
     until: int | None = None,
     decode_grid: Sequence[DecodeConfig] = (),
@@ -57,6 +58,7 @@ def train(
         data: the Arrow data set.
         directory: where the training writes.
         on_epoch: hook that every rank calls after each epoch's checkpoint.
+        on_checkpoint: hook that every rank calls after each checkpoint within an epoch, unless the training then stops.
         resume: continue from checkpoint.pt if there is one; see nmt.training.state.begin for damaged files.
         until: last epoch of this call, 1 = the first. The learning-rate schedule remains that of all epochs, so a later
             call with `resume` continues it.
@@ -86,7 +88,7 @@ def train(
         interrupted = interrupted or stack.enter_context(interruptions())
         bar = stack.enter_context(_progress_bar(trainer, shown=progress and first))
         while trainer.progress.epoch < min(until or config.train.epochs, config.train.epochs):
-            report = _run_epoch(trainer, directory, decode_grid, interrupted, bar)
+            report = _run_epoch(trainer, directory, decode_grid, interrupted, bar, on_checkpoint)
             if log is not None:
                 log_epoch(trainer, log, report)
             if on_epoch is not None:
@@ -100,6 +102,7 @@ def _run_epoch(
     decode_grid: Sequence[DecodeConfig],
     interrupted: Callable[[], bool],
     bar: Any,
+    on_checkpoint: Callable[[], None] | None,
 ) -> EpochResult:
     """Train the rest of the current epoch, evaluate and checkpoint; save and raise when interrupted."""
     progress = trainer.progress
@@ -116,6 +119,8 @@ def _run_epoch(
             last_saved = time.monotonic()
         if agreed == 2:
             raise KeyboardInterrupt
+        if agreed and on_checkpoint is not None:
+            on_checkpoint()
 
     losses = trainer.train_epoch(on_step=on_step)
     evaluation_started = time.perf_counter()

@@ -48,6 +48,7 @@ def train_packed(
     directories: Sequence[Path],
     until: int | None = None,
     on_epoch: Callable[[int, EpochResult], bool | None] | None = None,
+    on_checkpoint: Callable[[int], None] | None = None,
     resume: bool = False,
     decode_grid: Sequence[DecodeConfig] = (),
     interrupted: Callable[[], bool] | None = None,
@@ -65,6 +66,7 @@ def train_packed(
         until: last epoch of this call; by default `train.epochs`.
         on_epoch: hook called with a member's index and report after its checkpoint. Returning False stops this member,
             an exception stops all.
+        on_checkpoint: hook called with a member's index after each checkpoint within an epoch.
         resume: continue from each directory's checkpoint.pt if there is one.
         decode_grid, interrupted: as for `train`.
 
@@ -92,7 +94,7 @@ def train_packed(
         while behind := _behind(members, last):
             if pack is None or pack.members != behind:
                 pack = Pack(behind)
-            pack = _run_epoch(pack, decode_grid, interrupted, on_epoch)
+            pack = _run_epoch(pack, decode_grid, interrupted, on_epoch, on_checkpoint)
     return [member.failure or member.trainer.progress.best() for member in members]
 
 
@@ -256,13 +258,14 @@ def _run_epoch(
     decode_grid: Sequence[DecodeConfig],
     interrupted: Callable[[], bool],
     on_epoch: Callable[[int, EpochResult], bool | None] | None,
+    on_checkpoint: Callable[[int], None] | None,
 ) -> Pack | None:
     """Train the rest of the epoch, evaluate and report.
 
     Returns:
         The pack of the members that did not fail; None when all did.
     """
-    trained = train_epoch(pack, interrupted)
+    trained = train_epoch(pack, interrupted, on_checkpoint)
     if trained is None:
         return None
     pack, started = trained, time.perf_counter()
@@ -281,7 +284,9 @@ def _run_epoch(
     return pack
 
 
-def train_epoch(pack: Pack, interrupted: Callable[[], bool]) -> Pack | None:
+def train_epoch(
+    pack: Pack, interrupted: Callable[[], bool], on_checkpoint: Callable[[int], None] | None = None
+) -> Pack | None:
     """Train to the end of the epoch.
 
     Returns:
@@ -307,6 +312,9 @@ def train_epoch(pack: Pack, interrupted: Callable[[], bool]) -> Pack | None:
         if stop or time.monotonic() - last_saved > CHECKPOINT_SECONDS:
             pack.save()
             last_saved = time.monotonic()
+            if on_checkpoint is not None and not stop:
+                for member in pack.members:
+                    on_checkpoint(member.index)
         if stop:
             raise KeyboardInterrupt
     return pack

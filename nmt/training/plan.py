@@ -15,11 +15,13 @@ from pathlib import Path
 import torch
 
 from nmt.config import Config, DecodeConfig
+from nmt.data.store.features import open_features
 from nmt.data.store.objects import ObjectStore
 from nmt.data.stream.pairs import eval_pairs, plain_batch
 from nmt.decoding import decodings_of, model_score, similarities, sweep
 from nmt.device import pick_device
 from nmt.training.history import read_metrics
+from nmt.training.sizes import Sizes, check_room, in_bytes, training_sizes
 from nmt.training.trainer import Trainer
 from nmt.training.validation import eval_batch_size
 
@@ -56,6 +58,8 @@ class TrainingPlan:
     """None if it was not measured"""
     device: str
     """cpu or cuda"""
+    sizes: Sizes
+    """of its files"""
 
     @property
     def epochs(self) -> int:
@@ -74,7 +78,8 @@ class TrainingPlan:
         size = f"{_count(train.steps_per_epoch, 'step')}, {_count(self.config.data.pairs_per_step, 'pair')} each"
         objects = f"{self.objects['train']} train and {self.objects['val']} val objects"
         epochs = f"{self.epochs} of {train.epochs} epochs left," if self.completed else _count(train.epochs, "epoch")
-        lines = [f"training: {epochs} of {size}; {objects}"]
+        files = f"up to {in_bytes(self.sizes.running)} of files"
+        lines = [f"training: {epochs} of {size}; {objects}; {files}"]
         if self.pace is not None and self.seconds is not None:
             lines.append(f"estimated time: {in_words(self.seconds)} ({self.pace.basis})")
             if self.seconds > LONG_SECONDS and self.device == "cpu" and self.config.data.mode == "images":
@@ -108,8 +113,10 @@ def plan_training(
         timed: False where others than this process train.
 
     Raises:
-        UserError: what the first step of the training would raise.
+        UserError: what the first step of the training would raise, or a disk without room for its files.
     """
+    features = open_features(data, config) if config.data.mode == "features" else None
+    check_room(directory, sizes := training_sizes(config, features=features))
     counts = ObjectStore.open(data).info.counts
     history = read_metrics(directory) if resume else []
     device = device or pick_device()
@@ -126,6 +133,7 @@ def plan_training(
         objects={split: sum(categories.values()) for split, categories in counts.items()},
         pace=pace,
         device=device.type,
+        sizes=sizes,
     )
 
 

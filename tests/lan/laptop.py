@@ -75,13 +75,18 @@ def fill_in(folder: Path) -> Path:
 
 
 def install() -> None:
-    """Give each host the packages of this machine, so that `make setup` there finds its work done."""
+    """Give each host the packages of this machine, so that `make setup EXTRAS=` there finds its work done."""
+    variables = subprocess.run(
+        ["make", "-pn", "setup", "EXTRAS="], cwd=ROOT, text=True, capture_output=True, check=True
+    ).stdout
+    stamp = re.search(r"^STAMP := \.venv/(\S+)$", variables, re.MULTILINE)
+    assert stamp
     for name in HOSTS:
         environment = Path(os.environ["LAN_DIR"], name, "home", "nmt", ".venv")
         environment.mkdir(parents=True)
         for part in ("bin", "lib", "pyvenv.cfg"):
             (environment / part).symlink_to(Path(sys.prefix, part))
-        (environment / ".installed").touch()
+        (environment / stamp[1]).touch()
 
 
 @contextlib.contextmanager
@@ -116,6 +121,17 @@ def ray_processes(host: str) -> list[str]:
     return [line for line in lines if re.search(r"raylet|gcs_server|ray::|/ray/", line) and not line.startswith("Z")]
 
 
+def check_access(host: str) -> None:
+    """Exit unless the host's token is its user's alone and no port is open for metrics."""
+    mode = ssh(host, "stat -c %a ~/.ray/auth_token").strip()
+    lines = ssh(host, "ss -ltnpH").splitlines()
+    ports = {re.findall(r":(\d+) ", line)[0] for line in lines}
+    agent = {re.findall(r":(\d+) ", line)[0] for line in lines if "ray::DashboardA" in line}
+    report(f"{host}: token {mode}, ports {sorted(ports)}, Ray's agent {sorted(agent)}")
+    if mode != "600" or len(agent) != 2 or ports & {"44217", "44227"}:  # its gRPC and 52365
+        raise SystemExit(f"{host}: the token or a port of metrics is open to others")
+
+
 def without_ray(host: str) -> Callable[[], bool]:
     return lambda: not ray_processes(host)
 
@@ -127,6 +143,8 @@ def main(folder: Path, space: Path, data: Path) -> None:
     install()
     run("ray", "up", "-y", "--no-config-cache", str(cluster), limit=600)
     run("ray", "exec", str(cluster), "python -m tune.cluster.nodes 2", limit=600)
+    for host in HOSTS:
+        check_access(host)
     with dashboard(cluster):
         report(f"without a token the dashboard answers {status_without_token()}")
         if status_without_token() != 401:

@@ -17,10 +17,10 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     data = data_of(args, config)
     require_data_set(data)
     from nmt.data.inspect_page import write_page
-    from nmt.data.store.ready import local_data
+    from nmt.data.store.node_copy import local_copy
 
     page = args.results / f"{config.data.name}-inspect.html"
-    write_page(local_data(data, config), config.data, page, seed=args.seed or 0)
+    write_page(local_copy(data), config.data, page, seed=args.seed or 0)
     print(f"page: {page}")
     return {"page": str(page)}
 

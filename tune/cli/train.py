@@ -78,6 +78,7 @@ def train_alone(
     from nmt.training.loop import train
     from nmt.training.out_of_memory import twice_within_memory
     from nmt.training.plan import plan_training
+    from tune.jobs.uploads import Uploads
 
     limit_threads(config)
     place: dict[str, Any] = {"data": local_data(data, config), "directory": directory}
@@ -86,22 +87,20 @@ def train_alone(
 
         place["decode_grid"] = trial_decode_grid(Path(args.name), config)
 
-    def on_epoch(_: object) -> None:
-        if home is not None:
-            home.put()
-
     def attempt(within: Config, again: bool) -> Any:
+        uploads.wait()
         resume = args.resume or again
         plan = plan_training(within, **place, resume=resume)
         log.info(f"{recipe_line(within)}\n{change_line(within)}\n{plan}" if has_default_recipe(args) else str(plan))
-        return train(within, **place, on_epoch=on_epoch, resume=resume, progress=True)
+        hooks: dict[str, Any] = {"on_epoch": lambda _: uploads.put(), "on_checkpoint": uploads.later}
+        return train(within, **place, **hooks, resume=resume, progress=True)
 
-    try:
-        return twice_within_memory(attempt, config).metrics
-    except KeyboardInterrupt:  # the checkpoint at the exact step is written by now
-        if home is not None:
-            home.put()
-        raise
+    with Uploads(home) as uploads:
+        try:
+            return twice_within_memory(attempt, config).metrics
+        except KeyboardInterrupt:  # the checkpoint at the exact step is written by now
+            uploads.put()
+            raise
 
 
 def training_name(name: str) -> str:

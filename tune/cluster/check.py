@@ -21,11 +21,13 @@ import yaml
 
 from nmt.errors import UserError, one_line
 from tune.cluster import kubernetes, machines
+from tune.cluster.access import private_token
 
 PLACEHOLDER = "CHANGE-ME"
 """text of the values that the user has to fill in"""
 TOKEN = "~/.ray/auth_token"
 """the cluster's secret: Ray refuses calls without it"""
+MAKE_TOKEN = "ray get-auth-token --generate"
 
 
 def check_file(path: Path) -> None:
@@ -116,6 +118,7 @@ def check_ray(config: Mapping[str, Any]) -> dict[str, Any]:
         machines.check_gcp(filled)
     elif provider == "local":
         _check_addresses(filled["provider"])
+    _check_orphans(filled, provider)
     _check_security(filled)
     _check_mounts(filled["file_mounts"])
     return filled
@@ -172,6 +175,25 @@ def _check_addresses(provider: Mapping[str, Any]) -> None:
         raise UserError("provider: head_ip and worker_ips name a host twice; each is one node")
 
 
+def _check_orphans(config: Mapping[str, Any], provider: str) -> None:
+    """Check that a machine of a cloud ends without its head, and a user's own host never does. Raises UserError."""
+    key = "worker_start_ray_commands"
+    watches = any("cluster/orphan.sh" in command for command in config[key])
+    if provider == "local":
+        if watches:
+            raise UserError(f"{key}: cluster/orphan.sh would shut down your own host when the head is gone; remove it")
+        return
+    if not watches:
+        raise UserError(f"{key}: without cluster/orphan.sh the nodes of a dead head run, and cost, for ever")
+    for name, node in config["available_node_types"].items():
+        behaviour = node["node_config"].get("InstanceInitiatedShutdownBehavior")
+        if provider == "aws" and behaviour != "terminate":
+            raise UserError(
+                f"available_node_types.{name}.node_config.InstanceInitiatedShutdownBehavior: {behaviour!r}; only with "
+                "terminate does a node that shuts itself down stop to cost"
+            )
+
+
 def _check_security(config: Mapping[str, Any]) -> None:
     """Check that every node requires the token and that the dashboard is reached from the head alone.
 
@@ -210,11 +232,11 @@ def _check_security(config: Mapping[str, Any]) -> None:
 
 
 def _check_mounts(mounts: Mapping[str, str]) -> None:
-    """Check that the files to copy to the nodes exist here. Raises UserError."""
+    """Check that the files to copy to the nodes exist here, and the token is kept from others. Raises UserError."""
     for remote, local in mounts.items():
         if Path(local).expanduser().exists():
+            if local == TOKEN and not private_token(make=False):
+                raise UserError(f"{local}: no token that you alone can read; make one: rm {local}; {MAKE_TOKEN}")
             continue
-        hint = (
-            "make it with: ray get-auth-token --generate" if remote == TOKEN else "run this and ray up in the checkout"
-        )
+        hint = f"make it with: {MAKE_TOKEN}" if remote == TOKEN else "run this and ray up in the checkout"
         raise UserError(f"file_mounts: {local} does not exist; {hint}")

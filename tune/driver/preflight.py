@@ -10,9 +10,11 @@ import hashlib
 import importlib.metadata
 import itertools
 import math
+import os
 import platform
 import statistics
 import tempfile
+import time
 import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -32,6 +34,7 @@ from nmt.io.table import aligned
 from nmt.training.files import CONFIG, METRICS
 from nmt.training.history import read_metrics
 from nmt.training.plan import in_words, measure
+from tune.driver.disk import DiskUse, disk_use
 from tune.driver.room import concurrency, node_resources
 from tune.results.log import log
 from tune.spaces.space import Space
@@ -41,6 +44,10 @@ from tune.study.study import ladder
 
 NODE_SECONDS = 300.0
 """time that a node has to answer: it may be copying the data set"""
+TOKENS = ".preflight"
+"""folder of the tokens, below the search's"""
+OLD_SECONDS = 4 * NODE_SECONDS
+"""age of a token that no check under way can have written"""
 PACKAGES = ("torch", "ray", "optuna", "pyarrow")
 """packages that must have the same version on all nodes"""
 TIMED_SECONDS = 0.2
@@ -68,6 +75,7 @@ class SearchPreview:
     versions: Mapping[str, str]
     """the same on all nodes"""
     data_set: str
+    disk: DiskUse
 
     @property
     def hours(self) -> float | None:
@@ -85,6 +93,7 @@ class SearchPreview:
             "nodes": list(self.nodes),
             "versions": dict(self.versions),
             "hours": self.hours,
+            "bytes": self.disk.to_dict(),
         }
 
 
@@ -97,7 +106,7 @@ def preflight(space: Space, *, directory: Path, data: ReadyData, storage: str | 
 
     Raises:
         UserError: no data set or features, not enough resources for one trial, a storage that is not writable or
-            not the same from all nodes, other versions on a node.
+            not the same from all nodes, other versions on a node, or a disk without room for the trials.
     """
     configs = space.stored()
     at_once = concurrency(space.resources, node_resources())
@@ -113,13 +122,14 @@ def preflight(space: Space, *, directory: Path, data: ReadyData, storage: str | 
         nodes=tuple(sorted(node["NodeManagerAddress"] for node in _alive())),
         versions=here.versions,
         data_set=here.data_set,
+        disk=disk_use(space, directory=directory, data=data, storage=storage, at_once=at_once),
     )
 
 
 def check_nodes(configs: Sequence[Config], *, directory: Path, data: ReadyData, storage: str | None) -> Answer:
     """Compare what every node sees with what the driver sees, and return that. Raises UserError if they differ."""
     with written_token(storage or str(directory.resolve())) as token:
-        here = Answer("the driver", versions(), data.identity, _sees(token))
+        here = Answer("the driver", versions(), data.identity, _sees(token), data.weights)
         others = _ask_nodes(configs, data.source, token)
     for answer in others:
         _compare(here, answer, data=data.given, directory=directory, storage=storage)
@@ -146,14 +156,17 @@ class Answer:
     data_set: str
     """identity of the data set (nmt.data.store.ready)"""
     sees_token: bool
+    weights: Mapping[str, str]
+    """those of the backbones (nmt.data.store.ready)"""
 
 
 @contextlib.contextmanager
 def written_token(address: str) -> Iterator[Token]:
-    """Write a token at the address. Remove it and the folders made for it at the end."""
-    place, token = Location(address, attempts=2), Token(address, f".preflight-{uuid.uuid4().hex[:12]}")
-    folder = Path(address)
-    made = [p for p in (folder, *folder.parents) if not p.exists()] if "://" not in address else []
+    """Write a token at the address. Remove it, those that killed checks have left, and the folders made for them."""
+    place = Location(address, attempts=2)
+    token = Token(address, f"{TOKENS}/{time.time():.0f}-{uuid.uuid4().hex[:12]}")
+    local = [] if "://" in address else [Path(address), *Path(address).parents]
+    made = [folder for folder in local if not folder.exists() or set(os.listdir(folder)) == {TOKENS}]
     try:
         with tempfile.NamedTemporaryFile() as empty:
             place.upload(Path(empty.name), token.name)
@@ -161,15 +174,25 @@ def written_token(address: str) -> Iterator[Token]:
     finally:
         with contextlib.suppress(UserError):  # not there, if it could not be written
             place.delete(token.name)
-        for path in made:
-            with contextlib.suppress(OSError):
-                path.rmdir()
+            _remove_old_tokens(place)
+        for folder in [*(local[:1] and [local[0] / TOKENS]), *made]:
+            with contextlib.suppress(OSError):  # it has other files by now
+                folder.rmdir()
+
+
+def _remove_old_tokens(place: Location) -> None:
+    """Remove the tokens of checks that were killed. Younger ones may be those of checks that are under way."""
+    for name in place.names(TOKENS):
+        written = name.rpartition("/")[2].partition("-")[0]
+        if not written.isdecimal() or time.time() - int(written) > OLD_SECONDS:
+            place.delete(name)
 
 
 def look(configs: Sequence[Config], data: str, token: Token, node: str) -> Answer:
     """Check the data set on a node, and return what the node sees. Raises UserError that names the node."""
     try:
-        return Answer(node, versions(), ready_data(data, configs).identity, _sees(token))
+        ready = ready_data(data, configs)
+        return Answer(node, versions(), ready.identity, _sees(token), ready.weights)
     except UserError as error:
         raise UserError(f"{error} (seen from node {node})") from None
 
@@ -231,6 +254,12 @@ def _compare(here: Answer, other: Answer, *, data: str, directory: Path, storage
             )
     if other.data_set != here.data_set:
         raise UserError(f"{data}: another data set on node {other.node}; give --data an address that all nodes read")
+    for name, content in here.weights.items():
+        if other.weights[name] != content:
+            raise UserError(
+                f"{name}: other weights on node {other.node} ({other.weights[name]}), and the driver has {content}; "
+                f"put the same file on all nodes"
+            )
     if not other.sees_token:
         place = storage or str(directory)
         remedy = "give --storage an address that all nodes reach, such as s3://bucket/results, or a folder on NFS"
@@ -304,6 +333,7 @@ def render(plan: SearchPreview, space: Space, *, directory: Path, data: str, sto
         ("time", _time(plan)),
         ("data", f"{data} ({plan.data_set}), the same on {_nodes(count)}"),
         ("results", f"{storage or directory}, writable; seen from {_nodes(count)}"),
+        ("disk", str(plan.disk)),
         ("versions", ", ".join(f"{name} {version}" for name, version in plan.versions.items())),
         ("nodes", ", ".join(plan.nodes)),
     ]
@@ -311,9 +341,9 @@ def render(plan: SearchPreview, space: Space, *, directory: Path, data: str, sto
 
 
 def epoch_line(preview: SearchPreview, space: Space) -> str:
-    """Return a line with the size of an epoch, and the time that the whole search takes where it is known."""
+    """Return the size of an epoch, the time that the whole search takes where it is known, and the disk space."""
     steps, pairs = space.base.train.steps_per_epoch, space.base.data.pairs_per_step
-    return f"an epoch: {steps} steps of {pairs} pairs; time of the search: {_time(preview)}"
+    return f"an epoch: {steps} steps of {pairs} pairs; time of the search: {_time(preview)}\ndisk: {preview.disk}"
 
 
 def _time(plan: SearchPreview) -> str:

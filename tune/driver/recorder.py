@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import math
-import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,22 +19,21 @@ from optuna.trial import TrialState
 
 from nmt.data.store.ready import ReadyData
 from nmt.errors import one_line
-from nmt.training.files import CONFIG
 from nmt.training.history import METRIC, best_epoch, decoding_of, read_metrics
+from tune.driver.kept import settle, unknown_end
 from tune.driver.lines import Lines
 from tune.driver.retries import Retries
-from tune.driver.summarize import objectives, summarize
+from tune.driver.saving import Saving
+from tune.driver.summarize import objectives
 from tune.driver.trial_folders import TrialFolders
 from tune.driver.watchdog import Watchdog
 from tune.jobs.causes import Cause, cause_of
 from tune.jobs.protocol import FAILURE, INTERRUPTED, NOTE, members
-from tune.results.layout import STUDY, trial_id
+from tune.jobs.reservations import release, training_of
+from tune.results.layout import trial_id
 from tune.results.summary import Summary
 from tune.study.budget import out_of_time
 from tune.study.study import SearchStudy
-
-PUT_SECONDS = 10.0
-"""shortest time between two copies of the study, beside those at each trial's start and end"""
 
 
 class Recorder(ray.tune.Callback):
@@ -59,8 +57,8 @@ class Recorder(ray.tune.Callback):
         health: Watchdog,
     ) -> None:
         self.folders, self.health, self.retries = folders, health, Retries()
-        self._study, self._data, self._lines, self._control = study, data, lines, control
-        self._put = time.monotonic()
+        self._study, self._lines, self._control = study, lines, control
+        self._saving = Saving(study, folders, data=data, lines=lines)
         self._seconds: dict[int, float] = {}
         """training time of each trial"""
         self._events: dict[int, Mapping[str, Any]] = {}
@@ -68,9 +66,11 @@ class Recorder(ray.tune.Callback):
         self._begun: set[int] = set()
         """trials whose job has begun to train"""
         for trial in study.trials():
-            if (folders.of(trial.number) / CONFIG).is_file():
+            if folders.of(trial.number).is_dir():
                 folders.claim(trial.number, study.configuration(trial.number))
-            self._note_seconds(trial.number, read_metrics(folders.of(trial.number)))
+            history = read_metrics(folders.of(trial.number))
+            self._note_seconds(trial.number, history)
+            self.health.know(trial.number, history)
 
     def out_of_time(self) -> bool:
         """True once the hours or the GPU-hours of the search are spent."""
@@ -108,12 +108,15 @@ class Recorder(ray.tune.Callback):
         for trial in self._study.trials():
             if not trial.state.is_finished():
                 self.sync(trial.number)
+                if ended := unknown_end(self._study, self.folders, trial.number):
+                    self._finish(trial.number, TrialState[ended.state], ended.reason)
 
     def end_waiting(self) -> None:
         """End the trials that are paused at a rung: the search is over, so they will not be promoted."""
-        for trial in self._study.trials():
-            if not trial.state.is_finished():
-                self._finish(trial.number, TrialState.PRUNED, quiet=True)
+        paused = [trial.number for trial in self._study.trials() if not trial.state.is_finished()]
+        for number in paused:
+            self._finish(number, TrialState.PRUNED, quiet=True)
+        settle(self._study, self.folders, *paused)
 
     def on_trial_start(self, iteration: int, trials: Sequence[Any], trial: Any, **info: Any) -> None:
         for job in members(trial.config):
@@ -122,8 +125,9 @@ class Recorder(ray.tune.Callback):
             if not begun.state.is_finished():
                 self.folders.claim(begun.number, self._study.configuration(begun.number))
                 self.folders.write_start(begun.number, begun.params)
-        # Upload before the trial trains: a search resumed elsewhere must know every trial that has a checkpoint.
-        self._put_study()
+        # A search that is resumed elsewhere must know every trial that has a checkpoint. One that began after the last
+        # copy it finds by its folder (tune.study.restore).
+        self._saving.copy_soon()
 
     def on_trial_result(
         self, iteration: int, trials: Sequence[Any], trial: Any, result: dict[str, Any], **info: Any
@@ -136,10 +140,13 @@ class Recorder(ray.tune.Callback):
         if FAILURE in result or INTERRUPTED in result:
             return
         self.health.heard(trial, history)
-        if time.monotonic() - self._put > PUT_SECONDS:
-            self._put_study()
+        self._saving.copy_soon()
         if history:
             self._lines.epoch(number, history[-1])
+
+    def on_step_end(self, iteration: int, trials: Sequence[Any], **info: Any) -> None:
+        """Write what was put off, once it is time. Ray Tune calls this several times a second."""
+        self._saving.poll()
 
     def on_trial_complete(self, iteration: int, trials: Sequence[Any], trial: Any, **info: Any) -> None:
         for job in members(trial.config):
@@ -169,7 +176,8 @@ class Recorder(ray.tune.Callback):
             number = job["number"]
             self._events.pop(number, None)
             if self._study.space.resources.workers > 1:
-                ray.get(self._control.close.remote(trial_id(number)))
+                self._control.close.remote(trial_id(number))
+                release(training_of(self.folders.of(number)))
             history = self.sync(number)
             # Ray may give a job the idle process of an earlier one, which has died since: no fault of this job.
             counted = number in self._begun and not cause.of_node
@@ -190,26 +198,19 @@ class Recorder(ray.tune.Callback):
             return
         self._lines.note(number, f"{reason}; interrupted again without an epoch in between: it waits for --resume")
         self.health.ended(reason)
-        self.save()
+        self._saving.save_soon()
 
     def save(self, *, finished: bool = False) -> Summary:
-        """Write the summary, here and at the storage; return it."""
-        summary = summarize(
-            self._study, self.folders, data=self._data, seconds=self._lines.seconds(), finished=finished
-        )
-        with self.folders.noted():
-            summary.save(self.folders.directory)
-        self._put = time.monotonic()
-        self.folders.back_up()
-        self.folders.put()
-        return summary
+        """Write the summary and copy the study at once, here and to the storage; return the summary."""
+        self._saving.save(finished=finished)
+        return self._saving.summary()
 
     def _wait(self, number: int, last: Mapping[str, Any]) -> None:
         """Record that the trial's job has ended at its rung: the trial pauses."""
         self._study.end_job(number)
         self._ended(None)
         self.folders.fetch(number)
-        self.save()
+        self._saving.save_soon()
         self._lines.waits(number, last)
 
     def _ended(self, reason: str | None) -> None:
@@ -224,13 +225,10 @@ class Recorder(ray.tune.Callback):
             best = write_end(self._study, self.folders, number, state, reason)
         self._ended(reason)
         if not quiet:
+            settle(self._study, self.folders, number)
+            self._saving.save_soon()
             epochs = len(self._study.trial(number).intermediate_values)
-            self._lines.end(number, state.name, reason, epochs=epochs, best=best, summary=self.save())
-
-    def _put_study(self) -> None:
-        self._put = time.monotonic()
-        self.folders.back_up()
-        self.folders.put(pattern=STUDY)
+            self._lines.end(number, state.name, reason, epochs=epochs, best=best, summary=self._saving.summary())
 
     def _note_seconds(self, number: int, history: Sequence[Mapping[str, Any]]) -> None:
         self._seconds[number] = float(history[-1]["seconds"]) if history else 0.0
@@ -259,7 +257,7 @@ def keep_cause(trial: Any, folders: TrialFolders, *, hung: str | None) -> Cause:
     Args:
         hung: why the watchdog has killed its process, if it has.
     """
-    text = Path(trial.error_file).read_text()
+    text = Path(trial.error_file).read_text(errors="replace")
     for job in members(trial.config):
         with contextlib.suppress(OSError):  # the line about a full disk has to be enough
             folders.write_error(job["number"], text)

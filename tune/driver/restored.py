@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
+from typing import Any
 
 from nmt.errors import UserError
 from nmt.training.files import CHECKPOINT, METRICS
 from nmt.training.history import Progress, read_metrics, write_metrics
-from tune.results.layout import BACKUP, DAMAGED, DEFINITION, SET_ASIDE, STUDY, SUMMARY, TRIALS
+from tune.results.ended import read_ended
+from tune.results.layout import BACKUP, DAMAGED, DEFINITION, ENDED, SET_ASIDE, STUDY, SUMMARY, TRIALS
 from tune.results.lock import only_one
 from tune.results.log import kept_in, log
 from tune.results.summary import Summary, load_summary
+from tune.spaces.settings import SearchSettings
 from tune.spaces.space import Space
 from tune.study.restore import Remains, fault_of, restore
 
@@ -36,7 +39,7 @@ def restore_study(space: Space, directory: Path) -> Summary | None:
         trials=directory / TRIALS,
         damaged=DAMAGED,
         set_aside=directory / SET_ASIDE,
-        records={int(t.id): dataclasses.asdict(t) for t in summary.trials} if summary else {},
+        records=_records(summary, directory),
         finished=summary is not None and summary.finished,
     )
     with only_one(directory), kept_in(directory):
@@ -49,14 +52,26 @@ def restore_study(space: Space, directory: Path) -> Summary | None:
 
 def is_over(summary: Summary | None, space: Space) -> bool:
     """True if nothing is left to train: the search has finished with this budget."""
-    return summary is not None and summary.finished and summary.search == space.to_dict()["search"]
+    now = space.to_dict()["search"]
+    # A summary may be older than some keys; these get their defaults.
+    return summary is not None and summary.finished and {"keep": SearchSettings().keep} | summary.search == now
+
+
+def _records(summary: Summary | None, directory: Path) -> dict[int, dict[str, Any]]:
+    """Return the record of each trial in the summary, completed by the record of its end in its folder."""
+    records = {int(t.id): dataclasses.asdict(t) for t in summary.trials} if summary else {}
+    for folder in (path for path in (directory / TRIALS).glob("*") if path.name.isdecimal()):
+        if (ended := read_ended(folder)) is not None:
+            known = records.setdefault(int(folder.name), {})
+            known |= {"state": ended.state, "reason": ended.reason, "ended": True}
+    return records
 
 
 def mend_metrics(folder: Path) -> None:
-    """Write damaged metrics of a trial anew from its checkpoint, which holds them too; log a line.
+    """Write damaged metrics of a trial anew from its checkpoint, or from the record of its end; log a line.
 
     Raises:
-        UserError: they are damaged, and there is no whole checkpoint.
+        UserError: they are damaged, and there is neither.
     """
     from nmt import checkpoint
 
@@ -65,10 +80,13 @@ def mend_metrics(folder: Path) -> None:
     except UserError as damage:
         try:
             progress = Progress(**checkpoint.load(folder / CHECKPOINT)["progress"])
+            source = CHECKPOINT
         except (UserError, KeyError, TypeError):
-            raise damage from None
+            if (ended := read_ended(folder)) is None:
+                raise damage from None
+            progress, source = Progress(history=[dict(metrics) for metrics in ended.history]), ENDED
         write_metrics(folder, progress)
-        log.info(f"{folder / METRICS}: damaged, and written anew from {CHECKPOINT} beside it")
+        log.info(f"{folder / METRICS}: damaged, and written anew from {source} beside it")
 
 
 def last_summary(directory: Path) -> Summary | None:

@@ -31,10 +31,11 @@ def concurrency(resources: Resources, nodes: list[dict[str, float]]) -> int:
 
 def room(resources: Resources, nodes: list[dict[str, float]]) -> int:
     """Return the number of workers that fit on the nodes."""
-    return sum(_workers_on(resources, node) for node in nodes)
+    return sum(workers_on(resources, node) for node in nodes)
 
 
-def _workers_on(resources: Resources, node: dict[str, float]) -> int:
+def workers_on(resources: Resources, node: dict[str, float]) -> int:
+    """Return the number of workers that fit on one node."""
     fit = node.get("CPU", 0) // resources.cpus
     return int(min(fit, node.get("GPU", 0) // resources.gpus) if resources.gpus else fit)
 

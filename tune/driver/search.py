@@ -6,8 +6,9 @@ fresh Ray Tune run that takes the unfinished trials first. Ray's own files are m
 
 from __future__ import annotations
 
+import contextlib
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +18,14 @@ from optuna.trial import FrozenTrial
 from ray.tune.stopper import CombinedStopper, FunctionStopper
 
 from nmt.data.store.ready import ReadyData, ready_data
-from nmt.errors import FailedError, UserError
+from nmt.errors import FailedError, TemporaryError, UserError
+from nmt.training.files import BEST
 from nmt.training.history import METRIC
 from tune.driver.early_stopping import make_scheduler
-from tune.driver.identity import check_data_set, check_results, say_nothing_to_resume, write_definition
+from tune.driver.groups import Groups
+from tune.driver.identity import check_data_set, check_results, say_changed, say_nothing_to_resume, write_definition
 from tune.driver.interruption import Interruption
+from tune.driver.kept import settle_left
 from tune.driver.lines import Lines
 from tune.driver.preflight import SearchPreview, epoch_line, preflight
 from tune.driver.preflight import render as render_preview
@@ -74,7 +78,7 @@ def run_search(
 
     Raises:
         UserError: `results`/NAME holds another search or is in use, or a failed check of `preflight`.
-        FailedError: too many trials in a row failed, or some were interrupted and wait for --resume.
+        FailedError: too many trials in a row failed, some were interrupted and wait for --resume, or the disk is full.
         KeyboardInterrupt: Ctrl-C; every trial has its checkpoint, so the search can be resumed.
     """
     directory = results / space.name
@@ -82,6 +86,7 @@ def run_search(
     space = check_results(space, directory, resume=resume, trials=trials, seed=seed)
     if resume:
         say_nothing_to_resume(directory, space.name)
+        say_changed(space, directory)
     summary = complete(space, directory, data=lambda: ready_data(data, space.stored()), home=home)
     with kept_in(directory):
         log.info("")
@@ -105,9 +110,19 @@ def complete(space: Space, directory: Path, *, data: Callable[[], ReadyData], ho
         check_data_set(directory, ready)
         with ray_session():
             preview = preflight(space, directory=directory, data=ready, storage=home.address if home else None)
-            with only_one(directory), kept_in(directory):
+            with only_one(directory), kept_in(directory), _resumable():
                 return _search(space, directory, ready, home, warm, preview, earlier.seconds if earlier else 0.0)
     return earlier
+
+
+@contextlib.contextmanager
+def _resumable() -> Iterator[None]:
+    """End a search that has begun with FailedError where a fault of the machines ends it: no mistake of the user's."""
+    try:
+        yield
+    except TemporaryError as error:
+        hint = "" if "--resume" in str(error) else "; continue with --resume"
+        raise FailedError(f"{error}{hint}") from error
 
 
 def preview_search(
@@ -169,28 +184,29 @@ def _search(
         Interruption(control).caught() as interruption,
     ):
         setup = TrialSetup(
-            data=data.source,
+            data=data,
             directory=directory.resolve(),
             decode_grid=space.decode_grid(),
             resources=space.resources,
             storage=home,
             control=control,
         )
+        lines = Lines(study.ladder.epochs, earlier_seconds=earlier_seconds)
+        health = Watchdog(space.search, stop=interruption.stop)
         recorder = Recorder(
-            study,
-            TrialFolders(directory, home),
-            data=data,
-            lines=Lines(study.ladder.epochs, earlier_seconds=earlier_seconds),
-            control=control,
-            health=Watchdog(space.search, stop=interruption.stop),
+            study, TrialFolders(directory, home), data=data, lines=lines, control=control, health=health
         )
-        finished = _run_jobs(study, recorder, make_trainable(setup), preview.at_once, interruption)
+        settle_left(study, recorder.folders)
+        groups = Groups(space.resources, directory, control=control, health=health, note=lines.note)
+        finished = _run_jobs(study, recorder, groups, make_trainable(setup), preview.at_once, interruption)
     waiting = recorder.retries.waiting
     finished = finished and not waiting
     recorder.sync_unfinished()
     if finished:
         recorder.end_waiting()
     summary = recorder.save(finished=finished)
+    if home is not None and finished and summary.best is not None and summary.best.checkpoint is not None:
+        home.fetch(str(Path(summary.best.checkpoint).parent), wanted=lambda name: name == BEST)
     if interruption.reason is not None:
         raise FailedError(f"{interruption.reason}; fix it, then continue with --resume")
     if waiting and not interruption.came:
@@ -200,7 +216,9 @@ def _search(
     return summary
 
 
-def _run_jobs(study: SearchStudy, recorder: Recorder, trainable: Any, at_once: int, interruption: Interruption) -> bool:
+def _run_jobs(
+    study: SearchStudy, recorder: Recorder, groups: Groups, trainable: Any, at_once: int, interruption: Interruption
+) -> bool:
     """Run the jobs of the search. Return True if all were run, False if the search was interrupted."""
     space, ray_directory = study.space, recorder.folders.directory.resolve() / layout.RAY
     shutil.rmtree(ray_directory, ignore_errors=True)
@@ -228,7 +246,7 @@ def _run_jobs(study: SearchStudy, recorder: Recorder, trainable: Any, at_once: i
         run_config=ray.tune.RunConfig(
             name=layout.RAY_TUNE,
             storage_path=str(ray_directory),
-            callbacks=[recorder, recorder.health],
+            callbacks=[recorder, recorder.health, groups],
             stop=CombinedStopper(interruption, late),
             checkpoint_config=ray.tune.CheckpointConfig(checkpoint_at_end=False),
             failure_config=ray.tune.FailureConfig(max_failures=0),  # the study's next job is the retry

@@ -10,9 +10,12 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+from ray.exceptions import RayError
+from ray.train import TrainingFailedError
+
 from nmt.config import Config
 from nmt.data.store.ready import ready_data
-from nmt.errors import UserError
+from nmt.errors import FailedError, UserError
 from nmt.training.history import METRIC, best_epoch, read_metrics
 from nmt.training.plan import plan_training
 from nmt.training.signals import interruptions
@@ -20,7 +23,8 @@ from tune.driver.preflight import check_nodes
 from tune.driver.ray_session import ray_session
 from tune.driver.room import node_resources, room
 from tune.jobs.control import open_control
-from tune.jobs.worker_group import WorkerGroup
+from tune.jobs.reservations import release, training_of
+from tune.jobs.worker_group import LOSSES_IN_A_ROW, WorkerGroup, reason
 from tune.results import layout
 from tune.results.log import log
 from tune.results.storage import Storage
@@ -47,6 +51,7 @@ def train_together(
     Raises:
         UserError: a wrong number of workers, or more than there is room for; nodes that do not see the same files;
             whatever nmt.training.loop.train raises.
+        FailedError: workers were lost several times without an epoch in between.
         KeyboardInterrupt: a signal, after a checkpoint at the exact step.
     """
     asked = workers_for(workers, config.data.pairs_per_step)
@@ -64,13 +69,20 @@ def train_together(
             storage=(storage, "") if storage is not None else None,
             scratch=directory / layout.RAY,
             note=log.info,
+            waits=log.info,
         )
         log.info(f"{resources.workers} workers of {resources.cpus} CPUs, {resources.gpus:g} GPUs")
         log.info(str(plan_training(config, data=ready.folder, directory=directory, resume=True, timed=False)))
         try:
             with interruptions(group.ask_to_stop):
                 _follow(group, config, directory)
+        except (RayError, TrainingFailedError, RuntimeError, TimeoutError) as error:
+            raise FailedError(
+                f"{directory}: its workers were lost {LOSSES_IN_A_ROW} times in a row without an epoch in between "
+                f"({reason(error)}); continue with --resume"
+            ) from error
         finally:
+            release(training_of(directory))
             shutil.rmtree(directory / layout.RAY, ignore_errors=True)
     if storage is not None:
         storage.fetch()

@@ -103,10 +103,11 @@ class TrialFolders:
             # NFS may cache for half a minute that a file does not exist. Listing the folder refreshes it.
             with contextlib.suppress(FileNotFoundError):
                 os.listdir(self.of(number))
-            return read_metrics(self.of(number))
+            with self.noted():
+                return read_metrics(self.of(number))
         with self.noted():
             self._mirror.fetch(trial_folder(number), wanted=lambda name: name == METRICS)
-        return read_metrics(self._mirror.directory / trial_folder(number))
+            return read_metrics(self._mirror.directory / trial_folder(number))
 
     def has_best(self, number: int) -> bool:
         """True if the trial's best weights are in its folder, at the storage if there is one."""
@@ -141,7 +142,7 @@ class TrialFolders:
     def write_error(self, number: int, text: str) -> None:
         """Keep the traceback of a trial's last error in its folder."""
         self.of(number).mkdir(parents=True, exist_ok=True)
-        (self.of(number) / ERROR).write_text(text)
+        (self.of(number) / ERROR).write_text(text, encoding="utf-8")
 
     @contextlib.contextmanager
     def noted(self) -> Iterator[None]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,12 +22,21 @@ from nmt.recipes import RecipeFile, read_recipe
 from nmt.settings import setting
 from nmt.training.history import METRIC
 from tune.driver.identity import check_data_set, say_nothing_to_resume, with_data_set
-from tune.evidence.repeated import Repeated, Repetition, Variant, check_one_worker, in_ray, repeated_from_dict
+from tune.evidence.repeated import (
+    RESUME,
+    Repeated,
+    Repetition,
+    Variant,
+    check_all_ended,
+    check_one_worker,
+    in_ray,
+    repeated_from_dict,
+)
 from tune.results.layout import ABLATED, DEFINITION, RUNS, SPACE, TRIALS
 from tune.results.log import kept_in, log
 from tune.results.table import percent, points
 from tune.spaces.parameter import NOT_SEARCHABLE
-from tune.spaces.settings import Resources, check_resources, check_table
+from tune.spaces.settings import Resources, check_resources, check_table, keep_setting
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,6 +44,7 @@ class SeedSettings:
     """The `[search]` table of an ablation."""
 
     seeds: int = setting(3, "trainings of each variant", low=2)
+    keep: str = keep_setting()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,6 +58,8 @@ class Ablation:
     """the first one is the reference"""
     seeds: tuple[int, ...]
     resources: Resources
+    keep: str
+    """the weights that an ended training keeps: best or all"""
     text: str
     """the TOML file as given"""
 
@@ -122,7 +134,7 @@ def load_ablation(
     base = with_overrides(file.base(), overrides or {}, source="--set")
     search = check_table(SeedSettings, tables.get("search", {}), f"{source}: [search]")
     if seeds is not None:
-        search = check_table(SeedSettings, {"seeds": seeds}, "--seeds")
+        search = replace(search, seeds=check_table(SeedSettings, {"seeds": seeds}, "--seeds").seeds)
     resources = check_resources(tables.get("resources", {}), f"{source}: [resources]")
     check_one_worker(resources, source)
     first = base.train.seed if first_seed is None else first_seed
@@ -133,6 +145,7 @@ def load_ablation(
         variants=_variants(base, tables["variants"], f"{source}: [variants]"),
         seeds=tuple(range(first, first + search.seeds)),
         resources=resources,
+        keep=search.keep,
         text=file.text,
     )
 
@@ -176,16 +189,19 @@ def run_ablation(
 
     Raises:
         UserError: `results`/NAME holds something else, or an error of `Repetition`.
+        FailedError: some trainings failed, which --resume trains again; the others are in the table.
         KeyboardInterrupt: Ctrl-C or SIGTERM; the ablation can be resumed.
     """
     directory = Path(results) / ablation.name
     _check_results(directory, resume=resume)
     if resume:
         say_nothing_to_resume(directory, ablation.name)
-    repetition = Repetition(directory=directory, data=data, decode_grid=(), resources=ablation.resources)
+    repetition = Repetition(
+        directory=directory, data=data, decode_grid=(), resources=ablation.resources, keep=ablation.keep
+    )
     ready = repetition.check(ablation.variants, ablation.seeds)
     check_data_set(directory, ready)
-    with in_ray(directory), kept_in(directory):
+    with in_ray(directory, again=RESUME), kept_in(directory):
         with atomic_write(directory / SPACE) as file:
             file.write(ablation.text.encode())
         write_json(directory / DEFINITION, with_data_set(ablation.to_dict(), ready))
@@ -199,6 +215,7 @@ def run_ablation(
         )
         write_json(directory / ABLATED, ablated.to_dict())
         log.info("\n" + render(ablated, directory))
+    check_all_ended(ablated.variants, again=RESUME)
     return ablated
 
 

@@ -15,7 +15,8 @@ from dataclasses import dataclass
 
 import ray.exceptions
 
-from nmt.errors import TemporaryError, UserError
+from nmt.errors import FailedError, TemporaryError, UserError
+from tune.jobs.spot import NodeTakenError
 
 MAX_REASON = 200
 """characters of an error in the table"""
@@ -45,7 +46,7 @@ def cause_of(error: BaseException) -> Cause:
     if isinstance(error, ray.exceptions.RayActorError):
         return Cause(DIED, final=False, of_node=error.preempted)
     cause = error.cause if isinstance(error, ray.exceptions.RayTaskError) else error
-    return Cause(_in_words(cause), final=is_final(cause))
+    return Cause(_in_words(cause), final=is_final(cause), of_node=isinstance(cause, NodeTakenError))
 
 
 def kind_of(reason: str) -> str:
@@ -64,7 +65,7 @@ def is_final(error: BaseException) -> bool:
 
 
 def _in_words(error: BaseException) -> str:
-    if isinstance(error, UserError):
+    if isinstance(error, (UserError, FailedError)):
         return str(error)
     lines = "".join(traceback.format_exception_only(error)).strip().splitlines()
     return lines[-1].strip()[:MAX_REASON]

@@ -10,7 +10,6 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-import ray
 import ray.exceptions
 import ray.tune
 
@@ -20,6 +19,7 @@ from nmt.training.history import read_metrics
 from tune.jobs.causes import is_final, of_the_storage
 from tune.jobs.control import POLL_SECONDS, Asked
 from tune.jobs.protocol import NOTE, TrialSetup, event, failure, interrupted, trial_directory
+from tune.jobs.reservations import release, training_of
 from tune.jobs.worker_group import WorkerGroup
 from tune.results.layout import RAY_TRAIN, trial_folder
 from tune.results.storage import no_weights
@@ -47,7 +47,7 @@ class WorkersTrial(ray.tune.Trainable):
         self._configuration = from_dict(trial["configuration"], source=f"trial {self._directory.name}")
         self._notes: list[str] = []
         self._group: WorkerGroup | None = None
-        ray.get(self._shared.control.close.remote(self._directory.name))
+        release(training_of(self._directory))
 
     def _make_group(self) -> WorkerGroup:
         return WorkerGroup(

@@ -19,7 +19,9 @@ from tune.jobs.causes import is_final
 from tune.jobs.control import Asked
 from tune.jobs.notes import Notes
 from tune.jobs.protocol import TrialSetup, event, failure, interrupted, trial_directory
-from tune.jobs.stored import put, take_over
+from tune.jobs.spot import node_watch
+from tune.jobs.stored import take_over
+from tune.jobs.uploads import Uploads
 from tune.results.layout import trial_folder
 
 
@@ -29,12 +31,15 @@ def run_pack(setup: TrialSetup, jobs: Sequence[Mapping[str, Any]]) -> None:
     Args:
         jobs: {"number", "configuration", "until"} of each; `until` is the same for all.
     """
-    with Notes() as notes:
+    with Notes() as notes, Uploads(setup.storage) as uploads:
         try:
-            outcomes: Sequence[Any] = _train(setup, jobs, notes)
+            node_watch().check()
+            outcomes: Sequence[Any] = _train(setup, jobs, notes, uploads)
         except KeyboardInterrupt:  # every member has written its checkpoint
             for job in jobs:
-                put(setup.storage, trial_folder(job["number"]))
+                uploads.put(trial_folder(job["number"]))
+            node_watch().check()
+            for job in jobs:
                 ray.tune.report(interrupted(setup, job))
             return
         except UserError as error:
@@ -46,31 +51,42 @@ def run_pack(setup: TrialSetup, jobs: Sequence[Mapping[str, Any]]) -> None:
                 ray.tune.report(failure(setup, job, outcome) | notes.take(trial_directory(setup, job)))
 
 
-def _train(setup: TrialSetup, jobs: Sequence[Mapping[str, Any]], notes: Notes) -> Sequence[Any]:
+def _train(setup: TrialSetup, jobs: Sequence[Mapping[str, Any]], notes: Notes, uploads: Uploads) -> Sequence[Any]:
     """Return the best epoch of each job, or the error that ended it."""
     import torch
 
     from nmt.training.packed import train_packed
 
     directories = [trial_directory(setup, job) for job in jobs]
-    for job, directory in zip(jobs, directories, strict=True):
-        take_over(setup.storage, trial_folder(job["number"]))
-        if read_metrics(directory):  # an earlier process may have died before it reported this epoch
+    folders = [trial_folder(job["number"]) for job in jobs]
+    trained: list[int] = []
+    for job, folder, directory in zip(jobs, folders, directories, strict=True):
+        take_over(setup.storage, folder)
+        trained.append((read_metrics(directory) or [{"epoch": 0}])[-1]["epoch"])
+        if 0 < trained[-1] < job["until"]:  # an earlier process may have died before it reported this epoch
             ray.tune.report(event(setup, job))
 
-    def on_epoch(k: int, _: EpochResult) -> None:
-        put(setup.storage, trial_folder(jobs[k]["number"]))
+    def on_epoch(k: int, report: EpochResult) -> None:
+        uploads.put(folders[k])
+        if report.epoch >= jobs[k]["until"]:
+            uploads.leave(folders[k])
         ray.tune.report(event(setup, jobs[k]) | notes.take(directories[k]))
 
     torch.set_num_threads(setup.resources.cpus)
     configs = [from_dict(job["configuration"], source=f"trial {job['number']}") for job in jobs]
-    return train_packed(
+    outcomes = train_packed(
         configs,
         data=local_data(setup.data, configs[0]),
         directories=directories,
         until=jobs[0]["until"],
         on_epoch=on_epoch,
+        on_checkpoint=lambda k: uploads.later(folders[k]),
         resume=True,
         decode_grid=setup.decode_grid,
         interrupted=Asked(setup.control),
     )
+    for job, folder, epoch in zip(jobs, folders, trained, strict=True):
+        uploads.leave(folder)
+        if epoch >= job["until"]:  # its files were only checked; the search may delete them from now on
+            ray.tune.report(event(setup, job))
+    return outcomes

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from nmt.config import DecodeConfig
+from nmt.data.store.ready import ReadyData
 from nmt.training.history import METRIC, read_metrics
 from tune.results.layout import trial_folder
 from tune.results.storage import Storage
@@ -33,8 +34,8 @@ INTERRUPTED = "interrupted"
 class TrialSetup:
     """Everything that the trials of a search share."""
 
-    data: str
-    """the Arrow data set: an absolute path or an address, copied to a node by its first job"""
+    data: str | ReadyData
+    """the Arrow data set: an absolute path or an address, copied to a node by its first job; or one that was checked"""
     directory: Path
     """directory of the search"""
     decode_grid: tuple[DecodeConfig, ...]

@@ -21,7 +21,9 @@ from tune.jobs.causes import is_final
 from tune.jobs.control import Asked
 from tune.jobs.notes import Notes
 from tune.jobs.protocol import TrialSetup, event, failure, interrupted, trial_directory
-from tune.jobs.stored import put, take_over
+from tune.jobs.spot import node_watch
+from tune.jobs.stored import take_over
+from tune.jobs.uploads import Uploads
 from tune.results.layout import trial_folder
 
 
@@ -34,12 +36,14 @@ def run_trial(setup: TrialSetup, trial: Mapping[str, Any]) -> None:
     from nmt.training.trainer import DivergedError
 
     folder, directory = trial_folder(trial["number"]), trial_directory(setup, trial)
-    with Notes() as notes:
+    with Notes() as notes, Uploads(setup.storage) as uploads:
         try:
+            node_watch().check()  # a process that Ray Tune reuses may be on a node that is taken away
             take_over(setup.storage, folder)
-            _train(setup, trial, notes)
+            _train(setup, trial, notes, uploads)
         except KeyboardInterrupt:  # the training has written its checkpoint
-            put(setup.storage, folder)
+            uploads.put(folder)
+            node_watch().check()
             ray.tune.report(interrupted(setup, trial) | notes.take(directory))
         except (DivergedError, UserError) as error:
             if not is_final(error):
@@ -47,29 +51,33 @@ def run_trial(setup: TrialSetup, trial: Mapping[str, Any]) -> None:
             ray.tune.report(failure(setup, trial, error) | notes.take(directory))
 
 
-def _train(setup: TrialSetup, trial: Mapping[str, Any], notes: Notes) -> None:
+def _train(setup: TrialSetup, trial: Mapping[str, Any], notes: Notes, uploads: Uploads) -> None:
     import torch
 
     import nmt.training.loop
 
-    directory = trial_directory(setup, trial)
-    if read_metrics(directory):
-        # An earlier process may have died before it reported this epoch. The scheduler must still decide on it, and if
-        # it was the last of the job, Ray would wait for a result. The training then only checks its files.
+    folder, directory = trial_folder(trial["number"]), trial_directory(setup, trial)
+    # An earlier process may have died before it reported its last epoch. The scheduler must still decide on that.
+    unheard = (read_metrics(directory) or [{"epoch": 0}])[-1]["epoch"]
+    if 0 < unheard < trial["until"]:
         ray.tune.report(event(setup, trial))
 
-    def on_epoch(_: EpochResult) -> None:
-        put(setup.storage, trial_folder(trial["number"]))
+    def on_epoch(report: EpochResult) -> None:
+        uploads.put(folder)
+        if report.epoch >= trial["until"]:  # before the event: Ray may end this process after it
+            uploads.leave(folder)
         ray.tune.report(event(setup, trial) | notes.take(directory))
 
     torch.set_num_threads(setup.resources.cpus)
 
     def train(config: Config, again: bool) -> EpochResult:
+        uploads.wait()
         return nmt.training.loop.train(
             config,
             data=local_data(setup.data, config),
             directory=directory,
             on_epoch=on_epoch,
+            on_checkpoint=lambda: uploads.later(folder),
             resume=True,
             until=trial["until"],
             decode_grid=setup.decode_grid,
@@ -77,3 +85,6 @@ def _train(setup: TrialSetup, trial: Mapping[str, Any], notes: Notes) -> None:
         )
 
     twice_within_memory(train, from_dict(trial["configuration"], source=f"trial {directory.name}"))
+    uploads.leave(folder)
+    if unheard >= trial["until"]:  # the training has only checked its files; the search may delete them from now on
+        ray.tune.report(event(setup, trial) | notes.take(directory))

@@ -1,4 +1,4 @@
-"""A trial's files at the storage of its search, as its jobs fetch and put them.
+"""A trial's files at the storage of its search, as its jobs fetch them (tune.jobs.uploads uploads them).
 
 Whatever fails there only interrupts the trial (tune.jobs.causes). A checkpoint that is damaged there is left out, and
 the training continues from what is whole (nmt.training.state.begin).
@@ -44,10 +44,3 @@ def _fetch_whole(storage: Storage, folder: str) -> None:
         except UserError:
             log.warning("%s: %s is damaged at the storage", storage.directory / folder, weights)
             (storage.directory / folder / weights).unlink(missing_ok=True)
-
-
-def put(storage: Storage | None, folder: str) -> None:
-    """Upload the trial's folder. Raises TemporaryError."""
-    if storage is not None:
-        with of_the_storage():
-            storage.put(folder)

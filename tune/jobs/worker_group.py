@@ -13,27 +13,39 @@ from __future__ import annotations
 import re
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import ray
 import ray.exceptions
-import ray.util
-from ray.util.placement_group import PlacementGroup
 
 from nmt.config import Config
-from nmt.data.store.ready import local_data
+from nmt.data.store.ready import ReadyData, local_data
 from nmt.errors import UserError, one_line
 from nmt.training import out_of_memory as memory
+from nmt.training.history import read_metrics
+from tune.jobs.causes import of_the_storage
+from tune.jobs.control import ask
 from tune.jobs.notes import Notes
 from tune.jobs.protocol import NOTE
-from tune.jobs.stored import put, take_over
-from tune.results.storage import Storage
+from tune.jobs.reservations import training_of
+from tune.jobs.room import Room, worker_bundle
+from tune.jobs.silence import Silence, first_report
+from tune.jobs.spot import NodeTakenError, node_watch
+from tune.jobs.stored import take_over
+from tune.jobs.uploads import Uploads
+from tune.results.storage import Storage, no_weights
 from tune.spaces.settings import Resources
+
+if TYPE_CHECKING:
+    from tune.jobs.train_job import TrainJob
 
 STOP_SECONDS = 30.0
 """time that a job has to end"""
+
+KILL_SECONDS = 20.0
+"""time that a job has to end once its workers were killed"""
 
 LOSSES_IN_A_ROW = 3
 """the training fails when this many jobs in a row fail without an epoch"""
@@ -41,8 +53,12 @@ LOSSES_IN_A_ROW = 3
 MAX_REASON = 120
 """characters of an error in a line for the user"""
 
-PATIENCE_SECONDS = 2.0
-"""time that a group with its fewest workers waits for more before it begins"""
+BEGIN_SECONDS = 300.0
+"""time that the workers of a job have to start"""
+FIRST_SECONDS = 7200.0
+"""limit of the first report of a job where no epoch has been measured, and no search tells another"""
+LEAST_SECONDS = 120.0
+"""least limit of the other reports: below that of the driver, which watches the process around the group"""
 
 
 class WorkerGroup:
@@ -56,6 +72,7 @@ class WorkerGroup:
         storage: the storage of the run and the training's folder in it; None without a storage.
         scratch: directory for Ray Train's own files, which are never read again.
         note: prints a line when the group changes.
+        waits: prints a line when the group waits for resources; None where the driver asks the control actor.
         training: called by each worker instead of nmt.training.loop.train, with the same arguments.
     """
 
@@ -64,26 +81,31 @@ class WorkerGroup:
         config: Config,
         *,
         directory: Path,
-        data: str,
+        data: str | ReadyData,
         arguments: Mapping[str, Any],
         resources: Resources,
         control: Any,
         storage: tuple[Storage, str] | None,
         scratch: Path,
         note: Callable[[str], None],
+        waits: Callable[[str], None] | None = None,
         training: Callable[..., Any] | None = None,
     ) -> None:
         self._training = training
         self._config, self._directory, self._data, self._arguments = config, directory, data, arguments
         self._resources, self._control, self._storage = resources, control, storage
         self._scratch, self._note = scratch, note
-        self._name = directory.name
-        self._job: _Job | None = None
+        self._name, self._reserved_as = directory.name, training_of(directory)
+        self._job: TrainJob | None = None
         self._workers = 0
         self._losses = 0
         self._halved = False
         self._stopped = False
-        self._spares: list[PlacementGroup] = []
+        self._room = Room(resources, self._reserved_as, control=control, name=self._name, waits=waits)
+        self._silence = Silence(FIRST_SECONDS, least=LEAST_SECONDS)
+        self._epoch = max((metrics["epoch"] for metrics in read_metrics(directory)), default=0)
+        self._reported = 0
+        """last epoch that the running job has reported"""
 
     def next_epoch(self) -> dict[str, Any] | None:
         """Train one more epoch and return its metrics; None if the training was stopped.
@@ -92,28 +114,62 @@ class WorkerGroup:
             UserError, DivergedError: raised by the training.
             RayTrainError: workers were lost several times without an epoch in between.
         """
-        if self._job is not None:
-            more = self._room_for_more()
-            ray.get(self._control.decide.remote(self._name, more == 0))
-            if more:
-                self._note(f"room for {more} more workers: restarting with them")
-                self._await_end()
-        while not self._stopped:
+        if self._job is not None and (more := self._room.more()):
+            self._note(f"room for {more} more workers: restarting with them")
+            self._await_end()
+        while not self._stopped or self._job is not None:
             if self._job is None:
                 self._start()
                 continue
-            metrics: dict[str, Any] | None = ray.get(self._control.next.remote(self._name))
+            metrics = self._await_epoch(self._job)
             if metrics is not None:
-                self._losses = 0
+                self._losses, self._epoch = 0, metrics["epoch"]
                 if NOTE in metrics:
                     self._note(metrics.pop(NOTE))
-                self._ask_for_more()
+                self._room.ask_for_more(self._workers)
                 return metrics
             error, self._job = self._job.error, None
             if not self._stopped:
                 self._recover(error or RuntimeError("the workers ended before the last epoch"))
         self._await_end()
         return None
+
+    def _await_epoch(self, job: TrainJob) -> dict[str, Any] | None:
+        """Return the metrics of the job's next epoch; None if the job has ended before, with its error."""
+        silence, waited = self._silence, time.monotonic()
+        running = bool(self._reported)
+        silence.heard = waited  # time between two epochs is the caller's
+        while True:
+            alive, number = job.is_alive(), job.number
+            reply = ask(self._control, "next", self._name, number, self._reported, self._stopped)
+            now = time.monotonic()
+            if reply.metrics is not None:
+                metrics: dict[str, Any] = reply.metrics
+                self._reported = metrics["epoch"]
+                if running:  # else it includes the start
+                    silence.epochs.append(now - waited)
+                silence.report(0, 0.0, now)
+                return metrics
+            if not alive:
+                return self._unreported()
+            if reply.begun and not running:
+                running = True
+                silence.begin(now)
+            silence.first_seconds = reply.first_seconds or first_report(silence.epochs, most=FIRST_SECONDS)
+            late = f"its workers did not start within {BEGIN_SECONDS:.0f} s" if now - waited > BEGIN_SECONDS else None
+            overdue = silence.reason(now) if running else late
+            if overdue is not None:
+                job.kill(KILL_SECONDS)
+                job.error = TimeoutError(overdue)
+                return None
+
+    def _unreported(self) -> dict[str, Any] | None:
+        """Return the metrics of the last epoch if the job has trained it and died before it could report it."""
+        if self._storage is not None:
+            with of_the_storage():
+                self._storage[0].fetch(self._storage[1], wanted=no_weights)
+        trained = read_metrics(self._directory)
+        return dict(trained[-1]) if trained and trained[-1]["epoch"] > self._epoch else None
 
     def stop(self) -> None:
         """Ask the workers to save and end, and wait for it. The checkpoint is at the step they had reached."""
@@ -123,44 +179,74 @@ class WorkerGroup:
     def ask_to_stop(self) -> None:
         """Ask the workers to save and end, without waiting. `next_epoch` then returns None."""
         self._stopped = True
-        self._control.stop.remote(self._name)
+        if (job := self._job) is not None:
+            self._control.stop.remote(self._name, job.number)  # `next_epoch` repeats it
 
     def _await_end(self) -> None:
-        self._give_spares_back()
-        if self._job is not None:
-            self._job.join(STOP_SECONDS)
-            self._job = None
+        self._room.give_back()
+        job, self._job = self._job, None
+        if job is not None and job.is_alive():
+            ask(self._control, "stop", self._name, job.number)
+            job.join(STOP_SECONDS)
+            if job.is_alive():
+                job.kill(KILL_SECONDS)
 
     def _start(self) -> None:
         """Start a job with as many workers as there is room for."""
-        before = self._workers
-        self._workers = self._count_room()
+        from tune.jobs.train_job import TrainJob
+
+        number, before = time.time_ns(), self._workers
+        self._workers = self._room.find(number, stopped=lambda: self._stopped)
         if self._stopped:
             return
         if before and self._workers != before:
             self._note(f"resuming with {self._workers} instead of {before} workers")
-        number = ray.get(self._control.open.remote(self._name))
-        trainer = self._trainer(number)
-        self._job = _Job(trainer.fit, lambda: ray.get(self._control.end.remote(self._name, number)))
+        ask(self._control, "open", self._name, number)
+        self._reported = 0
+        self._silence.begin(time.monotonic())
+        self._job = TrainJob(
+            _train_on_worker,
+            {
+                "config": self._config,
+                "directory": self._directory,
+                "data": self._data,
+                "arguments": dict(self._arguments),
+                "resources": self._resources,
+                "control": self._control,
+                "storage": self._storage,
+                "training": self._training,
+            },
+            workers=self._workers,
+            bundle=worker_bundle(self._resources),
+            training=self._reserved_as,
+            name=self._name,
+            number=number,
+            control=self._control,
+            scratch=self._scratch,
+        )
         self._job.start()
 
     def _recover(self, error: Exception) -> None:
         """Prepare the next job after one that failed. Raises if the next would fail the same way."""
-        import ray.train
-
         from nmt.training.trainer import DivergedError
+        from tune.jobs.train_job import found_no_room
 
-        failures = list(error.worker_failures.values()) if isinstance(error, ray.train.WorkerGroupError) else [error]
+        failures = _failures(error)
+        if taken := [failure for failure in failures if isinstance(failure, NodeTakenError)]:
+            self._note(f"a worker is lost: {taken[0]}; resuming from its checkpoint")
+            return
         for failure in failures:
             if isinstance(failure, DivergedError | UserError):
                 raise failure
         if any(memory.is_out_of_memory(failure) for failure in failures):
             self._halve()
             return
+        if found_no_room(error):
+            return
         self._losses += 1
         if self._losses >= LOSSES_IN_A_ROW:
             raise error
-        self._note(f"a worker was lost ({_reason(failures)}); resuming from its checkpoint")
+        self._note(f"a worker was lost ({reason(error)}); resuming from its checkpoint")
 
     def _halve(self) -> None:
         smaller = None if self._halved else memory.halved(self._config, workers=self._workers)
@@ -169,108 +255,29 @@ class WorkerGroup:
         self._config, self._halved = smaller, True
         self._note(f"out of memory; resuming from its checkpoint with {smaller.train.micro_batch} pairs at a time")
 
-    def _count_room(self) -> int:
-        """Return the number of workers that fit, up to the full size.
 
-        Waits until the fewest workers fit, without a limit: an autoscaler may take minutes to start a node.
-        """
-        bundle, resources = worker_bundle(self._resources), self._resources
-        needed = ray.util.placement_group([bundle] * resources.fewest)
-        wished = [ray.util.placement_group([bundle]) for _ in range(resources.workers - resources.fewest)]
-        try:
-            while not self._stopped and not needed.wait(1):
-                pass
-            deadline = time.monotonic() + PATIENCE_SECONDS
-            fit = [group.wait(max(deadline - time.monotonic(), 0.01)) for group in wished]
-            return resources.fewest + sum(fit)
-        finally:
-            for group in (needed, *wished):
-                ray.util.remove_placement_group(group)
-
-    def _ask_for_more(self) -> None:
-        """Request the missing workers' resources ahead of time. An autoscaler also sees the request."""
-        if not self._spares:
-            missing = self._resources.workers - self._workers
-            self._spares = [ray.util.placement_group([worker_bundle(self._resources)]) for _ in range(missing)]
-
-    def _room_for_more(self) -> int:
-        return sum(group.wait(0.01) for group in self._spares)
-
-    def _give_spares_back(self) -> None:
-        for group in self._spares:
-            ray.util.remove_placement_group(group)
-        self._spares = []
-
-    def _trainer(self, number: int) -> Any:
-        import ray.train
-        from ray.train.torch import TorchConfig, TorchTrainer
-
-        from nmt.distributed import BACKENDS
-
-        gpus = self._resources.gpus
-        return TorchTrainer(
-            _train_on_worker,
-            train_loop_config={
-                "config": self._config,
-                "directory": self._directory,
-                "data": self._data,
-                "arguments": dict(self._arguments),
-                "resources": self._resources,
-                "control": self._control,
-                "storage": self._storage,
-                "number": number,
-                "training": self._training,
-            },
-            torch_config=TorchConfig(backend=BACKENDS if gpus else "gloo"),
-            scaling_config=ray.train.ScalingConfig(
-                num_workers=self._workers,
-                use_gpu=gpus > 0,
-                resources_per_worker=worker_bundle(self._resources),
-            ),
-            run_config=ray.train.RunConfig(
-                name=f"{self._name}-{number}",
-                storage_path=str(self._scratch),
-                # The group retries. By default Ray Train would retry forever if workers cannot start.
-                failure_config=ray.train.FailureConfig(max_failures=0, controller_failure_limit=0),  # type: ignore[call-arg]
-            ),
-        )
-
-
-def worker_bundle(resources: Resources) -> dict[str, float]:
-    """Return the resources of one worker under Ray's names."""
-    return {"CPU": float(resources.cpus)} | ({"GPU": resources.gpus} if resources.gpus else {})
-
-
-def _reason(failures: Sequence[Exception]) -> str:
+def reason(error: Exception) -> str:
     """Return in few words why a worker was lost.
 
     All workers fail when one is lost, so the error of another one may be the only one there is.
     """
-    if any(isinstance(failure, ray.exceptions.RayActorError) for failure in failures):
+    from tune.jobs.train_job import died, froze
+
+    failures = _failures(error)
+    if any(died(failure) for failure in failures):
         return "its process died"
+    if any(froze(failure) for failure in failures):
+        return "its process is frozen"
     return re.sub(r"^\[\S+\] ", "", one_line(failures[0])).partition(". ")[0][
         :MAX_REASON
     ]  # gloo's errors begin with [file:line]
 
 
-class _Job(threading.Thread):
-    """Run `work` in a thread that dies with the process.
+def _failures(error: Exception) -> list[Exception]:
+    """Return the errors of the workers that ended a job, or the error of the job itself."""
+    import ray.train
 
-    `error` is the exception it raised. `at_end` is called in any case.
-    """
-
-    def __init__(self, work: Callable[[], Any], at_end: Callable[[], None]) -> None:
-        super().__init__(daemon=True)
-        self._work, self._at_end = work, at_end
-        self.error: Exception | None = None
-
-    def run(self) -> None:
-        try:
-            self._work()
-        except Exception as error:
-            self.error = error
-        finally:
-            self._at_end()
+    return list(error.worker_failures.values()) if isinstance(error, ray.train.WorkerGroupError) else [error]
 
 
 class _StoppedError(Exception):
@@ -288,17 +295,17 @@ def _train_on_worker(job: dict[str, Any]) -> None:
 
     control, key = job["control"], (job["directory"].name, job["number"])
     first = dist.get_rank() == 0
-    stopped, notes = threading.Event(), Notes()
+    stopped, notes, watch = threading.Event(), Notes(), node_watch()
     storage, folder = job["storage"] or (None, "")
-    take_over(storage, folder, first=first)
+    uploads = Uploads(storage if first else None)
     if first:
-        ray.get(control.reserve.remote(*key, ray.util.get_current_placement_group()))
         threading.Thread(target=_await_stop, args=(control, key, stopped), daemon=True).start()
+    take_over(storage, folder, first=first)
 
     def on_epoch(report: nmt.training.history.EpochResult) -> None:
-        put(storage if first else None, folder)
+        uploads.put(folder)
         metrics = report.metrics | notes.take(job["directory"])
-        decision = [ray.get(control.report.remote(*key, metrics)) if first else None]
+        decision = [ask(control, "report", *key, metrics, seconds=None) if first else None]
         dist.broadcast_object_list(decision)
         if not decision[0]:
             raise _StoppedError
@@ -306,26 +313,29 @@ def _train_on_worker(job: dict[str, Any]) -> None:
     torch.set_num_threads(job["resources"].cpus)
     training = job["training"] or nmt.training.loop.train
     try:
-        with notes:
+        with notes, uploads:
             training(
                 job["config"],
                 data=local_data(job["data"], job["config"]),
                 directory=job["directory"],
                 device=ray.train.torch.get_device() if job["resources"].gpus else torch.device("cpu"),
                 on_epoch=on_epoch,
-                interrupted=stopped.is_set,
+                on_checkpoint=lambda: uploads.later(folder),
+                interrupted=lambda: stopped.is_set() or watch.taken,
                 resume=True,
                 **job["arguments"],
             )
     except KeyboardInterrupt:  # its checkpoint is at the step it had reached
-        put(storage if first else None, folder)
+        uploads.put(folder)
+        watch.leave_together()
     except _StoppedError:  # its checkpoint is at the epoch, and uploaded
         return
 
 
 def _await_stop(control: Any, key: tuple[str, int], stopped: threading.Event) -> None:
     try:
-        ray.get(control.stopped.remote(*key))
-    except ray.exceptions.RayError:  # the actor has ended, so nobody can stop this job any more
+        while not ask(control, "stopped", *key, seconds=None):
+            pass
+    except ray.exceptions.RayError:  # another job took its place, or the cluster has ended
         return
     stopped.set()

@@ -27,10 +27,15 @@ LOG = "search.log"
 LOCK = ".lock"
 """locked by the process that works in the folder"""
 
+LOCK_MARKER = ".lock.held"
+"""in its stead on a file system without locks, while a process works in the folder"""
+
 TRIALS = "trials"
 """one folder per trial below it, see `trial_folder`"""
 SET_ASIDE = "set_aside"
 """folders of trials that a restored study could not take"""
+ENDED = "ended.json"
+"""how a trial ended, in its folder, once its checkpoints are deleted"""
 ERROR = "error.txt"
 """traceback of a trial's last error, in its folder"""
 

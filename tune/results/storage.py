@@ -12,7 +12,7 @@ import contextlib
 import json
 import shutil
 import tempfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path, PurePosixPath
@@ -64,7 +64,23 @@ class Storage:
             if _grows(path.name):
                 self._location.upload(path, _join(folder, path.name))
 
-    def _switch(self, folder: str, sources: dict[str, Path], scratch: Path) -> None:
+    def put_copies(self, folder: str, copies: Mapping[str, Path]) -> None:
+        """Upload files of a folder, each from a copy that nobody writes: name -> copy. Other files stay in force."""
+        with tempfile.TemporaryDirectory() as scratch:
+            self._switch(folder, copies, Path(scratch))
+
+    def remove(self, folder: str, names: Collection[str]) -> None:
+        """Remove these files of a folder at the storage. Names that it does not hold are no error."""
+        before = self._state(folder)
+        after = {name: version for name, version in before.items() if name not in names}
+        if len(after) == len(before):
+            return
+        with tempfile.TemporaryDirectory() as scratch:
+            self._write_state(folder, after, Path(scratch))
+        for name in before.keys() - after.keys():
+            self._location.delete(_join(folder, _stored(name, before[name])))
+
+    def _switch(self, folder: str, sources: Mapping[str, Path], scratch: Path) -> None:
         """Upload these files and switch the folder to the state that includes them. Other files stay in force."""
         before = self._state(folder)
         after = before | {name: record(path) for name, path in sources.items()}
@@ -73,11 +89,14 @@ class Storage:
             return
         for name in changed:
             self._location.upload(sources[name], _join(folder, _stored(name, after[name])))
-        write_json(scratch / STATE, {"version": 1, "files": {name: asdict(version) for name, version in after.items()}})
-        self._location.upload(scratch / STATE, _join(folder, STATE))
+        self._write_state(folder, after, scratch)
         for name in changed:
             if name in before:
                 self._location.delete(_join(folder, _stored(name, before[name])))
+
+    def _write_state(self, folder: str, state: State, scratch: Path) -> None:
+        write_json(scratch / STATE, {"version": 1, "files": {name: asdict(version) for name, version in state.items()}})
+        self._location.upload(scratch / STATE, _join(folder, STATE))
 
     def _state(self, folder: str) -> State:
         """Return the versions in force in a folder; empty if nothing was uploaded."""
@@ -87,6 +106,11 @@ class Storage:
     def holds(self, name: str) -> bool:
         """True if the file is in the top folder of the run."""
         return name in self._state("")
+
+    def stored(self, folder: str) -> set[tuple[str, str]]:
+        """List the checkpoints and weights at the storage in a folder and below it: (folder, name)."""
+        paths = (PurePosixPath(name) for name in self._location.names(folder) if not no_weights(name))
+        return {(str(path.parent), PurePosixPath(path.stem).stem + path.suffix) for path in paths}
 
     def fetch(self, folder: str = "", *, wanted: Callable[[str], bool] = lambda name: True) -> None:
         """Download the wanted files of a folder and its subfolders. Other files here stay.

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
+import textwrap
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from nmt.errors import UserError
-from nmt.io.files import write_json
+from nmt.io.files import atomic_write, write_json
 from nmt.training.history import METRIC, decoding_of
 from tune.results.layout import BEST_CONFIG, SUMMARY
 
@@ -46,6 +48,11 @@ class TrialRecord:
     def accuracy(self) -> float | None:
         return self.best.get(METRIC)
 
+    @functools.cached_property
+    def entry(self) -> str:
+        """The record's lines in summary.json, kept for the next time that the file is written."""
+        return textwrap.indent(json.dumps(dataclasses.asdict(self), indent=2), "    ")
+
 
 @dataclass(frozen=True, kw_only=True)
 class Summary:
@@ -80,7 +87,7 @@ class Summary:
         """Trial 0, if it has ended."""
         return next((t for t in self.trials if int(t.id) == 0), None)
 
-    @property
+    @functools.cached_property
     def best(self) -> TrialRecord | None:
         """The complete trial with the highest validation accuracy, the earliest of equals."""
         complete = [t for t in self.trials if t.state == "COMPLETE" and t.accuracy is not None]
@@ -150,9 +157,18 @@ class Summary:
         derived = {"best": self.best.id if self.best else None, "gain_points": self.gain_points}
         return dataclasses.asdict(self) | derived
 
+    def to_json(self) -> str:
+        """Return `to_dict` as indented JSON. A record that has been written before costs no more than its copy."""
+        derived = {"best": self.best.id if self.best else None, "gain_points": self.gain_points}
+        text = json.dumps(dataclasses.replace(self, trials=()).to_dict() | derived, indent=2)
+        entries = ",\n".join(record.entry for record in self.trials)
+        # A string has no line break in JSON, so no other line reads so.
+        return text.replace('\n  "trials": [],\n', f'\n  "trials": [\n{entries}\n  ],\n') if entries else text
+
     def save(self, directory: Path) -> None:
         """Write summary.json, and best.json if there is a winner. Each file is written whole or not at all."""
-        write_json(directory / SUMMARY, self.to_dict())
+        with atomic_write(directory / SUMMARY) as file:
+            file.write((self.to_json() + "\n").encode())
         configuration = self.best_configuration()
         if configuration is not None:
             write_json(directory / BEST_CONFIG, configuration)

@@ -21,6 +21,15 @@ DEFAULT_TRIALS = 16
 OBJECTIVES = ("val/accuracy", "decoder_parameters", "inference_seconds")
 
 
+def keep_setting() -> Any:
+    """Make the field `keep` of a `[search]` table: of a search, or of an ablation."""
+    return setting(
+        "best",
+        "weights of a trial that has ended: best keeps best.pt alone, all keeps its checkpoints too",
+        choices=("best", "all"),
+    )
+
+
 @dataclass(frozen=True, kw_only=True)
 class SearchSettings:
     """The `[search]` table of a search: its sampler, its early stopping and its limits."""
@@ -62,6 +71,7 @@ class SearchSettings:
         "with fidelity: how many of the best configurations on features then train on images, beside the default one",
         low=1,
     )
+    keep: str = keep_setting()
     hang_minutes: float = setting(
         120.0,
         "minutes a trial may report nothing before its first epoch; after them it counts as hung and is ended",

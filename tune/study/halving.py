@@ -50,7 +50,7 @@ class Standing:
     aside: bool = False
     """True if it was interrupted and waits for the next run of the search"""
 
-    @property
+    @functools.cached_property
     def epoch(self) -> int:
         """Last epoch that has a value; 0 before the first."""
         return max(self.values, default=0)
@@ -70,7 +70,7 @@ class Ladder:
     factor: int
     brackets: bool = False
 
-    @property
+    @functools.cached_property
     def rungs(self) -> tuple[int, ...]:
         """Every epoch at which trials are compared; the last is the full budget."""
         below, epoch = [], self.grace

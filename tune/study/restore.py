@@ -50,7 +50,8 @@ class Remains:
     set_aside: Path
     """folder for folders of trials that the restored study cannot take"""
     records: Mapping[int, Mapping[str, Any]]
-    """trial -> its record in the last summary; it has the state and the configuration of a trial without a folder"""
+    """trial -> its record in the last summary; it has the state and the configuration of a trial without a folder.
+    "ended" is True if the trial's folder itself records its end, which is final"""
     finished: bool
     """True if the last summary is that of a finished search: no trial is paused"""
 
@@ -187,12 +188,20 @@ def _find(remains: Remains, space: Space, number: int, folder: Path | None) -> F
     ours = space.configuration(values)
     if different := differences(to_flat(comparable(config)), to_flat(comparable(ours))):
         raise UserError(f"{source}: not a configuration of this search: {different}; choose another --results")
+    over = remains.finished or record.get("ended", False)
     try:
         chosen = given(space, space.encoded(values))
         return optuna.trial.create_trial(
             params=chosen.params,
             distributions=chosen.distributions,
-            **_outcome(space, number, config, read_metrics(folder), record, finished=remains.finished),
+            **_outcome(
+                space,
+                number,
+                config,
+                read_metrics(folder),
+                record,
+                finished=over,
+            ),
         )
     except (ValueError, KeyError) as error:
         raise UserError(f"{source}: not a configuration of this search ({error}); choose another --results") from error

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import random
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,7 +34,7 @@ from tune.spaces.parameter import Parameter
 from tune.spaces.samplers import SAMPLERS
 from tune.spaces.space import Space
 from tune.study.halving import Ladder
-from tune.study.sampler_view import distribution, seen, seen_distribution, seen_params, study_params, view_of
+from tune.study.sampler_view import Known, distribution, seen, seen_distribution, seen_params, study_params, view_of
 
 DRAWS = 16
 """Redraws allowed before falling back to a random configuration that was not tried."""
@@ -58,12 +58,14 @@ def suggest(
     *,
     warm: Sequence[FrozenTrial] = (),
     fixed: Mapping[str, Any] | None = None,
+    known: MutableMapping[int, Known] | None = None,
 ) -> Suggestion | None:
     """Draw the values of trial `number`, as a function of (space, seed, number, the trials before it).
 
     Args:
         warm: complete trials of another search, which the sampler sees first.
         fixed: values that the sampler may not choose, as the study holds them.
+        known: what earlier calls for the same study have found of its trials.
 
     Returns:
         Values that no trial has; None if there are none with the `fixed` ones.
@@ -72,10 +74,14 @@ def suggest(
     with warnings.catch_warnings():  # of two whose arguments may change in a later Optuna
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
         sampler = make_sampler(space, number, [seen(space, t) for t in warm])
+        blind = type(sampler) is RandomSampler  # it looks at no trial
         if fixed:
             sampler = PartialFixedSampler(seen_params(space, fixed), sampler)
     view = optuna.create_study(directions=directions(space), sampler=sampler, storage=storage, study_name="view")
-    view.add_trials([seen(space, t) for t in (*warm, *view_of(trials, ladder))])
+    view.add_trials([seen(space, t) for t in warm])
+    study_id = storage.get_study_id_from_name(view.study_name)
+    for trial in () if blind else view_of(space, trials, ladder, {} if known is None else known):
+        storage.create_new_trial(study_id, trial)
     if space.search.sampler == "qmc":
         _forward(space, view, storage, number)
     taken = [t.params for t in trials]
@@ -87,8 +93,9 @@ def suggest(
             return given(space, params, kept)
     if space.size is None:  # more than anybody tries: once in a while the same again
         return None if fixed else given(space, params, kept)
+    held = {frozenset(params.items()) for params in taken}
     grid = (space.encoded(point) for point in space.grid())
-    rest = [point for point in grid if point not in taken and point.items() >= (fixed or {}).items()]
+    rest = [p for p in grid if frozenset(p.items()) not in held and p.items() >= (fixed or {}).items()]
     return given(space, random.Random(seed_of(space.search.seed, number)).choice(rest)) if rest else None
 
 

@@ -8,7 +8,8 @@ equally far from each other. So a sampler sees their positions in the order of s
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, MutableMapping, Sequence
+from dataclasses import dataclass
 from statistics import NormalDist
 from typing import Any
 
@@ -61,7 +62,7 @@ def study_params(space: Space, params: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def seen(space: Space, trial: FrozenTrial) -> FrozenTrial:
-    """Convert the values of a trial, of the study or of `view_of`, to the form of a sampler."""
+    """Convert the values of a trial of a study to the form of a sampler."""
     return optuna.trial.create_trial(
         state=trial.state,
         values=trial.values,
@@ -71,36 +72,77 @@ def seen(space: Space, trial: FrozenTrial) -> FrozenTrial:
     )
 
 
-def view_of(trials: Sequence[FrozenTrial], ladder: Ladder) -> list[FrozenTrial]:
+class SharedTrial(FrozenTrial):
+    """A trial that a study in memory takes over with the dictionaries it has.
+
+    Optuna copies whatever is in a trial that it is given. For thousands of trials that takes longer than the draw.
+    """
+
+    def __deepcopy__(self, memo: object) -> FrozenTrial:
+        copied = FrozenTrial.__new__(FrozenTrial)
+        copied.__dict__.update(self.__dict__)
+        return copied
+
+
+@dataclass(frozen=True)
+class Known:
+    """What does not change of a trial in the view until the study has more of it."""
+
+    trial: FrozenTrial
+    """the trial of the study"""
+    standing: Standing
+    seen: FrozenTrial
+    """the trial in the form of a sampler"""
+
+
+def view_of(
+    space: Space, trials: Sequence[FrozenTrial], ladder: Ladder, known: MutableMapping[int, Known]
+) -> list[SharedTrial]:
     """Return the trials as a sampler sees them: all that have a value COMPLETE, in the order of `hindsight`.
 
     Values at different epochs do not compare, but their order does. The value in the view is the normal quantile of the
     trial's rank, which suits samplers that model values (GP), split them (TPE) or rank them (CMA-ES). A trial without a
     value stays RUNNING, so that the sampler avoids its place. With several objectives every trial is trained in full,
     and the values are those of the study.
+
+    Args:
+        known: number -> what earlier calls have found, kept here. It is made anew for a trial that is another object.
     """
+    for trial in trials:
+        if trial.number not in known or known[trial.number].trial is not trial:
+            known[trial.number] = Known(trial, standing(trial), seen(space, trial))
     scores: dict[int, list[float]] = {
-        n: [s] for n, s in ranked({t.number: standing(t) for t in trials}, ladder).items()
+        n: [s] for n, s in ranked({t.number: known[t.number].standing for t in trials}, ladder).items()
     }
     if any(len(t.values or ()) > 1 for t in trials):
         scores = {t.number: t.values for t in trials if t.values and t.state == TrialState.COMPLETE}
-    return [
-        optuna.trial.create_trial(
-            state=TrialState.COMPLETE if t.number in scores else TrialState.FAIL if t.state.is_finished() else t.state,
-            values=scores.get(t.number),
-            params=t.params,
-            distributions=t.distributions,
-            system_attrs=t.system_attrs,
-        )
-        for t in trials
-    ]
+    return [_shown(known[t.number], scores.get(t.number)) for t in trials]
+
+
+def _shown(known: Known, values: list[float] | None) -> SharedTrial:
+    state = known.trial.state
+    return SharedTrial(
+        number=known.trial.number,
+        state=TrialState.COMPLETE if values is not None else TrialState.FAIL if state.is_finished() else state,
+        value=None,
+        values=values,
+        datetime_start=known.seen.datetime_start,
+        datetime_complete=known.seen.datetime_complete,
+        params=known.seen.params,
+        distributions=known.seen.distributions,
+        user_attrs={},
+        system_attrs=known.seen.system_attrs,
+        intermediate_values={},
+        trial_id=known.trial.number,
+    )
 
 
 def ranked(trials: Mapping[int, Standing], ladder: Ladder) -> dict[int, float]:
     """Return trial -> normal quantile of its rank in the order of `hindsight`."""
     left = hindsight(trials, ladder)
     order = sorted(left, key=lambda n: (*left[n], -n))
-    return {n: NormalDist().inv_cdf((rank + 0.5) / len(order)) for rank, n in enumerate(order)}
+    normal = NormalDist()
+    return {n: normal.inv_cdf((rank + 0.5) / len(order)) for rank, n in enumerate(order)}
 
 
 def hindsight(trials: Mapping[int, Standing], ladder: Ladder) -> dict[int, tuple[int, float]]:
@@ -112,12 +154,12 @@ def hindsight(trials: Mapping[int, Standing], ladder: Ladder) -> dict[int, tuple
     left: dict[int, tuple[int, float]] = {}
     rest = {n: t for n, t in trials.items() if t.values and not t.failed}
     for n, trial in rest.items():
-        if min(ladder.rungs) > trial.epoch:
+        if ladder.rungs[0] > trial.epoch:
             left[n] = (trial.epoch, trial.values[trial.epoch])
     passing = [n for n in rest if n not in left]
     for rung, following in zip(ladder.rungs, (*ladder.rungs[1:], None), strict=True):
         here = sorted((n for n in passing if rung in rest[n].values), key=lambda n: (-rung_value(rest[n], rung), n))
-        passed = here[: max(1, len(here) // ladder.factor)] if following is not None else []
+        passed = set(here[: max(1, len(here) // ladder.factor)] if following is not None else [])
         for n in here:
             if n not in passed or following not in rest[n].values:
                 left[n] = (rung, rest[n].values[rung])

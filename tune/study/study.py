@@ -8,6 +8,7 @@ far). So a resumed search draws and promotes nothing twice.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import math
 from collections.abc import Mapping, Sequence
@@ -25,8 +26,8 @@ from tune.spaces.space import Space
 from tune.study.budget import epochs_left, may_start
 from tune.study.database import open_storage
 from tune.study.halving import Ladder, NextJob, Pause, Standing, next_job
-from tune.study.sampler import directions, given, suggest
-from tune.study.sampler_view import UNTIL, standing
+from tune.study.sampler import Suggestion, directions, given, suggest
+from tune.study.sampler_view import UNTIL, Known, standing
 
 ORIGIN = "origin"
 """user attribute of a trial that came from another search: that search and its trial there"""
@@ -46,7 +47,11 @@ class Job:
 
 
 class SearchStudy:
-    """The study of one search. Trials are known by their number; 0 is the default configuration."""
+    """The study of one search. Trials are known by their number; 0 is the default configuration.
+
+    Only the process that runs a search writes its study (tune.results.lock). So every trial is kept in memory, and read
+    again once it was written. Optuna's own cache holds no paused trials, which are most of a search.
+    """
 
     def __init__(self, path: Path, space: Space, *, warm: Sequence[FrozenTrial] = ()) -> None:
         """Open the study in the file `path`, or create it. Jobs that an earlier run left unfinished come first.
@@ -64,42 +69,44 @@ class SearchStudy:
             storage=self._storage, study_name=space.name, directions=directions(space), load_if_exists=True
         )
         self._study_id = self._storage.get_study_id_from_name(space.name)
-        self._running: set[int] = set()
-        self._aside: set[int] = set()
+        self._running, self._aside = set[int](), set[int]()
+        self._trials = list[FrozenTrial]()
+        """each trial as the file holds it: another object once it was written"""
+        self._standings, self._known = list[Standing](), dict[int, Known]()
         self._size = space.size or math.inf
+        for trial in self._storage.get_all_trials(self._study_id, deepcopy=False):
+            self._keep(trial)
 
     def next_job(self, *, out_of_time: bool = False) -> Job | Pause:
         """Return the job to run now, which counts as running until `end_job` or `finish`; none when out of time."""
         if out_of_time:
             return Pause.WAIT if self._running else Pause.FINISHED
-        trials = self.trials()
-        decision = self._decide(trials)
+        decision = self._decide()
         if isinstance(decision, Pause):
             return decision
-        job = self._begin(decision, trials)
+        job = self._begin(decision)
         assert job is not None, "no trial begins in a space that is used up"
         return job
 
-    def _decide(self, trials: list[FrozenTrial]) -> NextJob | Pause:
-        search, standings = self.space.search, self.standings(trials)
+    def _decide(self) -> NextJob | Pause:
+        search, standings = self.space.search, self.standings()
         return next_job(
             standings,
             self.ladder,
-            may_start=len(trials) < self._size and may_start(search, standings, self.ladder),
+            may_start=len(standings) < self._size and may_start(search, standings, self.ladder),
             epochs_left=epochs_left(search, standings),
         )
 
-    def _begin(
-        self, decision: NextJob, trials: list[FrozenTrial], fixed: Mapping[str, Any] | None = None
-    ) -> Job | None:
+    def _begin(self, decision: NextJob, fixed: Mapping[str, Any] | None = None) -> Job | None:
         """Begin the job; None if no new trial has the `fixed` values."""
         number, until = decision.number, decision.until
-        if number == len(trials):
-            if not self._add(number, until, trials, fixed or {}):
+        if number == len(self._trials):
+            if not self._add(number, until, fixed or {}):
                 return None
         else:
             self._storage.set_trial_user_attr(self._id(number), UNTIL, until)
         self._running.add(number)
+        self._read(number)
         return Job(number, self.configuration(number), until)
 
     def next_pack(self, size: int, *, out_of_time: bool = False) -> list[Job] | Pause:
@@ -116,17 +123,16 @@ class SearchStudy:
         return pack
 
     def _next_like(self, first: Job) -> Job | None:
-        trials = self.trials()
-        decision = self._decide(trials)
+        decision = self._decide()
         if isinstance(decision, Pause) or decision.until != first.until:
             return None
-        number, start = decision.number, self.standings([self.trial(first.number)])[0].epoch
-        if number == len(trials):
+        number, start = decision.number, self._standings[first.number].epoch
+        if number == len(self._trials):
             if start or (fixed := self._fixed_like(first, number)) is None:
                 return None
-            return self._begin(decision, trials, fixed)
+            return self._begin(decision, fixed)
         alike = shape(self.configuration(number)) == shape(first.config)
-        return self._begin(decision, trials) if alike and self.standings(trials)[number].epoch == start else None
+        return self._begin(decision) if alike and self._standings[number].epoch == start else None
 
     def _fixed_like(self, first: Job, number: int) -> dict[str, Any] | None:
         """Return the values that give a new trial the shape of `first`; None if its values are given already."""
@@ -138,16 +144,16 @@ class SearchStudy:
     def end_job(self, number: int) -> None:
         """Record that the trial's job has ended at its rung: the trial pauses."""
         self._running.discard(number)
+        self._keep(self._trials[number])
 
     def interrupt(self, number: int, *, aside: bool) -> None:
         """Record that the trial's job ended early. The trial continues next or, set `aside`, in the next run."""
-        self.end_job(number)
         (self._aside.add if aside else self._aside.discard)(number)
+        self.end_job(number)
 
-    def standings(self, trials: list[FrozenTrial] | None = None) -> list[Standing]:
+    def standings(self) -> list[Standing]:
         """Return the progress of every trial, by number."""
-        running, aside = self._running, self._aside
-        return [standing(t, running=t.number in running, aside=t.number in aside) for t in trials or self.trials()]
+        return list(self._standings)
 
     def configuration(self, number: int) -> Config:
         """Return the whole configuration of a trial."""
@@ -161,6 +167,7 @@ class SearchStudy:
         """Record the value after an epoch. An epoch that is known already is left as it is."""
         if math.isfinite(value) and epoch not in self.trial(number).intermediate_values:
             self._storage.set_trial_intermediate_value(self._id(number), epoch, value)
+            self._read(number)
 
     def finish(
         self, number: int, state: TrialState, attributes: Mapping[str, Any], *, others: Sequence[float] = ()
@@ -176,14 +183,24 @@ class SearchStudy:
         complete = state == TrialState.COMPLETE
         best = max(self.trial(number).intermediate_values.values()) if complete else None
         self._study.tell(number, [best, *others] if best is not None else None, state=state)
+        self._read(number)
 
     def trial(self, number: int) -> FrozenTrial:
-        """Return one trial."""
-        return self._storage.get_trial(self._id(number))
+        """Return one trial. It may not be changed, and is another object once the study has more of it."""
+        return self._trials[number]
 
     def trials(self) -> list[FrozenTrial]:
-        """Return every trial, by number."""
-        return self._study.get_trials(deepcopy=False)
+        """Return every trial, by number, as `trial` returns one."""
+        return list(self._trials)
+
+    def _read(self, number: int) -> None:
+        """Keep a trial as the file holds it now."""
+        self._keep(self._storage.get_trial(self._id(number)))
+
+    def _keep(self, trial: FrozenTrial) -> None:
+        number = trial.number
+        progress = standing(trial, running=number in self._running, aside=number in self._aside)
+        self._trials[number : number + 1], self._standings[number : number + 1] = [trial], [progress]
 
     def _note(self, error: UserError) -> None:
         self.error = error
@@ -191,14 +208,14 @@ class SearchStudy:
     def _id(self, number: int) -> int:
         return self._storage.get_trial_id_from_study_id_trial_number(self._study_id, number)
 
-    def _add(self, number: int, until: int, trials: list[FrozenTrial], fixed: Mapping[str, Any]) -> bool:
+    def _add(self, number: int, until: int, fixed: Mapping[str, Any]) -> bool:
         """Write a new trial to the study, its values and its first job at once; False if none is left to draw."""
         attributes: dict[str, Any] = {UNTIL: until}
-        chosen = (
-            given(self.space, self.space.encoded(values))
-            if (values := self._known_values(number)) is not None
-            else suggest(self.space, trials, judged(self.space), number, warm=self._warm, fixed=fixed)
-        )
+        if (values := self._known_values(number)) is not None:
+            chosen: Suggestion | None = given(self.space, self.space.encoded(values))
+        else:
+            past, rungs = self._trials, judged(self.space)
+            chosen = suggest(self.space, past, rungs, number, warm=self._warm, fixed=fixed, known=self._known)
         if chosen is None:
             return False
         if 0 < number <= len(self.space.given):
@@ -222,8 +239,13 @@ class SearchStudy:
         if number <= len(space.given):
             return space.given[number - 1].params
         if space.search.sampler == "grid":
-            return shuffled(space.grid()[1:], space.search.seed)[number - 1]
+            return self._points[number - 1]
         return None
+
+    @functools.cached_property
+    def _points(self) -> list[dict[str, Any]]:
+        """Every configuration but the default one, in the order of a grid search."""
+        return shuffled(self.space.grid()[1:], self.space.search.seed)
 
 
 def ladder(space: Space) -> Ladder:

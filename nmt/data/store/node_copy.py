@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import os
 import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict
@@ -20,11 +19,11 @@ from nmt.data.store.manifest import MANIFEST_FILE, parse_manifest
 from nmt.data.store.present import OBJECTS_FILE
 from nmt.errors import UserError
 from nmt.io.address import address_parts, is_address
+from nmt.io.cache import cache_folder
 from nmt.io.file_record import FileRecord
 from nmt.io.files import file_lock, write_json
 from nmt.io.location import Location
 
-CACHE_VARIABLE = "NMT_CACHE"
 LOCK_FILE = ".copy.lock"
 
 
@@ -66,9 +65,8 @@ class RemoteData:
         scheme, path = address_parts(address)
         self.address = f"{scheme}://{path}"
         key = hashlib.sha256(self.address.encode()).hexdigest()[:12]
-        cache = Path(os.environ.get(CACHE_VARIABLE) or Path.home() / ".cache" / "nmt")
         name = re.sub(r"[^\w-]+", "-", path.partition("?")[0]).strip("-")
-        self.folder = cache / f"{name}-{key}"
+        self.folder = cache_folder() / f"{name}-{key}"
         self._location = Location(self.address)
 
     def manifest(self) -> dict[str, FileRecord] | None:

@@ -6,14 +6,14 @@ job then calls `local_data`, which only makes sure that the copy of its node is 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nmt.config import Config, DataConfig
 from nmt.data.store.present import prepare_command
-from nmt.errors import UserError
+from nmt.errors import TemporaryError, UserError
 from nmt.io.address import absolute
 
 if TYPE_CHECKING:
@@ -35,6 +35,9 @@ class ReadyData:
     """12 hex digits that differ between any two different data sets"""
     has_test: bool
     """False: it has no test split"""
+    weights: Mapping[str, str] = field(default_factory=dict)
+    """backbone and `model.weights` -> 12 hex digits of the content; only what is trained on images and read from files
+    """
 
 
 def ready_data(data: str | Path, configs: Sequence[Config]) -> ReadyData:
@@ -44,8 +47,8 @@ def ready_data(data: str | Path, configs: Sequence[Config]) -> ReadyData:
         data: a folder or an address.
 
     Raises:
-        UserError: no data set there, no table of the features of a backbone, another image size, or no pairs to train
-            on or to validate with.
+        UserError: no data set there, no table of the features of a backbone, another image size, no pairs to train on
+            or to validate with, or no weights of a backbone.
     """
     from nmt.data.store.features import open_features
     from nmt.data.store.node_copy import local_copy
@@ -59,18 +62,47 @@ def ready_data(data: str | Path, configs: Sequence[Config]) -> ReadyData:
         features = open_features(folder, config) if config.data.mode == "features" else None
         check_fit(store, config.data, features)
     check_pairs(store)
-    return ReadyData(str(data), absolute(data), folder, store.info.identity, has_test(store))
+    weights = _ready_weights(distinct, data)
+    return ReadyData(str(data), absolute(data), folder, store.info.identity, has_test(store), weights)
 
 
-def local_data(data: str | Path, config: Config) -> Path:
-    """Bring to this node what one training reads of a data set; returns its folder.
+def local_data(data: str | Path | ReadyData, config: Config) -> Path:
+    """Bring to this node what one training reads of a data set that was checked before; returns its folder.
+
+    Args:
+        data: a folder or an address, or what `ready_data` returned: then it has to be that data set still.
+        config: configuration of the training.
 
     Raises:
-        UserError: no data set at the address, or it cannot be reached.
+        TemporaryError: it was removed, replaced or damaged since, or is out of reach. It may come back.
     """
+    from nmt.data.store.features import open_features
     from nmt.data.store.node_copy import local_copy
+    from nmt.data.store.objects import ObjectStore
 
-    return local_copy(data, features=_tables(config))
+    source = data.source if isinstance(data, ReadyData) else data
+    try:
+        _ready_weights([config], source, offer=False)
+        folder = local_copy(source, features=_tables(config))
+        found = ObjectStore.open(folder).info.identity
+        if config.data.mode == "features":
+            open_features(folder, config)
+    except UserError as error:
+        raise TemporaryError(str(error)) from error
+    if isinstance(data, ReadyData) and found != data.identity:
+        raise TemporaryError(
+            f"{source}: was replaced by the data set {found} while {data.identity} is trained on; put that one back"
+        )
+    return folder
+
+
+def _ready_weights(configs: Sequence[Config], data: str | Path, *, offer: bool = True) -> dict[str, str]:
+    """Bring the weights of every backbone that is trained on images to this node; return their hashes."""
+    from nmt.model.backbone import ready_weights
+
+    models = {(c.model.backbone, c.model.weights): c.model for c in configs if c.data.mode == "images"}
+    found = {name: ready_weights(model, data, offer=offer) for name, model in models.items()}
+    return {f"{backbone} ({weights})": content for (backbone, weights), content in found.items() if content}
 
 
 def _tables(config: Config) -> list[str]:

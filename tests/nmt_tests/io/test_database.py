@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from nmt.errors import UserError
+from nmt.errors import TemporaryError, UserError
 from nmt.io.database import copy_database, database_error, is_damage, open_database
 
 ROWS = 500
@@ -65,7 +65,7 @@ def test_a_database_that_is_held_for_long_is_one_line(
     database: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("nmt.io.database.LOCKED_SECONDS", 0.1)
-    with held(database, "EXCLUSIVE"), pytest.raises(UserError, match="another program holds it") as told:
+    with held(database, "EXCLUSIVE"), pytest.raises(TemporaryError, match="another program holds it") as told:
         copy_database(database, tmp_path / "copy.db")
     assert str(told.value).startswith(str(database)) and "\n" not in str(told.value)
 
@@ -115,4 +115,6 @@ def error(code: int) -> sqlite3.Error:
     ],
 )
 def test_each_error_says_what_happened(code: int, told: str, damage: bool) -> None:
-    assert told in str(database_error(Path("study.db"), error(code))) and is_damage(error(code)) == damage
+    found = database_error(Path("study.db"), error(code))
+    assert told in str(found) and is_damage(error(code)) == damage
+    assert isinstance(found, TemporaryError) and "--resume" in str(found)

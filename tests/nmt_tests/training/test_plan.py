@@ -11,6 +11,7 @@ from nmt.config import DecodeConfig
 from nmt.errors import UserError
 from nmt.training.loop import train
 from nmt.training.plan import Pace, TrainingPlan, in_words, measure, plan_training
+from nmt.training.sizes import Sizes
 from tests.nmt_tests.toy_training import history, small, weights
 
 
@@ -20,7 +21,8 @@ def test_a_plan_names_epochs_steps_pairs_objects_and_the_measured_time(toy_data,
     train_objects, val_objects = (sum(counts[split].values()) for split in ("train", "val"))
     first, second = str(plan).splitlines()
     assert first == (
-        f"training: 3 epochs of 6 steps, 4 pairs each; {train_objects} train and {val_objects} val objects"
+        f"training: 3 epochs of 6 steps, 4 pairs each; {train_objects} train and {val_objects} val objects; "
+        "up to 3.2 MB of files"
     )
     assert re.fullmatch(
         r"estimated time: [\d.]+ s \(measured: [\d.]+ s a step, [\d.]+ s a validation; saving comes on top\)", second
@@ -82,7 +84,10 @@ def test_a_mistake_is_reported_as_the_training_would(toy_data, tmp_path):
 def test_a_long_training_on_a_cpu_names_ways_to_shorten_it(mode, device, told):
     config = small(data__mode=mode)
     counts = {"train": 8, "val": 4, "test": 4}
-    plan = TrainingPlan(config=config, completed=0, objects=counts, pace=Pace(40_800.0, "measured"), device=device)
+    plan = TrainingPlan(
+        config=config, completed=0, objects=counts, pace=Pace(40_800.0, "measured"), device=device,
+        sizes=Sizes(checkpoint=3, best=1),
+    )  # fmt: skip
     assert "estimated time: 34 h (measured)" in str(plan)
     assert ("train.steps_per_epoch=N" in str(plan)) == told
 

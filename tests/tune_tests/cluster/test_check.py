@@ -95,6 +95,12 @@ MISTAKES = [
     ("gpu.yaml", "{CPU: 8, GPU: 1}", "{CPU: 16, GPU: 1}", "resources.CPU: 16, but the machine has 8"),
     ("gpu.yaml", "{CPU: 8, GPU: 1}", "{GPU: 1}", "CPU is missing"),
     ("gpu.yaml", "cache_stopped_nodes: false", "cache_stopped_nodes: true", "still cost"),
+    # nodes without a head
+    ("gpu.yaml", "cluster/orphan.sh", "cluster/node.sh", "the nodes of a dead head run, and cost, for ever"),
+    ("gpu-gcp.yaml", "cluster/orphan.sh", "cluster/node.sh", "the nodes of a dead head run, and cost, for ever"),
+    ("gpu.yaml", "InstanceInitiatedShutdownBehavior: terminate", "EbsOptimized: true", "Behavior: None; only with"),
+    ("gpu.yaml", "Behavior: terminate", "Behavior: stop", "InstanceInitiatedShutdownBehavior: 'stop'; only with"),
+    ("local.yaml", "worker_start_ray_commands:\n", "worker_start_ray_commands:\n  - cluster/orphan.sh\n", "own host"),
     # numbers of nodes
     ("gpu.yaml", "min_workers: 0", "min_workers: 9", "min_workers"),
     ("gpu.yaml", "max_nodes 8", "max_nodes 0", "no node may ever be started"),
@@ -172,6 +178,16 @@ def test_without_a_token_the_user_is_told_how_to_make_one(tmp_path: Path) -> Non
         check_file(write(tmp_path, "gpu.yaml"))
 
 
+def test_the_token_is_made_private_or_refused(tmp_path: Path) -> None:
+    token = tmp_path / "home" / ".ray" / "auth_token"
+    token.chmod(0o644)
+    check_file(write(tmp_path, "gpu.yaml"))
+    assert token.stat().st_mode & 0o777 == 0o600
+    token.write_text("")
+    with pytest.raises(UserError, match=r"auth_token: no token that you alone can read; make one: rm .*; ray get-auth"):
+        check_file(write(tmp_path, "gpu.yaml"))
+
+
 def test_gpu_counts_are_those_of_ec2() -> None:
     """Against the answer of EC2's DescribeInstanceTypes that moto ships."""
     import moto.ec2
@@ -214,7 +230,10 @@ def test_nodes_get_all_that_make_and_a_search_need() -> None:
         assert {local for remote, local in mounts.items() if remote.startswith("~/nmt/")} == needed, name
 
 
-@pytest.mark.parametrize("script", ["cluster/node.sh", "cluster/slurm.sbatch", ".ci/run"])
+SCRIPTS = [*(f"cluster/{name}.sh" for name in ("node", "orphan", "scratch", "stop")), "cluster/slurm.sbatch", ".ci/run"]
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
 def test_shellcheck_finds_nothing(script: str) -> None:
     checked = subprocess.run([BIN / "shellcheck", "-x", script], cwd=ROOT, capture_output=True, text=True, check=False)
     assert checked.returncode == 0, checked.stdout
@@ -244,6 +263,21 @@ def test_cfn_lint_finds_nothing_in_the_stack() -> None:
         cwd=ROOT, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert checked.returncode == 0, checked.stdout
+
+
+def test_every_node_of_a_cloud_ends_where_ray_is_never_started_on_it() -> None:
+    deadline = "#!/bin/sh\nsystemd-run --unit=nmt-deadline --on-active=1h systemctl poweroff\n"
+    aws, gcp = (check_ray(yaml.safe_load(filled(name))) for name in ("gpu.yaml", "gpu-gcp.yaml"))
+    for config in (aws, gcp):
+        commands = config["worker_start_ray_commands"]
+        orphan = next(number for number, command in enumerate(commands) if "orphan.sh" in command)
+        assert "nmt-deadline.timer" in commands[orphan + 1] and "ray start" in commands[orphan + 2]
+        assert config["available_node_types"].pop("head")["node_config"]
+    for node in aws["available_node_types"].values():
+        assert node["node_config"]["UserData"] == "#cloud-boothook\n" + deadline
+    for node in gcp["available_node_types"].values():
+        (item,) = node["node_config"]["metadata"]["items"]
+        assert item == {"key": "startup-script", "value": deadline}
 
 
 def test_every_step_of_slurm_asks_for_its_cores() -> None:

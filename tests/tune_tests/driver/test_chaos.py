@@ -15,6 +15,8 @@ from pathlib import Path
 import optuna
 import psutil
 import pytest
+import ray
+import ray.util
 from ray.cluster_utils import Cluster
 from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
 
@@ -23,6 +25,10 @@ from tests.paths import ROOT
 from tune.results.summary import load_summary
 
 EPOCHS, TRIALS = 5, 4
+TRIAL, TRIAL_OF_WORKERS = "ImplicitFunc", "ResourceTrainable"
+"""what Ray calls the process of a trial, and that around the workers of a trial, while they train"""
+ROLES = (TRIAL, TRIAL_OF_WORKERS, "WorkersTrial", "RayTrainWorker", "TrainController", "Control")
+"""beginnings of the titles of all processes of a search; a WorkersTrial is a ResourceTrainable that idles"""
 
 
 @pytest.fixture
@@ -60,8 +66,8 @@ class Search:
         until(lambda: self.epochs() >= epochs or self._driver.poll() is not None, what=self.log)
         assert self._driver.poll() is None, self.log.read_text()
 
-    def kill_process(self, role: str) -> None:
-        """One that is there: of a trial, or of a worker."""
+    def kill_process(self, role: str, by: signal.Signals = signal.SIGKILL) -> None:
+        """One that is there: of a trial, of a worker, or of what keeps them together."""
         found: list[psutil.Process] = []
 
         def find() -> bool:
@@ -69,7 +75,7 @@ class Search:
             return bool(found)
 
         until(find, what=self.log)
-        found[0].kill()
+        found[0].send_signal(by)
 
     def kill_node(self) -> None:
         """The raylet of a worker node, with which all of the node ends; another node comes in its place."""
@@ -129,8 +135,7 @@ def check_and_tell(search: Search, faults: list[str], capsys: pytest.CaptureFixt
         history = read_metrics(directory / "trials" / record.id)
         assert [m["epoch"] for m in history] == list(range(1, EPOCHS + 1))
         assert study.trials[int(record.id)].intermediate_values == {m["epoch"]: m["val/accuracy"] for m in history}
-    roles = ("ImplicitFunc", "RayTrain", "Workers", "Control")
-    until(lambda: not any(processes(role) for role in roles), what=search.log)
+    until(lambda: not any(processes(role) for role in ROLES), what=search.log)
     # What Ray keeps for itself in ray/ is made anew with each run.
     hidden = [p for p in directory.rglob(".*") if p.is_file() and directory / "ray" not in p.parents]
     assert [p.name for p in hidden] == [".lock"]
@@ -160,7 +165,7 @@ def test_a_search_whose_processes_node_and_driver_are_killed_loses_no_completed_
     search, chance = Search(space, tiny_data, tmp_path / "results", cluster), random.Random(0)
     faults: list[str] = []
     kill: dict[str, Callable[[], None]] = {
-        "trial process": lambda: search.kill_process("ImplicitFunc"),
+        "trial process": lambda: search.kill_process(TRIAL),
         "worker node's raylet": search.kill_node,
         "driver": search.kill_driver,
     }
@@ -174,18 +179,86 @@ def test_a_search_whose_processes_node_and_driver_are_killed_loses_no_completed_
     check_and_tell(search, faults, capsys, TRIALS)
 
 
+def searched_by_two(
+    cluster: Cluster, space_file: Path, data: Path, results: Path, *, trials: int, steps: int = 60
+) -> Search:
+    """A search whose trials each take both nodes."""
+    space = written(space_file, **{
+        "trials = 5": f'trials = {trials}\nscheduler = "fifo"\nsampler = "random"\n[resources]\nworkers = 2',
+        "epochs = 4, steps_per_epoch = 4": f"epochs = {EPOCHS}, steps_per_epoch = {steps}",
+    })  # fmt: skip
+    return Search(space, data, results, cluster)
+
+
+def check_nothing_is_held(cluster: Cluster) -> None:
+    """All cores are free, and no placement group is left."""
+    ray.init(address=cluster.address, log_to_driver=False)
+    try:
+        until(lambda: ray.available_resources().get("CPU") == ray.cluster_resources()["CPU"], what=Path(os.devnull))
+        assert {group["state"] for group in ray.util.placement_group_table().values()} <= {"REMOVED"}
+    finally:
+        ray.shutdown()
+
+
+KILLED = {
+    "two": [(1, "TrainController", signal.SIGKILL), (3, "RayTrainWorker", signal.SIGKILL)],
+    "all": [
+        (1, "TrainController", signal.SIGKILL),
+        (3, "Control", signal.SIGKILL),
+        (5, TRIAL_OF_WORKERS, signal.SIGKILL),
+        (7, "RayTrainWorker", signal.SIGSTOP),
+        (9, "RayTrainWorker", signal.SIGKILL),
+    ],
+    "at the start": [
+        (0, TRIAL_OF_WORKERS, signal.SIGKILL),
+        (0, "TrainController", signal.SIGKILL),
+        (0, "TrainController", signal.SIGKILL),  # while it recovers
+        (0, "Control", signal.SIGKILL),
+        (1, "Control", signal.SIGKILL),
+        (1, "Control", signal.SIGKILL),
+        (5, "TrainController", signal.SIGKILL),  # of the next trial
+    ],
+}
+"""completed epochs before each fault, whose process, the fault"""
+
+
+@pytest.mark.parametrize(
+    "plan", ["two", pytest.param("all", marks=pytest.mark.long), pytest.param("at the start", marks=pytest.mark.long)]
+)
 @pytest.mark.slow
-def test_a_search_of_two_workers_whose_workers_are_killed_loses_no_completed_epoch(
+def test_a_search_of_two_workers_whose_processes_are_killed_or_frozen_loses_no_completed_epoch(
+    cluster: Cluster, space_file: Path, tiny_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], plan: str
+) -> None:
+    trials = 1 if plan == "two" else 2
+    search = searched_by_two(cluster, space_file, tiny_data, tmp_path / "results", trials=trials)
+    chance = random.Random(1)
+    for epochs, role, fault in KILLED[plan]:
+        search.wait_for(epochs)
+        time.sleep(chance.uniform(0, 1))
+        search.kill_process(role, fault)
+    search.finish()
+    check_and_tell(search, [f"{role} ({fault.name})" for _, role, fault in KILLED[plan]], capsys, trials)
+    check_nothing_is_held(cluster)
+
+
+@pytest.mark.long
+def test_a_search_that_waits_for_a_node_says_so_and_survives_the_death_of_its_processes(
     cluster: Cluster, space_file: Path, tiny_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    space = written(space_file, **{
-        "trials = 5": "trials = 1\n[resources]\nworkers = 2",
-        "epochs = 4, steps_per_epoch = 4": f"epochs = {EPOCHS}, steps_per_epoch = 60",
-    })  # fmt: skip
-    search, chance = Search(space, tiny_data, tmp_path / "results", cluster), random.Random(1)
-    for number in range(2):
-        search.wait_for(1 + 2 * number)
-        time.sleep(chance.uniform(0, 1))
-        search.kill_process("RayTrainWorker")
+    ray.init(address=cluster.address, log_to_driver=False)
+    taken = ray.util.placement_group([{"CPU": 1.0}])
+    assert taken.wait(60)
+    search = searched_by_two(cluster, space_file, tiny_data, tmp_path / "results", trials=1)
+    try:
+        until(lambda: "000  waits for 2 workers since " in search.log.read_text(), what=search.log)
+        assert "(the cluster has 1 of 2 CPUs free)" in search.log.read_text()
+        for role in ("Control", TRIAL_OF_WORKERS):
+            search.kill_process(role)
+            time.sleep(5)
+        assert search.epochs() == 0
+    finally:
+        ray.util.remove_placement_group(taken)
+        ray.shutdown()
     search.finish()
-    check_and_tell(search, ["Train worker"] * 2, capsys, 1)
+    check_and_tell(search, ["Control, and the trial, while it waits"], capsys, 1)
+    check_nothing_is_held(cluster)

@@ -22,7 +22,7 @@ from nmt.data.store.ready import ready_data
 from nmt.errors import UserError
 from tests.paths import ROOT
 from tune.driver import preflight
-from tune.driver.preflight import Answer, SearchPreview, epoch_line, render, time_steps
+from tune.driver.preflight import Answer, SearchPreview, epoch_line, render, time_steps, written_token
 from tune.spaces.read import load_space
 from tune.spaces.settings import Resources
 
@@ -211,9 +211,77 @@ def test_several_nodes_must_agree(cluster, check, tiny_data, tmp_path) -> None:
 
 
 def test_another_data_set_under_the_same_name_is_refused() -> None:
-    here = Answer("the driver", {"python": "3"}, "0123456789ab", True)
+    here = Answer("the driver", {"python": "3"}, "0123456789ab", True, {})
     with pytest.raises(UserError, match="data: another data set on node 10.0.0.2; give --data an address that all"):
         preflight._compare(
-            here, Answer("10.0.0.2", {"python": "3"}, "ba9876543210", True),
+            here, Answer("10.0.0.2", {"python": "3"}, "ba9876543210", True, {}),
             data="data", directory=Path("results"), storage=None,
         )  # fmt: skip
+
+
+@pytest.fixture
+def no_hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A node without weights, and without internet."""
+    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "http://127.0.0.1:9")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setattr("nmt.model.hub.FIRST_PAUSE", 0.01)
+    monkeypatch.setenv("NMT_CACHE", str(tmp_path / "nmt"))
+
+
+BACKBONES = ("test_resnet", "test_convnext")
+"""small models of timm, whose weights are at the hub"""
+
+
+def test_a_node_that_cannot_get_the_weights_of_any_searched_backbone_is_named_in_a_line(
+    no_hub: None, space_file: Path, tiny_data: Path, tmp_path: Path
+) -> None:
+    bases = [
+        load_space(space_file, {"data.mode": "images", "model.backbone": name, "model.weights": "hub"}).base
+        for name in BACKBONES
+    ]
+    token = preflight.Token(str(tmp_path), "token")
+    for configs in (bases[:1], bases[1:]):
+        with pytest.raises(
+            UserError, match=r"model.weights=hub: weights of test_\w+: .* \(seen from node 10.0.0.7\)"
+        ) as e:
+            preflight.look(configs, str(tiny_data), token, "10.0.0.7")
+        assert "\n" not in str(e.value) and configs[0].model.backbone in str(e.value)
+    assert preflight.look([load_space(space_file).base], str(tiny_data), token, "10.0.0.7").weights == {}
+
+
+def test_nodes_with_other_weights_of_a_file_are_named(tmp_path: Path) -> None:
+    here = preflight.Answer("the driver", {}, "data", True, {"resnet18 (/w.pth)": "0" * 12})
+    other = dataclasses.replace(here, node="10.0.0.7", weights={"resnet18 (/w.pth)": "1" * 12})
+    preflight._compare(here, here, data="data", directory=tmp_path, storage=None)
+    with pytest.raises(
+        UserError, match=r"resnet18 \(/w.pth\): other weights on node 10.0.0.7 \(1+\), and the driver has"
+    ):
+        preflight._compare(here, other, data="data", directory=tmp_path, storage=None)
+
+
+KILLED = """
+import os, signal, sys
+from tune.driver.preflight import written_token
+with written_token(sys.argv[1]):
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_tokens_of_checks_that_were_killed_are_removed_with_their_folders(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "results" / "tiny"
+    subprocess.run([sys.executable, "-c", KILLED, str(folder)], cwd=ROOT, check=False)
+    (left,) = (folder / ".preflight").iterdir()
+    with written_token(str(folder)) as token:
+        assert (folder / token.name).is_file() and left.is_file()
+    assert left.is_file(), "it may be that of a check under way"
+    monkeypatch.setattr(preflight, "OLD_SECONDS", -1.0)
+    with written_token(str(folder)):
+        pass
+    assert not folder.exists()
+    folder.mkdir()
+    (folder / "search.json").touch()
+    with written_token(str(folder)):
+        pass
+    assert [path.name for path in folder.iterdir()] == ["search.json"]

@@ -5,8 +5,10 @@ from __future__ import annotations
 import itertools
 import json
 import math
+import shutil
 import tempfile
 import threading
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -16,15 +18,19 @@ import optuna
 import pytest
 import ray.cloudpickle
 import ray.exceptions
+import sqlalchemy.event
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from optuna.trial import TrialState
+from sqlalchemy.engine import Engine
 
 from nmt.data.store.ready import ReadyData
 from nmt.errors import UserError
 from nmt.io.files import write_json
+from nmt.training.history import read_metrics
 from tune.driver.lines import Lines
 from tune.driver.recorder import Recorder
+from tune.driver.summarize import Records, summarize
 from tune.driver.trial_folders import TrialFolders
 from tune.driver.watchdog import Watchdog
 from tune.jobs.protocol import FAILURE, INTERRUPTED
@@ -33,6 +39,7 @@ from tune.results.summary import load_summary
 from tune.spaces.read import load_space
 from tune.spaces.space import Space
 from tune.study.database import study_url
+from tune.study.sampler_view import standing
 from tune.study.study import Job, SearchStudy
 
 VALUES = [0.1, 0.2, 0.5, 0.4]
@@ -187,10 +194,10 @@ def test_sync_twice_is_sync_once_and_needs_no_event_before(
     write_metrics(search.directory / "trials/000", VALUES[:epochs], cut=cut)
     assert len(search.recorder.sync(0)) == epochs
     once, printed = search.state(), list(search.lines)
-    files = {p: p.read_bytes() for p in search.directory.rglob("*end*")}
+    files = {p: p.read_bytes() for p in search.directory.rglob("*.session_end")}
     assert len(search.recorder.sync(0)) == epochs
     assert search.state() == once and search.lines == printed
-    assert {p: p.read_bytes() for p in search.directory.rglob("*end*")} == files
+    assert {p: p.read_bytes() for p in search.directory.rglob("*.session_end")} == files
     (trial,) = search.study.trials()
     assert trial.intermediate_values == dict(enumerate(VALUES[:epochs], start=1))
     assert trial.state == (TrialState.COMPLETE if epochs == 4 else TrialState.RUNNING)
@@ -443,7 +450,10 @@ def test_a_folder_of_another_configuration_is_never_reported(space_file: Path, t
     assert len(search.recorder.save().trials) == 0
 
 
-def test_the_study_is_backed_up_at_each_begin_and_end(space_file: Path, tmp_path: Path) -> None:
+def test_the_study_is_backed_up_at_each_begin_and_end(
+    space_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tune.driver.saving.SECONDS", 0.0)
     search = Search(tmp_path, load_space(space_file))
 
     def kept() -> list[Any]:
@@ -459,6 +469,113 @@ def test_the_study_is_backed_up_at_each_begin_and_end(space_file: Path, tmp_path
     search.event(trial)
     search.ended(trial)
     assert kept() == now() and now()[0][0] == TrialState.COMPLETE
+    monkeypatch.setattr("tune.driver.saving.SECONDS", 600.0)
+    (other,) = search.begin()
+    assert len(kept()) == 1  # too early
+    search.recorder.on_step_end(0, [])
+    assert len(kept()) == 1
+    monkeypatch.setattr("tune.driver.saving.SECONDS", 0.0)
+    search.recorder.on_step_end(0, [])  # as Ray calls it, whether anything happens or not
+    assert kept() == now() and len(now()) == 2 and other.config["number"] == 1
+
+
+ACTIONS = st.lists(
+    st.tuples(st.sampled_from(["begin", "train", "end", "fail", "lose", "resume"]), st.integers(0, 99)), max_size=14
+)
+
+
+@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(actions=ACTIONS)
+def test_what_is_kept_in_memory_is_what_the_files_say(space: Space, fresh: Any, actions: list[tuple[str, int]]) -> None:
+    """Whatever happens to the trials, also where a search is resumed in between."""
+    directory = fresh()
+    search, running = Search(directory, space), list[Any]()
+    for action, choice in [*actions, ("resume", 0)]:
+        trial = running[choice % len(running)] if running else None
+        number = trial.config["number"] if trial else 0
+        if action == "begin" and len(running) < 3:
+            running += search.begin()
+        elif action == "train" and trial:
+            search.train(number, min(trial.config["until"], len(search.recorder.folders.history(number)) + 1))
+            search.event(trial)
+        elif action == "end" and trial:
+            search.train(number, trial.config["until"])
+            search.event(trial)
+        elif action == "fail" and trial:
+            search.event(trial, **{FAILURE: "diverged"})
+        elif action == "lose" and trial:
+            error_of(trial, directory, ray.exceptions.RayActorError())
+            search.recorder.on_trial_error(0, [], trial)
+        if action in ("end", "fail") and trial:
+            search.ended(trial)
+        if action in ("end", "fail", "lose") and trial:
+            running.remove(trial)
+        check_against_files(search)
+        if action == "resume":
+            before, running = search.recorder.save(), []
+            search = Search(directory, space)
+            assert [t.id for t in before.trials] == [t.id for t in search.recorder.save().trials]
+            check_against_files(search)
+
+
+def check_against_files(search: Search) -> None:
+    """What the recorder and the study keep in memory must be what a first reading of the files gives."""
+    study = search.study
+    stored = optuna.load_study(study_name="tiny", storage=study_url(search.directory / "study.db")).get_trials()
+    assert study.trials() == stored == [study.trial(number) for number in range(len(stored))]
+    running, aside = ({s.number for s in study.standings() if getattr(s, name)} for name in ("running", "aside"))
+    assert study.standings() == [standing(t, running=t.number in running, aside=t.number in aside) for t in stored]
+    kept = search.recorder.save()
+    data = ReadyData(str(search.directory), str(search.directory), search.directory, "", has_test=False)
+    read = summarize(
+        study, TrialFolders(search.directory, None), data=data, seconds=kept.seconds, finished=False, records=Records()
+    )
+    assert kept == read
+    written = json.loads((search.directory / "summary.json").read_text()) | {"seconds": read.seconds}
+    assert written == json.loads(json.dumps(read.to_dict()))
+
+
+def test_a_trial_reads_and_asks_the_same_however_many_there_are(
+    space_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    space_file.write_text(space_file.read_text().replace("trials = 5", "trials = 40"))
+    search = Search(tmp_path, load_space(space_file))
+    monkeypatch.setattr("tune.driver.saving.SECONDS", 600.0)
+    used = Counter[str]()
+
+    def execute(connection: Any, cursor: Any, text: str, values: Any, *more: Any) -> None:
+        used["statements"] += 1
+        used["values"] += len(values)
+
+    def read(directory: Path) -> list[dict[str, Any]]:
+        used["histories"] += 1
+        return read_metrics(directory)
+
+    monkeypatch.setattr("tune.driver.summarize.read_metrics", read)
+    monkeypatch.setattr("tune.driver.trial_folders.read_metrics", read)
+    sqlalchemy.event.listen(Engine, "before_cursor_execute", execute)
+
+    def one_trial() -> dict[str, int]:
+        """What a new trial costs, up to its first rung; a promotion that is due comes before it."""
+        while True:
+            used.clear()
+            (trial,) = search.begin()
+            number, until = trial.config["number"], trial.config["until"]
+            search.train(number, until)
+            search.event(trial)
+            search.ended(trial)
+            if until == 1:
+                return dict(used)
+
+    (default,) = search.begin()
+    search.train(0, 4)
+    search.event(default)
+    search.ended(default)
+    try:
+        costs = [one_trial() for _ in range(14)]
+    finally:
+        sqlalchemy.event.remove(Engine, "before_cursor_execute", execute)
+    assert len(search.study.trials()) > 12 and costs[-1] == costs[0]
 
 
 def test_a_study_that_is_lost_in_use_ends_the_search_in_one_line(space_file: Path, tmp_path: Path) -> None:
@@ -469,3 +586,29 @@ def test_a_study_that_is_lost_in_use_ends_the_search_in_one_line(space_file: Pat
         search.recorder.save()
     assert search.recorder.folders.error is caught.value
     assert (tmp_path / "study.backup.db").is_file() and not (tmp_path / "study.db").exists()
+
+
+def test_a_finished_trial_whose_folder_is_removed_keeps_its_place_in_the_table(space: Space, tmp_path: Path) -> None:
+    first = Search(tmp_path, space)
+    (trial,) = first.begin()
+    first.train(0, 4)
+    first.ended(trial)
+    first.recorder.save()
+    shutil.rmtree(tmp_path / "trials/000")
+    search = Search(tmp_path, space)
+    search.recorder.sync_unfinished()
+    (record,) = search.recorder.save().trials
+    assert (record.state, record.epochs, record.accuracy) == ("COMPLETE", 4, 0.5) and record.checkpoint is None
+    assert search.begin()[0].config["number"] == 1
+
+
+def test_the_lost_configuration_of_an_ended_trial_is_written_again(space: Space, tmp_path: Path) -> None:
+    first = Search(tmp_path, space)
+    (trial,) = first.begin()
+    first.train(0, 4)
+    first.ended(trial)
+    config = tmp_path / "trials/000/config.json"
+    before = config.read_text()
+    config.unlink()
+    Search(tmp_path, space)
+    assert config.read_text() == before

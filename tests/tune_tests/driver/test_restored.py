@@ -16,7 +16,8 @@ import pytest
 import tune
 from nmt.errors import UserError
 from nmt.training.history import read_metrics
-from tune.driver.restored import last_summary, restore_study
+from nmt.training.loop import train
+from tune.driver.restored import last_summary, mend_metrics, restore_study
 from tune.driver.search import run_search
 from tune.spaces.read import load_space
 from tune.spaces.space import Space
@@ -173,7 +174,7 @@ def test_another_data_set_is_refused_on_resume_and_for_a_confirmation(
 
 
 @pytest.mark.slow
-def test_damaged_metrics_of_a_trial_are_written_anew_from_its_checkpoint(
+def test_damaged_metrics_of_a_trial_are_written_anew_from_the_record_of_its_end(
     results: Path, finished: tuple[Space, Path], tiny_data: Path
 ) -> None:
     before = trained(results / "tiny")
@@ -184,8 +185,19 @@ def test_damaged_metrics_of_a_trial_are_written_anew_from_its_checkpoint(
     check_told_as_trained(results / "tiny")
     (results / "tiny/trials/001/metrics.jsonl").write_bytes(b"\0" * 300 + b"\n")
     (results / "tiny/trials/001/checkpoint.pt").write_bytes(b"")
+    (results / "tiny/trials/001/ended.json").unlink()
     with pytest.raises(UserError, match=r"001/metrics.jsonl: not the metrics of a training .* put back a copy"):
         run_search(finished[0], results=results, data=tiny_data, trials=7, resume=True)
+
+
+def test_damaged_metrics_of_a_trial_that_has_not_ended_are_written_anew_from_its_checkpoint(
+    space_file: Path, tiny_data: Path, tmp_path: Path
+) -> None:
+    train(load_space(space_file).base, data=tiny_data, directory=tmp_path, until=2)
+    before = read_metrics(tmp_path)
+    (tmp_path / "metrics.jsonl").write_bytes(b"\0" * 300 + b"\n")
+    mend_metrics(tmp_path)
+    assert read_metrics(tmp_path) == before and len(before) == 2
 
 
 def test_a_search_that_has_not_begun_has_nothing_to_restore(space_file: Path, tmp_path: Path) -> None:

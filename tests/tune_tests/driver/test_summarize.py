@@ -10,10 +10,10 @@ from optuna.trial import TrialState
 
 from nmt.data.store.ready import ReadyData
 from nmt.model.matcher import decoder_parameters
-from tune.driver.summarize import objectives, summarize
+from tune.driver.summarize import Records, objectives, summarize
 from tune.driver.trial_folders import TrialFolders
 from tune.results.storage import Storage
-from tune.results.summary import Summary
+from tune.results.summary import Summary, TrialRecord
 from tune.spaces.read import load_space
 from tune.study.study import Job, SearchStudy
 
@@ -43,7 +43,7 @@ def study(space_file: Path, tmp_path: Path) -> SearchStudy:
 
 def summary(study: SearchStudy, directory: Path, *, home: Storage | None = None) -> Summary:
     data = ReadyData("data/tiny", "/data/tiny", Path("/data/tiny"), "", has_test=False)
-    return summarize(study, TrialFolders(directory, home), data=data, seconds=12.34, finished=False)
+    return summarize(study, TrialFolders(directory, home), data=data, seconds=12.34, finished=False, records=Records())
 
 
 def test_trials_count_once_they_have_no_running_job(study: SearchStudy, tmp_path: Path) -> None:
@@ -80,6 +80,28 @@ def test_a_record_holds_the_best_and_the_last_epoch(study: SearchStudy, tmp_path
         False,
     )
     assert set(found.space) == {"optim.lr", "loss.layer_weighting", "decode.epsilon"}
+
+
+def test_a_record_is_made_again_only_for_a_trial_that_has_had_a_job_since(study: SearchStudy, tmp_path: Path) -> None:
+    data, records = ReadyData("data/tiny", "/data/tiny", Path("/data/tiny"), "", has_test=False), Records()
+
+    def again() -> list[TrialRecord]:
+        folders = TrialFolders(tmp_path, None)
+        found = summarize(study, folders, data=data, seconds=1.0, finished=False, records=records)
+        assert found == summarize(study, folders, data=data, seconds=1.0, finished=False, records=Records())
+        return list(found.trials)
+
+    study.finish(train(study, tmp_path, 4), TrialState.COMPLETE, {})
+    for _ in range(4):
+        study.end_job(train(study, tmp_path, 1))
+    first, second = again(), again()
+    assert [a is b for a, b in zip(first, second, strict=True)] == [True] * 5
+    promoted = train(study, tmp_path, 3)  # the promotion of the best
+    assert len(again()) == 4
+    study.end_job(promoted)
+    third = again()
+    assert [t.epochs for t in third] == [4, *(3 if n == promoted else 1 for n in range(1, 5))]
+    assert [a is b for a, b in zip(first, third, strict=True)] == [True, *(n != promoted for n in range(1, 5))]
 
 
 def test_a_trial_without_an_epoch_has_an_empty_record(study: SearchStudy, tmp_path: Path) -> None:

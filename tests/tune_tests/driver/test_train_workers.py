@@ -139,12 +139,12 @@ def assert_same_training(one: Path, other: Path) -> None:
         assert after["val/accuracy"] == pytest.approx(before["val/accuracy"], abs=1e-9)
 
 
-def train_workers(parent: int) -> list[psutil.Process]:
-    """The training's workers among the descendants of a process."""
+def train_workers(parent: int, role: str = "RayTrainWorker") -> list[psutil.Process]:
+    """The training's workers among the descendants of a process, or others that Ray calls so."""
     found = []
     for child in psutil.Process(parent).children(recursive=True):
         with contextlib.suppress(psutil.Error):
-            if "ray::RayTrainWorker" in " ".join(child.cmdline()):
+            if f"ray::{role}" in " ".join(child.cmdline()):
                 found.append(child)
     return found
 
@@ -195,6 +195,34 @@ def test_group_shrinks_when_a_node_goes_grows_when_one_comes_and_trains_as_one(
         "config.json", "data_set.json", "checkpoint.pt", "checkpoint.previous.pt", "best.pt", "metrics.jsonl",
         "hosts.json",
     }  # fmt: skip
+
+
+@pytest.mark.slow
+def test_group_whose_processes_are_killed_and_frozen_trains_as_one(
+    space_file: Path, tiny_data: Path, tmp_path: Path
+) -> None:
+    config = load_space(space_file, {"train.epochs": 8, "train.steps_per_epoch": 60}).base
+    recipe, run = space_file.with_name("tiny.json"), tmp_path / f"{tmp_path.name}-tiny"
+    write_json(recipe, to_dict(config))
+    train(config, data=tiny_data, directory=tmp_path / "alone")
+    faults = [
+        (0, "TrainController", signal.SIGKILL),  # while its workers start
+        (1, "Control", signal.SIGKILL),
+        (3, "RayTrainWorker", signal.SIGSTOP),
+        (5, "TrainController", signal.SIGKILL),
+    ]
+    with command(recipe, tiny_data, tmp_path, "--workers", "2") as process:
+        for epochs, role, kill in faults:
+            wait_until(lambda epochs=epochs: len(read_metrics(run)) >= epochs, process)  # type: ignore[misc]
+            found = wait_until(lambda role=role: train_workers(process.pid, role), process)  # type: ignore[misc]
+            found[0].send_signal(kill)
+        said, _ = process.communicate(timeout=400)
+    assert process.returncode == 0, said
+    assert said.count("resuming from its checkpoint") == 3 and "its process is frozen" in said, said
+    assert_same_training(tmp_path / "alone", run)
+    assert [line.split()[1] for line in said.splitlines() if line.startswith("epoch ")] == [
+        str(n + 1) for n in range(8)
+    ]
 
 
 @pytest.mark.long

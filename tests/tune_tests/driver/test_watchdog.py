@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import optuna
 import psutil
@@ -20,9 +21,9 @@ from nmt import checkpoint
 from nmt.errors import FailedError
 from nmt.training.history import read_metrics
 from tests.paths import ROOT
-from tune.driver import watchdog as health
 from tune.driver.search import run_search
-from tune.driver.watchdog import Silence
+from tune.driver.watchdog import Watchdog
+from tune.jobs import silence
 from tune.results.summary import load_summary
 from tune.spaces.read import load_space
 
@@ -39,28 +40,18 @@ def states(directory: Path) -> list[str]:
     return [t.state.name for t in study.trials]
 
 
-def test_a_job_may_be_silent_for_ten_of_its_own_epochs() -> None:
-    silence = Silence(first_seconds=7200)
-    silence.begin(1000)
-    assert silence.reason(1000 + 7200) is None
-    assert "no report for 7201 s, over the limit of 7200 s (it has reported none)" in (
-        silence.reason(1000 + 7201) or ""
-    )
-    for epoch, seconds in ((1, 500.0), (2, 560.0), (3, 620.0)):
-        silence.report(epoch, seconds, now=2000 + seconds)
-    assert silence.reason(2620 + 600) is None
-    assert "no report for 601 s, over the limit of 600 s (its epochs take 60.0 s)" in (silence.reason(2620 + 601) or "")
-
-
-def test_a_job_of_short_epochs_has_five_minutes_and_a_new_process_more() -> None:
-    silence = Silence(first_seconds=7200)
-    silence.begin(0)
-    silence.report(4, 4.0, now=10)
-    assert silence.reason(10 + 300) is None and silence.reason(10 + 301)
-    silence.begin(1000)
-    assert silence.reason(1000 + 7200) is None
-    silence.report(4, 4.0, now=2000)  # told again, no epoch of its own
-    assert silence.epochs == [1.0] and silence.reason(2000 + 301)
+def test_the_first_report_of_a_job_is_expected_by_the_epochs_of_all_trials(space_file: Path) -> None:
+    health = Watchdog(load_space(space_file).search, stop=pytest.fail)
+    assert health.first_seconds == 120 * 60
+    health.know(0, [])
+    health.know(0, [{"epoch": 2, "seconds": 400.0}])  # of an earlier run of the search
+    assert health.first_seconds == 10 * 200
+    health.heard(SimpleNamespace(config={"number": 1}), [{"epoch": 1, "seconds": 300.0}])
+    assert health.first_seconds == 10 * 250
+    health.heard(SimpleNamespace(config={"number": 1}), [{"epoch": 1, "seconds": 300.0}])
+    health.heard(SimpleNamespace(config={"number": 2}), [{"epoch": 1, "seconds": 9000.0}])
+    health.heard(SimpleNamespace(config={"number": 3}), [{"epoch": 1, "seconds": 9000.0}])
+    assert health.first_seconds == 120 * 60
 
 
 @pytest.mark.slow
@@ -68,8 +59,8 @@ def test_a_trial_that_hangs_is_killed_and_continues_in_another_process(
     ray_running: None, space_file: Path, tiny_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:  # fmt: skip
-    monkeypatch.setattr(health, "LEAST_SECONDS", 20.0)
-    monkeypatch.setattr(health, "FACTOR", 1.0)
+    monkeypatch.setattr(silence, "LEAST_SECONDS", 20.0)
+    monkeypatch.setattr(silence, "FACTOR", 1.0)
     space_file.write_text(space_file.read_text().replace("steps_per_epoch = 4", "steps_per_epoch = 100"))
     stopped: list[int] = []
 

@@ -11,7 +11,8 @@ from nmt import checkpoint
 from nmt.errors import TemporaryError
 from nmt.training.history import read_metrics
 from nmt.training.loop import train
-from tune.jobs.stored import put, take_over
+from tune.jobs.stored import take_over
+from tune.jobs.uploads import Uploads
 from tune.results.storage import Storage
 from tune.spaces.read import load_space
 
@@ -34,7 +35,7 @@ def here(space_file: Path, tiny_data: Path, tmp_path: Path) -> Storage:
     """A trial of two epochs, here and at the storage."""
     storage = Storage(str(tmp_path / "home"), tmp_path / "here")
     train(load_space(space_file).base, data=tiny_data, directory=storage.directory / FOLDER, until=2)
-    put(storage, FOLDER)
+    Uploads(storage).put(FOLDER)
     return storage
 
 
@@ -50,7 +51,7 @@ def test_a_trial_travels_with_all_its_checkpoints_and_a_damaged_copy_is_fetched_
         assert checkpoint.verify(folder / "best.pt")
     flip(folder / "checkpoint.pt")
     train(load_space(space_file).base, data=tiny_data, directory=folder, until=3, resume=True)
-    put(there, FOLDER)
+    Uploads(there).put(FOLDER)
     take_over(here, FOLDER)
     assert epoch(here.directory / FOLDER / "checkpoint.pt") == 3
     assert [m["epoch"] for m in read_metrics(here.directory / FOLDER)] == [1, 2, 3]
@@ -70,7 +71,7 @@ def test_a_checkpoint_damaged_at_the_storage_is_replaced_by_the_one_before(
     folder = there.directory / FOLDER
     assert not (folder / "checkpoint.pt").exists() and epoch(folder / "checkpoint.previous.pt") == 1
     train(load_space(space_file).base, data=tiny_data, directory=folder, until=3, resume=True)
-    put(there, FOLDER)
+    Uploads(there).put(FOLDER)
     take_over(here, FOLDER)
     assert epoch(here.directory / FOLDER / "checkpoint.pt") == 3
     assert [m["epoch"] for m in read_metrics(here.directory / FOLDER)] == [1, 2, 3]
@@ -83,6 +84,6 @@ def test_a_storage_that_fails_is_temporary(tmp_path: Path, monkeypatch: pytest.M
     (tmp_path / "here" / FOLDER).mkdir(parents=True)
     (tmp_path / "here" / FOLDER / "metrics.jsonl").write_text("{}\n")
     with pytest.raises(TemporaryError):
-        put(storage, FOLDER)
-    put(None, FOLDER)
+        Uploads(storage).put(FOLDER)
+    Uploads(None).put(FOLDER)
     take_over(None, FOLDER)

@@ -25,6 +25,15 @@ def test_summary_returns_from_its_file_as_it_was(tmp_path: Path) -> None:
     assert json.loads((tmp_path / "summary.json").read_text())["best"] == "001"
 
 
+@pytest.mark.parametrize("count", [0, 1, 3])
+def test_the_text_of_the_file_is_that_of_plain_values(count: int) -> None:
+    name = 'of "trials": [],\n  "trials": [],\n é'
+    found = summary(*(record(number, 0.5 + number / 10, reason=name) for number in range(count)))
+    found = dataclasses.replace(found, description=name)
+    for _ in range(2):  # the second time from what is kept
+        assert found.to_json() == json.dumps(found.to_dict(), indent=2)
+
+
 def test_best_json_is_the_winner_with_its_best_decode_setting(tmp_path: Path) -> None:
     summary(record(0, 0.5), record(1, 0.7, lr=0.02)).save(tmp_path)
     config = load_config(tmp_path / "best.json")

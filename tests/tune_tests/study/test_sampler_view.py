@@ -1,12 +1,15 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
 
 import optuna
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from optuna.distributions import FloatDistribution
+from optuna.storages import InMemoryStorage
 from optuna.trial import FrozenTrial, TrialState, create_trial
 from scipy.stats import norm, rankdata
 
@@ -15,6 +18,7 @@ from tune.spaces.read import load_space
 from tune.spaces.space import Space
 from tune.study.halving import Ladder, Standing
 from tune.study.sampler_view import (
+    Known,
     distribution,
     hindsight,
     ranked,
@@ -30,15 +34,23 @@ def trial(number: int, state: TrialState, values: dict[int, float]) -> FrozenTri
     frozen = create_trial(
         state=state,
         value=max(values.values()) if state == TrialState.COMPLETE else None,
-        params={"x": float(number)},
-        distributions={"x": FloatDistribution(0, 100)},
+        params={"optim.lr": float(number)},
+        distributions={"optim.lr": FloatDistribution(0, 100)},
         intermediate_values=values,
     )
     frozen.number = number
     return frozen
 
 
-def test_default_configuration_trained_in_full_is_not_better_for_it() -> None:
+@pytest.fixture
+def line(space_text: str, tmp_path: Path) -> Space:
+    """A space of one number, the learning rate; `trial` gives each trial its own."""
+    path = tmp_path / "tiny.toml"
+    path.write_text(space_text)
+    return dataclasses.replace(load_space(path), parameters=(Parameter(key="optim.lr", type=float, low=0, high=100),))
+
+
+def test_default_configuration_trained_in_full_is_not_better_for_it(line: Space) -> None:
     trials = [
         trial(0, TrialState.COMPLETE, {1: 0.2, 2: 0.3, 3: 0.4, 4: 0.5}),
         trial(1, TrialState.RUNNING, {1: 0.6}),
@@ -52,15 +64,41 @@ def test_default_configuration_trained_in_full_is_not_better_for_it() -> None:
     left = hindsight({t.number: standing(t) for t in trials}, ladder)
     # five values at the first rung: one passes, trial 3, which reached the next; all others stand at the first
     assert left == {0: (1, 0.2), 1: (1, 0.6), 2: (1, 0.5), 3: (3, 0.9), 6: (1, 0.1)}
-    view = view_of(trials, ladder)
-    seen = {t.params["x"]: t.value for t in view if t.state == TrialState.COMPLETE}
+    view = view_of(line, trials, ladder, {})
+    seen = {t.params["optim.lr"]: t.value for t in view if t.state == TrialState.COMPLETE}
     assert sorted(seen, key=lambda n: seen[n] or 0.0) == [6, 0, 2, 1, 3] and sum(
         v or 0.0 for v in seen.values()
     ) == pytest.approx(0)
-    assert {t.params["x"]: t.state for t in view if t.state != TrialState.COMPLETE} == {
+    assert {t.params["optim.lr"]: t.state for t in view if t.state != TrialState.COMPLETE} == {
         4: TrialState.FAIL,
         5: TrialState.RUNNING,
     }
+
+
+def test_a_view_made_from_what_is_kept_is_the_one_made_anew_and_optuna_takes_it_over(line: Space) -> None:
+    ladder, known = Ladder(epochs=4, grace=1, factor=3), dict[int, Known]()
+    trials = [trial(n, TrialState.RUNNING, {1: n % 4 / 10} if n % 3 else {}) for n in range(8)]
+    view_of(line, trials, ladder, known)
+    kept = known[1].seen
+    trials[2] = trial(2, TrialState.RUNNING, {1: 0.2, 2: 0.3, 3: 0.8})  # more of it: another object
+    trials[4] = trial(4, TrialState.FAIL, {1: 0.1})
+    trials.append(trial(8, TrialState.COMPLETE, {1: 0.9, 2: 0.9, 3: 0.9, 4: 0.9}))
+    view, anew = view_of(line, trials, ladder, known), view_of(line, trials, ladder, {})
+    assert known[1].seen is kept
+
+    def shown(found: Sequence[FrozenTrial]) -> list[object]:
+        return [(t.number, t.state, t.values, t.params, t.distributions, t.system_attrs) for t in found]
+
+    assert shown(view) == shown(anew)
+    taken, whole = (optuna.create_study(direction="maximize", storage=InMemoryStorage()) for _ in range(2))
+    for one in view:
+        taken._storage.create_new_trial(taken._study_id, one)
+    whole.add_trials(
+        create_trial(state=t.state, values=t.values, params=t.params, distributions=t.distributions) for t in view
+    )
+    assert shown(taken.get_trials()) == shown(whole.get_trials()) and taken.best_trial.number == whole.best_trial.number
+    assert {type(t) for t in taken.get_trials(deepcopy=False)} == {FrozenTrial}
+    assert taken.get_trials()[1].params is not view[1].params  # a copy for a sampler is a whole one
 
 
 PARAMETERS = [
