@@ -35,6 +35,8 @@ class Side:
     """backbone features at the keypoints, features mode only"""
     global_BG: Tensor | None = None
     """global backbone feature, features mode only"""
+    draw_B: Tensor | None = None
+    """int64, random number of each image for the backbone's stochastic depth, training in images mode only"""
 
     @property
     def mask_BN(self) -> Tensor:

@@ -85,11 +85,22 @@ class DataConfig:
 class ModelConfig:
     """The backbone, and the head that refines and compares its keypoint features."""
 
-    backbone: str = setting("swinv2_base_window12to24_192to384", "name of a timm model that gives two feature levels")
+    backbone: str = setting(
+        "swinv2_base_window12to24_192to384",
+        "name of a timm model that gives two feature levels, for instance vit_base_patch14_dinov2 or vgg16_bn",
+    )
     weights: str = setting(
         "hub",
         "initial backbone weights: hub downloads timm's, package uses those installed with the project, random draws "
         "them, anything else is the path of a file",
+    )
+    drop_path: float = setting(
+        0.2,
+        "stochastic depth of a backbone that trains on images: probability that its last block's residual branches are "
+        "left out for an image, less in earlier blocks, 0 in the first; 0 turns it off; no effect on a net without "
+        "residual blocks (VGG)",
+        low=0,
+        high=0.9,
     )
     d_model: int = setting(648, "width of the keypoint tokens; a multiple of model.heads", low=4)
     heads: int = setting(12, "attention heads of each decoder layer", low=1)

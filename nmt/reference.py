@@ -25,6 +25,7 @@ from nmt.data.graph import delaunay_edges, edge_attributes
 from nmt.errors import UserError, one_line
 from nmt.io.files import atomic_write
 from nmt.losses import info_nce, inverse_match, loss_terms, total_loss
+from nmt.model.area import Area
 from nmt.model.matcher import Head
 from nmt.model.sampling import sample_features
 from nmt.model.spline import KERNEL
@@ -237,11 +238,9 @@ def check(path: Path) -> dict[str, float]:
     )
     head = Head(config.model, channels=2 * spec["channels"], global_channels=spec["channels"])
     head_from_published(fixture.group("param"), head, source=str(path))
-    views = fixture.view(0), fixture.view(1)
+    views, whole = (fixture.view(0), fixture.view(1)), Area(0, spec["image_size"])
     nodes = [
-        sample_features(
-            fixture.tensor(f"nodes_{g}"), fixture.tensor(f"edges_{g}"), views[g].points_BN2, spec["image_size"]
-        )
+        sample_features(fixture.tensor(f"nodes_{g}"), fixture.tensor(f"edges_{g}"), views[g].points_BN2, (whole, whole))
         for g in (0, 1)
     ]
     output = head(*views, *nodes, fixture.tensor("glob_0"), fixture.tensor("glob_1"))

@@ -175,5 +175,5 @@ def _plain_features(
         from nmt.model.backbone import build_backbone
 
         backbone = build_backbone(config.model, config.data.image_size).to(device).eval()
-        untrained = Matcher(matcher.head, backbone, image_size=config.data.image_size)
+        untrained = Matcher(matcher.head, backbone)
     return lambda batch: (untrained.features(batch.source)[0], untrained.features(batch.target)[0])

@@ -23,7 +23,6 @@ from nmt.inference.inputs import Keypoints, check_keypoints, read_image
 from nmt.inference.load import load_model
 from nmt.inference.pictures import MatchedPair, draw_pair
 from nmt.model.matcher import Matcher
-from nmt.model.sampling import sample_features
 
 if TYPE_CHECKING:
     from nmt.inference.inputs import ImageInput, KeypointInput
@@ -183,7 +182,7 @@ class ImageMatcher:
             num_B=torch.tensor([len(points_N2)]),
             edge_index_2E=torch.from_numpy(edges_2E),
             edge_attr_E2=torch.from_numpy(edge_attributes(points_N2, edges_2E, size)),
-            nodes_BNC=sample_features(maps.first_BCHW, maps.second_BCHW, points_BN2.to(self._device), size),
+            nodes_BNC=self._backbone.sample(maps, points_BN2.to(self._device)),
             global_BG=maps.global_BG.float(),
         )
 

@@ -1,7 +1,8 @@
 """Image backbones: a timm net, or one that is registered, read at two levels, and a global feature.
 
 Letters: B images, C channels, G width of the global feature, H x W map or image. The parameters train, but batch norm
-and dropout stay in evaluation mode always: a pair must not depend on the rest of its batch.
+and dropout stay in evaluation mode always: a pair must not depend on the rest of its batch. Stochastic depth is on in
+training alone, with draws that belong to the image (nmt/model/drop_path.py).
 """
 
 from __future__ import annotations
@@ -18,7 +19,10 @@ from torch import Tensor, nn
 from nmt.config import ModelConfig
 from nmt.errors import UserError, one_line
 from nmt.extensions import Registry
+from nmt.model.area import Area, Cells, covered, tracing
+from nmt.model.drop_path import dropping, replace_drop_paths
 from nmt.model.hub import content_hash, open_weights
+from nmt.model.sampling import sample_features
 from nmt.model.weights import PACKAGE_BACKBONE, hub_error, load_weights, weights_fingerprint
 
 _INITIAL_SEED = 0
@@ -67,6 +71,8 @@ class Backbone(nn.Module):
         self._read = read
         self.channels = channels
         """channels of the first and the second map"""
+        self.areas: tuple[Area, Area] | None = None
+        """pixels that each map covers; `build_backbone` sets them"""
         self.global_channels = global_channels
         for name, values in (("mean", mean), ("std", std)):
             values_3 = torch.tensor(values, dtype=torch.float32)
@@ -75,11 +81,27 @@ class Backbone(nn.Module):
         self.std: Tensor
         self.eval()
 
-    def forward(self, images_B3HW: Tensor) -> BackboneMaps:
-        """Compute maps (B, C, h, w) and global feature (B, G) of uint8 images (B, 3, H, W) of the size built for."""
+    def forward(self, images_B3HW: Tensor, draw_B: Tensor | None = None) -> BackboneMaps:
+        """Compute the maps and the global feature of images.
+
+        Args:
+            images_B3HW: uint8, of the size built for.
+            draw_B: int64, a random number per image, by which residual branches are dropped; None drops none, and a
+                frozen net has none to drop either.
+
+        Returns:
+            Maps (B, C, h, w) and global feature (B, G).
+        """
         x_B3HW = (images_B3HW.float() - self.mean) / self.std
-        maps = self._read(self.net, x_B3HW)
+        trains = any(parameter.requires_grad for parameter in self.net.parameters())
+        with dropping(self.net, draw_B if trains else None):
+            maps = self._read(self.net, x_B3HW)
         return BackboneMaps(*(value.float() for value in maps))
+
+    def sample(self, maps: BackboneMaps, points_BN2: Tensor) -> Tensor:
+        """Read both maps at keypoints (B, N, 2), in pixels of the image; see `sample_features`."""
+        assert self.areas is not None, "a backbone comes from build_backbone"
+        return sample_features(maps.first_BCHW, maps.second_BCHW, points_BN2, self.areas)
 
     def train(self, mode: bool = True) -> Backbone:
         """Stay in evaluation mode; see the module's docstring."""
@@ -121,13 +143,13 @@ def build_backbone(model: ModelConfig, image_size: int) -> Backbone:
         if build is None:
             return _build_timm(model, image_size)
         backbone = build(model, image_size)
-    _check_widths(backbone, model.backbone, image_size)
+    _measure(backbone, model.backbone, image_size)
     return backbone
 
 
-def _check_widths(backbone: Backbone, name: str, image_size: int) -> None:
-    """Raise UserError where a registered backbone gives something else than it declares."""
-    with torch.no_grad():
+def _measure(backbone: Backbone, name: str, image_size: int) -> None:
+    """Find what the maps of a registered backbone cover. Raises UserError where it gives not what it declares."""
+    with torch.no_grad(), tracing(backbone, image_size) as levels:
         maps = backbone(torch.zeros(1, 3, image_size, image_size, dtype=torch.uint8))
     declared = [(4, *backbone.channels[:1]), (4, *backbone.channels[1:]), (2, backbone.global_channels)]
     given = [(value.ndim, value.shape[1]) for value in maps]
@@ -137,17 +159,23 @@ def _check_widths(backbone: Backbone, name: str, image_size: int) -> None:
             f"model.backbone={name} declares maps of {backbone.channels[0]} and {backbone.channels[1]} channels and "
             f"a global feature of {backbone.global_channels}, but gives {shapes}"
         )
+    backbone.areas = _areas(levels, maps, image_size)
+
+
+def _areas(levels: dict[int, Cells], maps: BackboneMaps, image_size: int) -> tuple[Area, Area]:
+    first, second = (covered(levels, value.shape[-1], image_size) for value in maps[:2])
+    return first, second
 
 
 def _build_timm(model: ModelConfig, image_size: int) -> Backbone:
     name = backbone_name(model)
-    net = _create(name, image_size, pretrained=model.weights == "hub")
+    net = _create(name, image_size, pretrained=model.weights == "hub", drop_path=model.drop_path)
     read = _reader(net)
     if model.weights not in ("hub", "random"):
         load_weights(net, model, name=name)
-    maps = _try_out(net.eval(), read, name, image_size)
+    maps, areas = _try_out(net.eval(), read, name, image_size)
     config: Any = net.pretrained_cfg
-    return Backbone(
+    backbone = Backbone(
         net,
         read,
         channels=(maps.first_BCHW.shape[1], maps.second_BCHW.shape[1]),
@@ -155,6 +183,8 @@ def _build_timm(model: ModelConfig, image_size: int) -> Backbone:
         mean=config["mean"],
         std=config["std"],
     )
+    backbone.areas = areas
+    return backbone
 
 
 def ready_weights(model: ModelConfig, data: str | Path, *, offer: bool = False) -> str | None:
@@ -201,11 +231,11 @@ def backbone_name(model: ModelConfig) -> str:
     return name
 
 
-def _create(name: str, image_size: int, *, pretrained: bool) -> nn.Module:
+def _create(name: str, image_size: int, *, pretrained: bool, drop_path: float) -> nn.Module:
     """Create the timm net without its classifier; models of a fixed input size are made for `image_size`."""
     import timm
 
-    options: dict[str, Any] = {"num_classes": 0}
+    options: dict[str, Any] = {"num_classes": 0, "drop_path_rate": drop_path}
     config = timm.get_pretrained_cfg(name)
     if config is not None and config.fixed_input_size:
         options["img_size"] = image_size
@@ -213,13 +243,28 @@ def _create(name: str, image_size: int, *, pretrained: bool) -> nn.Module:
         # As a file of ours, verified. From the hub itself, timm would also read a pickle.
         options["pretrained_cfg_overlay"] = {"file": str(open_weights(name)), "custom_load": False}
     try:
-        return timm.create_model(name, pretrained=pretrained, **options)
+        return _with_drop_path(name, pretrained, options)
     except (AssertionError, ValueError) as error:
         raise _unsuitable(name, image_size, error) from error
     except (OSError, RuntimeError) as error:
         if not pretrained:
             raise
         raise hub_error(name, one_line(error)) from error
+
+
+def _with_drop_path(name: str, pretrained: bool, options: dict[str, Any]) -> nn.Module:
+    """Create a timm net; timm spreads the rate over the blocks, linearly from 0."""
+    import timm
+
+    try:
+        net = timm.create_model(name, pretrained=pretrained, **options)
+    except TypeError as error:
+        if "drop_path_rate" not in str(error):
+            raise
+        del options["drop_path_rate"]  # a net without residual blocks
+        net = timm.create_model(name, pretrained=pretrained, **options)
+    replace_drop_paths(net)
+    return net
 
 
 def _reader(net: nn.Module) -> Callable[[Any, Tensor], BackboneMaps]:
@@ -267,8 +312,23 @@ def _read_vgg(net: Any, x_BCHW: Tensor) -> BackboneMaps:
 
 def _read_any(net: Any, x_B3HW: Tensor) -> BackboneMaps:
     """Read any timm model at two levels, after its final norm; global: the input of its classifier, unit norm."""
+    x_B3HW = _whole_patches(net, x_B3HW)
     final, (first_BCHW, second_BCHW) = net.forward_intermediates(x_B3HW, indices=_levels(net), norm=True)
     return BackboneMaps(first_BCHW, second_BCHW, F.normalize(net.forward_head(final, pre_logits=True), dim=1))
+
+
+def _whole_patches(net: Any, x_B3HW: Tensor) -> Tensor:
+    """Crop what does not fill a patch at the right and at the bottom, where a net refuses it (DINOv3).
+
+    Nets of a fixed size leave it out by themselves.
+    """
+    from timm.layers.patch_embed import PatchEmbed
+
+    embed = getattr(net, "patch_embed", None)
+    if not isinstance(embed, PatchEmbed) or embed.strict_img_size or embed.dynamic_img_pad:
+        return x_B3HW
+    side = x_B3HW.shape[-1] // embed.patch_size[0] * embed.patch_size[0]
+    return x_B3HW[:, :, :side, :side]
 
 
 def _levels(net: Any) -> list[int]:
@@ -281,16 +341,23 @@ def _levels(net: Any) -> list[int]:
     return [3 * depth // 4 - 1 if plain else depth - 2, depth - 1]
 
 
-def _try_out(net: nn.Module, read: Callable[[Any, Tensor], BackboneMaps], name: str, image_size: int) -> BackboneMaps:
-    """Run one blank image: it gives the widths, and raises UserError when the size or the model is unsuitable."""
+def _try_out(
+    net: nn.Module, read: Callable[[Any, Tensor], BackboneMaps], name: str, image_size: int
+) -> tuple[BackboneMaps, tuple[Area, Area]]:
+    """Run one blank image: it gives the maps and what they cover.
+
+    Raises:
+        UserError: the image size or the model is unsuitable.
+    """
+    draw_B = torch.zeros(1, dtype=torch.int64)
     try:
-        with torch.no_grad():
+        with torch.no_grad(), dropping(net, draw_B), tracing(net, image_size) as levels:
             maps = read(net, torch.zeros(1, 3, image_size, image_size))
     except (RuntimeError, AssertionError, ValueError, AttributeError, TypeError, IndexError) as error:
         raise _unsuitable(name, image_size, error) from error
     if [value.ndim for value in maps] != [4, 4, 2]:
         raise UserError(f"model.backbone={name} gives no two feature maps and a global feature; use another timm model")
-    return maps
+    return maps, _areas(levels, maps, image_size)
 
 
 def _unsuitable(name: str, image_size: int, error: Exception) -> UserError:

@@ -48,4 +48,4 @@ def build_matcher(
             channels, global_channels = sum(backbone.channels), backbone.global_channels
             torch.manual_seed(seed)  # again, so that a head's initial weights do not depend on the mode
         head = Head(model, channels=channels, global_channels=global_channels)
-    return Matcher(head, backbone, image_size=image_size)
+    return Matcher(head, backbone)

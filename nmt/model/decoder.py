@@ -182,9 +182,11 @@ class Decoder(nn.Module):
         # the same for all tokens of an image. The cosines then go to 1, and nothing is learned. Steps on the sphere
         # are short, so the normalized decoder needs no such norm.
         self.norm_in, self.norm_out = (nn.Identity() if normalized else nn.LayerNorm(d_model) for _ in range(2))
-        for plain in self.layers:
-            if isinstance(plain, PlainLayer):
-                plain.start_small(0.02 / (3 * layers) ** 0.5)
+        for module in self.modules():
+            if isinstance(module, PlainLayer):
+                module.start_small(0.02 / (3 * layers) ** 0.5)
+            elif normalized and isinstance(module, nn.Linear):
+                nn.init.normal_(module.weight)  # as published; the next line sets the lengths
         self.enforce_constraints()
 
     def forward(self, h_BTD: Tensor, memory_BSD: Tensor, mask_BT: Tensor, mask_BS: Tensor) -> list[Tensor]:

@@ -14,8 +14,8 @@ from torch import Tensor, nn
 
 from nmt.batch import PairBatch, Side
 from nmt.config import ModelConfig
+from nmt.model.backbone import Backbone
 from nmt.model.decoder import Decoder
-from nmt.model.sampling import sample_features
 from nmt.model.spline import SplineCNN, spline_graph
 
 
@@ -132,12 +132,11 @@ class Matcher(nn.Module):
     Args:
         head: everything after the backbone.
         backbone: None in features mode, where the batch carries the features.
-        image_size: side of the square images, pixels.
     """
 
-    def __init__(self, head: Head, backbone: nn.Module | None, *, image_size: int) -> None:
+    def __init__(self, head: Head, backbone: Backbone | None) -> None:
         super().__init__()
-        self.head, self.backbone, self.image_size = head, backbone, image_size
+        self.head, self.backbone = head, backbone
 
     def forward(self, batch: PairBatch) -> MatchOutput:
         """Compute the similarity of the pairs of a batch."""
@@ -158,8 +157,8 @@ class Matcher(nn.Module):
             return view.nodes_BNC.float(), view.global_BG.float()
         if self.backbone is None:
             raise ValueError("a matcher without backbone needs batches with features (data.mode = features)")
-        maps = self.backbone(view.image_B3HW)
-        nodes_BNC = sample_features(maps.first_BCHW, maps.second_BCHW, view.points_BN2, self.image_size)
+        maps = self.backbone(view.image_B3HW, view.draw_B if self.training else None)
+        nodes_BNC = self.backbone.sample(maps, view.points_BN2)
         return nodes_BNC * view.mask_BN[..., None], maps.global_BG.float()
 
 

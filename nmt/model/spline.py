@@ -96,11 +96,10 @@ class SplineConv(nn.Module):
         self.weight = nn.Parameter(torch.empty(in_channels, KERNEL * KERNEL * out_channels))
         self.root = nn.Linear(in_channels, out_channels, bias=False)
         self.bias = nn.Parameter(torch.zeros(out_channels))
-        # The kernels start as in PyTorch Geometric's SplineConv. The root starts in the same range, which is narrower
-        # than PyTorch Geometric's +-1 / sqrt(C).
+        # As in PyTorch Geometric's SplineConv: the kernels within +-1 / sqrt(K C), the root within +-1 / sqrt(C), which
+        # is also what nn.Linear draws.
         bound = (KERNEL * KERNEL * in_channels) ** -0.5
         nn.init.uniform_(self.weight, -bound, bound)
-        nn.init.uniform_(self.root.weight, -bound, bound)
         self._messages = {"matmul": self._messages_matmul, "torch_spline_conv": self._messages_compiled}[backend]
 
     def forward(self, x_VC: Tensor, graph: SplineGraph) -> Tensor:

@@ -1,14 +1,16 @@
 """Backbone weights: found where `model.weights` points, read safely, and loaded into a timm net.
 
 Every file is read with `weights_only=True` (or as safetensors), so that a downloaded file cannot run code. Names are
-timm's. SwinV2 weights in Microsoft's names, alone or inside a published `params.pt`, are converted when read;
-`to_microsoft_swinv2` converts back.
+timm's. SwinV2 weights in Microsoft's names, alone or inside a published `params.pt`, and Meta's DINOv2 and DINOv3 are
+converted when read; `to_microsoft_swinv2` converts back.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import importlib.util
+import io
 import math
 import pickle
 import re
@@ -39,7 +41,7 @@ _WHERE = (
 )
 _EXPECTED = (
     "expected hub, package, random, or a file: timm's .safetensors or .pth, Microsoft's SwinV2 .pth, "
-    "or params.pt of the published implementation"
+    "Meta's DINOv2 or DINOv3 .pth, or params.pt of the published implementation"
 )
 _WRAPPERS = ("state_dict_ema", "model_ema", "state_dict", "model")
 """keys under which published files keep their weights, averaged weights first"""
@@ -118,7 +120,7 @@ def load_state(net: nn.Module, state: Mapping[str, Tensor], *, source: str, name
 
     Args:
         net: timm net without its classifier.
-        state: tensors under timm's or Microsoft's SwinV2 names, with any prefix.
+        state: tensors under timm's, Microsoft's or Meta's names, with any prefix.
         source: where they come from, for messages.
         name: timm's name of the net, for messages.
 
@@ -127,7 +129,8 @@ def load_state(net: nn.Module, state: Mapping[str, Tensor], *, source: str, name
     """
     state = _without_prefix(state, net, source=source, name=name)
     convert = getattr(sys.modules[type(net).__module__], "checkpoint_filter_fn", None)
-    state = convert(state, net) if convert else dict(state)
+    with contextlib.redirect_stdout(io.StringIO()):  # timm prints each bias of DINOv3 that its net does not have
+        state = convert(state, net) if convert else dict(state)
     own = net.state_dict()
     _add_logit_scale(state, own)
 

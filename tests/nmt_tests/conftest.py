@@ -14,7 +14,7 @@ import pytest
 from nmt.config import ModelConfig
 from nmt.data.store.arrow import METADATA_KEY, SCHEMA_VERSION
 from nmt.data.store.features import _SCHEMA as FEATURES_SCHEMA
-from nmt.data.store.features import FeatureTable, features_path
+from nmt.data.store.features import SAMPLING, FeatureTable, features_path
 from nmt.data.store.objects import OBJECTS_FILE, SPLITS, ObjectStore, StoreInfo
 from nmt.data.store.writer import ObjectWriter, RawObject
 
@@ -101,6 +101,7 @@ def toy_data(toy_store: ObjectStore) -> Path:
     path = features_path(toy_store.directory, model, TOY_SIZE)
     path.parent.mkdir(exist_ok=True)
     info = {"version": SCHEMA_VERSION, "channels": 12, "global_channels": 5, "data_set": toy_store.info.identity}
+    info["sampling"] = SAMPLING
     schema = FEATURES_SCHEMA.with_metadata({METADATA_KEY: json.dumps(info).encode()})
     with pa.ipc.new_file(str(path), schema) as file:
         file.write_batch(pa.RecordBatch.from_pylist(rows, schema=schema))

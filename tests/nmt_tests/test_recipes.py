@@ -143,6 +143,7 @@ def test_the_data_set_is_named_after_the_file_unless_one_of_the_chain_names_it(
         ("spair_ablation", "spair"),
         ("voc", "voc"),
         ("voc_ablation", "voc"),
+        ("voc_dino", "voc"),
         ("voc_features", "voc"),
         ("willow", "willow"),
         ("willow_ablation", "willow_rotated"),

@@ -12,7 +12,7 @@ import pytest
 
 from nmt.config import ModelConfig
 from nmt.data.store.arrow import METADATA_KEY, SCHEMA_VERSION
-from nmt.data.store.features import features_path
+from nmt.data.store.features import SAMPLING, features_path
 from nmt.data.store.objects import ObjectStore, StoreInfo
 from nmt.data.store.writer import ObjectWriter, RawObject
 
@@ -84,6 +84,7 @@ def _write_features(directory: Path, rng: np.random.Generator) -> None:
     store, path = ObjectStore.open(directory), features_path(directory, MODEL, SIZE)
     path.parent.mkdir()
     info = {"version": SCHEMA_VERSION, "channels": CHANNELS, "global_channels": GLOBAL, "data_set": store.info.identity}
+    info["sampling"] = SAMPLING
     schema = pa.schema([("nodes", pa.list_(pa.float16())), ("global", pa.list_(pa.float32()))])
     schema = schema.with_metadata({METADATA_KEY: json.dumps(info).encode()})
     rows = []

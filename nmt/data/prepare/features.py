@@ -26,7 +26,7 @@ import torch
 from nmt.config import ModelConfig
 from nmt.data.prepare.views import ViewMaker
 from nmt.data.store.arrow import METADATA_KEY, SCHEMA_VERSION
-from nmt.data.store.features import _SCHEMA, _VIEWS_SCHEMA, PLAIN, FeatureTable, ViewOptions, features_path
+from nmt.data.store.features import _SCHEMA, _VIEWS_SCHEMA, PLAIN, SAMPLING, FeatureTable, ViewOptions, features_path
 from nmt.data.store.manifest import write_manifest
 from nmt.data.store.node_copy import folder_to_write
 from nmt.data.store.objects import LOCK_FILE, ObjectStore
@@ -95,7 +95,8 @@ def add_features(
 
 def _is_current(path: Path, store: ObjectStore) -> bool:
     try:
-        return bool(FeatureTable(path, remedy="").info["data_set"] == store.info.identity)
+        info = FeatureTable(path, remedy="").info
+        return bool(info["data_set"] == store.info.identity and info.get("sampling") == SAMPLING)
     except UserError:
         return False
 
@@ -113,6 +114,7 @@ def _write_features(path: Path, store: ObjectStore, job: FeatureJob, progress: b
     widths = json.loads(first.schema.metadata[METADATA_KEY])
     info = {
         "version": SCHEMA_VERSION,
+        "sampling": SAMPLING,
         "backbone": job.model.backbone,
         "weights": weights_fingerprint(job.model),
         "image_size": store.info.image_size,
@@ -174,14 +176,12 @@ class FeatureMaker:
     @torch.inference_mode()
     def __call__(self, rows: range) -> pa.RecordBatch:
         """Make a range of rows; row = object * views + view. The feature widths are the batch's metadata."""
-        from nmt.model.sampling import sample_features
-
         views = [self._view(*divmod(row, self._num_views)) for row in rows]
         points = [torch.from_numpy(view.points_N2.copy()) for view in views]
         points_BN2 = torch.nn.utils.rnn.pad_sequence(points, batch_first=True).to(self.device)
         images_BHW3 = torch.from_numpy(np.stack([view.image_HW3 for view in views])).to(self.device)
         maps = self._backbone(images_BHW3.permute(0, 3, 1, 2))  # channels last, as convolutions prefer
-        nodes_BNC = sample_features(maps.first_BCHW, maps.second_BCHW, points_BN2, self.store.info.image_size)
+        nodes_BNC = self._backbone.sample(maps, points_BN2)
         # float16 halves the table; the features have unit length per map, so they cannot overflow.
         nodes, global_BG = nodes_BNC.half().cpu().numpy(), maps.global_BG.float().cpu().numpy()
         content: list[dict[str, Any]] = [

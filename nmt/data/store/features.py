@@ -30,6 +30,9 @@ from nmt.data.store.objects import ObjectStore
 from nmt.data.store.present import prepare_command
 from nmt.errors import UserError
 
+SAMPLING = 2
+"""number of the way in which maps are read at keypoints; 1 divided by the image size whatever the maps cover"""
+
 AUGMENTATIONS = ("erasing", "cutmix", "mixup", "rotation", "mirror", "scale")
 """configuration keys of `data` that a view depends on"""
 
@@ -127,7 +130,8 @@ class FeatureTable:
             views: the views it must have; None for a reader of plain features, which any table holds.
 
         Raises:
-            UserError: no such table, or one of another version of the data set; names the command that makes it.
+            UserError: no such table, or one of another version of the data set or of this code; names the command
+                that makes it.
         """
         info = ObjectStore.open(directory).info
         remedy = prepare_command(info.name, features=model.backbone)
@@ -137,6 +141,8 @@ class FeatureTable:
         if views is not None and views.num > 1:
             remedy += f" --set data.views={views.num}, and the same augmentation"
         table = cls(path, remedy=remedy)
+        if table.info.get("sampling") != SAMPLING:
+            raise UserError(f"{table.path}: an earlier version read it off place; make it anew with: {remedy}")
         if table.info["data_set"] != info.identity:
             raise UserError(f"{table.path}: made from another version of {directory}; make it anew with: {remedy}")
         return table

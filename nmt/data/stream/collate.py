@@ -31,6 +31,7 @@ def collate(
     *,
     features: FeatureTable | None = None,
     images: tuple[np.ndarray, np.ndarray] | None = None,
+    draws_B2: np.ndarray | None = None,
     seen: Sequence[tuple[ShownObject | None, ShownObject | None]] | None = None,
     width: int = 0,
 ) -> PairBatch:
@@ -39,6 +40,7 @@ def collate(
     Args:
         features: the table to read features from, in features mode.
         images: uint8 (B, H, W, 3) of the source and the target side, in images mode.
+        draws_B2: int64 random numbers for the backbone, source and target, in images mode.
         seen: how both sides of each pair appear; None if all appear as stored.
         width: keypoints to pad to, more than any pair has; the edges are then padded too. 0: the longest pair's.
     """
@@ -57,6 +59,7 @@ def collate(
             num_B,
             features=features,
             images_BHW3=images[s] if images else None,
+            draw_B=draws_B2[:, s].copy() if draws_B2 is not None else None,
             seen=[both[s] for both in seen] if seen else [None] * len(pairs),
             width=width,
         )
@@ -73,6 +76,7 @@ def _side(
     *,
     features: FeatureTable | None,
     images_BHW3: np.ndarray | None,
+    draw_B: np.ndarray | None,
     seen: Sequence[ShownObject | None],
     width: int,
 ) -> Side:
@@ -108,6 +112,7 @@ def _side(
         image_B3HW=torch.from_numpy(images_BHW3).permute(0, 3, 1, 2) if images_BHW3 is not None else None,
         nodes_BNC=torch.from_numpy(nodes_BNC) if nodes_BNC is not None else None,
         global_BG=torch.from_numpy(global_BG) if global_BG is not None else None,
+        draw_B=torch.from_numpy(draw_B) if draw_B is not None else None,
     )
 
 

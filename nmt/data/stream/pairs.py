@@ -16,7 +16,7 @@ from nmt.config import DataConfig
 from nmt.data.augment import geometry
 from nmt.data.augment.geometry import Transform
 from nmt.data.augment.pair import augment_pair
-from nmt.data.augment.seeding import TRAIN, generator
+from nmt.data.augment.seeding import DROP_PATH, TRAIN, generator
 from nmt.data.store.features import FeatureTable
 from nmt.data.store.objects import MIN_KEYPOINTS, ObjectStore
 from nmt.data.store.ready import check_fit
@@ -49,16 +49,19 @@ class PairStream:
         """Collate the pairs `indices` of an epoch, padded to the longest of them or to data.pad_keypoints."""
         if self.features is not None:
             drawn = [self._feature_pair(epoch, k) for k in indices]
-            images = None
+            images = draws_B2 = None
         else:
             size = self.config.image_size
             # One block: of two, the C library would give one back to the system at each batch, and fetch it again.
             both = np.empty((2, len(indices), size, size, 3), np.uint8)
             images = both[0], both[1]
             drawn = [self._image_pair(epoch, k, images[0][b], images[1][b]) for b, k in enumerate(indices)]
+            draws_B2 = np.stack([generator(self.seed, DROP_PATH, epoch, k).integers(2**63, size=2) for k in indices])
         pairs, seen = zip(*drawn, strict=True)
         width = self.config.pad_keypoints
-        return collate(self.store, pairs, features=self.features, images=images, seen=seen, width=width)
+        return collate(
+            self.store, pairs, features=self.features, images=images, draws_B2=draws_B2, seen=seen, width=width
+        )
 
     def pair(self, epoch: int, index: int) -> Pair:
         """Draw one pair of the stream in images mode, without collating it."""

@@ -49,4 +49,4 @@ def made_batch(counts, width, seed=0):
 
 def made_matcher(model=SMALL):
     torch.manual_seed(0)
-    return Matcher(Head(model, channels=12, global_channels=5), None, image_size=64)
+    return Matcher(Head(model, channels=12, global_channels=5), None)

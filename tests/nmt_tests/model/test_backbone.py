@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import pytest
+import timm
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nmt.config import ModelConfig
 from nmt.errors import UserError
-from nmt.model.backbone import BACKBONES, Backbone, BackboneMaps, build_backbone, register_backbone
+from nmt.model.backbone import BACKBONES, Backbone, BackboneMaps, backbone_name, build_backbone, register_backbone
+from nmt.recipes import read_recipe, recipe
 
 
 def build(name: str, size: int, weights: str = "random") -> Backbone:
@@ -98,6 +100,31 @@ def test_vit_is_read_at_two_blocks_without_its_prefix_tokens_at_any_image_size()
         normed_BLC = backbone.net.norm(tokens_BLC)
         # the class token comes first, then the 6 x 6 patches row by row
         torch.testing.assert_close(map_BCHW[:, :, 2, 5], normed_BLC[:, 1 + 2 * 6 + 5])
+
+
+DINO = ["vit_small_patch14_dinov2", "vit_small_patch14_reg4_dinov2", "vit_tiny_patch16_dinov3_qkvb"]
+
+
+@pytest.mark.parametrize("size", [112, 100])
+@pytest.mark.parametrize("name", DINO)
+def test_dino_is_read_at_two_blocks_without_class_and_register_tokens_at_any_image_size(name: str, size: int) -> None:
+    backbone = build(name, size)
+    images = some_images(size)
+    cells = size // backbone.net.patch_embed.patch_size[0]
+    covered = images if "dinov2" in name else images[:, :, : 16 * cells, : 16 * cells]
+    tokens, final_BLC = hooked(backbone, covered, "blocks.8", "blocks.11")
+    maps = backbone(images)
+    prefix = backbone.net.num_prefix_tokens
+    assert prefix == (1 if name == DINO[0] else 5)
+    for tokens_BLC, map_BCHW in zip(tokens, maps[:2], strict=True):
+        assert map_BCHW.shape[2:] == (cells, cells) and tokens_BLC.shape[1] == prefix + cells**2
+        normed_BLC = backbone.net.norm(tokens_BLC)
+        torch.testing.assert_close(map_BCHW.flatten(2).mT, normed_BLC[:, prefix:], rtol=1e-4, atol=1e-4)
+    pooled = final_BLC[:, 0] if "dinov2" in name else final_BLC[:, prefix:].mean(1)
+    torch.testing.assert_close(maps.global_BG, F.normalize(pooled, dim=1), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(backbone.mean.flatten(), 255 * torch.tensor([0.485, 0.456, 0.406]))
+    sum(value.square().sum() for value in maps).backward()
+    assert [key for key, value in backbone.named_parameters() if value.grad is None] == []
 
 
 @pytest.mark.parametrize("name", ["resnet18", "convnext_atto", "swin_tiny_patch4_window7_224"])
@@ -197,3 +224,14 @@ def test_a_registered_backbone_must_give_what_it_declares(monkeypatch, channels:
             UserError, match=r"mine declares maps of 3 and 4 channels .* gives \(1, 3, 32, 32\), \(1, 5"
         ):
             build_backbone(model, 32)
+
+
+def test_the_nets_of_voc_dino_cover_the_whole_image_of_its_recipe() -> None:
+    names = read_recipe("voc_dino").tables["space"]["model.backbone"]["values"]
+    size = recipe("voc_dino").data.image_size
+    assert recipe("voc_dino").model.backbone == names[0]
+    for name in names:
+        assert backbone_name(ModelConfig(backbone=name)) == name
+        with torch.device("meta"):
+            net = timm.create_model(name, img_size=size)
+        assert size % net.patch_embed.patch_size[0] == 0

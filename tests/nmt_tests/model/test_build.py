@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import dataclasses
+import re
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import pytest
 import torch
+from torch import Tensor
 
 from nmt.config import ModelConfig
 from nmt.model.build import build_matcher
+from nmt.model.decoder import LearnedScale
 
 MODEL = ModelConfig(backbone="tf_efficientnet_lite0", weights="random", d_model=24, heads=3, decoder_layers=1)
 
@@ -58,3 +63,53 @@ def test_weights_that_a_checkpoint_will_bring_are_not_fetched(whole, monkeypatch
     hub = ModelConfig(**{**vars(MODEL), "weights": "hub"})
     built = build_matcher(hub, image_size=64, features=None, pretrained=False)
     assert all(torch.equal(v, whole.state_dict()[k]) for k, v in built.state_dict().items())
+
+
+def check_uniform(values: Tensor, bound: float) -> None:
+    assert values.abs().max() <= bound, "wider than the bound"
+    if values.numel() > 1000:
+        assert values.abs().max() > 0.99 * bound, "narrower than the bound"
+        assert abs(float(values.mean())) < 5 * bound / (3 * values.numel()) ** 0.5
+        assert float(values.std()) == pytest.approx(bound / 3**0.5, rel=0.03)
+
+
+def check_unit_normal(weight: Tensor, d_model: int) -> None:
+    """Directions of normal vectors: unit length along the model dimension, and the fourth moment of a normal."""
+    dim = 0 if weight.shape[0] == d_model else 1
+    torch.testing.assert_close(weight.norm(dim=dim), torch.ones(weight.shape[1 - dim]))
+    values = weight.flatten() * d_model**0.5
+    assert abs(float(values.mean())) < 5 / values.numel() ** 0.5
+    kurtosis = float((values**4).mean() / (values**2).mean() ** 2)
+    assert kurtosis == pytest.approx(3 * d_model / (d_model + 2), rel=0.06), "a uniform weight has 1.8"
+
+
+def test_every_parameter_starts_as_in_the_published_modules() -> None:
+    model = dataclasses.replace(MODEL, d_model=96, heads=12, decoder_layers=2)
+    head = build_matcher(model, image_size=64, features=Widths(320, 160), seed=3).head
+    scale = {r"alpha_\w+": (0.05, 96**-0.5), "scale_qk": (1.0, 96**-0.5), "scale_(up|gate)": (1.0, 1.0)}
+    starts: dict[str, Callable[[Tensor], None]] = {
+        r"spline\.first\.weight": lambda w: check_uniform(w, (25 * 320) ** -0.5),
+        r"spline\.second\.weight": lambda w: check_uniform(w, (25 * 96) ** -0.5),
+        r"spline\.first\.root\.weight": lambda w: check_uniform(w, 320**-0.5),
+        r"spline\.second\.root\.weight": lambda w: check_uniform(w, 96**-0.5),
+        r"spline\.(first|second)\.bias": lambda b: check_uniform(b, 0.0),
+        r"node_linear\.(weight|bias)": lambda w: check_uniform(w, 320**-0.5),
+        r"global_linear\.(weight|bias)": lambda w: check_uniform(w, 160**-0.5),
+        r"decoder[01]\.layers\.\d\.\w+_attention\.(query|key|value|out)\.weight": lambda w: check_unit_normal(w, 96),
+        r"decoder[01]\.layers\.\d\.mlp\.(up|gate|down)\.weight": lambda w: check_unit_normal(w, 96),
+        **{
+            rf"decoder[01]\.layers\.\d\.(\w+\.)?{name}\.s": lambda s, start=start: torch.testing.assert_close(
+                s, torch.full_like(s, start)
+            )
+            for name, (_, start) in scale.items()
+        },
+    }
+    parameters = dict(head.named_parameters())
+    for name, parameter in parameters.items():
+        (start,) = [check for pattern, check in starts.items() if re.fullmatch(pattern, name)]
+        start(parameter.detach())
+    assert all(any(re.fullmatch(pattern, name) for name in parameters) for pattern in starts)
+    for name, module in head.named_modules():
+        if isinstance(module, LearnedScale):
+            (init,) = [init for pattern, (init, _) in scale.items() if re.fullmatch(pattern, name.split(".")[-1])]
+            torch.testing.assert_close(module().detach(), torch.full_like(module.s, init))

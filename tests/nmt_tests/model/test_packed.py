@@ -22,7 +22,7 @@ def matchers(model: ModelConfig = SMALL) -> list[Matcher]:
     members = []
     for seed in range(K):
         torch.manual_seed(seed)
-        members.append(Matcher(Head(model, channels=12, global_channels=5), None, image_size=64))
+        members.append(Matcher(Head(model, channels=12, global_channels=5), None))
         with torch.no_grad():  # scales and biases start equal in all
             for parameter in members[-1].parameters():
                 parameter.add_(0.01 * torch.randn_like(parameter))

@@ -124,6 +124,52 @@ def test_microsoft_file_with_the_classifier_of_22k_classes_loads(tmp_path: Path)
     assert_same(net, source)
 
 
+def meta_dinov2(net: nn.Module) -> dict[str, Tensor]:
+    """A net's state as Meta stores it: with a mask token, and with registers the class token's position apart."""
+    state = dict(net.state_dict()) | {"mask_token": torch.zeros(1, 384)}
+    if "reg_token" in state:
+        place = torch.full((1, 1, 384), 0.25)
+        state["register_tokens"] = state.pop("reg_token")
+        state["cls_token"] = state["cls_token"] - place
+        state["pos_embed"] = torch.cat([place, state["pos_embed"]], dim=1)
+    return state
+
+
+@pytest.mark.parametrize("name", ["vit_small_patch14_dinov2", "vit_small_patch14_reg4_dinov2"])
+def test_metas_dinov2_file_loads_at_its_own_and_another_image_size(tmp_path: Path, name: str) -> None:
+    source = create_model(name, depth=2, img_size=56)
+    nn.init.constant_(source.cls_token, 0.5)  # so that taking 0.25 off and adding it is exact
+    torch.save(meta_dinov2(source), tmp_path / "dinov2.pth")
+    same, larger = (create_model(name, depth=2, img_size=size) for size in (56, 84))
+    for net in (same, larger):
+        load_weights(net, weights_of(tmp_path / "dinov2.pth"), name=name)
+    assert_same(same, source)
+    images = torch.full((1, 3, 84, 84), 0.5)
+    theirs, ours = source.pos_embed[:, -16:].detach(), larger.pos_embed[:, -36:].detach()
+    assert ours.shape == (1, 36, 384) and larger(images).isfinite().all()
+    torch.testing.assert_close(ours.mean(1), theirs.mean(1), atol=0.01, rtol=0)
+
+
+@pytest.mark.parametrize("name", ["vit_small_patch16_dinov3", "vit_small_patch16_dinov3_qkvb"])
+def test_metas_dinov3_file_loads(tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str) -> None:
+    source, net = (create_model(name, depth=2) for _ in "ab")
+    new_names = {"gamma_1": "ls1.gamma", "gamma_2": "ls2.gamma", "reg_token": "storage_tokens"}
+    state = {"mask_token": torch.zeros(1, 384), "rope_embed.periods": torch.ones(16)}
+    for key, value in source.state_dict().items():
+        *block, last = key.split(".")
+        if last not in ("q_bias", "k_bias", "v_bias"):
+            state[".".join([*block, new_names.get(last, last)])] = value
+    for number, block in enumerate(source.blocks):
+        q_bias = getattr(block.attn, "q_bias", None)
+        zeros = torch.zeros(384)
+        parts = [zeros] * 3 if q_bias is None else [q_bias.detach(), zeros, block.attn.v_bias.detach()]
+        state[f"blocks.{number}.attn.qkv.bias"] = torch.cat(parts)
+    torch.save(state, tmp_path / "dinov3.pth")
+    load_weights(net, weights_of(tmp_path / "dinov3.pth"), name=name)
+    assert_same(net, source)
+    assert capsys.readouterr().out == ""
+
+
 @pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
 def test_timm_file_loads(tmp_path: Path, suffix: str) -> None:
     source, path = create_model("resnet18"), tmp_path / f"resnet18{suffix}"

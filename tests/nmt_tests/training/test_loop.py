@@ -157,6 +157,48 @@ def test_two_workers_interrupted_in_mid_epoch_and_resumed_by_one_end_as_one(alon
     assert [metrics["workers"] for metrics in history(run)] == [2, 1, 1]
 
 
+DEEP = SAME | {
+    "data__mode": "images", "data__eval_pairs": 2, "data__pairs_per_step": 3, "model__drop_path": 0.5,
+    "model__weights": "package", "optim__backbone_lr_scale": 0.1, "train__epochs": 2, "train__steps_per_epoch": 2,
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def deep(toy_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One worker's training of a backbone with stochastic depth."""
+    directory = tmp_path_factory.mktemp("deep")
+    train(small(**DEEP), data=toy_data, directory=directory)
+    return directory
+
+
+def test_stochastic_depth_changes_the_training_and_follows_the_seed(deep, toy_data, tmp_path) -> None:
+    def first_loss(name: str, **changes) -> float:
+        train(small(**(DEEP | {"train__epochs": 1} | changes)), data=toy_data, directory=tmp_path / name)
+        return history(tmp_path / name)[0]["train/loss"]
+
+    loss = history(deep)[0]["train/loss"]
+    assert first_loss("same") == loss != first_loss("off", model__drop_path=0.0)
+
+
+def test_stochastic_depth_does_not_depend_on_the_micro_batch(deep, toy_data, tmp_path) -> None:
+    train(small(**DEEP, train__micro_batch=1), data=toy_data, directory=tmp_path)
+    assert_same_training(deep, tmp_path)
+
+
+def test_stochastic_depth_does_not_depend_on_the_workers(deep, toy_data, tmp_path) -> None:
+    assert_same_training(deep, train_together(2, small(**DEEP), toy_data, tmp_path))
+
+
+def test_stochastic_depth_continues_where_it_was_interrupted(deep, toy_data, tmp_path) -> None:
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(Trainer, "train_step", Trainer.train_step)  # undone at the end
+        _signal_in_step(3)
+        train(small(**DEEP), data=toy_data, directory=tmp_path)
+    train(small(**DEEP), data=toy_data, directory=tmp_path, resume=True)
+    assert all(torch.equal(value, weights(tmp_path)[name]) for name, value in weights(deep).items())
+    assert history(tmp_path) == history(deep)
+
+
 def test_what_a_crash_in_mid_write_left_is_mended(trained, toy_data, tmp_path):
     shutil.copytree(trained, tmp_path / "run")
     lines = (trained / "metrics.jsonl").read_text().splitlines(keepends=True)

@@ -25,7 +25,7 @@ def flat(batch: PairBatch) -> list[tuple[bytes, ...]]:
         views = [
             t.numpy().tobytes()
             for view in (batch.source, batch.target)
-            for t in (view.points_BN2[b, :num], view.image_B3HW[b].contiguous())
+            for t in (view.points_BN2[b, :num], view.image_B3HW[b].contiguous(), view.draw_B[b])
         ]
         pairs.append((*views, batch.match_BN[b, :num].numpy().tobytes()))
     return pairs

@@ -1,4 +1,5 @@
 import dataclasses
+import itertools
 from collections import Counter
 
 import numpy as np
@@ -68,7 +69,17 @@ def test_augmented_images_batch_equals_its_pairs_drawn_one_by_one(toy_store):
         num = int(alone.source.num_B[0])
         assert torch.equal(batch.source.image_B3HW[b], alone.source.image_B3HW[0])
         assert torch.equal(batch.target.image_B3HW[b], alone.target.image_B3HW[0])
+        assert (batch.source.draw_B[b], batch.target.draw_B[b]) == (alone.source.draw_B[0], alone.target.draw_B[0])
         assert torch.equal(batch.match_BN[b, :num], alone.match_BN[0])
+
+
+def test_each_image_of_an_epoch_has_a_number_of_its_own_for_stochastic_depth(toy_store) -> None:
+    streams = [PairStream(toy_store, IMAGES, split="train", seed=seed) for seed in (0, 1)]
+    batches = [stream.batch(epoch, range(20)) for stream in streams for epoch in (0, 1)]
+    numbers = torch.cat([side.draw_B for batch in batches for side in (batch.source, batch.target)])
+    assert numbers.dtype == torch.int64 and len(numbers.unique()) == 160
+    (evaluation,) = itertools.islice(eval_batches(toy_store, IMAGES, split="val", batch_size=2), 1)
+    assert evaluation.source.draw_B is None and evaluation.target.draw_B is None
 
 
 def test_what_erasing_covers_leaves_both_images(toy_store):
