@@ -136,6 +136,12 @@ class LossConfig:
         "training; or cross_entropy of that assignment (ablation)",
         choices=("infonce", "sinkhorn", "cross_entropy"),
     )
+    reduction: str = setting(
+        "keypoints",
+        "what counts the same in the matching loss: keypoints (published), so that a pair with more of them weighs "
+        "more; or pairs",
+        choices=("keypoints", "pairs"),
+    )
     info_nce: float = setting(1.0, "weight of the matching loss, summed over both directions; 0 turns it off", low=0)
     hyperspherical: float = setting(
         1.0, "weight of the hyperspherical loss of the final features of both images; 0 turns it off", low=0

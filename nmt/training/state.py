@@ -9,7 +9,7 @@ from typing import Any
 
 from nmt import checkpoint, distributed
 from nmt.checkpoint import DamagedError
-from nmt.config import comparable, differences, from_dict, to_dict, to_flat
+from nmt.config import comparable, differences, flatten, from_dict, to_dict, to_flat
 from nmt.data.store.identity import check_same, data_set_record, saved_record
 from nmt.errors import FailedError, UserError
 from nmt.io.files import remove_partials, write_json
@@ -18,6 +18,9 @@ from nmt.training.history import Progress, write_metrics
 from nmt.training.trainer import Trainer
 
 log = logging.getLogger(__name__)
+
+_BEFORE = {"loss.reduction": "pairs"}
+"""what trainings did before a key was there -> its value, for checkpoints that lack it"""
 
 _Choice = tuple[str | None, str | None, UserError | None]
 """file to restore and its hash, both None to begin anew; or the error that ends the training"""
@@ -184,7 +187,7 @@ def restore(trainer: Trainer, path: Path) -> None:
 
 
 def _check_fits(trainer: Trainer, path: Path, content: dict[str, Any]) -> None:
-    saved = from_dict(content["config"], source=str(path))
+    saved = from_dict(_BEFORE | flatten(content["config"], source=str(path)), source=str(path))
     if different := differences(to_flat(comparable(saved)), to_flat(comparable(trainer.config))):
         raise UserError(
             f"{path}: a checkpoint of another configuration: {different}; choose another --results or the same settings"

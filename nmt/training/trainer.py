@@ -21,6 +21,7 @@ from nmt.data.store.features import open_features
 from nmt.data.store.objects import ObjectStore
 from nmt.data.store.ready import check_pairs
 from nmt.data.stream.loader import train_batches
+from nmt.data.stream.mean_keypoints import mean_keypoints
 from nmt.data.stream.pairs import PairStream
 from nmt.device import autocast, pick_device
 from nmt.errors import FailedError, UserError
@@ -72,6 +73,8 @@ class Trainer:
         check_pairs(self.store)
         self._check_pairs_for_all()
         self.stream = PairStream(self.store, config.data, split="train", seed=config.train.seed, features=self.features)
+        self.mean_keypoints = mean_keypoints(self.stream.sampler) if config.loss.reduction == "keypoints" else None
+        """mean number of keypoints of a training pair; None where the loss does not read it"""
         self.matcher = build_matcher(
             config.model, image_size=config.data.image_size, features=self.features, seed=config.train.seed
         ).to(self.device)
@@ -188,7 +191,7 @@ class Trainer:
         config = self.config
         with self.autocast:
             output = self.model(part)
-        terms = loss_terms(output, part.match_BN, config.loss, config.decode)
+        terms = loss_terms(output, part.match_BN, config.loss, config.decode, mean_keypoints=self.mean_keypoints)
         loss = total_loss(terms, config.loss)
         share = part.num_pairs / config.data.pairs_per_step
         # Gradients are averaged over the ranks, so each rank's loss is multiplied by their number to get the sum.
