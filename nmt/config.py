@@ -189,6 +189,15 @@ class OptimConfig:
     backbone_lr_scale: float = setting(
         0.03, "learning rate of the backbone as a multiple of the head's; 0 freezes the backbone", low=0
     )
+    schedule: str = setting(
+        "milestones",
+        "course of the learning rate: milestones drops it after the epochs of optim.milestones (published), cosine "
+        "lowers it at every step, along half a cosine, to 0 at the end of all epochs",
+        choices=("milestones", "cosine"),
+    )
+    warmup_epochs: float = setting(
+        0.0, "epochs, also parts of one, in which the learning rate rises from 0, linearly at every step", low=0
+    )
     milestones: tuple[int, ...] = setting(
         (2, 5),
         "epochs after which the learning rate is multiplied by optim.gamma, increasing; [] keeps it constant",
@@ -284,6 +293,11 @@ def _check_together(config: Config, *, source: str) -> None:
         raise UserError(f"{source}: loss.info_nce, loss.hyperspherical and loss.layer are all 0: nothing to train on")
     if list(config.optim.milestones) != sorted(set(config.optim.milestones)):
         raise UserError(f"{source}: optim.milestones must increase, but got {list(config.optim.milestones)}")
+    if config.optim.warmup_epochs >= config.train.epochs:
+        raise UserError(
+            f"{source}: optim.warmup_epochs must be below train.epochs = {config.train.epochs}, but got "
+            f"{config.optim.warmup_epochs:g}"
+        )
 
 
 def comparable(config: Config) -> Config:

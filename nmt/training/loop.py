@@ -143,6 +143,7 @@ def finish_epoch(
     pairs = config.train.steps_per_epoch * config.data.pairs_per_step
     metrics |= {f"train/{name}": value for name, value in losses.items()}
     metrics |= {"train/pairs_per_second": pairs / progress.epoch_seconds, "seconds": progress.seconds}
+    metrics["train/learning_rate"] = trainer.optimizer.param_groups[0]["lr"]
     progress.epoch += 1
     metrics = {"epoch": progress.epoch, **metrics, "workers": distributed.world_size()}
     progress.history.append(metrics)

@@ -133,8 +133,6 @@ class Pack:
         self.device = self.first.device
         self.configs = [t.config for t in self.trainers]
         self.matcher = PackedMatcher([t.matcher for t in self.trainers])
-        for trainer in self.trainers:
-            trainer.set_learning_rate()
         # Loss weights as tensors (K,), because members may differ in them; 0 where a member does not use a term.
         self.weights = {n: torch.tensor([getattr(c.loss, n) for c in self.configs], device=self.device) for n in TERMS}
         known = [t.progress.loss_sums for t in self.trainers]
@@ -143,11 +141,9 @@ class Pack:
         """loss term -> its sum over the steps of the epoch, (K,), one value per member"""
 
     def start_epoch(self) -> None:
-        """Reset the loss sums and set the learning rates; call it once the members have completed an epoch."""
+        """Reset the loss sums; call it once the members have completed an epoch."""
         for sums in self.sums.values():
             sums.zero_()
-        for trainer in self.trainers:
-            trainer.set_learning_rate()
 
     def train_step(self, batch: PairBatch) -> None:
         """Take one step of every member; see `Trainer.train_step`."""

@@ -146,7 +146,6 @@ def measure(
     """
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         trainer = Trainer(config, data=data, device=device)
-        trainer.set_learning_rate()
         trainer.model.train()
         times = list(_step_times(trainer, enough))
         step, validation = statistics.median(times), _validation_seconds(trainer, decode_grid)

@@ -28,6 +28,7 @@ from nmt.errors import FailedError, UserError
 from nmt.losses import loss_terms, total_loss
 from nmt.model.build import build_matcher
 from nmt.training.history import Progress
+from nmt.training.schedule import learning_rate_factor
 
 MAX_LOADERS = 8
 """most loader processes per rank in images mode; fewer on fewer cores"""
@@ -38,17 +39,6 @@ SYNC_STEPS = 50
 
 class DivergedError(FailedError):
     """A training whose loss is no longer finite."""
-
-
-def learning_rate_factor(epoch: int, milestones: Sequence[int], gamma: float) -> float:
-    """Compute the learning rate's factor in an epoch: gamma to the power of the milestones reached.
-
-    Args:
-        epoch: completed epochs, 0 = the first epoch.
-        milestones: numbers of completed epochs after which the rate drops.
-        gamma: factor per milestone.
-    """
-    return gamma ** sum(epoch >= milestone for milestone in milestones)
 
 
 class Trainer:
@@ -114,7 +104,6 @@ class Trainer:
             DivergedError: the loss is no longer finite.
         """
         progress = self.progress
-        self.set_learning_rate()
         self.model.train()
         sums = {name: torch.as_tensor(value, device=self.device) for name, value in progress.loss_sums.items()}
         # The sums stay tensors on the device while training: a float per step would wait for the GPU. `save` converts.
@@ -131,12 +120,16 @@ class Trainer:
         self._check_finite(sums)
         return {name: total / progress.step for name, total in self.loss_sums().items()}
 
+    @property
+    def steps_taken(self) -> int:
+        """Optimizer steps since the start of the training."""
+        return self.progress.epoch * self.config.train.steps_per_epoch + self.progress.step
+
     def set_learning_rate(self) -> None:
-        """Set the learning rate of the current epoch."""
-        optim = self.config.optim
-        factor = learning_rate_factor(self.progress.epoch, optim.milestones, optim.gamma)
+        """Set the learning rate of the next step."""
+        factor = learning_rate_factor(self.config, self.steps_taken)
         for group in self.optimizer.param_groups:
-            group["lr"] = optim.lr * group["scale"] * factor
+            group["lr"] = self.config.optim.lr * group["scale"] * factor
 
     def loss_sums(self) -> dict[str, float]:
         """Return the epoch's loss sums so far over all ranks."""
@@ -180,9 +173,10 @@ class Trainer:
         return shares
 
     def update(self) -> None:
-        """Clip the gradients if configured, update the weights, and delete the gradients."""
+        """Clip the gradients if configured, update the weights at the step's rate, and delete the gradients."""
         if self.config.optim.clip_norm:
             torch.nn.utils.clip_grad_norm_(self.matcher.parameters(), self.config.optim.clip_norm)
+        self.set_learning_rate()
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
 

@@ -24,6 +24,8 @@ TINY = {
 READ: dict[str, Any] = {
     "optim.lr": 1e-3,
     "optim.milestones": [],
+    "optim.schedule": "cosine",
+    "optim.warmup_epochs": 1.0,
     "optim.gamma": 0.5,
     "optim.weight_decay": 0.5,
     "optim.clip_norm": 1e-3,
