@@ -189,6 +189,13 @@ class OptimConfig:
     backbone_lr_scale: float = setting(
         0.03, "learning rate of the backbone as a multiple of the head's; 0 freezes the backbone", low=0
     )
+    layer_decay: float = setting(
+        1.0,
+        "factor of the learning rate from each of the backbone's layers to the one before it, so that early layers "
+        "change less; the deepest has the backbone's rate; 1 trains all alike (published)",
+        above=0,
+        high=1,
+    )
     schedule: str = setting(
         "milestones",
         "course of the learning rate: milestones drops it after the epochs of optim.milestones (published), cosine "

@@ -28,6 +28,7 @@ from nmt.errors import FailedError, UserError
 from nmt.losses import loss_terms, total_loss
 from nmt.model.build import build_matcher
 from nmt.training.history import Progress
+from nmt.training.optimizer import build_optimizer
 from nmt.training.schedule import learning_rate_factor
 
 MAX_LOADERS = 8
@@ -68,7 +69,7 @@ class Trainer:
         self.matcher = build_matcher(
             config.model, image_size=config.data.image_size, features=self.features, seed=config.train.seed
         ).to(self.device)
-        self.optimizer = self._build_optimizer()
+        self.optimizer = build_optimizer(self.matcher, config)
         if config.train.compile:
             self.matcher.head.compile()
         self.model = distributed.data_parallel(self.matcher, self.device)
@@ -78,17 +79,6 @@ class Trainer:
         size, workers = self.config.data.pairs_per_step, distributed.world_size()
         if size < workers:
             raise UserError(f"data.pairs_per_step = {size} leaves some of {workers} workers without a pair")
-
-    def _build_optimizer(self) -> torch.optim.Optimizer:
-        config = self.config.optim
-        groups = [{"params": list(self.matcher.head.parameters()), "scale": 1.0}]
-        if self.matcher.backbone is not None:
-            # Without gradients, a frozen backbone has no backward pass and keeps no activations.
-            self.matcher.backbone.requires_grad_(config.backbone_lr_scale > 0)
-            if config.backbone_lr_scale > 0:
-                groups.append({"params": list(self.matcher.backbone.parameters()), "scale": config.backbone_lr_scale})
-        # Without weight decay, as published, AdamW is Adam. Fused: one kernel for all parameters instead of many.
-        return torch.optim.AdamW(groups, lr=config.lr, weight_decay=config.weight_decay, fused=True)
 
     def train_epoch(self, *, on_step: Callable[[int], None]) -> dict[str, float]:
         """Train the rest of the current epoch.
