@@ -229,6 +229,13 @@ class TrainConfig:
         "number format of the forward pass: auto is bf16 on a GPU and fp32 on a CPU",
         choices=("auto", "fp32", "bf16"),
     )
+    ema: float = setting(
+        0.0,
+        "decay per step of an exponential moving average of the weights, which is evaluated, and kept in best.pt, "
+        "instead of them; takes their memory once more; 0 keeps none (published)",
+        low=0,
+        high=0.999999,
+    )
     compile: bool = setting(False, "compile the head with torch.compile: a slow first step, faster ones after it")
     micro_batch: int = setting(
         0, "pairs a worker computes at once, to save memory; the result is the same; 0 computes all at once", low=0

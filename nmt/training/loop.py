@@ -203,5 +203,5 @@ def _log_picture(trainer: Trainer, log: TensorBoardLog, epoch: int) -> None:
     from nmt.inference.pictures import draw_sheet
     from nmt.inference.sample import sample_pairs
 
-    pairs = sample_pairs(trainer.matcher, trainer.store, trainer.features, trainer.config, split="val", count=6)
+    pairs = sample_pairs(trainer.evaluated, trainer.store, trainer.features, trainer.config, split="val", count=6)
     log.picture("val/matches", draw_sheet(pairs, side=160), epoch)

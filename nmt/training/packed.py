@@ -133,6 +133,8 @@ class Pack:
         self.device = self.first.device
         self.configs = [t.config for t in self.trainers]
         self.matcher = PackedMatcher([t.matcher for t in self.trainers])
+        averaged = self.first.average is not None
+        self.evaluated = PackedMatcher([t.evaluated for t in self.trainers]) if averaged else self.matcher
         # Loss weights as tensors (K,), because members may differ in them; 0 where a member does not use a term.
         self.weights = {n: torch.tensor([getattr(c.loss, n) for c in self.configs], device=self.device) for n in TERMS}
         known = [t.progress.loss_sums for t in self.trainers]
@@ -157,9 +159,11 @@ class Pack:
         self.matcher.share_gradients([t.matcher for t in self.trainers])
         for trainer in self.trainers:
             trainer.update()
-            trainer.progress.step += 1
         self.matcher.zero_grad()
         self.matcher.head.enforce_constraints()
+        for trainer in self.trainers:
+            trainer.update_average()
+            trainer.progress.step += 1
         for name, value in {"loss": loss_K, **{f"loss/{name}": mean for name, mean in means.items()}}.items():
             self.sums[name] += value.detach()
 
@@ -198,7 +202,7 @@ class Pack:
 
         def score(pairs: PairBatch) -> Tensor:
             with self.first.autocast:
-                return self.matcher(pairs).similarity_BNM
+                return self.evaluated(pairs).similarity_BNM
 
         stored = similarities(score, batches, device=self.device)
         own = [decodings_of(config, decode_grid) for config in self.configs]

@@ -175,7 +175,7 @@ def _validation_seconds(trainer: Trainer, decode_grid: Sequence[DecodeConfig]) -
     config, store = trainer.config, trainer.store
     pairs = eval_pairs(store, config.data, split="val")
     few = pairs[: eval_batch_size(trainer)]
-    score = model_score(trainer.matcher, autocast=trainer.autocast)
+    score = model_score(trainer.evaluated, autocast=trainer.autocast)
     decodings = decodings_of(config, decode_grid)
     trainer.model.eval()
     for _ in range(2):  # the first warms up

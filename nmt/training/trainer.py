@@ -27,6 +27,8 @@ from nmt.device import autocast, pick_device
 from nmt.errors import FailedError, UserError
 from nmt.losses import loss_terms, total_loss
 from nmt.model.build import build_matcher
+from nmt.model.matcher import Matcher
+from nmt.training.average import WeightAverage
 from nmt.training.history import Progress
 from nmt.training.optimizer import build_optimizer
 from nmt.training.schedule import learning_rate_factor
@@ -70,10 +72,16 @@ class Trainer:
             config.model, image_size=config.data.image_size, features=self.features, seed=config.train.seed
         ).to(self.device)
         self.optimizer = build_optimizer(self.matcher, config)
+        self.average = WeightAverage(self.matcher, config.train.ema) if config.train.ema else None
         if config.train.compile:
             self.matcher.head.compile()
         self.model = distributed.data_parallel(self.matcher, self.device)
         self.progress = Progress()
+
+    @property
+    def evaluated(self) -> Matcher:
+        """Matcher to evaluate and to keep: the average of the weights if there is one, else the one that trains."""
+        return self.matcher if self.average is None else self.average.matcher
 
     def _check_pairs_for_all(self) -> None:
         size, workers = self.config.data.pairs_per_step, distributed.world_size()
@@ -160,6 +168,7 @@ class Trainer:
                     shares[name] = shares[name] + value if name in shares else value
         self.update()
         self.matcher.head.enforce_constraints()
+        self.update_average()
         return shares
 
     def update(self) -> None:
@@ -169,6 +178,11 @@ class Trainer:
         self.set_learning_rate()
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
+
+    def update_average(self) -> None:
+        """Add the weights to their average, if there is one, before the step is counted."""
+        if self.average is not None:
+            self.average.update(self.matcher, self.steps_taken)
 
     def _backward(self, part: PairBatch) -> dict[str, Tensor]:
         """Add the part's gradient; return its share of the loss and of its terms, detached."""
