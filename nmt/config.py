@@ -319,26 +319,6 @@ def comparable(config: Config) -> Config:
     return dataclasses.replace(config, train=dataclasses.replace(config.train, micro_batch=0))
 
 
-def differences(there: Mapping[str, Any], here: Mapping[str, Any]) -> str:
-    """Return how two flat configurations differ, in words for an error message; "" where they are equal.
-
-    The first difference is spelt out, the others are counted.
-
-    Args:
-        there: dotted key -> value, of what was found.
-        here: the same, of what was asked for.
-    """
-    keys = sorted(k for k in there.keys() | here.keys() if (k in there, there.get(k)) != (k in here, here.get(k)))
-    if not keys:
-        return ""
-
-    def shown(entries: Mapping[str, Any]) -> str:
-        return json.dumps(entries[keys[0]]) if keys[0] in entries else "not there"
-
-    more = f", and {len(keys) - 1} more differ" if len(keys) > 1 else ""
-    return f"{keys[0]} is {shown(there)} in it and {shown(here)} now{more}"
-
-
 def flatten(nested: Mapping[str, Any], *, source: str) -> dict[str, Any]:
     """{"optim": {"lr": 1}} -> {"optim.lr": 1}; dotted keys pass through."""
     flat: dict[str, Any] = {}

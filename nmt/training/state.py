@@ -9,18 +9,19 @@ from typing import Any
 
 from nmt import checkpoint, distributed
 from nmt.checkpoint import DamagedError
-from nmt.config import comparable, differences, flatten, from_dict, to_dict, to_flat
+from nmt.config import comparable, flatten, from_dict, to_dict, to_flat
 from nmt.data.store.identity import check_same, data_set_record, saved_record
 from nmt.errors import FailedError, UserError
 from nmt.io.files import remove_partials, write_json
 from nmt.model.matcher import Matcher
+from nmt.settings import differences
 from nmt.training.files import BEST, CHECKPOINT, CONFIG, DATA_SET, METRICS, PREVIOUS
 from nmt.training.history import Progress, write_metrics
 from nmt.training.trainer import Trainer
 
 log = logging.getLogger(__name__)
 
-_BEFORE = {"loss.reduction": "pairs"}
+_BEFORE = {"loss.reduction": "pairs", "model.drop_path": 0.0}
 """what trainings did before a key was there -> its value, for checkpoints that lack it"""
 
 _Choice = tuple[str | None, str | None, UserError | None]
