@@ -136,6 +136,12 @@ class LossConfig:
         "training; or cross_entropy of that assignment (ablation)",
         choices=("infonce", "sinkhorn", "cross_entropy"),
     )
+    reduction: str = setting(
+        "keypoints",
+        "what counts the same in the matching loss: keypoints (published), so that a pair with more of them weighs "
+        "more; or pairs",
+        choices=("keypoints", "pairs"),
+    )
     info_nce: float = setting(1.0, "weight of the matching loss, summed over both directions; 0 turns it off", low=0)
     hyperspherical: float = setting(
         1.0, "weight of the hyperspherical loss of the final features of both images; 0 turns it off", low=0
@@ -183,6 +189,22 @@ class OptimConfig:
     backbone_lr_scale: float = setting(
         0.03, "learning rate of the backbone as a multiple of the head's; 0 freezes the backbone", low=0
     )
+    layer_decay: float = setting(
+        1.0,
+        "factor of the learning rate from each of the backbone's layers to the one before it, so that early layers "
+        "change less; the deepest has the backbone's rate; 1 trains all alike (published)",
+        above=0,
+        high=1,
+    )
+    schedule: str = setting(
+        "milestones",
+        "course of the learning rate: milestones drops it after the epochs of optim.milestones (published), cosine "
+        "lowers it at every step, along half a cosine, to 0 at the end of all epochs",
+        choices=("milestones", "cosine"),
+    )
+    warmup_epochs: float = setting(
+        0.0, "epochs, also parts of one, in which the learning rate rises from 0, linearly at every step", low=0
+    )
     milestones: tuple[int, ...] = setting(
         (2, 5),
         "epochs after which the learning rate is multiplied by optim.gamma, increasing; [] keeps it constant",
@@ -206,6 +228,13 @@ class TrainConfig:
         "auto",
         "number format of the forward pass: auto is bf16 on a GPU and fp32 on a CPU",
         choices=("auto", "fp32", "bf16"),
+    )
+    ema: float = setting(
+        0.0,
+        "decay per step of an exponential moving average of the weights, which is evaluated, and kept in best.pt, "
+        "instead of them; takes their memory once more; 0 keeps none (published)",
+        low=0,
+        high=0.999999,
     )
     compile: bool = setting(False, "compile the head with torch.compile: a slow first step, faster ones after it")
     micro_batch: int = setting(
@@ -278,31 +307,16 @@ def _check_together(config: Config, *, source: str) -> None:
         raise UserError(f"{source}: loss.info_nce, loss.hyperspherical and loss.layer are all 0: nothing to train on")
     if list(config.optim.milestones) != sorted(set(config.optim.milestones)):
         raise UserError(f"{source}: optim.milestones must increase, but got {list(config.optim.milestones)}")
+    if config.optim.warmup_epochs >= config.train.epochs:
+        raise UserError(
+            f"{source}: optim.warmup_epochs must be below train.epochs = {config.train.epochs}, but got "
+            f"{config.optim.warmup_epochs:g}"
+        )
 
 
 def comparable(config: Config) -> Config:
     """The configuration with fields reset that change memory use but not the result."""
     return dataclasses.replace(config, train=dataclasses.replace(config.train, micro_batch=0))
-
-
-def differences(there: Mapping[str, Any], here: Mapping[str, Any]) -> str:
-    """Return how two flat configurations differ, in words for an error message; "" where they are equal.
-
-    The first difference is spelt out, the others are counted.
-
-    Args:
-        there: dotted key -> value, of what was found.
-        here: the same, of what was asked for.
-    """
-    keys = sorted(k for k in there.keys() | here.keys() if (k in there, there.get(k)) != (k in here, here.get(k)))
-    if not keys:
-        return ""
-
-    def shown(entries: Mapping[str, Any]) -> str:
-        return json.dumps(entries[keys[0]]) if keys[0] in entries else "not there"
-
-    more = f", and {len(keys) - 1} more differ" if len(keys) > 1 else ""
-    return f"{keys[0]} is {shown(there)} in it and {shown(here)} now{more}"
 
 
 def flatten(nested: Mapping[str, Any], *, source: str) -> dict[str, Any]:

@@ -30,8 +30,7 @@ def info_nce(similarity_BNM: Tensor, match_BN: Tensor, mask1_BM: Tensor, tempera
         temperature: divides the cosines; a tensor of shape (B, 1, 1) gives every pair its own.
 
     Returns:
-        (B,): mean over the matched source keypoints of a pair. The published code has one mean over all keypoints of
-        the batch, so that there a pair's weight depends on the others.
+        (B,): mean over the matched source keypoints of a pair; `keypoint_share` weighs the pairs.
     """
     logits = (similarity_BNM / temperature).masked_fill(~mask1_BM[:, None], -torch.inf)
     losses_BN = F.cross_entropy(logits.transpose(1, 2), match_BN, ignore_index=-1, reduction="none")
@@ -90,6 +89,21 @@ def matching_loss(
     return plan_cross_entropy(log_plan_BNM, match_BN, mask0_BN, mask1_BM)
 
 
+def keypoint_share(match_BN: Tensor, mean_keypoints: float | Tensor) -> Tensor:
+    """Compute the weight of each pair's matching loss where every keypoint counts the same: (B,).
+
+    The published loss is one mean over all keypoints of the batch, so that a pair's gradient depends on the other
+    pairs. Here the divisor is the mean of the data set, a constant. Keypoints that an augmentation drops reduce the
+    pair's weight, as they do there.
+
+    Args:
+        match_BN: true target keypoint, -1 = none or padding.
+        mean_keypoints: mean number of keypoints of a training pair (nmt.data.stream.mean_keypoints); a tensor
+            (B,) gives every pair its own.
+    """
+    return (match_BN >= 0).sum(1) / mean_keypoints
+
+
 def hyperspherical(tokens_BTD: Tensor, mask_BT: Tensor) -> Tensor:
     """Compute the hyperspherical term, which spreads an image's tokens over the sphere.
 
@@ -146,7 +160,12 @@ def register_loss_term(name: str) -> Callable[[LossTerm], LossTerm]:
 
 
 def loss_terms(
-    output: MatchOutput, match_BN: Tensor, config: LossConfig, decode: DecodeConfig | None = None
+    output: MatchOutput,
+    match_BN: Tensor,
+    config: LossConfig,
+    decode: DecodeConfig | None = None,
+    *,
+    mean_keypoints: float | None = None,
 ) -> dict[str, Tensor]:
     """Compute every term of the loss, not yet weighted.
 
@@ -155,9 +174,13 @@ def loss_terms(
         match_BN: true target keypoint, -1 = none or padding.
         config: weights and parameters; a term of weight 0 is left out, so it costs nothing.
         decode: Sinkhorn parameters, for the matching losses that read the plan; published values by default.
+        mean_keypoints: see `keypoint_share`; read where `loss.reduction` is "keypoints".
 
     Returns:
         "info_nce", "hyperspherical", "layer" -> (B,), one value per pair.
+
+    Raises:
+        ValueError: no `mean_keypoints` where it is read.
     """
     terms: dict[str, Tensor] = {}
     decode = decode or DecodeConfig()
@@ -170,6 +193,10 @@ def loss_terms(
             epsilon=decode.epsilon,
             iterations=decode.sinkhorn_iterations,
         )
+        if config.reduction == "keypoints":
+            if mean_keypoints is None:
+                raise ValueError('loss.reduction = "keypoints" needs the mean number of keypoints of a pair')
+            terms["info_nce"] = terms["info_nce"] * keypoint_share(match_BN, mean_keypoints)
     if config.hyperspherical:
         terms["hyperspherical"] = output_term(output)
     if config.layer:

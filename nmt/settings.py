@@ -1,10 +1,10 @@
-"""One setting of a configuration: its meaning, type and range, and the check of a value."""
+"""One setting of a configuration: its meaning, type and range, and the check of a value; and how values differ."""
 
 from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -106,3 +106,23 @@ def check_names(given: Iterable[str], known: Iterable[str], *, source: str) -> N
     for name in given:
         if name not in names:
             raise UserError(f"{source}: unknown key {name!r}; {nearest(name, names)}")
+
+
+def differences(there: Mapping[str, Any], here: Mapping[str, Any]) -> str:
+    """Return how two flat configurations differ, in words for an error message; "" where they are equal.
+
+    The first difference is spelt out, the others are counted.
+
+    Args:
+        there: dotted key -> value, of what was found.
+        here: the same, of what was asked for.
+    """
+    keys = sorted(k for k in there.keys() | here.keys() if (k in there, there.get(k)) != (k in here, here.get(k)))
+    if not keys:
+        return ""
+
+    def shown(entries: Mapping[str, Any]) -> str:
+        return json.dumps(entries[keys[0]]) if keys[0] in entries else "not there"
+
+    more = f", and {len(keys) - 1} more differ" if len(keys) > 1 else ""
+    return f"{keys[0]} is {shown(there)} in it and {shown(here)} now{more}"

@@ -148,6 +148,7 @@ def finish_epoch(
     pairs = config.train.steps_per_epoch * config.data.pairs_per_step
     metrics |= {f"train/{name}": value for name, value in losses.items()}
     metrics |= {"train/pairs_per_second": pairs / progress.epoch_seconds, "seconds": progress.seconds}
+    metrics["train/learning_rate"] = trainer.optimizer.param_groups[0]["lr"]
     progress.epoch += 1
     metrics = {"epoch": progress.epoch, **metrics, "workers": distributed.world_size()}
     progress.history.append(metrics)
@@ -207,5 +208,5 @@ def _log_picture(trainer: Trainer, log: TensorBoardLog, epoch: int) -> None:
     from nmt.inference.pictures import draw_sheet
     from nmt.inference.sample import sample_pairs
 
-    pairs = sample_pairs(trainer.matcher, trainer.store, trainer.features, trainer.config, split="val", count=6)
+    pairs = sample_pairs(trainer.evaluated, trainer.store, trainer.features, trainer.config, split="val", count=6)
     log.picture("val/matches", draw_sheet(pairs, side=160), epoch)

@@ -24,7 +24,7 @@ from nmt.batch import PairBatch
 from nmt.config import Config, DecodeConfig
 from nmt.decoding import decodings_of, similarities, sweep
 from nmt.errors import UserError
-from nmt.losses import layer_term, layer_weights, matching_loss, output_term
+from nmt.losses import keypoint_share, layer_term, layer_weights, matching_loss, output_term
 from nmt.metrics import Counts
 from nmt.model.matcher import MatchOutput
 from nmt.model.packed import PackedMatcher, repeated
@@ -135,8 +135,8 @@ class Pack:
         self.device = self.first.device
         self.configs = [t.config for t in self.trainers]
         self.matcher = PackedMatcher([t.matcher for t in self.trainers])
-        for trainer in self.trainers:
-            trainer.set_learning_rate()
+        averaged = self.first.average is not None
+        self.evaluated = PackedMatcher([t.evaluated for t in self.trainers]) if averaged else self.matcher
         # Loss weights as tensors (K,), because members may differ in them; 0 where a member does not use a term.
         self.weights = {n: torch.tensor([getattr(c.loss, n) for c in self.configs], device=self.device) for n in TERMS}
         known = [t.progress.loss_sums for t in self.trainers]
@@ -145,27 +145,27 @@ class Pack:
         """loss term -> its sum over the steps of the epoch, (K,), one value per member"""
 
     def start_epoch(self) -> None:
-        """Reset the loss sums and set the learning rates; call it once the members have completed an epoch."""
+        """Reset the loss sums; call it once the members have completed an epoch."""
         for sums in self.sums.values():
             sums.zero_()
-        for trainer in self.trainers:
-            trainer.set_learning_rate()
 
     def train_step(self, batch: PairBatch) -> None:
         """Take one step of every member; see `Trainer.train_step`."""
         pairs = repeated(batch, len(self.members))
         with self.first.autocast:
             output = self.matcher(pairs)
-        terms = packed_terms(output, pairs.match_BN, self.configs)
+        terms = packed_terms(output, pairs.match_BN, self.configs, [t.mean_keypoints for t in self.trainers])
         means = {name: value.unflatten(0, (len(self.members), -1)).mean(1) for name, value in terms.items()}
         loss_K = torch.stack([self.weights[name] * mean for name, mean in means.items()]).sum(0)
         loss_K.sum().backward()  # each member's parameters act on its own loss only, so the sum mixes no gradients
         self.matcher.share_gradients([t.matcher for t in self.trainers])
         for trainer in self.trainers:
             trainer.update()
-            trainer.progress.step += 1
         self.matcher.zero_grad()
         self.matcher.head.enforce_constraints()
+        for trainer in self.trainers:
+            trainer.update_average()
+            trainer.progress.step += 1
         for name, value in {"loss": loss_K, **{f"loss/{name}": mean for name, mean in means.items()}}.items():
             self.sums[name] += value.detach()
 
@@ -204,7 +204,7 @@ class Pack:
 
         def score(pairs: PairBatch) -> Tensor:
             with self.first.autocast:
-                return self.matcher(pairs).similarity_BNM
+                return self.evaluated(pairs).similarity_BNM
 
         stored = similarities(score, batches, device=self.device)
         own = [decodings_of(config, decode_grid) for config in self.configs]
@@ -218,13 +218,16 @@ class Pack:
         ]
 
 
-def packed_terms(output: MatchOutput, match_BN: Tensor, configs: Sequence[Config]) -> dict[str, Tensor]:
+def packed_terms(
+    output: MatchOutput, match_BN: Tensor, configs: Sequence[Config], mean_keypoints: Sequence[float | None]
+) -> dict[str, Tensor]:
     """Compute the loss terms of K configurations for K * B pairs.
 
     Args:
         output: what the packed matcher computed.
         match_BN: true target keypoints of the K * B pairs.
         configs: the K configurations; each gives the parameters of its block of B pairs.
+        mean_keypoints: of each configuration, for the loss of keypoints; None where pairs count the same.
 
     Returns:
         Loss term -> (K * B,), for every term that any configuration uses.
@@ -245,6 +248,10 @@ def packed_terms(output: MatchOutput, match_BN: Tensor, configs: Sequence[Config
             epsilon=each([config.decode.epsilon for config in configs])[:, None, None],
             iterations=configs[0].decode.sinkhorn_iterations,
         )
+        if any(mean_keypoints):
+            share = keypoint_share(match_BN, each([mean or 1.0 for mean in mean_keypoints]))
+            by_keypoints = each([float(mean is not None) for mean in mean_keypoints]) > 0
+            terms["info_nce"] = torch.where(by_keypoints, terms["info_nce"] * share, terms["info_nce"])
     if any(loss.hyperspherical for loss in losses):
         terms["hyperspherical"] = output_term(output)
     if any(loss.layer for loss in losses):

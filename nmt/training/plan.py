@@ -154,7 +154,6 @@ def measure(
     """
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         trainer = Trainer(config, data=data, device=device)
-        trainer.set_learning_rate()
         trainer.model.train()
         times = list(_step_times(trainer, enough))
         step, validation = statistics.median(times), _validation_seconds(trainer, decode_grid)
@@ -184,7 +183,7 @@ def _validation_seconds(trainer: Trainer, decode_grid: Sequence[DecodeConfig]) -
     config, store = trainer.config, trainer.store
     pairs = eval_pairs(store, config.data, split="val")
     few = pairs[: eval_batch_size(trainer)]
-    score = model_score(trainer.matcher, autocast=trainer.autocast)
+    score = model_score(trainer.evaluated, autocast=trainer.autocast)
     decodings = decodings_of(config, decode_grid)
     trainer.model.eval()
     for _ in range(2):  # the first warms up

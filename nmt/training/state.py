@@ -9,15 +9,20 @@ from typing import Any
 
 from nmt import checkpoint, distributed
 from nmt.checkpoint import DamagedError
-from nmt.config import comparable, differences, from_dict, to_dict, to_flat
+from nmt.config import comparable, flatten, from_dict, to_dict, to_flat
 from nmt.data.store.identity import check_same, data_set_record, saved_record
 from nmt.errors import FailedError, UserError
 from nmt.io.files import remove_partials, write_json
+from nmt.model.matcher import Matcher
+from nmt.settings import differences
 from nmt.training.files import BEST, CHECKPOINT, CONFIG, DATA_SET, METRICS, PREVIOUS
 from nmt.training.history import Progress, write_metrics
 from nmt.training.trainer import Trainer
 
 log = logging.getLogger(__name__)
+
+_BEFORE = {"loss.reduction": "pairs", "model.drop_path": 0.0}
+"""what trainings did before a key was there -> its value, for checkpoints that lack it"""
 
 _Choice = tuple[str | None, str | None, UserError | None]
 """file to restore and its hash, both None to begin anew; or the error that ends the training"""
@@ -37,7 +42,8 @@ def save_best(trainer: Trainer, path: Path, metrics: dict[str, Any]) -> None:
 
 
 def _write_best(path: Path, weights: dict[str, Any], metrics: dict[str, Any]) -> None:
-    """Write best.pt from what `_weights` returned, or from a checkpoint that holds it."""
+    """Write best.pt from what `_weights` returned, or from a checkpoint that holds it: the average, if there is one."""
+    weights = {**weights, "model": weights.get("average", weights["model"])}
     decode = {name: metrics[f"decode/{name}"] for name in weights["config"]["decode"]}
     content: dict[str, Any] = {key: weights[key] for key in ("model", "categories", "data_set") if key in weights}
     config = {**weights["config"], "decode": decode}
@@ -45,14 +51,21 @@ def _write_best(path: Path, weights: dict[str, Any], metrics: dict[str, Any]) ->
 
 
 def _weights(trainer: Trainer) -> dict[str, Any]:
-    """Return weights, configuration and categories; the weights of a frozen backbone, which are known, are not."""
-    frozen = trainer.matcher.backbone is not None and trainer.config.optim.backbone_lr_scale == 0
-    # Cloned: a packed training's weights are views of the pack's, and torch.save would write the whole pack's.
-    weights = trainer.matcher.state_dict()
-    model = {k: v.clone() for k, v in weights.items() if not (frozen and k.startswith("backbone."))}
+    """Return weights, their average if there is one, configuration and categories."""
+    model: dict[str, Any] = {"model": _own(trainer.matcher, trainer)}
+    if trainer.average is not None:
+        model["average"] = _own(trainer.average.matcher, trainer)
     info = trainer.store.info
     known = {"categories": list(info.categories), "data_set": info.identity}
-    return {"model": model, "config": to_dict(trainer.config), **known}
+    return {**model, "config": to_dict(trainer.config), **known}
+
+
+def _own(matcher: Matcher, trainer: Trainer) -> dict[str, Any]:
+    """Return the weights of a matcher without those of a frozen backbone, which are known."""
+    frozen = matcher.backbone is not None and trainer.config.optim.backbone_lr_scale == 0
+    # Cloned: a packed training's weights are views of the pack's, and torch.save would write the whole pack's.
+    weights = matcher.state_dict()
+    return {k: v.clone() for k, v in weights.items() if not (frozen and k.startswith("backbone."))}
 
 
 def begin(trainer: Trainer, directory: Path, *, resume: bool) -> None:
@@ -184,7 +197,7 @@ def restore(trainer: Trainer, path: Path) -> None:
 
 
 def _check_fits(trainer: Trainer, path: Path, content: dict[str, Any]) -> None:
-    saved = from_dict(content["config"], source=str(path))
+    saved = from_dict(_BEFORE | flatten(content["config"], source=str(path)), source=str(path))
     if different := differences(to_flat(comparable(saved)), to_flat(comparable(trainer.config))):
         raise UserError(
             f"{path}: a checkpoint of another configuration: {different}; choose another --results or the same settings"
@@ -193,7 +206,10 @@ def _check_fits(trainer: Trainer, path: Path, content: dict[str, Any]) -> None:
 
 
 def _apply(trainer: Trainer, content: dict[str, Any]) -> None:
-    trainer.matcher.load_state_dict(content["model"], strict=trainer.config.optim.backbone_lr_scale > 0)
+    whole = trainer.config.optim.backbone_lr_scale > 0
+    trainer.matcher.load_state_dict(content["model"], strict=whole)
+    if trainer.average is not None:
+        trainer.average.matcher.load_state_dict(content["average"], strict=whole)
     trainer.optimizer.load_state_dict(content["optimizer"])
     trainer.progress = Progress(**content["progress"])
     if distributed.rank() > 0:  # the file holds the sums over all ranks; rank 0 continues them

@@ -21,12 +21,17 @@ from nmt.data.store.features import open_features
 from nmt.data.store.objects import ObjectStore
 from nmt.data.store.ready import check_pairs
 from nmt.data.stream.loader import train_batches
+from nmt.data.stream.mean_keypoints import mean_keypoints
 from nmt.data.stream.pairs import PairStream
 from nmt.device import autocast, pick_device
 from nmt.errors import FailedError, UserError
 from nmt.losses import loss_terms, total_loss
 from nmt.model.build import build_matcher
+from nmt.model.matcher import Matcher
+from nmt.training.average import WeightAverage
 from nmt.training.history import Progress
+from nmt.training.optimizer import build_optimizer
+from nmt.training.schedule import learning_rate_factor
 
 MAX_LOADERS = 8
 """most loader processes per rank in images mode; fewer on fewer cores"""
@@ -37,17 +42,6 @@ SYNC_STEPS = 50
 
 class DivergedError(FailedError):
     """A training whose loss is no longer finite."""
-
-
-def learning_rate_factor(epoch: int, milestones: Sequence[int], gamma: float) -> float:
-    """Compute the learning rate's factor in an epoch: gamma to the power of the milestones reached.
-
-    Args:
-        epoch: completed epochs, 0 = the first epoch.
-        milestones: numbers of completed epochs after which the rate drops.
-        gamma: factor per milestone.
-    """
-    return gamma ** sum(epoch >= milestone for milestone in milestones)
 
 
 class Trainer:
@@ -72,30 +66,27 @@ class Trainer:
         check_pairs(self.store)
         self._check_pairs_for_all()
         self.stream = PairStream(self.store, config.data, split="train", seed=config.train.seed, features=self.features)
+        self.mean_keypoints = mean_keypoints(self.stream.sampler) if config.loss.reduction == "keypoints" else None
+        """mean number of keypoints of a training pair; None where the loss does not read it"""
         self.matcher = build_matcher(
             config.model, image_size=config.data.image_size, features=self.features, seed=config.train.seed
         ).to(self.device)
-        self.optimizer = self._build_optimizer()
+        self.optimizer = build_optimizer(self.matcher, config)
+        self.average = WeightAverage(self.matcher, config.train.ema) if config.train.ema else None
         if config.train.compile:
             self.matcher.head.compile()
         self.model = distributed.data_parallel(self.matcher, self.device)
         self.progress = Progress()
 
+    @property
+    def evaluated(self) -> Matcher:
+        """Matcher to evaluate and to keep: the average of the weights if there is one, else the one that trains."""
+        return self.matcher if self.average is None else self.average.matcher
+
     def _check_pairs_for_all(self) -> None:
         size, workers = self.config.data.pairs_per_step, distributed.world_size()
         if size < workers:
             raise UserError(f"data.pairs_per_step = {size} leaves some of {workers} workers without a pair")
-
-    def _build_optimizer(self) -> torch.optim.Optimizer:
-        config = self.config.optim
-        groups = [{"params": list(self.matcher.head.parameters()), "scale": 1.0}]
-        if self.matcher.backbone is not None:
-            # Without gradients, a frozen backbone has no backward pass and keeps no activations.
-            self.matcher.backbone.requires_grad_(config.backbone_lr_scale > 0)
-            if config.backbone_lr_scale > 0:
-                groups.append({"params": list(self.matcher.backbone.parameters()), "scale": config.backbone_lr_scale})
-        # Without weight decay, as published, AdamW is Adam. Fused: one kernel for all parameters instead of many.
-        return torch.optim.AdamW(groups, lr=config.lr, weight_decay=config.weight_decay, fused=True)
 
     def train_epoch(self, *, on_step: Callable[[int], None]) -> dict[str, float]:
         """Train the rest of the current epoch.
@@ -111,7 +102,6 @@ class Trainer:
             DivergedError: the loss is no longer finite.
         """
         progress = self.progress
-        self.set_learning_rate()
         self.model.train()
         sums = {name: torch.as_tensor(value, device=self.device) for name, value in progress.loss_sums.items()}
         # The sums stay tensors on the device while training: a float per step would wait for the GPU. `save` converts.
@@ -128,12 +118,16 @@ class Trainer:
         self._check_finite(sums)
         return {name: total / progress.step for name, total in self.loss_sums().items()}
 
+    @property
+    def steps_taken(self) -> int:
+        """Optimizer steps since the start of the training."""
+        return self.progress.epoch * self.config.train.steps_per_epoch + self.progress.step
+
     def set_learning_rate(self) -> None:
-        """Set the learning rate of the current epoch."""
-        optim = self.config.optim
-        factor = learning_rate_factor(self.progress.epoch, optim.milestones, optim.gamma)
+        """Set the learning rate of the next step."""
+        factor = learning_rate_factor(self.config, self.steps_taken)
         for group in self.optimizer.param_groups:
-            group["lr"] = optim.lr * group["scale"] * factor
+            group["lr"] = self.config.optim.lr * group["scale"] * factor
 
     def loss_sums(self) -> dict[str, float]:
         """Return the epoch's loss sums so far over all ranks."""
@@ -174,21 +168,28 @@ class Trainer:
                     shares[name] = shares[name] + value if name in shares else value
         self.update()
         self.matcher.head.enforce_constraints()
+        self.update_average()
         return shares
 
     def update(self) -> None:
-        """Clip the gradients if configured, update the weights, and delete the gradients."""
+        """Clip the gradients if configured, update the weights at the step's rate, and delete the gradients."""
         if self.config.optim.clip_norm:
             torch.nn.utils.clip_grad_norm_(self.matcher.parameters(), self.config.optim.clip_norm)
+        self.set_learning_rate()
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
+
+    def update_average(self) -> None:
+        """Add the weights to their average, if there is one, before the step is counted."""
+        if self.average is not None:
+            self.average.update(self.matcher, self.steps_taken)
 
     def _backward(self, part: PairBatch) -> dict[str, Tensor]:
         """Add the part's gradient; return its share of the loss and of its terms, detached."""
         config = self.config
         with self.autocast:
             output = self.model(part)
-        terms = loss_terms(output, part.match_BN, config.loss, config.decode)
+        terms = loss_terms(output, part.match_BN, config.loss, config.decode, mean_keypoints=self.mean_keypoints)
         loss = total_loss(terms, config.loss)
         share = part.num_pairs / config.data.pairs_per_step
         # Gradients are averaged over the ranks, so each rank's loss is multiplied by their number to get the sum.

@@ -29,7 +29,7 @@ def validate(trainer: Trainer, decode_grid: Sequence[DecodeConfig]) -> dict[str,
     """
     trainer.model.eval()
     taken: list[float] = []
-    score = timed(model_score(trainer.matcher, autocast=trainer.autocast), taken)
+    score = timed(model_score(trainer.evaluated, autocast=trainer.autocast), taken)
     stored = similarities(score, val_batches(trainer), device=trainer.device)
     decodings = decodings_of(trainer.config, decode_grid)
     metrics = val_metrics(trainer, sweep(stored, decodings, num_categories=len(trainer.store.info.categories)))

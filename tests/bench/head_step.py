@@ -68,7 +68,8 @@ def main() -> None:
 
     def forward() -> torch.Tensor:
         output = head(view0, view1, view0.nodes_BNC, view1.nodes_BNC, view0.global_BG, view1.global_BG)
-        return total_loss(loss_terms(output, match_BN, loss_config), loss_config)
+        terms = loss_terms(output, match_BN, loss_config, mean_keypoints=args.points)
+        return total_loss(terms, loss_config)
 
     def splines() -> torch.Tensor:
         return torch.stack(

@@ -5,7 +5,6 @@ import pytest
 from nmt.config import (
     SETTINGS,
     Config,
-    differences,
     from_dict,
     load_config,
     parse_assignment,
@@ -85,10 +84,3 @@ def test_only_the_decoding_is_marked_inference_only():
         "decode.epsilon",
         "decode.assignment",
     }
-
-
-def test_differences_name_the_first_key_and_count_the_others():
-    one, other = {"a": 1, "b": [2], "c": 3}, {"a": 1, "b": [4]}
-    assert differences(one, other) == "b is [2] in it and [4] now, and 1 more differ"
-    assert differences({"c": 3}, {}) == "c is 3 in it and not there now"
-    assert differences(one, dict(one)) == ""

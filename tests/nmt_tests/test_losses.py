@@ -1,3 +1,5 @@
+import dataclasses
+import itertools
 import math
 
 import pytest
@@ -20,6 +22,8 @@ from nmt.losses import (
     total_loss,
 )
 from nmt.model.matcher import MatchOutput, cosine
+
+PAIRS = LossConfig(reduction="pairs")
 
 
 def test_info_nce_of_uniform_similarities_is_log_of_the_targets():
@@ -72,17 +76,74 @@ def test_padding_changes_no_term(num, padding, seed):
     tight, match = made_output(num, num, seed)
     wide, wide_match = made_output(num, num + padding, seed)
     config = LossConfig(layer_weighting="linear")
-    for name, value in loss_terms(tight, match, config).items():
-        assert torch.allclose(value, loss_terms(wide, wide_match, config)[name], atol=1e-6), name
+    for name, value in loss_terms(tight, match, config, mean_keypoints=5.0).items():
+        padded = loss_terms(wide, wide_match, config, mean_keypoints=5.0)[name]
+        assert torch.allclose(value, padded, atol=1e-6), name
 
 
 def test_every_term_has_its_weight_and_a_zero_weight_costs_nothing():
     output, match = made_output(5, 5, 0)
-    terms = loss_terms(output, match, LossConfig())
-    doubled = LossConfig(info_nce=2.0, hyperspherical=0.0, layer=0.5)
+    terms = loss_terms(output, match, PAIRS)
+    doubled = LossConfig(reduction="pairs", info_nce=2.0, hyperspherical=0.0, layer=0.5)
     expected = 2 * terms["info_nce"] + 0.5 * terms["layer"]
     assert set(loss_terms(output, match, doubled)) == {"info_nce", "layer"}
     assert torch.allclose(total_loss(loss_terms(output, match, doubled), doubled), expected.mean())
+
+
+def joined(batch: list[tuple[MatchOutput, torch.Tensor]]) -> tuple[MatchOutput, torch.Tensor]:
+    """Join outputs of one pair each, of the same width, to one batch."""
+    outputs, matches = zip(*batch, strict=True)
+    tokens = ([torch.cat(layer) for layer in zip(*(getattr(o, n) for o in outputs), strict=True)] for n in TOKENS)
+    similarity, mask = torch.cat([o.similarity_BNM for o in outputs]), torch.cat([o.mask0_BN for o in outputs])
+    return MatchOutput(similarity, *tokens, mask, mask), torch.cat(matches)
+
+
+TOKENS = ("tokens0_LBTD", "tokens1_LBTD")
+NUMBERS = (2, 9, 4, 7, 3, 8)
+"""keypoints of six pairs"""
+
+
+@pytest.mark.parametrize("matching", ["infonce", "sinkhorn", "cross_entropy"])
+def test_over_all_batches_the_loss_of_keypoints_is_the_published_mean_and_that_of_pairs_is_not(matching):
+    pairs = [made_output(num, 9, seed) for seed, num in enumerate(NUMBERS)]
+    by_keypoints, by_pairs = (LossConfig(matching=matching, reduction=r) for r in ("keypoints", "pairs"))
+    mean = sum(NUMBERS) / len(NUMBERS)
+
+    def loss(batch, config):
+        output, match = joined(batch)
+        return float(loss_terms(output, match, config, mean_keypoints=mean)["info_nce"].mean())
+
+    # Published: one mean over the keypoints of a batch; here of all pairs at once.
+    sums = [num * loss([pair], by_pairs) for num, pair in zip(NUMBERS, pairs, strict=True)]
+    published = sum(sums) / sum(NUMBERS)
+    batches = list(itertools.combinations(pairs, 2))
+    found = {
+        config.reduction: sum(loss(b, config) for b in batches) / len(batches) for config in (by_keypoints, by_pairs)
+    }
+    assert found["keypoints"] == pytest.approx(published, rel=1e-4)
+    assert found["pairs"] != pytest.approx(published, rel=1e-2)
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.integers(2, 8), st.integers(0, 2**31))
+def test_where_all_pairs_have_the_mean_number_of_keypoints_both_reductions_agree(num, seed):
+    output, match = joined([made_output(num, 8, seed), made_output(num, 8, seed + 1)])
+    terms = loss_terms(output, match, LossConfig(), mean_keypoints=float(num))
+    for name, value in loss_terms(output, match, PAIRS).items():
+        assert torch.allclose(value, terms[name], rtol=1e-6), name
+
+
+@pytest.mark.parametrize("left", [1, 3, 6])
+def test_a_pair_weighs_by_the_keypoints_that_it_has_left_in_both_directions(left):
+    output, match = made_output(left, 6, 0)
+    output = dataclasses.replace(output, similarity_BNM=torch.zeros(1, 6, 6))
+    term = loss_terms(output, match, LossConfig(), mean_keypoints=6.0)["info_nce"]
+    assert term.tolist() == pytest.approx([2 * left * math.log(left) / 6])
+
+
+def test_a_loss_of_keypoints_without_their_mean_is_an_error():
+    with pytest.raises(ValueError, match="mean number of keypoints"):
+        loss_terms(*made_output(3, 3, 0), LossConfig())
 
 
 def test_plan_losses_of_a_certain_right_plan_vanish_and_of_a_wrong_one_do_not():
@@ -100,7 +161,7 @@ def test_plan_losses_of_a_certain_right_plan_vanish_and_of_a_wrong_one_do_not():
 
 @pytest.mark.parametrize("matching", ["sinkhorn", "cross_entropy"])
 def test_losses_through_sinkhorn_ignore_padding_and_have_finite_gradients(matching):
-    config = LossConfig(matching=matching, hyperspherical=0, layer=0)
+    config = LossConfig(reduction="pairs", matching=matching, hyperspherical=0, layer=0)
     tight, match = made_output(4, 4, 3)
     wide, wide_match = made_output(4, 7, 3)
     value, padded = (loss_terms(o, m, config)["info_nce"] for o, m in ((tight, match), (wide, wide_match)))
@@ -119,12 +180,14 @@ def test_an_extra_term_is_added_with_its_weight(monkeypatch):
         return output.similarity_BNM.amax((1, 2))
 
     output, match = random_output(), torch.tensor([[0, 1, -1], [1, 0, 2]])
-    config = LossConfig(extra="confidence", extra_weight=0.5)
-    terms, plain = loss_terms(output, match, config), loss_terms(output, match, LossConfig())
+    config = LossConfig(reduction="pairs", extra="confidence", extra_weight=0.5)
+    terms, plain = loss_terms(output, match, config), loss_terms(output, match, PAIRS)
     assert terms["confidence"].tolist() == output.similarity_BNM.amax((1, 2)).tolist()
-    expected = total_loss(plain, LossConfig()) + 0.5 * terms["confidence"].mean()
+    expected = total_loss(plain, PAIRS) + 0.5 * terms["confidence"].mean()
     assert torch.allclose(total_loss(terms, config), expected)
-    assert set(loss_terms(output, match, LossConfig(extra="confidence", extra_weight=0.0))) == set(plain)
+    assert set(loss_terms(output, match, LossConfig(reduction="pairs", extra="confidence", extra_weight=0.0))) == set(
+        plain
+    )
 
 
 def test_a_term_that_is_not_one_value_per_pair_is_refused(monkeypatch):
@@ -132,7 +195,7 @@ def test_a_term_that_is_not_one_value_per_pair_is_refused(monkeypatch):
     register_loss_term("mean")(lambda output, match_BN: output.similarity_BNM.mean())
     match = torch.tensor([[0, 1, -1], [1, 0, 2]])
     with pytest.raises(UserError, match=r"'mean' must give one value per pair, shape \(2,\), but gave shape \(\)"):
-        loss_terms(random_output(), match, LossConfig(extra="mean"))
+        loss_terms(random_output(), match, LossConfig(reduction="pairs", extra="mean"))
     with pytest.raises(UserError, match="loss.layer is a configuration key"):
         register_loss_term("layer")
 

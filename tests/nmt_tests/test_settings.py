@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nmt.errors import UserError
-from nmt.settings import Setting, check_names, setting
+from nmt.settings import Setting, check_names, differences, setting
 
 
 def made(kind: type, **limits) -> Setting:
@@ -66,3 +66,10 @@ def test_an_unknown_name_is_refused_with_the_nearest():
     check_names(["size"], ["size", "depth"], source="here")
     with pytest.raises(UserError, match="here: unknown key 'siez'; did you mean 'size'?"):
         check_names(["size", "siez"], ["size", "depth"], source="here")
+
+
+def test_differences_name_the_first_key_and_count_the_others():
+    one, other = {"a": 1, "b": [2], "c": 3}, {"a": 1, "b": [4]}
+    assert differences(one, other) == "b is [2] in it and [4] now, and 1 more differ"
+    assert differences({"c": 3}, {}) == "c is 3 in it and not there now"
+    assert differences(one, dict(one)) == ""

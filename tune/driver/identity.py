@@ -9,11 +9,12 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from nmt.config import comparable, differences, from_dict, to_flat
+from nmt.config import comparable, from_dict, to_flat
 from nmt.data.store.identity import check_same, data_set_record, saved_record
 from nmt.data.store.ready import ReadyData
 from nmt.errors import UserError
 from nmt.io.files import atomic_write, write_json
+from nmt.settings import differences
 from tune.results import tensorboard
 from tune.results.layout import DEFINITION, LOCK, LOG, SPACE, TRIALS
 from tune.results.log import log

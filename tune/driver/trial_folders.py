@@ -9,9 +9,10 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from nmt.config import Config, comparable, differences, load_config, to_dict, to_flat
+from nmt.config import Config, comparable, load_config, to_dict, to_flat
 from nmt.errors import UserError
 from nmt.io.files import write_json
+from nmt.settings import differences
 from nmt.training.files import BEST, CONFIG, METRICS
 from nmt.training.history import best_epoch, read_metrics
 from tune.results import tensorboard

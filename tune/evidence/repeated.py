@@ -18,12 +18,13 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from nmt.config import Config, DecodeConfig, comparable, differences, from_dict, to_flat, with_overrides
+from nmt.config import Config, DecodeConfig, comparable, from_dict, to_flat, with_overrides
 from nmt.data.store.identity import check_same, data_set_record, saved_record
 from nmt.data.store.ready import ReadyData, ready_data
 from nmt.errors import FailedError, TemporaryError, UserError
 from nmt.io.address import absolute
 from nmt.io.files import write_json
+from nmt.settings import differences
 from nmt.training.files import BEST, CHECKPOINT, CONFIG, DATA_SET, PREVIOUS
 from nmt.training.history import FIXED_METRIC, METRIC, best_epoch, decoding_of, read_metrics
 from nmt.training.signals import interruptions

@@ -26,6 +26,7 @@ LOW, HIGH = FIDELITIES = "features", "images"
 
 ON_IMAGES = {
     "optim.backbone_lr_scale": "the backbone is frozen there",
+    "optim.layer_decay": "the backbone is frozen there",
     "model.drop_path": "the backbone is frozen there",
     **{
         f"data.{name}": "the images were seen once, unchanged"

@@ -19,11 +19,12 @@ from typing import Any
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
-from nmt.config import Config, comparable, differences, from_dict, load_config, to_flat
+from nmt.config import Config, comparable, from_dict, load_config, to_flat
 from nmt.errors import UserError, one_line
 from nmt.io.database import check_database, database_error, is_damage, open_database
 from nmt.io.files import atomic_output, remove_partials
 from nmt.io.user_files import listed
+from nmt.settings import differences
 from nmt.training.files import CONFIG
 from nmt.training.history import METRIC, best_epoch, decoding_of, read_metrics
 from tune.spaces.space import Space

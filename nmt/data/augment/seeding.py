@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 
-TRAIN, EVAL, VIEWS, DROP_PATH = 0, 1, 2, 3
+TRAIN, EVAL, VIEWS, DROP_PATH, KEYPOINTS = 0, 1, 2, 3, 4
 """purposes; they keep draws under one seed independent of each other"""
 
 
@@ -16,7 +16,7 @@ def generator(seed: int, purpose: int, *counter: int) -> np.random.Generator:
 
     Args:
         seed: seed of the data.
-        purpose: TRAIN, EVAL, VIEWS or DROP_PATH.
+        purpose: one of the constants above.
         counter: at most two numbers, such as epoch and index.
     """
     # Philox is counter-based: making a generator for any counter costs the same and needs no earlier draws.

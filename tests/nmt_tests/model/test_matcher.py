@@ -16,14 +16,14 @@ from tests.nmt_tests.model.made_pairs import SMALL, made_batch, made_matcher, ma
 def test_a_pair_does_not_depend_on_its_batch_nor_on_padding(width):
     matcher, config = made_matcher(), LossConfig()
     together = matcher(made_batch([7, 4, 5], width))
-    losses = loss_terms(together, made_batch([7, 4, 5], width).match_BN, config)
+    losses = loss_terms(together, made_batch([7, 4, 5], width).match_BN, config, mean_keypoints=5.5)
     batch = made_batch([7, 4, 5], 7)
     alone_view = [_only_pair(view, 1, 4) for view in (batch.source, batch.target)]
     alone_batch = PairBatch(*alone_view, batch.match_BN[1:2, :4], batch.category_B[1:2])
     alone = matcher(alone_batch)
     assert torch.allclose(together.similarity_BNM[1, :4, :4], alone.similarity_BNM[0], atol=1e-5)
     assert (together.similarity_BNM[1, 4:] == 0).all()
-    for name, value in loss_terms(alone, alone_batch.match_BN, config).items():
+    for name, value in loss_terms(alone, alone_batch.match_BN, config, mean_keypoints=5.5).items():
         assert torch.allclose(losses[name][1], value[0], atol=1e-5), name
 
 
@@ -41,12 +41,14 @@ def _only_pair(view, b, num):
     )
 
 
-def test_gradient_of_a_batch_is_the_mean_of_its_pairs_gradients():
-    matcher, config, batch = made_matcher(), LossConfig(), made_batch([6, 6], 6)
+@pytest.mark.parametrize("reduction", ["keypoints", "pairs"])
+def test_gradient_of_a_batch_is_the_mean_of_its_pairs_gradients(reduction):
+    matcher, config, batch = made_matcher(), LossConfig(reduction=reduction), made_batch([6, 6], 6)
 
     def gradients(chosen):
         matcher.zero_grad()
-        total_loss(loss_terms(matcher(chosen), chosen.match_BN, config), config).backward()
+        terms = loss_terms(matcher(chosen), chosen.match_BN, config, mean_keypoints=5.5)
+        total_loss(terms, config).backward()
         return [p.grad.clone() for p in matcher.parameters() if p.grad is not None]
 
     together = gradients(batch)

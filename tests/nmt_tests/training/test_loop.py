@@ -157,9 +157,11 @@ def test_two_workers_interrupted_in_mid_epoch_and_resumed_by_one_end_as_one(alon
     assert [metrics["workers"] for metrics in history(run)] == [2, 1, 1]
 
 
+# An activation at the kink of a ReLU6 flips the sign of a weight's gradient by a last bit. The backbone's rate is too
+# low to move a weight by 1e-5 in four steps then; dropped branches that differ would move the head by its own rate.
 DEEP = SAME | {
     "data__mode": "images", "data__eval_pairs": 2, "data__pairs_per_step": 3, "model__drop_path": 0.5,
-    "model__weights": "package", "optim__backbone_lr_scale": 0.1, "train__epochs": 2, "train__steps_per_epoch": 2,
+    "model__weights": "package", "optim__backbone_lr_scale": 0.02, "train__epochs": 2, "train__steps_per_epoch": 2,
 }  # fmt: skip
 
 

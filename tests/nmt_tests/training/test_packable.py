@@ -19,6 +19,7 @@ CHANGES: dict[str, Any] = {
     "optim.milestones": [1],
     "loss.temperature": 0.5,
     "loss.layer_weighting": "linear",
+    "loss.reduction": "pairs",
     "decode.epsilon": 0.5,
     "decode.assignment": "hungarian",
     "data.pairs_per_step": 2,

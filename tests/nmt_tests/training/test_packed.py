@@ -26,9 +26,15 @@ BASE = SMALL | {
 }
 OWN: list[dict[str, Any]] = [
     {},
-    {"optim.lr": 2e-2, "optim.weight_decay": 0.1, "loss.temperature": 0.4},
+    {"optim.lr": 2e-2, "optim.weight_decay": 0.1, "loss.temperature": 0.4, "loss.reduction": "pairs"},
     {"optim.milestones": [1], "optim.gamma": 0.5, "optim.clip_norm": 0.3, "loss.layer_weighting": "linear"},
-    {"loss.layer": 0.0, "loss.hyperspherical": 0.25, "decode.epsilon": 0.2},
+    {
+        "optim.schedule": "cosine",
+        "optim.warmup_epochs": 0.5,
+        "loss.layer": 0.0,
+        "loss.hyperspherical": 0.25,
+        "decode.epsilon": 0.2,
+    },
 ]
 GRID = [DecodeConfig(sinkhorn_iterations=i, epsilon=0.1) for i in (0, 3, 10)]
 

@@ -25,6 +25,22 @@ def test_a_checkpoint_of_another_configuration_is_refused(trained, toy_data):
         train(small(optim__lr=1e-3), data=toy_data, directory=trained, resume=True)
 
 
+@pytest.mark.parametrize(
+    ("key", "before", "refused"),
+    [
+        ("loss.reduction", "pairs", 'loss.reduction is "pairs" in it and "keypoints" now'),
+        ("model.drop_path", 0.0, "model.drop_path is 0.0 in it and 0.2 now"),
+    ],
+)
+def test_a_checkpoint_from_before_a_key_is_not_continued_otherwise(trained, toy_data, tmp_path, key, before, refused):
+    content, (branch, name) = checkpoint.load(trained / "checkpoint.pt"), key.split(".")
+    del content["config"][branch][name]
+    checkpoint.save(tmp_path / "checkpoint.pt", content)
+    with pytest.raises(UserError, match=refused):
+        state.restore(Trainer(small(), data=toy_data), tmp_path / "checkpoint.pt")
+    state.restore(Trainer(small(**{key: before}), data=toy_data), tmp_path / "checkpoint.pt")
+
+
 def test_a_training_goes_on_with_its_own_data_set_alone(trained, toy_data, tmp_path):
     identity = ObjectStore.open(toy_data).info.identity
     for name in ("checkpoint.pt", "best.pt"):

@@ -5,13 +5,8 @@ import torch
 
 from nmt.errors import UserError
 from nmt.training.loop import train
-from nmt.training.trainer import DivergedError, Trainer, learning_rate_factor
+from nmt.training.trainer import DivergedError, Trainer
 from tests.nmt_tests.toy_training import SAME, assert_same_training, small, weights
-
-
-@pytest.mark.parametrize(("epoch", "factor"), [(0, 1), (1, 1), (2, 0.1), (4, 0.1), (5, 0.01), (11, 0.01)])
-def test_learning_rate_drops_after_epochs_two_and_five(epoch, factor):
-    assert learning_rate_factor(epoch, (2, 5), 0.1) == pytest.approx(factor)
 
 
 def test_divergence_is_an_error_not_a_result(toy_data, tmp_path):

@@ -24,6 +24,8 @@ TINY = {
 READ: dict[str, Any] = {
     "optim.lr": 1e-3,
     "optim.milestones": [],
+    "optim.schedule": "cosine",
+    "optim.warmup_epochs": 1.0,
     "optim.gamma": 0.5,
     "optim.weight_decay": 0.5,
     "optim.clip_norm": 1e-3,
@@ -62,7 +64,11 @@ def test_a_key_is_said_to_have_no_effect_on_features_exactly_where_training_does
 
 def test_stored_views_read_the_augmentation_and_images_read_everything_but_views() -> None:
     views = from_dict({"data": {"mode": "features", "views": 3}}, source="test")
-    assert {key for key in ON_IMAGES if without_effect(views, key)} == {"optim.backbone_lr_scale", "model.drop_path"}
+    assert {key for key in ON_IMAGES if without_effect(views, key)} == {
+        "optim.backbone_lr_scale",
+        "optim.layer_decay",
+        "model.drop_path",
+    }
     images = from_dict({}, source="test")
     assert not any(without_effect(images, key) for key in ON_IMAGES) and without_effect(images, "data.views")
 

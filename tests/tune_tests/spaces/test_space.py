@@ -79,3 +79,26 @@ def test_a_space_that_cannot_be_counted_has_no_size_and_one_too_large_none_eithe
     assert space.size is None
     with pytest.raises(UserError, match="a grid of 400000 configurations, more than 100000; give fewer values"):
         load_space(edited(space_file, "trials = 5", 'sampler = "grid"'))
+
+
+def beyond_the_recipe(tmp_path: Path, **edits: str) -> Path:
+    """The example of docs/method.md as a search space over the published recipe."""
+    manual = (Path(__file__).parents[3] / "docs/method.md").read_text()
+    example = manual.partition("## Beyond the recipe")[2].partition("```toml\n")[2].partition("```")[0]
+    for old, new in edits.items():
+        assert old in example
+        example = example.replace(old, new)
+    path = tmp_path / "beyond.toml"
+    path.write_text(f'from = "voc"\n{example}\n[search]\nsampler = "grid"\n')
+    return path
+
+
+def test_what_the_published_recipe_leaves_off_can_be_searched(tmp_path: Path) -> None:
+    space = load_space(beyond_the_recipe(tmp_path))
+    assert space.configuration(space.default_params) == space.base
+    grid = space.grid()
+    assert len(grid) == (2 + 1) * 3 * 3 * 3
+    assert all(("optim.milestones" in point) == (point["optim.schedule"] == "milestones") for point in grid)
+    assert len({space.configuration(point) for point in grid}) == len(grid)
+    with pytest.raises(UserError, match=r"optim.warmup_epochs must be below train.epochs = 12, but got 12"):
+        load_space(beyond_the_recipe(tmp_path, **{"[0.0, 0.5, 1.0]": "[0.0, 12.0]"}))

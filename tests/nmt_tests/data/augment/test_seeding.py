@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nmt.data.augment.seeding import DROP_PATH, EVAL, TRAIN, VIEWS, generator
+from nmt.data.augment.seeding import DROP_PATH, EVAL, KEYPOINTS, TRAIN, VIEWS, generator
 
 seeds = st.integers(0, 2**63 - 1)
-purposes = st.sampled_from([TRAIN, EVAL, VIEWS, DROP_PATH])
+purposes = st.sampled_from([TRAIN, EVAL, VIEWS, DROP_PATH, KEYPOINTS])
 counters = st.lists(st.integers(0, 2**63 - 1), max_size=2)
 
 
