@@ -113,7 +113,12 @@ MODEL = "NMT"
 
 
 def evaluate_checkpoint(
-    path: Path, *, data: str | Path | None, split: str, decode: Mapping[str, Any] | None = None
+    path: Path,
+    *,
+    data: str | Path | None,
+    split: str,
+    decode: Mapping[str, Any] | None = None,
+    pairs_at_once: int | None = None,
 ) -> Evaluation:
     """Evaluate the matcher of a checkpoint, and the baselines, on the evaluation pairs of a split.
 
@@ -122,6 +127,7 @@ def evaluate_checkpoint(
         data: the Arrow data set, a folder or an address; None: data/NAME of the checkpoint.
         split: val or test.
         decode: decode.* keys and values, instead of those of the checkpoint.
+        pairs_at_once: pairs per forward pass; None: data.pairs_per_step of the checkpoint.
 
     Raises:
         UserError: no such checkpoint or data set, the data set has other categories, or it has no test split.
@@ -140,11 +146,11 @@ def evaluate_checkpoint(
             f"{store.directory}: has no test split; evaluate on val, or prepare it again with photographs in split "
             "test, and train again"
         )
-    device, num = pick_device(), len(store.info.categories)
+    device, num, batch_size = pick_device(), len(store.info.categories), pairs_at_once or config.data.pairs_per_step
     matcher.to(device)
 
     def batches() -> Iterable[PairBatch]:
-        return eval_batches(store, config.data, split=split, features=features, batch_size=config.data.pairs_per_step)
+        return eval_batches(store, config.data, split=split, features=features, batch_size=batch_size)
 
     score = model_score(matcher, autocast=autocast(config.train.precision, device))
     stored = similarities(score, batches(), device=device)

@@ -98,7 +98,7 @@ def file_lock(path: Path) -> Iterator[None]:
     The lock works between processes and, on NFS, between machines. It ends with the process, and the file is removed.
 
     Raises:
-        UserError: the file cannot be made.
+        UserError: the file cannot be made, or its file system has no locks.
     """
     # Not the package filelock: its lock file stays behind on Unix, and here that is a folder of the user's data.
     while True:
@@ -106,7 +106,14 @@ def file_lock(path: Path) -> Iterator[None]:
             descriptor = os.open(path, os.O_CREAT | os.O_RDWR, 0o666)
         except OSError as error:
             raise UserError(f"{path}: cannot be made ({error.strerror}); is the folder writable?") from error
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        except OSError as error:
+            os.close(descriptor)
+            raise UserError(
+                f"{path}: cannot be locked ({error.strerror}); use a folder on a file system with locks (NFS: mount it "
+                "with its lock service, without nolock)"
+            ) from error
         with contextlib.suppress(FileNotFoundError):
             if os.path.samestat(os.stat(path), os.fstat(descriptor)):
                 break

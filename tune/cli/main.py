@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from nmt.errors import FailedError, UserError, nearest
 from tune.cli import confirm, download, evaluate, init, inspect, keys, match, prepare, report, search, train
 from tune.cli.job import PROGRAM, Job, given_flags, help_text, parse
-from tune.results.log import discard_output, to_console
+from tune.results.log import discard_output, replace_unknown_characters, to_console
 
 JOBS = {
     module.JOB.flag: module.JOB
@@ -103,6 +103,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         0 if it is done, 1 if it failed, 2 for a user's mistake (one line on standard error), 130 if interrupted,
         141 if nobody reads the output any more.
     """
+    replace_unknown_characters()
     given = list(sys.argv[1:] if arguments is None else arguments)
     try:
         job = find_job(given)

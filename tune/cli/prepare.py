@@ -138,7 +138,7 @@ def makers(request: Request) -> Iterator[tuple[ShardMaker, FeatureRows | None]]:
     from tune.driver.ray_session import ray_session
     from tune.prepare_data import ray_features, ray_shards
 
-    with ray_session():
+    with ray_session(again="the same command continues"):
         yield ray_shards, ray_features
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Mapping
+import tomllib
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,10 @@ from tune.results.log import log
 from tune.spaces.settings import SearchSettings
 from tune.spaces.space import Space
 
+KEPT = ("sampler", "objectives", "warm_start", "scheduler", "seed", "grace_epochs", "reduction_factor")
+"""keys of [search] that stay as they are while a search lasts; the others, its limits, may change at each --resume"""
+LIMITS = ("trials", "epochs", "hours", "gpu_hours", "patience", "promote")
+"""keys of [search] that only the first of two stages follows"""
 DATA_SET = "data_set"
 """key of search.json with the record of the data set"""
 
@@ -28,14 +33,15 @@ def check_results(
 ) -> Space:
     """Return the space with its budget, after a check that `directory` is free or holds this search.
 
-    Trials and seed are the given ones; else those of the search that is resumed; else those of the space.
+    Trials and seed are the given ones. Else those of the search that is resumed, which may have been given too, as long
+    as its file has not changed them. Else those of the space.
 
     Raises:
         UserError: `directory` is not free, or with `resume` it holds another search.
     """
     definition = directory / DEFINITION
     if not definition.is_file():
-        if directory.exists() and any(path.name not in (LOCK, LOG) for path in directory.iterdir()):
+        if not _is_free(directory):
             lost = f"; {DEFINITION} is missing: put a copy back to resume it" if (directory / TRIALS).is_dir() else ""
             raise UserError(f"{directory} exists and holds no search{lost}; choose another --results")
         return space.with_budget(trials=trials, seed=seed)
@@ -44,6 +50,8 @@ def check_results(
     try:
         saved = json.loads(definition.read_text())
         remembered = {"trials": saved["search"]["trials"] or None, "seed": saved["search"]["seed"]}
+        for name in _edited(directory / SPACE, space, remembered):
+            del remembered[name]
         given = {name: value for name, value in (("trials", trials), ("seed", seed)) if value is not None}
         space = space.with_budget(**remembered | given)
         different = differences(_comparable(saved), _comparable(json.loads(json.dumps(space.to_dict()))))
@@ -54,19 +62,72 @@ def check_results(
     return space
 
 
+def _is_free(directory: Path) -> bool:
+    """True if a new search may begin: there is nothing but what a search leaves that was killed before it began."""
+    if not directory.exists():
+        return True
+    known = (LOCK, LOG, SPACE)
+    return all(path.name in known or path.name.startswith(".") for path in directory.iterdir())
+
+
+def _edited(then: Path, space: Space, names: Iterable[str]) -> list[str]:
+    """Return the keys of [search] that the user's file has other values of than at the last run."""
+    try:
+        before, now = (tomllib.loads(text).get("search", {}) for text in (then.read_text("utf-8"), space.text))
+    except (OSError, ValueError):  # nobody can tell, so what is remembered stays
+        return []
+    return [name for name in names if before.get(name) != now.get(name)]
+
+
+def say_changed(space: Space, directory: Path) -> None:
+    """Log a line with the limits and resources that a resumed search has now, where its last run had others."""
+    before = saved_record(directory / DEFINITION)
+    if not isinstance(before, Mapping):
+        return
+    now = space.to_dict()
+    changes = [
+        f"[{table}] {name} {_shown(before[table][name])} -> {_shown(value)}"
+        for table in ("search", "resources")
+        for name, value in now[table].items()
+        if name not in KEPT and name in before.get(table, {}) and before[table][name] != value
+    ]
+    if changes:
+        log.info(f"{directory}: changed since the last run, from now on: {'; '.join(changes)}")
+
+
+def check_limits_kept(space: Space, directory: Path) -> None:
+    """Check that the limits of a search of two stages are those that its first stage, which is over, has had.
+
+    Raises:
+        UserError: one of them has changed.
+    """
+    before = saved_record(directory / DEFINITION)
+    search = before.get("search", {}) if isinstance(before, Mapping) else {}
+    for name in LIMITS:
+        value = getattr(space.search, name)
+        if name in search and search[name] != value:
+            raise UserError(
+                f"{directory}: its second stage has begun, so [search] {name} can no longer change; it was "
+                f"{_shown(search[name])}, and is {_shown(value)} now"
+            )
+
+
+def _shown(value: Any) -> str:
+    return "none" if value == 0 else json.dumps(value)
+
+
 def _comparable(definition: Mapping[str, Any]) -> dict[str, Any]:
     """Return what decides whether trials are comparable.
 
     Budget and resources are left out: they may change when a search is resumed.
     """
-    kept = ("sampler", "objectives", "warm_start", "scheduler", "seed", "grace_epochs", "reduction_factor")
     # The file may be older than some keys; these get their defaults.
     base = from_dict(definition["base"], source=DEFINITION)
     search = json.loads(json.dumps(dataclasses.asdict(SearchSettings()))) | definition["search"]
     return (
         {f"[base] {key}": value for key, value in to_flat(comparable(base)).items()}
         | {f"[space] {k}": v for k, v in definition["space"].items()}
-        | {f"[search] {k}": search[k] for k in kept}
+        | {f"[search] {k}": search[k] for k in KEPT}
         | {k: definition[k] for k in ("fidelity", "features", "given") if k in definition}
     )
 

@@ -10,9 +10,11 @@ import hashlib
 import importlib.metadata
 import itertools
 import math
+import os
 import platform
 import statistics
 import tempfile
+import time
 import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -41,6 +43,10 @@ from tune.study.study import ladder
 
 NODE_SECONDS = 300.0
 """time that a node has to answer: it may be copying the data set"""
+TOKENS = ".preflight"
+"""folder of the tokens, below the search's"""
+OLD_SECONDS = 4 * NODE_SECONDS
+"""age of a token that no check under way can have written"""
 PACKAGES = ("torch", "ray", "optuna", "pyarrow")
 """packages that must have the same version on all nodes"""
 TIMED_SECONDS = 0.2
@@ -150,10 +156,11 @@ class Answer:
 
 @contextlib.contextmanager
 def written_token(address: str) -> Iterator[Token]:
-    """Write a token at the address. Remove it and the folders made for it at the end."""
-    place, token = Location(address, attempts=2), Token(address, f".preflight-{uuid.uuid4().hex[:12]}")
-    folder = Path(address)
-    made = [p for p in (folder, *folder.parents) if not p.exists()] if "://" not in address else []
+    """Write a token at the address. Remove it, those that killed checks have left, and the folders made for them."""
+    place = Location(address, attempts=2)
+    token = Token(address, f"{TOKENS}/{time.time():.0f}-{uuid.uuid4().hex[:12]}")
+    local = [] if "://" in address else [Path(address), *Path(address).parents]
+    made = [folder for folder in local if not folder.exists() or set(os.listdir(folder)) == {TOKENS}]
     try:
         with tempfile.NamedTemporaryFile() as empty:
             place.upload(Path(empty.name), token.name)
@@ -161,9 +168,18 @@ def written_token(address: str) -> Iterator[Token]:
     finally:
         with contextlib.suppress(UserError):  # not there, if it could not be written
             place.delete(token.name)
-        for path in made:
-            with contextlib.suppress(OSError):
-                path.rmdir()
+            _remove_old_tokens(place)
+        for folder in [*(local[:1] and [local[0] / TOKENS]), *made]:
+            with contextlib.suppress(OSError):  # it has other files by now
+                folder.rmdir()
+
+
+def _remove_old_tokens(place: Location) -> None:
+    """Remove the tokens of checks that were killed. Younger ones may be those of checks that are under way."""
+    for name in place.names(TOKENS):
+        written = name.rpartition("/")[2].partition("-")[0]
+        if not written.isdecimal() or time.time() - int(written) > OLD_SECONDS:
+            place.delete(name)
 
 
 def look(configs: Sequence[Config], data: str, token: Token, node: str) -> Answer:

@@ -11,11 +11,13 @@ import threading
 from collections.abc import Iterator
 
 import ray
+import ray._private.worker
 import ray.tune
 from ray._private import ray_constants
 
 from nmt.errors import UserError, one_line
 from nmt.extensions import VARIABLE
+from tune.driver.ray_watch import LocalRay, RayWatch, connected_cluster
 
 ENVIRONMENT = {
     # The folder of the search holds its state. Ray's own snapshots are never read, so take none.
@@ -46,6 +48,7 @@ PASSED_ON = ("AWS_ENDPOINT_URL", "AWS_REGION", "AWS_DEFAULT_REGION", VARIABLE)
 """variables sent to every node, so that addresses and extensions mean the same there; secrets are not sent"""
 LOCAL = "local"
 """Ray's word for a cluster of this machine alone"""
+AGAIN = "continue with --resume"
 CONNECT_SECONDS = 10.0
 """how long the head of a cluster may take to accept a connection; Ray itself would try for minutes"""
 
@@ -107,26 +110,47 @@ def _on_loopback() -> Iterator[None]:
         del os.environ[ray_constants.ENABLE_RAY_CLUSTERS_ENV_VAR]
 
 
+def _nothing(*lines: object, **options: object) -> None:
+    """Print nothing: Ray's own account of a dead process is many lines long."""
+
+
 @contextlib.contextmanager
-def ray_session() -> Iterator[None]:
-    """Connect to the cluster at RAY_ADDRESS, or start Ray on this machine until the block ends. Ray prints nothing."""
+def ray_session(*, again: str = AGAIN) -> Iterator[None]:
+    """Connect to the cluster at RAY_ADDRESS, or start Ray on this machine until the block ends. Ray prints nothing.
+
+    If Ray itself dies, the process ends with status 1 and a line (tune.driver.ray_watch).
+
+    Args:
+        again: how to continue then, for that line.
+    """
     os.environ.update(ENVIRONMENT)
-    passed_on = {name: os.environ[name] for name in PASSED_ON if name in os.environ}
-    started = not ray.is_initialized()
-    if started:
-        address = os.environ.get("RAY_ADDRESS", LOCAL)
-        check_reachable(address)
-        with _signals_for_ray(), _on_loopback() if address == LOCAL else contextlib.nullcontext():
-            ray.init(
-                address=address,
-                runtime_env={"env_vars": ENVIRONMENT | passed_on},
-                log_to_driver=False,
-                logging_level=logging.ERROR,
-                include_dashboard=False,
-            )
-    logging.getLogger("ray").setLevel(logging.CRITICAL)
-    try:
+    if ray.is_initialized():
         yield
+        return
+    address = os.environ.get("RAY_ADDRESS", LOCAL)
+    check_reachable(address)
+    ray._private.worker.print_to_stdstream = _nothing
+    try:
+        if address == LOCAL:
+            with RayWatch(LocalRay(), again=again).running():
+                with _signals_for_ray(), _on_loopback():
+                    _connect(address)
+                yield
+        else:
+            _connect(address)
+            with RayWatch(connected_cluster(), again=again).running():
+                yield
     finally:
-        if started:
-            ray.shutdown()
+        ray.shutdown()
+
+
+def _connect(address: str) -> None:
+    passed_on = {name: os.environ[name] for name in PASSED_ON if name in os.environ}
+    ray.init(
+        address=address,
+        runtime_env={"env_vars": ENVIRONMENT | passed_on},
+        log_to_driver=False,
+        logging_level=logging.ERROR,
+        include_dashboard=False,
+    )
+    logging.getLogger("ray").setLevel(logging.CRITICAL)

@@ -259,7 +259,7 @@ def keep_cause(trial: Any, folders: TrialFolders, *, hung: str | None) -> Cause:
     Args:
         hung: why the watchdog has killed its process, if it has.
     """
-    text = Path(trial.error_file).read_text()
+    text = Path(trial.error_file).read_text(errors="replace")
     for job in members(trial.config):
         with contextlib.suppress(OSError):  # the line about a full disk has to be enough
             folders.write_error(job["number"], text)

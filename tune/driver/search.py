@@ -20,7 +20,7 @@ from nmt.data.store.ready import ReadyData, ready_data
 from nmt.errors import FailedError, UserError
 from nmt.training.history import METRIC
 from tune.driver.early_stopping import make_scheduler
-from tune.driver.identity import check_data_set, check_results, say_nothing_to_resume, write_definition
+from tune.driver.identity import check_data_set, check_results, say_changed, say_nothing_to_resume, write_definition
 from tune.driver.interruption import Interruption
 from tune.driver.lines import Lines
 from tune.driver.preflight import SearchPreview, epoch_line, preflight
@@ -82,6 +82,7 @@ def run_search(
     space = check_results(space, directory, resume=resume, trials=trials, seed=seed)
     if resume:
         say_nothing_to_resume(directory, space.name)
+        say_changed(space, directory)
     summary = complete(space, directory, data=lambda: ready_data(data, space.stored()), home=home)
     with kept_in(directory):
         log.info("")

@@ -141,7 +141,7 @@ class TrialFolders:
     def write_error(self, number: int, text: str) -> None:
         """Keep the traceback of a trial's last error in its folder."""
         self.of(number).mkdir(parents=True, exist_ok=True)
-        (self.of(number) / ERROR).write_text(text)
+        (self.of(number) / ERROR).write_text(text, encoding="utf-8")
 
     @contextlib.contextmanager
     def noted(self) -> Iterator[None]:

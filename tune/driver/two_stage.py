@@ -42,21 +42,14 @@ def run_stages(
     Args:
         trials: number of trials of the exploration. It cannot change once the second stage has begun.
     """
-    from tune.driver.identity import check_data_set, check_results, say_nothing_to_resume, write_definition
+    from tune.driver.identity import check_data_set, check_results, write_definition
     from tune.driver.ray_session import ray_session
     from tune.driver.search import complete, find_home
     from tune.results.storage import Storage, run_address
 
     directory = results / space.name
     home = find_home(storage, directory, resume=resume)
-    promoted = (directory / HIGH / DEFINITION).is_file()
-    if resume and promoted and trials is not None:
-        raise UserError(
-            f"{directory}: the exploration on {LOW} has finished, its best train on {HIGH}; leave --trials out"
-        )
-    space = check_results(space, directory, resume=resume, trials=trials, seed=seed)
-    if resume:
-        say_nothing_to_resume(directory, space.name)
+    space = _checked(space, directory, resume=resume, trials=trials, seed=seed)
     low = exploration(space)
     ready = ready_data(data, [*low.stored(), space.base])
     check_data_set(directory, ready)
@@ -85,6 +78,24 @@ def run_stages(
     if home:
         home.put()
     return whole
+
+
+def _checked(space: Space, directory: Path, *, resume: bool, trials: int | None, seed: int | None) -> Space:
+    """Return the space with its budget, after a check that `directory` is free or holds this search."""
+    from tune.driver.identity import check_limits_kept, check_results, say_changed, say_nothing_to_resume
+
+    promoted = (directory / HIGH / DEFINITION).is_file()
+    if resume and promoted and trials is not None:
+        raise UserError(
+            f"{directory}: the exploration on {LOW} has finished, its best train on {HIGH}; leave --trials out"
+        )
+    space = check_results(space, directory, resume=resume, trials=trials, seed=seed)
+    if resume:
+        say_nothing_to_resume(directory, space.name)
+        say_changed(space, directory)
+    if promoted:
+        check_limits_kept(space, directory)
+    return space
 
 
 def preview_stages(

@@ -22,7 +22,16 @@ from nmt.recipes import RecipeFile, read_recipe
 from nmt.settings import setting
 from nmt.training.history import METRIC
 from tune.driver.identity import check_data_set, say_nothing_to_resume, with_data_set
-from tune.evidence.repeated import Repeated, Repetition, Variant, check_one_worker, in_ray, repeated_from_dict
+from tune.evidence.repeated import (
+    RESUME,
+    Repeated,
+    Repetition,
+    Variant,
+    check_all_ended,
+    check_one_worker,
+    in_ray,
+    repeated_from_dict,
+)
 from tune.results.layout import ABLATED, DEFINITION, RUNS, SPACE, TRIALS
 from tune.results.log import kept_in, log
 from tune.results.table import percent, points
@@ -176,6 +185,7 @@ def run_ablation(
 
     Raises:
         UserError: `results`/NAME holds something else, or an error of `Repetition`.
+        FailedError: some trainings failed, which --resume trains again; the others are in the table.
         KeyboardInterrupt: Ctrl-C or SIGTERM; the ablation can be resumed.
     """
     directory = Path(results) / ablation.name
@@ -185,7 +195,7 @@ def run_ablation(
     repetition = Repetition(directory=directory, data=data, decode_grid=(), resources=ablation.resources)
     ready = repetition.check(ablation.variants, ablation.seeds)
     check_data_set(directory, ready)
-    with in_ray(directory), kept_in(directory):
+    with in_ray(directory, again=RESUME), kept_in(directory):
         with atomic_write(directory / SPACE) as file:
             file.write(ablation.text.encode())
         write_json(directory / DEFINITION, with_data_set(ablation.to_dict(), ready))
@@ -199,6 +209,7 @@ def run_ablation(
         )
         write_json(directory / ABLATED, ablated.to_dict())
         log.info("\n" + render(ablated, directory))
+    check_all_ended(ablated.variants, again=RESUME)
     return ablated
 
 

@@ -21,7 +21,16 @@ from nmt.io.table import aligned
 from nmt.training.files import BEST
 from nmt.training.history import METRIC
 from tune.driver.identity import check_data_set
-from tune.evidence.repeated import Repeated, Repetition, Variant, check_one_worker, in_ray, repeated_from_dict
+from tune.evidence.repeated import (
+    AGAIN,
+    Repeated,
+    Repetition,
+    Variant,
+    check_all_ended,
+    check_one_worker,
+    in_ray,
+    repeated_from_dict,
+)
 from tune.results.definition import space_of
 from tune.results.layout import CONFIRM, CONFIRMED, RUNS, SPACE
 from tune.results.log import kept_in, log
@@ -56,6 +65,11 @@ class Confirmed:
     """False: the data set has no test split to read"""
 
     @property
+    def unfinished(self) -> bool:
+        """True if the same command has trainings to train again, so that the winner may still change."""
+        return any(run.again for c in (self.default, *self.candidates) for run in c.runs)
+
+    @property
     def best(self) -> Repeated | None:
         """The candidate with the highest mean among those that finished every seed."""
         whole = [c for c in self.candidates if c.accuracy is not None and not c.failures]
@@ -63,7 +77,9 @@ class Confirmed:
 
     @property
     def winner(self) -> Repeated | None:
-        """The best candidate whose whole interval lies above the default; None if there is none."""
+        """The best candidate whose whole interval lies above the default; None if there is none, or none yet."""
+        if self.unfinished:
+            return None
         above = [c for c in self.candidates if not c.failures and _is_above(c.above(self.default))]
         return max(above, key=lambda c: c.accuracy.mean if c.accuracy else 0.0, default=None)
 
@@ -130,12 +146,10 @@ def run_confirm(
 
     Raises:
         UserError: no search, no complete trial, fewer than two seeds, or an error of `Repetition`.
+        FailedError: some trainings failed, which the same command trains again; the others are in the table.
         KeyboardInterrupt: Ctrl-C or SIGTERM; the confirmation can be resumed.
     """
-    if seeds < 2:
-        raise UserError(f"--seeds must be at least 2, for an interval needs two trainings, but got {seeds}")
-    if top < 1:
-        raise UserError(f"--top must be at least 1, but got {top}")
+    _check_numbers(top, seeds)
     summary, directory = load_summary(directory), Path(directory)
     chosen = best_trials(summary, directory, top)
     space = space_of(directory)
@@ -166,10 +180,19 @@ def run_confirm(
                 candidates=tuple(candidates),
                 has_test=ready.has_test,
             )
+            write_json(repetition.directory / CONFIRMED, confirmed.to_dict())  # to read the test split may fail
             confirmed = with_test(confirmed, repetition)
-        write_json(repetition.directory / CONFIRMED, confirmed.to_dict())
+            write_json(repetition.directory / CONFIRMED, confirmed.to_dict())
         log.info("\n" + render(confirmed, repetition.directory))
+    check_all_ended((confirmed.default, *confirmed.candidates), again=AGAIN)
     return confirmed
+
+
+def _check_numbers(top: int, seeds: int) -> None:
+    if seeds < 2:
+        raise UserError(f"--seeds must be at least 2, for an interval needs two trainings, but got {seeds}")
+    if top < 1:
+        raise UserError(f"--top must be at least 1, but got {top}")
 
 
 def best_trials(summary: Summary, directory: Path, top: int) -> list[TrialRecord]:
@@ -287,6 +310,8 @@ def _shown(value: Any) -> str:
 
 def _verdict(confirmed: Confirmed) -> str:
     """Return the verdict on the validation split."""
+    if confirmed.unfinished:
+        return "No verdict yet: some trainings are to be trained again. The test split was not read."
     winner, best = confirmed.winner, confirmed.best
     if best is None:
         return "No winner: no configuration finished all its trainings."

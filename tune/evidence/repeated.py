@@ -18,10 +18,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from nmt.config import Config, DecodeConfig, differences, from_dict, to_flat, with_overrides
+from nmt.config import Config, DecodeConfig, comparable, differences, from_dict, to_flat, with_overrides
 from nmt.data.store.identity import check_same, data_set_record, saved_record
 from nmt.data.store.ready import ReadyData, ready_data
-from nmt.errors import UserError
+from nmt.errors import FailedError, TemporaryError, UserError
 from nmt.io.address import absolute
 from nmt.io.files import write_json
 from nmt.training.files import BEST, CONFIG, DATA_SET
@@ -66,6 +66,8 @@ class Run:
     """why the training failed"""
     test_accuracy: float | None
     """accuracy of the best epoch's weights at `decode`; None until the test split has been read"""
+    again: bool = False
+    """True if it failed for a cause that may pass or be mended, so that the next call trains it again"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,6 +123,10 @@ class Repeated:
         }
 
 
+AGAIN = "the same command continues"
+RESUME = f"{AGAIN}, with --resume"
+MAX_LABELS = 5
+"""trainings that a message names"""
 STATISTICS = ("accuracy", "accuracy_fixed_decode", "test_accuracy")
 
 
@@ -169,8 +175,10 @@ class Repetition:
     def train(self, variants: Sequence[Variant], seeds: Sequence[int]) -> list[Repeated]:
         """Train every variant with every seed, within `in_ray`. Finished trainings are kept.
 
+        A training that ends with an error fails alone; `check_all_ended` says so after the table.
+
         Raises:
-            UserError: a full disk, or another error that every training would meet.
+            UserError: a mistake that all of them have met.
             KeyboardInterrupt: Ctrl-C or SIGTERM; every training has its checkpoint.
         """
         # By seed, not by variant: after an interruption the variants can be compared over the seeds that are done.
@@ -184,21 +192,21 @@ class Repetition:
             elif not (directory / DATA_SET).is_file():  # trained before trainings kept it
                 write_json(directory / DATA_SET, data_set_record(self.identity, self.data))
         labels = {self.run_directory(v, s): f"{v.name}  seed {s}" for v, s in pairs}
-        reasons = self._train(jobs, labels) if jobs else {}
+        errors = self._train(jobs, labels) if jobs else {}
         return [
-            Repeated(name=v.name, runs=tuple(self._run(self.run_directory(v, s), s, reasons) for s in seeds))
+            Repeated(name=v.name, runs=tuple(self._run(self.run_directory(v, s), s, errors) for s in seeds))
             for v in variants
         ]
 
-    def _train(self, jobs: Mapping[Path, tuple[Any, ...]], labels: Mapping[Path, str]) -> dict[Path, str]:
-        """Run the jobs; return directory -> reason for those that failed."""
+    def _train(self, jobs: Mapping[Path, tuple[Any, ...]], labels: Mapping[Path, str]) -> dict[Path, Exception]:
+        """Run the jobs; return directory -> error for those that failed."""
         from tune.driver.room import concurrency, node_resources
 
         at_once = min(len(jobs), concurrency(self.resources, node_resources()))
         total = sum(config.train.epochs for config, *_ in jobs.values())
         kept = f"; {len(labels) - len(jobs)} more are done already" if len(jobs) < len(labels) else ""
         log.info(f"{len(jobs)} trainings, {total} epochs, {at_once} at once, in {self.directory / RUNS}{kept}")
-        started, reasons = time.monotonic(), {}
+        started, errors = time.monotonic(), dict[Path, Exception]()
 
         def line(text: str) -> None:
             log.info(f"{time.monotonic() - started:7.1f} s  {text}")
@@ -207,19 +215,22 @@ class Repetition:
             line(f"{sum(len(read_metrics(directory)) for directory in jobs)} of {total} epochs")
 
         for directory, outcome in outcomes(train_to_end, jobs, self.resources, waiting):
-            if isinstance(outcome, UserError):
-                raise outcome
-            if outcome is not None:
-                reasons[directory] = str(outcome)
-                line(f"{labels[directory]}  failed: {outcome}")
+            if isinstance(outcome, Exception):
+                errors[directory] = outcome
+                line(f"{labels[directory]}  failed: {_reason(outcome)}")
             else:
                 best = best_epoch(read_metrics(directory))
                 line(f"{labels[directory]}  {100 * best[METRIC]:.1f} % at epoch {best['epoch']}")
-        return reasons
+        mistakes = [e for e in errors.values() if isinstance(e, UserError) and not isinstance(e, TemporaryError)]
+        if len(mistakes) == len(jobs):
+            raise mistakes[0]
+        return errors
 
-    def _run(self, directory: Path, seed: int, reasons: Mapping[Path, str]) -> Run:
-        history, reason = read_metrics(directory), reasons.get(directory)
-        best = best_epoch(history) if reason is None else {}
+    def _run(self, directory: Path, seed: int, errors: Mapping[Path, Exception]) -> Run:
+        from nmt.training.trainer import DivergedError
+
+        history, error = read_metrics(directory), errors.get(directory)
+        best = best_epoch(history) if error is None else {}
         return Run(
             seed=seed,
             directory=str(directory.relative_to(self.directory)),
@@ -229,8 +240,9 @@ class Repetition:
             epochs=len(history),
             seconds=round(history[-1]["seconds"], 2) if history else 0.0,
             decode=decoding_of(best),
-            reason=reason,
+            reason=_reason(error) if error is not None else None,
             test_accuracy=None,
+            again=error is not None and not isinstance(error, DivergedError),
         )
 
     def _with_test(self, run: Run) -> Run:
@@ -251,15 +263,54 @@ class Repetition:
         """Return the trainings with their test accuracies, within `in_ray`.
 
         Each training is evaluated once, and its result kept: nobody can choose by repeated readings.
+
+        Raises:
+            UserError: some could not be evaluated; all others are.
         """
         folders = [self.directory / r.directory for r in repeated.runs if r.reason is None]
         missing = [folder for folder in folders if self._test(folder) is None]
         jobs = {directory: (directory.resolve() / BEST, absolute(self.data)) for directory in missing}
+        failed: dict[Path, Exception] = {}
         for directory, outcome in outcomes(evaluate_on_test, jobs, self.resources, lambda: None):
             if isinstance(outcome, Exception):
-                raise UserError(f"{directory}: the test split could not be read ({outcome})")
-            write_json(directory / TEST, outcome | {"data_set": self.identity})
+                failed[directory] = outcome
+            else:
+                write_json(directory / TEST, outcome | {"data_set": self.identity})
+        if failed:
+            directory, error = next(iter(failed.items()))
+            others = f", as in {len(failed) - 1} more" if len(failed) > 1 else ""
+            raise UserError(
+                f"{directory}: the test split could not be read ({_reason(error)}){others}; the same command "
+                "tries again"
+            )
         return dataclasses.replace(repeated, runs=tuple(self._with_test(run) for run in repeated.runs))
+
+
+def _reason(error: Exception) -> str:
+    """Return why a training or an evaluation failed, in one line."""
+    from tune.jobs.causes import cause_of
+
+    return cause_of(error).reason
+
+
+def check_all_ended(variants: Sequence[Repeated], *, again: str) -> None:
+    """Check, after the table, that no training is left to the next call.
+
+    Args:
+        again: the way to train them again, for the message.
+
+    Raises:
+        FailedError: some failed for a cause that may pass or be mended. One that diverged has ended.
+    """
+    runs = [(variant.name, run) for variant in variants for run in variant.runs]
+    failed = [(name, run) for name, run in runs if run.again]
+    if failed:
+        reason = failed[0][1].reason
+        labels = "; ".join(f"{name}, seed {run.seed}" for name, run in failed[:MAX_LABELS])
+        more = f"; {len(failed) - MAX_LABELS} more" if len(failed) > MAX_LABELS else ""
+        raise FailedError(
+            f"{len(failed)} of {len(runs)} trainings failed ({labels}{more}), the first by: {reason}; {again}"
+        )
 
 
 def check_one_worker(resources: Resources, source: str) -> None:
@@ -282,16 +333,19 @@ def _check_earlier(directory: Path, config: Config, data: ReadyData) -> None:
     if not path.is_file():
         return
     there = from_dict(json.loads(path.read_text()), source=str(path))
-    if different := differences(to_flat(there), to_flat(config)):
+    if different := differences(to_flat(comparable(there)), to_flat(comparable(config))):
         raise UserError(f"{directory} holds another training ({different}); choose another --results, or remove it")
     check_same(saved_record(directory / DATA_SET), data.identity, where=directory, data=data.given)
 
 
 @contextlib.contextmanager
-def in_ray(directory: Path) -> Iterator[None]:
+def in_ray(directory: Path, *, again: str = AGAIN) -> Iterator[None]:
     """Lock `directory` for this process and start Ray.
 
     SIGINT, SIGTERM and SIGHUP raise KeyboardInterrupt within.
+
+    Args:
+        again: how to continue if Ray dies, for the message.
     """
     from tune.driver.ray_session import ray_session
     from tune.results.lock import only_one
@@ -299,5 +353,5 @@ def in_ray(directory: Path) -> Iterator[None]:
     def interrupt() -> None:
         raise KeyboardInterrupt  # `outcomes` then makes every training write its checkpoint
 
-    with only_one(directory), ray_session(), interruptions(interrupt):
+    with only_one(directory), ray_session(again=again), interruptions(interrupt):
         yield

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 import ray.exceptions
 
-from nmt.errors import TemporaryError, UserError
+from nmt.errors import FailedError, TemporaryError, UserError
 
 MAX_REASON = 200
 """characters of an error in the table"""
@@ -64,7 +64,7 @@ def is_final(error: BaseException) -> bool:
 
 
 def _in_words(error: BaseException) -> str:
-    if isinstance(error, UserError):
+    if isinstance(error, (UserError, FailedError)):
         return str(error)
     lines = "".join(traceback.format_exception_only(error)).strip().splitlines()
     return lines[-1].strip()[:MAX_REASON]

@@ -23,8 +23,10 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 POLL_SECONDS = 1.0
 """time between two questions to the actor"""
-ANSWER_SECONDS = 30.0
+ANSWER_SECONDS = 1.0
 """wait for its answer; a training runs on without one"""
+FORGET_SECONDS = 30.0
+"""time after which a question is asked again"""
 
 
 @dataclass
@@ -135,19 +137,24 @@ def open_control() -> Iterator[Any]:
 class Asked:
     """True once the run was asked to stop, for a loop of steps.
 
-    Asks the actor once a second. False if it does not answer.
+    Asks the actor once a second. False while it does not answer; a late answer counts at a later step.
     """
 
     def __init__(self, control: Any) -> None:
         self._control = control
-        self._looked = time.monotonic()
+        self._asked = time.monotonic()
+        self._answer: Any = None
 
     def __call__(self) -> bool:
-        if time.monotonic() - self._looked < POLL_SECONDS:
+        wait = 0.0
+        if self._answer is None:
+            if time.monotonic() - self._asked < POLL_SECONDS:
+                return False
+            self._answer, self._asked, wait = self._control.stopping.remote(), time.monotonic(), ANSWER_SECONDS
+        if not ray.wait([self._answer], timeout=wait)[0] and time.monotonic() - self._asked < FORGET_SECONDS:
             return False
+        answer, self._answer = self._answer, None
         try:
-            return bool(ray.get(self._control.stopping.remote(), timeout=ANSWER_SECONDS))
+            return bool(ray.get(answer, timeout=0))
         except (ray.exceptions.RayActorError, ray.exceptions.GetTimeoutError):
             return False
-        finally:
-            self._looked = time.monotonic()

@@ -7,9 +7,12 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from nmt.config import Config, DecodeConfig
+from nmt.config import Config, DecodeConfig, load_config
 from nmt.data.store.ready import local_data
-from nmt.errors import FailedError, UserError
+from nmt.errors import FailedError, TemporaryError, UserError
+from nmt.io.files import require_file
+from nmt.training.files import CONFIG
+from nmt.training.out_of_memory import pairs_at_once, twice_within_memory
 from tune.spaces.settings import Resources
 
 LINE_SECONDS = 30.0
@@ -21,30 +24,45 @@ CHECKPOINT_SECONDS = 60.0
 def train_to_end(
     config: Config, data: str, directory: Path, decode_grid: tuple[DecodeConfig, ...], cpus: int
 ) -> Exception | None:
-    """Train to the last epoch in a Ray process. Return the error if a retry would only repeat it."""
+    """Train to the last epoch in a Ray process.
+
+    Memory that runs out is met as in a search: the training continues with half as many pairs per forward pass.
+
+    Returns:
+        The error that ended it, in words for the user; None if it has ended well.
+    """
     import torch
 
     import nmt.training.loop
 
     torch.set_num_threads(cpus)
-    try:
+
+    def train(config: Config, again: bool) -> None:
         nmt.training.loop.train(
             config, data=local_data(data, config), directory=directory, resume=True, decode_grid=decode_grid
         )
+
+    try:
+        twice_within_memory(train, config)
     except (FailedError, UserError) as error:
         return error
     return None
 
 
 def evaluate_on_test(checkpoint: Path, data: str, cpus: int) -> dict[str, Any] | UserError:
-    """Evaluate the checkpoint on the test split, in a Ray process."""
+    """Evaluate the checkpoint on the test split, in a Ray process; memory that runs out is met as in a training."""
     import torch
 
-    from nmt.inference.evaluate import MODEL, evaluate_checkpoint
+    from nmt.inference.evaluate import MODEL, Evaluation, evaluate_checkpoint
 
     torch.set_num_threads(cpus)
+
+    def evaluate(config: Config, again: bool) -> Evaluation:
+        return evaluate_checkpoint(checkpoint, data=data, split="test", pairs_at_once=pairs_at_once(config))
+
     try:
-        found = evaluate_checkpoint(checkpoint, data=data, split="test")
+        require_file(checkpoint, "checkpoint")
+        found = twice_within_memory(evaluate, load_config(checkpoint.parent / CONFIG))
     except UserError as error:
         return error
     return {
@@ -55,8 +73,8 @@ def evaluate_on_test(checkpoint: Path, data: str, cpus: int) -> dict[str, Any] |
     }
 
 
-class ProcessDiedError(Exception):
-    """The process of a training died twice."""
+class ProcessDiedError(TemporaryError):
+    """The process of a job died twice."""
 
 
 def outcomes(
@@ -67,8 +85,9 @@ def outcomes(
 ) -> Iterator[tuple[Path, Any]]:
     """Run `work(*job, cpus)` for every job in Ray processes, and yield (key, result) as they end.
 
-    A process that dies is started once more. If that dies too, the result is a ProcessDiedError. When the caller stops
-    early, running trainings get a KeyboardInterrupt, at which they write their checkpoints.
+    A process that dies is started once more. If that dies too, the result is a ProcessDiedError. If the job ends with
+    an error, that is its result, and the others go on. When the caller stops early, running trainings get a
+    KeyboardInterrupt, at which they write their checkpoints.
 
     Args:
         jobs: key -> arguments of `work`.
@@ -76,10 +95,11 @@ def outcomes(
         waiting: called when no job has ended for LINE_SECONDS.
     """
     import ray
-    import ray.exceptions
 
-    task = ray.remote(num_cpus=resources.cpus, num_gpus=resources.gpus, max_retries=1)(work)
+    # Ray would start a process again without end that its monitor of the host's memory has killed.
+    task = ray.remote(num_cpus=resources.cpus, num_gpus=resources.gpus, max_retries=0)(work)
     keys = {task.remote(*job, resources.cpus): key for key, job in jobs.items()}
+    died: set[Path] = set()
     try:
         while keys:
             ended, _ = ray.wait(list(keys), timeout=LINE_SECONDS)
@@ -87,13 +107,30 @@ def outcomes(
                 waiting()
             for reference in ended:
                 key = keys.pop(reference)
-                try:
-                    yield key, ray.get(reference)
-                except (ray.exceptions.WorkerCrashedError, ray.exceptions.OutOfMemoryError):
-                    yield key, ProcessDiedError("its process died twice (killed, out of memory, or crashed)")
+                result = _result(reference)
+                if isinstance(result, ProcessDiedError) and key not in died:
+                    died.add(key)
+                    keys[task.remote(*jobs[key], resources.cpus)] = key
+                else:
+                    yield key, result
     finally:
         for reference in keys:
             # Raises KeyboardInterrupt in the process, at which a training writes its checkpoint.
             ray.cancel(reference)
         if keys:
             ray.wait(list(keys), num_returns=len(keys), timeout=CHECKPOINT_SECONDS)
+
+
+def _result(reference: Any) -> Any:
+    """Return what a task has returned, or the error that it ended with."""
+    import ray
+    import ray.exceptions
+
+    try:
+        return ray.get(reference)
+    except ray.exceptions.RayTaskError as error:
+        return error.cause if isinstance(error.cause, Exception) else error
+    except (ray.exceptions.WorkerCrashedError, ray.exceptions.OutOfMemoryError, ray.exceptions.NodeDiedError):
+        return ProcessDiedError("its process died twice (killed, out of memory, or crashed)")
+    except Exception as error:  # whatever else Ray has: one job never ends the others
+        return error

@@ -27,6 +27,9 @@ LOG = "search.log"
 LOCK = ".lock"
 """locked by the process that works in the folder"""
 
+LOCK_MARKER = ".lock.held"
+"""in its stead on a file system without locks, while a process works in the folder"""
+
 TRIALS = "trials"
 """one folder per trial below it, see `trial_folder`"""
 SET_ASIDE = "set_aside"

@@ -6,6 +6,7 @@ The handlers are on the project's own logger, "nmt", so that lines of nmt itself
 from __future__ import annotations
 
 import contextlib
+import io
 import logging
 import os
 import sys
@@ -36,6 +37,18 @@ class _Console(logging.StreamHandler[Any]):
     def stream(self) -> TextIO:
         return sys.stdout
 
+    def emit(self, record: logging.LogRecord) -> None:
+        """Print the line; the reason of an early end on standard error, as `run.py` does."""
+        if record.levelno >= logging.ERROR:
+            print(f"run.py: {record.getMessage()}", file=sys.stderr)
+        else:
+            super().emit(record)
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the line in characters that the stream can encode."""
+        encoding = getattr(self.stream, "encoding", None) or "utf-8"
+        return super().format(record).encode(encoding, errors="replace").decode(encoding)
+
     def handleError(self, record: logging.LogRecord) -> None:
         """Print nothing more once nobody reads: `| head` has ended, or the terminal is closed. The work continues."""
         if isinstance(sys.exc_info()[1], OSError):
@@ -59,7 +72,7 @@ class _File(logging.Handler):
 
     def append(self, text: str) -> None:
         """Write at the end of the file. Nothing is held open or buffered in between. Raises OSError."""
-        with self._path.open("a", encoding="utf-8") as file:
+        with self._path.open("a", encoding="utf-8", errors="backslashreplace") as file:
             file.write(text)
 
 
@@ -67,6 +80,13 @@ def to_console() -> None:
     """Print every line on standard output from now on. A second call changes nothing."""
     if not any(isinstance(handler, _Console) for handler in _PROJECT.handlers):
         _PROJECT.addHandler(_Console())
+
+
+def replace_unknown_characters() -> None:
+    """Let what is printed from now on have "?" for each character that the terminal's encoding lacks."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
 
 
 def discard_output() -> None:

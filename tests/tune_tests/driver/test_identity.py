@@ -4,14 +4,24 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 from pathlib import Path
 
 import pytest
 
 from nmt.data.store.ready import ReadyData
 from nmt.errors import UserError
-from tune.driver.identity import check_data_set, check_results, say_nothing_to_resume, write_definition
+from tune.driver.identity import (
+    check_data_set,
+    check_limits_kept,
+    check_results,
+    say_changed,
+    say_nothing_to_resume,
+    write_definition,
+)
+from tune.driver.search import run_search
 from tune.spaces.read import load_space
+from tune.spaces.settings import SearchSettings
 
 DATA = ReadyData("data/tiny", "/data/tiny", Path("/data/tiny"), "0123456789ab", has_test=True)
 
@@ -79,3 +89,97 @@ def test_trials_whose_definition_is_lost_are_not_taken_for_a_new_search(
     (tmp_path / "tiny/trials/000").mkdir(parents=True)
     with pytest.raises(UserError, match=r"tiny exists and holds no search; search.json is missing: put a copy back"):
         check_results(load_space(space_file), tmp_path / "tiny", resume=resume)
+
+
+def resumed(space_file: Path, directory: Path, search: str, **given: int) -> SearchSettings:
+    """The settings of the search in `directory`, resumed with this [search] table in its file."""
+    text = space_file.read_text().partition("[search]")[0]
+    space_file.write_text(f"{text}[search]\n{search}\n")
+    space = check_results(load_space(space_file), directory, resume=True, **given)
+    say_changed(space, directory)
+    write_definition(space, directory, DATA)
+    return space.search
+
+
+def test_limits_that_the_file_has_now_count_and_a_line_says_so(
+    space_file: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    directory = tmp_path / "tiny"
+    directory.mkdir()
+    write_definition(load_space(space_file), directory, DATA)  # 5 trials
+    changed = f"{directory}: changed since the last run, from now on: "
+    with caplog.at_level("INFO"):
+        assert resumed(space_file, directory, "trials = 5").trials == 5
+        assert not caplog.messages
+        assert resumed(space_file, directory, "trials = 3").trials == 3
+        assert caplog.messages.pop() == f"{changed}[search] trials 5 -> 3"
+        found = resumed(space_file, directory, "trials = 8\nhours = 2.0\npatience = 4", trials=6)
+        assert (found.trials, found.hours, found.patience) == (6, 2.0, 4)
+        assert caplog.messages.pop() == (
+            f"{changed}[search] trials 3 -> 6; [search] hours none -> 2.0; [search] patience none -> 4"
+        )
+        assert resumed(space_file, directory, "trials = 8\nhours = 2.0\npatience = 4").trials == 6  # as --trials said
+        found = resumed(space_file, directory, "trials = 9\nhours = 1.0\n[resources]\ncpus = 2")
+        assert found.trials == 9
+        assert "[search] trials 6 -> 9; [search] hours 2.0 -> 1.0;" in caplog.messages[-1]
+        assert caplog.messages[-1].endswith("[resources] cpus 1 -> 2")
+
+
+@pytest.mark.parametrize(
+    ("line", "told"),
+    [
+        ("seed = 4", "seed is 0 in it and 4 now"),
+        ('sampler = "random"', 'sampler is "tpe" in it and "random" now'),
+        ('scheduler = "fifo"', 'scheduler is "asha" in it and "fifo" now'),
+        ("grace_epochs = 2", "grace_epochs is 1 in it and 2 now"),
+        ("reduction_factor = 2", "reduction_factor is 3 in it and 2 now"),
+    ],
+)
+def test_what_decides_between_trials_may_not_change(space_file: Path, tmp_path: Path, line: str, told: str) -> None:
+    (tmp_path / "tiny").mkdir()
+    write_definition(load_space(space_file), tmp_path / "tiny", DATA)
+    with pytest.raises(UserError, match=re.escape(f"holds another search: [search] {told}")):
+        resumed(space_file, tmp_path / "tiny", f"trials = 5\n{line}")
+
+
+@pytest.mark.parametrize(
+    "left", [".preflight-0123456789ab", ".preflight/1700000000-ab", ".search.json.1a.partial", "search.toml", ".lock"]
+)
+def test_what_a_command_leaves_that_is_killed_before_it_begins_blocks_no_name(
+    space_file: Path, tmp_path: Path, left: str
+) -> None:
+    path = tmp_path / "tiny" / left
+    path.parent.mkdir(parents=True)
+    path.touch()
+    assert check_results(load_space(space_file), tmp_path / "tiny", resume=False).search.trials == 5
+    (tmp_path / "tiny/notes.txt").touch()
+    with pytest.raises(UserError, match="tiny exists and holds no search; choose another --results"):
+        check_results(load_space(space_file), tmp_path / "tiny", resume=False)
+
+
+@pytest.mark.parametrize("line", ["trials = 6", "trials = 5\nhours = 3.0", "trials = 5\npromote = 2"])
+def test_limits_stay_once_the_second_stage_has_begun(space_file: Path, tmp_path: Path, line: str) -> None:
+    (tmp_path / "tiny").mkdir()
+    write_definition(load_space(space_file), tmp_path / "tiny", DATA)
+    check_limits_kept(load_space(space_file), tmp_path / "tiny")
+    space_file.write_text(space_file.read_text().replace("trials = 5", line))
+    with pytest.raises(UserError, match=r"its second stage has begun, so \[search\] \w+ can no longer change; it was "):
+        check_limits_kept(load_space(space_file), tmp_path / "tiny")
+
+
+@pytest.mark.slow
+def test_fewer_trials_than_have_run_end_a_search_and_more_continue_it(
+    space_file: Path, tiny_data: Path, tmp_path: Path, ray_running: None, caplog: pytest.LogCaptureFixture
+) -> None:
+    text = space_file.read_text().replace("epochs = 4", "epochs = 1")
+    counts = []
+    with caplog.at_level("INFO"):
+        for trials in (3, 2, 4):
+            space_file.write_text(text.replace("trials = 5", f"trials = {trials}"))
+            space = load_space(space_file)
+            summary = run_search(space, results=tmp_path / "results", data=tiny_data, resume=bool(counts))
+            assert summary.finished
+            counts.append(len(summary.trials))
+    assert counts == [3, 3, 4]
+    changed = [line.partition("from now on: ")[2] for line in caplog.messages if "changed since" in line]
+    assert changed == ["[search] trials 3 -> 2", "[search] trials 2 -> 4"]

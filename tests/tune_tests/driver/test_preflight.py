@@ -22,7 +22,7 @@ from nmt.data.store.ready import ready_data
 from nmt.errors import UserError
 from tests.paths import ROOT
 from tune.driver import preflight
-from tune.driver.preflight import Answer, SearchPreview, epoch_line, render, time_steps
+from tune.driver.preflight import Answer, SearchPreview, epoch_line, render, time_steps, written_token
 from tune.spaces.read import load_space
 from tune.spaces.settings import Resources
 
@@ -217,3 +217,31 @@ def test_another_data_set_under_the_same_name_is_refused() -> None:
             here, Answer("10.0.0.2", {"python": "3"}, "ba9876543210", True),
             data="data", directory=Path("results"), storage=None,
         )  # fmt: skip
+
+
+KILLED = """
+import os, signal, sys
+from tune.driver.preflight import written_token
+with written_token(sys.argv[1]):
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_tokens_of_checks_that_were_killed_are_removed_with_their_folders(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "results" / "tiny"
+    subprocess.run([sys.executable, "-c", KILLED, str(folder)], cwd=ROOT, check=False)
+    (left,) = (folder / ".preflight").iterdir()
+    with written_token(str(folder)) as token:
+        assert (folder / token.name).is_file() and left.is_file()
+    assert left.is_file(), "it may be that of a check under way"
+    monkeypatch.setattr(preflight, "OLD_SECONDS", -1.0)
+    with written_token(str(folder)):
+        pass
+    assert not folder.exists()
+    folder.mkdir()
+    (folder / "search.json").touch()
+    with written_token(str(folder)):
+        pass
+    assert [path.name for path in folder.iterdir()] == ["search.json"]

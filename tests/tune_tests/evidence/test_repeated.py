@@ -2,27 +2,32 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import psutil
 import pytest
 
 from nmt.config import Config, load_config, to_dict, with_overrides
-from nmt.errors import UserError
+from nmt.errors import FailedError, UserError
 from nmt.io.files import write_json
 from nmt.training.history import Progress, read_metrics, write_metrics
 from tests.paths import ROOT
 from tune.evidence.repeated import (
+    AGAIN,
     Repeated,
     Repetition,
     Run,
     Variant,
+    check_all_ended,
     check_one_worker,
     in_ray,
     repeated_from_dict,
@@ -236,3 +241,47 @@ def test_a_directory_is_locked_within_ray_and_a_sigterm_interrupts_as_ctrl_c(tmp
     running.send_signal(signal.SIGTERM)
     out, _ = running.communicate(timeout=60)
     assert out == "interrupted\n" and running.returncode == 0
+
+
+def test_trainings_that_another_call_trains_again_are_named_and_diverged_ones_are_not() -> None:
+    def failed(reason: str, again: bool) -> Repeated:
+        whole = repeated("wide", {1: 0.5, 2: None, 3: None})
+        return replace(
+            whole, runs=tuple(r if r.accuracy else replace(r, reason=reason, again=again) for r in whole.runs)
+        )
+
+    check_all_ended([repeated("full", {1: 0.5}), failed("diverged", False)], again="")
+    told = (
+        r"^2 of 4 trainings failed \(wide, seed 2; wide, seed 3\), the first by: disk full; the same command continues$"
+    )
+    with pytest.raises(FailedError, match=told):
+        check_all_ended([repeated("full", {1: 0.5}), failed("disk full", True)], again=AGAIN)
+    assert repeated_from_dict(json.loads(json.dumps(failed("x", True).to_dict()))).runs[1].again
+
+
+def kill_trainings(count: int, over: threading.Event) -> None:
+    """Kill so many processes that train, each once."""
+    killed: set[int] = set()
+    while len(killed) < count and not over.wait(0.05):
+        for process in psutil.Process().children(recursive=True):
+            with contextlib.suppress(psutil.Error):
+                if process.pid not in killed and "ray::train_to_end" in process.cmdline():
+                    process.kill()
+                    killed.add(process.pid)
+
+
+@pytest.mark.slow
+def test_a_training_killed_twice_fails_alone_and_the_next_call_trains_it(repetition: Repetition, base: Config) -> None:
+    """SIGKILL, as the kernel does when the host has no memory left."""
+    variant = Variant(name="a", slug="a", config=with_overrides(base, {"train.steps_per_epoch": 100}, source="test"))
+    with in_ray(repetition.directory):
+        over = threading.Event()
+        killer = threading.Thread(target=kill_trainings, args=(2, over))
+        killer.start()
+        (found,) = repetition.train([variant], (1,))
+        over.set()
+        killer.join()
+        told = "its process died twice (killed, out of memory, or crashed)"
+        assert found.failures == [f"a, seed 1 failed: {told}"] and found.runs[0].again
+        (found,) = repetition.train([variant], (1, 2))
+    assert not found.failures and [r.epochs for r in found.runs] == [4, 4]

@@ -10,7 +10,9 @@ from typing import Any
 
 import psutil
 import pytest
+import ray
 
+from tune.driver import interruption as interruption_module
 from tune.driver import ray_session as session
 from tune.driver.interruption import Interruption
 from tune.jobs import control as module
@@ -60,6 +62,7 @@ def processes(name: str) -> list[psutil.Process]:
 @pytest.fixture
 def control() -> Iterator[Any]:
     with session.ray_session(), open_control() as running:
+        ray.get(running.stopping.remote())  # it has started
         yield running
 
 
@@ -80,3 +83,25 @@ def test_a_control_whose_process_dies_stops_no_trial_and_hears_again_of_a_wish_t
         assert time.monotonic() < deadline
         assert interruption.stop_all() is False
         time.sleep(0.1)
+
+
+@pytest.mark.slow
+def test_a_frozen_control_holds_up_no_step_and_is_replaced_once_a_search_is_to_end(
+    control: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "POLL_SECONDS", 0.0)
+    monkeypatch.setattr(interruption_module, "SILENT_SECONDS", 3.0)
+    asked, interruption = Asked(control), Interruption(control)
+    assert not asked()
+    (process,) = processes("ray::Control")
+    process.suspend()
+    began = time.monotonic()
+    assert not any(asked() for _ in range(100))
+    assert time.monotonic() - began < 20, "every step waited for the actor"
+    interruption.stop("enough")
+    deadline = time.monotonic() + 120
+    while not asked():
+        assert time.monotonic() < deadline
+        assert interruption.stop_all() is False
+        time.sleep(0.1)
+    assert not process.is_running() or process.status() == psutil.STATUS_ZOMBIE

@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
+import threading
 import time
 from pathlib import Path
 from typing import Any
 
 import pytest
+import ray.exceptions
+import torch
 
 from nmt.config import Config, with_overrides
-from nmt.errors import UserError
+from nmt.errors import TemporaryError, UserError
 from nmt.training.history import read_metrics
 from nmt.training.trainer import DivergedError
 from tune.jobs import tasks
+from tune.jobs.causes import cause_of
 from tune.jobs.tasks import ProcessDiedError, evaluate_on_test, outcomes, train_to_end
 from tune.spaces.read import load_space
 from tune.spaces.settings import Resources
@@ -77,12 +82,77 @@ def test_a_process_that_dies_is_started_once_more_and_one_that_dies_twice_ends_a
 
 
 @pytest.mark.slow
-def test_an_error_reaches_the_caller_and_interrupts_the_others_which_save(ray_running: None, tmp_path: Path) -> None:
+def test_a_caller_that_an_error_stops_interrupts_the_others_which_save(ray_running: None, tmp_path: Path) -> None:
     notes = tmp_path / "notes"
     jobs = {tmp_path / "waits": (False, notes), tmp_path / "refused": (True, notes.with_suffix(".begun"))}
-    with pytest.raises(UserError, match="the disk is full"):
-        list(outcomes(either, jobs, Resources(), no_line))
-    assert notes.read_text() == "checkpoint"  # written before the error reaches the caller
+    ended = outcomes(either, jobs, Resources(), no_line)
+    key, error = next(ended)
+    assert key.name == "refused" and isinstance(error, UserError) and str(error) == "the disk is full"
+    ended.close()
+    assert notes.read_text() == "checkpoint"  # written before the caller continues
+
+
+class StrangeError(Exception):
+    """An error that cannot be pickled."""
+
+    def __init__(self, what: str) -> None:
+        super().__init__(what)
+        self.lock = threading.Lock()
+
+
+def work_that_ends(how: str, cpus: int) -> Any:
+    if how == "disk":
+        raise OSError(28, "No space left on device")
+    if how == "strange":
+        raise StrangeError("it is odd")
+    if how == "exit":
+        sys.exit(3)
+    if how == "memory":
+        raise ray.exceptions.OutOfMemoryError("the host has none left")
+    if how == "unreadable":
+        return threading.Lock()
+    if how == "interrupt":
+        raise KeyboardInterrupt
+    return how
+
+
+@pytest.mark.slow
+def test_however_a_job_ends_the_others_end_well(ray_running: None, tmp_path: Path) -> None:
+    hows = ["disk", "strange", "exit", "memory", "unreadable", "interrupt", "well"]
+    found = {
+        key.name: outcome
+        for key, outcome in outcomes(work_that_ends, {tmp_path / how: (how,) for how in hows}, Resources(), no_line)
+    }
+    assert found.pop("well") == "well" and len(found) == 6
+    told = {how: cause_of(error).reason for how, error in found.items() if isinstance(error, Exception)}
+    assert told.keys() == found.keys() and not any("\n" in reason for reason in told.values())
+    assert "No space left on device" in told["disk"] and "it is odd" in told["strange"]
+
+
+def test_a_training_that_runs_out_of_memory_goes_on_with_half_the_pairs(
+    tiny_data: Path, tmp_path: Path, short: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import nmt.training.loop
+
+    tried: list[int] = []
+    real = nmt.training.loop.train
+
+    def train(config: Config, **options: Any) -> Any:
+        tried.append(config.train.micro_batch)
+        if len(tried) == 1:
+            torch_is_full()
+        return real(config, **options)
+
+    monkeypatch.setattr(nmt.training.loop, "train", train)
+    assert train_to_end(short, str(tiny_data), tmp_path, (), 1) is None
+    assert tried == [0, 2] and len(read_metrics(tmp_path)) == 1
+    monkeypatch.setattr(nmt.training.loop, "train", lambda config, **options: torch_is_full())
+    found = train_to_end(short, str(tiny_data), tmp_path / "again", (), 1)
+    assert isinstance(found, TemporaryError) and "out of memory again, with 2 pairs" in str(found)
+
+
+def torch_is_full() -> None:
+    raise torch.OutOfMemoryError("CUDA out of memory")
 
 
 @pytest.mark.slow

@@ -1,15 +1,19 @@
 from __future__ import annotations
 
+import errno
+import fcntl
 import os
 import signal
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 import pytest
 
 from nmt.errors import UserError
+from nmt.io.files import file_lock
 from tests.paths import ROOT
 from tune.results.lock import LockedError, only_one
 
@@ -101,3 +105,52 @@ def test_a_folder_is_free_after_an_error_and_taken_within_one_process_too(tmp_pa
         _ = 1 / 0
     with only_one(tmp_path), pytest.raises(LockedError), only_one(tmp_path):
         pytest.fail("both work in the folder")
+
+
+@pytest.fixture(params=[errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP])
+def without_locks(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """File systems without locks, such as NFS without its lock service: none can be mounted here."""
+
+    def flock(descriptor: int, operation: int) -> None:
+        raise OSError(request.param, os.strerror(request.param))
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+
+
+LEAVE_MARKER = """
+import os, sys, filelock
+lock = filelock.SoftFileLock(sys.argv[1])
+lock.acquire()
+os.kill(os.getpid(), 9)
+"""
+
+
+def test_a_file_system_without_locks_has_a_marker_that_ends_with_its_process(
+    without_locks: None, tmp_path: Path
+) -> None:
+    marker = tmp_path / ".lock.held"
+    with only_one(tmp_path):
+        assert str(os.getpid()) in marker.read_text()
+        with pytest.raises(LockedError, match=f"another process runs.* remove {marker}"), only_one(tmp_path):
+            pytest.fail("both work in the folder")
+    assert not marker.exists()
+    leave = (
+        "import os, sys, filelock; lock = filelock.SoftFileLock(sys.argv[1]); lock.acquire(); os.kill(os.getpid(), 9)"
+    )
+    subprocess.run([sys.executable, "-c", leave, str(marker)], check=False)
+    assert marker.exists()
+    deadline = time.monotonic() + 60
+    while True:
+        try:
+            with only_one(tmp_path):
+                break
+        except LockedError:
+            assert time.monotonic() < deadline
+            time.sleep(0.5)
+
+
+def test_a_folder_of_data_that_cannot_be_locked_is_one_line(without_locks: None, tmp_path: Path) -> None:
+    told = r"x.lock: cannot be locked \(.*\); use a folder"
+    with pytest.raises(UserError, match=told) as caught, file_lock(tmp_path / "x.lock"):
+        pytest.fail("it is not locked")
+    assert "\n" not in str(caught.value)

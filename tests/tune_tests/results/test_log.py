@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import re
 import subprocess
 import sys
@@ -82,3 +83,33 @@ def test_work_continues_when_nobody_reads_the_lines_any_more(tmp_path: Path) -> 
         assert process.stderr.read() == ""
     assert process.returncode == 0
     assert (tmp_path / "search.log").read_text().splitlines()[-1].endswith("line 19999")
+
+
+STRANGE = """
+import sys
+from pathlib import Path
+from tune.results.log import kept_in, log, replace_unknown_characters
+with kept_in(Path(sys.argv[1])):
+    log.info("| α ± ε | \\udcff |")
+    log.info("| a - e | b |")
+replace_unknown_characters()
+print("α ±", file=sys.stderr)
+print("× —")
+"""
+
+
+@pytest.mark.parametrize(
+    ("encoding", "line"), [("ascii", "| ? ? ? | ? |"), ("latin-1", "| ? ± ? | ? |"), ("utf-8", "| α ± ε | ? |")]
+)
+def test_a_terminal_that_lacks_characters_shows_others_of_the_same_width(
+    tmp_path: Path, encoding: str, line: str
+) -> None:
+    ran = subprocess.run(
+        [sys.executable, "-c", STRANGE, str(tmp_path)],
+        cwd=ROOT, env=os.environ | {"PYTHONIOENCODING": encoding, "LC_ALL": "C"}, capture_output=True, check=True,
+    )  # fmt: skip
+    shown = ran.stdout.decode(encoding).splitlines()
+    assert shown[:2] == [line, "| a - e | b |"]
+    assert shown[2] == "× —".encode(encoding, "replace").decode(encoding)
+    assert ran.stderr.decode(encoding) == "α ±\n".encode(encoding, "replace").decode(encoding)
+    assert "| α ± ε | \\udcff |" in (tmp_path / "search.log").read_text("utf-8")
