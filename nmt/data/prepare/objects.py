@@ -25,7 +25,7 @@ from nmt.errors import UserError
 from nmt.io.files import file_lock, output_folder
 from nmt.io.table import wrapped
 
-_READER_VERSION = 2
+_READER_VERSION = 3
 """increase it when a reader's output changes for the same files, so that data sets are made anew"""
 
 
