@@ -40,6 +40,13 @@ class DataConfig:
     eval_pairs: int = setting(
         1000, "image pairs drawn per category for validation and test; data sets with given pairs use those", low=1
     )
+    redraw: str = setting(
+        "category",
+        "what is drawn again where two objects share fewer than 2 keypoints: category draws the category too, as "
+        "published, so one with few pairs gets fewer steps; objects keeps it, so all get as many; no effect on given "
+        "pairs",
+        choices=("category", "objects"),
+    )
     erasing: float = setting(
         0.3,
         "probability that one or two random rectangles of a source image are erased, with the keypoints in them; 0 "

@@ -43,7 +43,7 @@ class PairStream:
     ) -> None:
         self.store, self.config, self.seed = store, config, seed
         self.features = check_fit(store, config, features)
-        self.sampler = pair_sampler(store, split)
+        self.sampler = pair_sampler(store, split, redraw=config.redraw)
 
     def batch(self, epoch: int, indices: Sequence[int]) -> PairBatch:
         """Collate the pairs `indices` of an epoch, padded to the longest of them or to data.pad_keypoints."""
