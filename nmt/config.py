@@ -64,6 +64,12 @@ class DataConfig:
     mixup: float = setting(
         0.3, "probability that a training image is blended with another image (MixUp); 0 turns it off", low=0, high=1
     )
+    mix_partner: str = setting(
+        "photographs",
+        "what CutMix and MixUp mix in, both of train: photographs are whole, as published, and lie beside objects that "
+        "are cut out of them once --prepare has stored them; objects are cut out; no effect on stored features",
+        choices=("photographs", "objects"),
+    )
     rotation: float = setting(
         0.0,
         "largest random rotation of a training image in degrees, in either direction; 0 turns it off",

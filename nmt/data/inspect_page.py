@@ -45,7 +45,10 @@ def write_page(directory: Path, config: DataConfig, path: Path, *, seed: int = 0
     from jinja2 import Environment, FileSystemLoader
 
     store = ObjectStore.open(directory)
-    images = dataclasses.replace(config, mode="images", image_size=store.info.image_size, pad_keypoints=0)
+    partner = config.mix_partner if config.mode == "images" else "objects"  # as stored views are mixed
+    images = dataclasses.replace(
+        config, mode="images", image_size=store.info.image_size, pad_keypoints=0, mix_partner=partner
+    )
     in_use = {name: getattr(config, name) for name in _OFF if getattr(config, name) > 0}
     # Autoescape: names of categories and keypoints come from files of strangers.
     environment = Environment(autoescape=True, loader=FileSystemLoader(Path(__file__).parent))

@@ -132,7 +132,7 @@ class GivenPairSampler(PairSampler):
     """
 
     def __init__(self, store: ObjectStore, table: PairTable, split: str) -> None:
-        self.store, self.split, self.table = store, split, table
+        self.store, self.split, self.table, self._redraw = store, split, table, "objects"
         numbers = table.of(split)
         category_P = store.category[table.row0[numbers]]
         self.categories = [int(c) for c in np.unique(category_P)]
@@ -141,8 +141,7 @@ class GivenPairSampler(PairSampler):
         if not self.categories:
             raise UserError(f"{store.directory}: no given pairs in split {split}")
 
-    def draw_of(self, rng: np.random.Generator, category: int) -> Pair:
-        """Draw one random given pair of a category."""
+    def _try(self, rng: np.random.Generator, category: int) -> Pair | None:
         pairs = self.pairs[category]
         return self._pair(rng, category, int(pairs[rng.integers(len(pairs))]))
 

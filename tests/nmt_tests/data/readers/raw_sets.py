@@ -8,6 +8,7 @@ import itertools
 import json
 import os
 import shutil
+import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -36,7 +37,9 @@ def or_one_line() -> Iterator[None]:
 
 def write_image(path: Path, size: tuple[int, int] = (40, 20)) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
-    pixels = np.random.default_rng(len(path.name)).integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)
+    pixels = np.random.default_rng(zlib.crc32(path.name.encode())).integers(
+        0, 256, (size[1], size[0], 3), dtype=np.uint8
+    )
     Image.fromarray(pixels).save(path)
     return path
 
