@@ -40,6 +40,12 @@ class DataConfig:
     eval_pairs: int = setting(
         1000, "image pairs drawn per category for validation and test; data sets with given pairs use those", low=1
     )
+    train_split: str = setting(
+        "train",
+        "objects that a training sees: train keeps val to choose the best epoch by; train+val, for a final training, "
+        "leaves nothing to validate with, so the weights of the last epoch count",
+        choices=("train", "train+val"),
+    )
     redraw: str = setting(
         "category",
         "what is drawn again where two objects share fewer than 2 keypoints: category draws the category too, as "
@@ -92,6 +98,11 @@ class DataConfig:
     pad_keypoints: int = setting(
         0, "number of keypoints that every batch is padded to, for static shapes; 0 pads to the longest image", low=0
     )
+
+    @property
+    def validates(self) -> bool:
+        """True if val is kept to validate with; False if it is trained on."""
+        return self.train_split == "train"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -38,7 +38,7 @@ def save_best(trainer: Trainer, path: Path, metrics: dict[str, Any]) -> None:
 
 def _write_best(path: Path, weights: dict[str, Any], metrics: dict[str, Any]) -> None:
     """Write best.pt from what `_weights` returned, or from a checkpoint that holds it."""
-    decode = {name: metrics[f"decode/{name}"] for name in weights["config"]["decode"]}
+    decode = {name: metrics.get(f"decode/{name}", value) for name, value in weights["config"]["decode"].items()}
     content: dict[str, Any] = {key: weights[key] for key in ("model", "categories", "data_set") if key in weights}
     config = {**weights["config"], "decode": decode}
     checkpoint.save(path, {**content, "config": config, "epoch": metrics["epoch"], "metrics": metrics})

@@ -71,7 +71,8 @@ class Trainer:
         self.features = open_features(data, config) if in_features else None
         check_pairs(self.store)
         self._check_pairs_for_all()
-        self.stream = PairStream(self.store, config.data, split="train", seed=config.train.seed, features=self.features)
+        split, seed = config.data.train_split, config.train.seed
+        self.stream = PairStream(self.store, config.data, split=split, seed=seed, features=self.features)
         self.matcher = build_matcher(
             config.model, image_size=config.data.image_size, features=self.features, seed=config.train.seed
         ).to(self.device)

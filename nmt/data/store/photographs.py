@@ -54,8 +54,8 @@ class Photographs:
         return len(self.split)
 
     def of(self, split: str) -> np.ndarray:
-        """Return the rows of a split, increasing."""
-        return np.flatnonzero(self.split == SPLITS.index(split))
+        """Return the rows of a split, or of several joined by +, increasing."""
+        return np.flatnonzero(np.isin(self.split, [SPLITS.index(name) for name in split.split("+")]))
 
     def image(self, row: int) -> np.ndarray:
         """Return a photograph, (size, size, 3) uint8."""

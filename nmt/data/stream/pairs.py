@@ -31,7 +31,7 @@ class PairStream:
 
     Args:
         config: the `data` branch; its mode decides between augmented images and stored features.
-        split: train, for all but tests.
+        split: train or train+val, for all but tests.
         seed: the key of every draw.
         features: the table of the store's features, in features mode.
 
