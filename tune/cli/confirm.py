@@ -45,11 +45,7 @@ JOB = Job(
         "test split is read once, for the winner and the default. With --final, both first train again on train and "
         "val together. The same command continues an interrupted confirmation."
     ),
-    examples=(
-        "--confirm willow --top 3 --seeds 5",
-        "--confirm voc --final",
-        "--confirm voc --storage s3://bucket/results",
-    ),
+    examples=("--confirm willow --top 3 --seeds 5", "--confirm voc --final --storage s3://bucket/results"),
     flags=(
         flag(
             "--top",
