@@ -111,7 +111,7 @@ def train(
         on_epoch: called with the metrics after each epoch.
 
     Returns:
-        The metrics of the epoch with the best validation accuracy.
+        The metrics of the epoch with the best validation accuracy; of the last one where val is trained on.
 
     Raises:
         UserError: no such recipe or data set, or a training in `directory` that is not to be resumed.

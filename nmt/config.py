@@ -40,6 +40,19 @@ class DataConfig:
     eval_pairs: int = setting(
         1000, "image pairs drawn per category for validation and test; data sets with given pairs use those", low=1
     )
+    train_split: str = setting(
+        "train",
+        "objects that a training sees: train keeps val to choose the best epoch by; train+val, for a final training, "
+        "leaves nothing to validate with, so the weights of the last epoch count",
+        choices=("train", "train+val"),
+    )
+    redraw: str = setting(
+        "category",
+        "what is drawn again where two objects share fewer than 2 keypoints: category draws the category too, as "
+        "published, so one with few pairs gets fewer steps; objects keeps it, so all get as many; no effect on given "
+        "pairs",
+        choices=("category", "objects"),
+    )
     erasing: float = setting(
         0.3,
         "probability that one or two random rectangles of a source image are erased, with the keypoints in them; 0 "
@@ -56,6 +69,12 @@ class DataConfig:
     )
     mixup: float = setting(
         0.3, "probability that a training image is blended with another image (MixUp); 0 turns it off", low=0, high=1
+    )
+    mix_partner: str = setting(
+        "photographs",
+        "what CutMix and MixUp mix in, both of train: photographs are whole, as published, and lie beside objects that "
+        "are cut out of them once --prepare has stored them; objects are cut out; no effect on stored features",
+        choices=("photographs", "objects"),
     )
     rotation: float = setting(
         0.0,
@@ -79,6 +98,11 @@ class DataConfig:
     pad_keypoints: int = setting(
         0, "number of keypoints that every batch is padded to, for static shapes; 0 pads to the longest image", low=0
     )
+
+    @property
+    def validates(self) -> bool:
+        """True if val is kept to validate with; False if it is trained on."""
+        return self.train_split == "train"
 
 
 @dataclass(frozen=True, kw_only=True)

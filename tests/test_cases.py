@@ -70,7 +70,7 @@ READ = {
     "83_spair_string_coordinates": {"car": (6, 4, 2), "cat": (6, 4, 2)},
     "85_spair_ap10k_like_no_gradings": {"car": (6, 4, 2), "cat": (6, 4, 2)},
     "86_spair_macos_appledouble": {"car": (6, 4, 2), "cat": (6, 4, 2)},
-    "90_voc_plain": {"car": (65, 5, 20)},
+    "90_voc_plain": {"car": (63, 7, 20)},
 }
 """case -> what its data set holds"""
 
@@ -139,8 +139,8 @@ READ_WITHOUT_BAD = {
     "67_image_gigapixel": ONE_LEFT_OUT,
     "69_symlinks": ONE_LEFT_OUT,
     "73_willow_mat73": {"Car": (6, 3, 2), "Duck": (6, 3, 3)},
-    "95_voc_missing_one_xml": {"car": (64, 5, 20)},
-    "97_voc_xml_latin1_declared_utf8": {"car": (64, 5, 20)},
+    "95_voc_missing_one_xml": {"car": (62, 7, 20)},
+    "97_voc_xml_latin1_declared_utf8": {"car": (62, 7, 20)},
 }
 """case -> what its data set holds with --skip-bad; the other refused ones stay refused"""
 

@@ -18,14 +18,14 @@ import ray
 import ray.data
 
 from nmt.data.prepare.features import FeatureJob, FeatureMaker
-from nmt.data.prepare.shards import RowMaker, Shards, write_shard
+from nmt.data.prepare.shards import Rows, Shards, write_shard
 from nmt.errors import UserError
 
 ACTOR_CPUS = 2
 """CPUs of an actor that makes features without a GPU"""
 
 
-def ray_shards(make_rows: RowMaker, shards: Shards, folder: Path) -> Iterator[int]:
+def ray_shards(make_rows: Rows, shards: Shards, folder: Path) -> Iterator[int]:
     """Make shards on a Ray cluster (a `ShardMaker`, see nmt.data.prepare.shards)."""
     # Ray Data's rows are Arrow, so tasks travel pickled; they are this program's own.
     items = [{"shard": shard, "tasks": pickle.dumps(tasks)} for shard, tasks in shards.items()]

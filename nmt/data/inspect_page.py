@@ -45,7 +45,10 @@ def write_page(directory: Path, config: DataConfig, path: Path, *, seed: int = 0
     from jinja2 import Environment, FileSystemLoader
 
     store = ObjectStore.open(directory)
-    images = dataclasses.replace(config, mode="images", image_size=store.info.image_size, pad_keypoints=0)
+    partner = config.mix_partner if config.mode == "images" else "objects"  # as stored views are mixed
+    images = dataclasses.replace(
+        config, mode="images", image_size=store.info.image_size, pad_keypoints=0, mix_partner=partner
+    )
     in_use = {name: getattr(config, name) for name in _OFF if getattr(config, name) > 0}
     # Autoescape: names of categories and keypoints come from files of strangers.
     environment = Environment(autoescape=True, loader=FileSystemLoader(Path(__file__).parent))
@@ -58,7 +61,7 @@ def write_page(directory: Path, config: DataConfig, path: Path, *, seed: int = 0
         splits=dict(zip(SPLITS, _SPLIT_COLOURS, strict=True)),
         side_pixels=SIDE_PIXELS,
         objects=_objects_plot(store),
-        keypoints=_keypoints_plot(store, seed),
+        keypoints=_keypoints_plot(store, config, seed),
         pairs=list(_of_each_category(PairStream(store, _without(images), split="train", seed=seed), NUM_PAIRS)),
         in_use=", ".join(f"{name} {value:g}" for name, value in in_use.items()),
         augmented=list(_augmented(store, images, in_use, seed)),
@@ -108,9 +111,9 @@ def _objects_plot(store: ObjectStore) -> dict[str, Any]:
     return {"width": width, "height": len(categories) * line, "rows": rows}
 
 
-def _keypoints_plot(store: ObjectStore, seed: int) -> dict[str, Any]:
+def _keypoints_plot(store: ObjectStore, config: DataConfig, seed: int) -> dict[str, Any]:
     """Lay out the histogram of the keypoints of sampled training pairs."""
-    sampler = pair_sampler(store, "train")
+    sampler = pair_sampler(store, "train", redraw=config.redraw)
     drawn = Counter(len(sampler.draw(generator(seed, TRAIN, 0, k)).keypoints0) for k in range(SAMPLED_PAIRS))
     low, high = max(min(drawn) - 2, 0), max(drawn) + 2
     width, base = 1040, 190

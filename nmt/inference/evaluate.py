@@ -130,7 +130,8 @@ def evaluate_checkpoint(
         pairs_at_once: pairs per forward pass; None: data.pairs_per_step of the checkpoint.
 
     Raises:
-        UserError: no such checkpoint or data set, the data set has other categories, or it has no test split.
+        UserError: no such checkpoint or data set, the data set has other categories, it has no test split, or the
+            checkpoint was trained on val and is to be evaluated there.
     """
     from nmt.data.store.partners import has_test
     from nmt.data.stream.pairs import eval_batches
@@ -139,6 +140,11 @@ def evaluate_checkpoint(
 
     matcher, config, categories = load_model(path)
     config = with_overrides(config, decode or {}, source="--set")
+    if split == "val" and not config.data.validates:
+        raise UserError(
+            f"{path}: was trained on val too (data.train_split), so its accuracy there means nothing; evaluate it with "
+            "--split test"
+        )
     limit_threads(config)
     store, features = open_plain(data, config, checkpoint=path, categories=categories)
     if split == "test" and not has_test(store):

@@ -48,9 +48,14 @@ class Progress:
     """metrics of every completed epoch"""
 
     def best(self) -> EpochResult:
-        """Return the epoch of highest val/accuracy, the first of equals."""
-        best = max(self.history, key=lambda metrics: metrics["val/accuracy"])
+        """Return the epoch of highest val/accuracy, the first of equals; the last epoch of a training without val."""
+        last = self.history[-1]
+        best = max(self.history, key=lambda metrics: metrics[METRIC]) if METRIC in last else last
         return EpochResult(best["epoch"], best)
+
+    def is_best(self, metrics: Mapping[str, Any]) -> bool:
+        """True if these are the metrics of the best epoch so far; without val, the latest always are."""
+        return METRIC not in metrics or metrics[METRIC] > self.best_accuracy
 
 
 def write_metrics(directory: Path, progress: Progress) -> None:
@@ -60,7 +65,7 @@ def write_metrics(directory: Path, progress: Progress) -> None:
 
 
 METRIC = "val/accuracy"
-"""validation accuracy at the best decoding: what a search maximises"""
+"""validation accuracy at the best decoding: what a search maximises; absent where val is trained on"""
 FIXED_METRIC = "val/accuracy_fixed_decode"
 """validation accuracy at the configured decoding"""
 
@@ -95,11 +100,16 @@ def read_metrics(directory: Path) -> list[dict[str, Any]]:
 def _epoch(line: str) -> dict[str, Any]:
     """Decode a line. Raises ValueError, KeyError or TypeError unless it holds the metrics of an epoch."""
     metrics: dict[str, Any] = json.loads(line)
-    int(metrics["epoch"]), float(metrics[METRIC])
+    int(metrics["epoch"]), float(metrics[METRIC] if METRIC in metrics else metrics["train/loss"])
     return metrics
 
 
 def best_epoch(history: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Return the metrics of the epoch with the highest finite val/accuracy, the earliest of equals; {} if none."""
+    """Return the metrics of the epoch with the highest finite val/accuracy, the earliest of equals; {} if none.
+
+    Of a training without val (`data.train_split`), whose metrics lack it, the last epoch counts.
+    """
+    if history and METRIC not in history[-1]:
+        return dict(history[-1])
     finite = [m for m in history if math.isfinite(m[METRIC])]
     return dict(max(finite, key=lambda m: (m[METRIC], -m["epoch"]), default={}))

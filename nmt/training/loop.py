@@ -21,7 +21,7 @@ from nmt.config import Config, DecodeConfig
 from nmt.io.files import write_json
 from nmt.training import state
 from nmt.training.files import BEST, CHECKPOINT, HOSTS
-from nmt.training.history import EpochResult, Progress, write_metrics
+from nmt.training.history import METRIC, EpochResult, Progress, write_metrics
 from nmt.training.signals import interruptions
 from nmt.training.trainer import Trainer
 from nmt.training.validation import validate
@@ -50,8 +50,9 @@ def train(
     """Train to `config.train.epochs`, or to the end of epoch `until`.
 
     Writes to `directory`: config.json, checkpoint.pt (to resume) and the one before it, best.pt (best validation
-    epoch), metrics.jsonl and TensorBoard events. When torch.distributed is initialised, the process trains as one
-    worker of the group; hosts.json then records the workers and the step from which they trained.
+    epoch; the last epoch where val is trained on), metrics.jsonl and TensorBoard events. When torch.distributed is
+    initialised, the process trains as one worker of the group; hosts.json then records the workers and the step from
+    which they trained.
 
     Args:
         config: the whole configuration.
@@ -69,7 +70,7 @@ def train(
             default it returns True after one of SIGNALS.
 
     Returns:
-        The report of the best epoch.
+        The report of the epoch in best.pt.
 
     Raises:
         UserError: a wrong configuration, missing data, a full disk.
@@ -127,7 +128,8 @@ def _run_epoch(
     metrics = validate(trainer, decode_grid)
     progress.seconds += progress.epoch_seconds + time.perf_counter() - evaluation_started
     report = finish_epoch(trainer, directory, losses, metrics)
-    bar.set_postfix_str(f"epoch {report.epoch}: loss {losses['loss']:.3f}, val {metrics['val/accuracy']:.1%}")
+    val = f", val {metrics[METRIC]:.1%}" if METRIC in metrics else ""
+    bar.set_postfix_str(f"epoch {report.epoch}: loss {losses['loss']:.3f}{val}")
     return report
 
 
@@ -153,8 +155,8 @@ def finish_epoch(
     metrics = {"epoch": progress.epoch, **metrics, "workers": distributed.world_size()}
     progress.history.append(metrics)
     progress.step, progress.loss_sums, progress.epoch_seconds = 0, {}, 0.0
-    improved = metrics["val/accuracy"] > progress.best_accuracy  # type: ignore[operator]
-    progress.best_accuracy = max(progress.best_accuracy, float(metrics["val/accuracy"]))
+    improved = progress.is_best(metrics)
+    progress.best_accuracy = max(progress.best_accuracy, float(metrics.get(METRIC, progress.best_accuracy)))
     first = distributed.rank() == 0
     # best.pt first: the checkpoint knows the best accuracy, so a resumed training would not write best.pt again.
     if first and improved:
@@ -187,7 +189,7 @@ def open_log(trainer: Trainer, directory: Path, stack: contextlib.ExitStack) -> 
 def log_epoch(trainer: Trainer, log: TensorBoardLog, report: EpochResult) -> None:
     """Log the epoch's metrics, and a picture of matched pairs if it is the best so far."""
     log.scalars({k: v for k, v in report.metrics.items() if k != "epoch"}, report.epoch)
-    if float(report.metrics["val/accuracy"]) >= trainer.progress.best_accuracy:
+    if METRIC in report.metrics and float(report.metrics[METRIC]) >= trainer.progress.best_accuracy:
         _log_picture(trainer, log, report.epoch)
 
 

@@ -199,6 +199,8 @@ class Pack:
 
     def evaluate(self, decode_grid: Sequence[DecodeConfig]) -> list[dict[str, float | int | str]]:
         """Evaluate every member as `validate` does, in one pass over the pairs and one sweep."""
+        if not self.first.config.data.validates:
+            return [{} for _ in self.members]
         num, num_categories = len(self.members), len(self.first.store.info.categories)
         batches = (repeated(b, num, num_categories=num_categories) for b in val_batches(self.first))
 

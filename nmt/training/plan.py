@@ -77,6 +77,9 @@ class TrainingPlan:
             return f"training: all {_count(train.epochs, 'epoch')} are done"
         size = f"{_count(train.steps_per_epoch, 'step')}, {_count(self.config.data.pairs_per_step, 'pair')} each"
         objects = f"{self.objects['train']} train and {self.objects['val']} val objects"
+        objects += (
+            "" if self.config.data.validates else ", all trained on: no validation, the last epoch's weights count"
+        )
         epochs = f"{self.epochs} of {train.epochs} epochs left," if self.completed else _count(train.epochs, "epoch")
         files = f"up to {in_bytes(self.sizes.running)} of files"
         lines = [f"training: {epochs} of {size}; {objects}; {files}"]
@@ -157,7 +160,8 @@ def measure(
         trainer.model.train()
         times = list(_step_times(trainer, enough))
         step, validation = statistics.median(times), _validation_seconds(trainer, decode_grid)
-    basis = f"measured: {in_words(step)} a step, {in_words(validation)} a validation; saving comes on top"
+    checked = f", {in_words(validation)} a validation" if config.data.validates else ""
+    basis = f"measured: {in_words(step)} a step{checked}; saving comes on top"
     return Pace(config.train.steps_per_epoch * step + validation, basis)
 
 
@@ -179,7 +183,9 @@ def _step_times(trainer: Trainer, enough: float) -> Iterator[float]:
 
 
 def _validation_seconds(trainer: Trainer, decode_grid: Sequence[DecodeConfig]) -> float:
-    """Estimate the time of a validation from one batch of it."""
+    """Estimate the time of a validation from one batch of it; 0 where val is trained on."""
+    if not trainer.config.data.validates:
+        return 0.0
     config, store = trainer.config, trainer.store
     pairs = eval_pairs(store, config.data, split="val")
     few = pairs[: eval_batch_size(trainer)]

@@ -26,7 +26,7 @@ class Sizes:
     """Sizes of the files of one training, bytes."""
 
     checkpoint: int
-    """the state to resume from: weights and optimizer"""
+    """the state to resume from: weights, their average if there is one, and optimizer"""
     best: int
     """the weights alone"""
 
@@ -61,7 +61,8 @@ def training_sizes(config: Config, *, features: FeatureWidths | None) -> Sizes:
     trained = [p for name, p in matcher.named_parameters() if not (frozen and name.startswith(frozen))]
     best = sum(tensor.nbytes + _PER_TENSOR for tensor in weights)
     moments = sum(2 * parameter.nbytes + _PER_PARAMETER * _PER_TENSOR for parameter in trained)
-    return Sizes(checkpoint=best + moments, best=best)
+    average = best if config.train.ema else 0
+    return Sizes(checkpoint=best + moments + average, best=best)
 
 
 def room(folder: Path) -> int:

@@ -21,7 +21,7 @@ from nmt.training.trainer import Trainer
 
 log = logging.getLogger(__name__)
 
-_BEFORE = {"loss.reduction": "pairs", "model.drop_path": 0.0}
+_BEFORE = {"loss.reduction": "pairs", "model.drop_path": 0.0, "data.redraw": "objects", "data.mix_partner": "objects"}
 """what trainings did before a key was there -> its value, for checkpoints that lack it"""
 
 _Choice = tuple[str | None, str | None, UserError | None]
@@ -44,7 +44,7 @@ def save_best(trainer: Trainer, path: Path, metrics: dict[str, Any]) -> None:
 def _write_best(path: Path, weights: dict[str, Any], metrics: dict[str, Any]) -> None:
     """Write best.pt from what `_weights` returned, or from a checkpoint that holds it: the average, if there is one."""
     weights = {**weights, "model": weights.get("average", weights["model"])}
-    decode = {name: metrics[f"decode/{name}"] for name in weights["config"]["decode"]}
+    decode = {name: metrics.get(f"decode/{name}", value) for name, value in weights["config"]["decode"].items()}
     content: dict[str, Any] = {key: weights[key] for key in ("model", "categories", "data_set") if key in weights}
     config = {**weights["config"], "decode": decode}
     checkpoint.save(path, {**content, "config": config, "epoch": metrics["epoch"], "metrics": metrics})

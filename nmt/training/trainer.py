@@ -65,7 +65,8 @@ class Trainer:
         self.features = open_features(data, config) if in_features else None
         check_pairs(self.store)
         self._check_pairs_for_all()
-        self.stream = PairStream(self.store, config.data, split="train", seed=config.train.seed, features=self.features)
+        split, seed = config.data.train_split, config.train.seed
+        self.stream = PairStream(self.store, config.data, split=split, seed=seed, features=self.features)
         self.mean_keypoints = mean_keypoints(self.stream.sampler) if config.loss.reduction == "keypoints" else None
         """mean number of keypoints of a training pair; None where the loss does not read it"""
         self.matcher = build_matcher(

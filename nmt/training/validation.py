@@ -25,8 +25,11 @@ def validate(trainer: Trainer, decode_grid: Sequence[DecodeConfig]) -> dict[str,
         decode_grid: decodings to try besides the configured one.
 
     Returns:
-        Metrics: see `val_metrics`, and "inference_seconds" (median seconds per pair, mean over ranks).
+        Metrics: see `val_metrics`, and "inference_seconds" (median seconds per pair, mean over ranks). None where val
+        is trained on (`data.train_split`).
     """
+    if not trainer.config.data.validates:
+        return {}
     trainer.model.eval()
     taken: list[float] = []
     score = timed(model_score(trainer.evaluated, autocast=trainer.autocast), taken)

@@ -7,7 +7,7 @@ from typing import Any
 
 from nmt.data.store.present import require_data_set
 from tune.cli.configuration import overrides
-from tune.cli.flags import DATA, JSON, RESULTS, SET, STORAGE, flag, seed_flag, whole_number
+from tune.cli.flags import DATA, JSON, RESULTS, SET, STORAGE, flag, seed_flag, switch, whole_number
 from tune.cli.job import Job
 from tune.cli.runs import find_run
 
@@ -29,6 +29,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         top=TOP if args.top is None else args.top,
         seeds=SEEDS if args.seeds is None else args.seeds,
         first_seed=args.seed,
+        final=args.final,
         overrides=changed,
     )
     return confirmed.to_dict()
@@ -41,10 +42,10 @@ JOB = Job(
     description=(
         "Train the best configurations of a search and its default again, each with several seeds the search has not "
         "used, and compare them seed by seed. Only a configuration that is clearly better is called the winner; the "
-        "test split is read once, for the winner and the default. The same command continues an interrupted "
-        "confirmation."
+        "test split is read once, for the winner and the default. With --final, both first train again on train and "
+        "val together. The same command continues an interrupted confirmation."
     ),
-    examples=("--confirm willow --top 3 --seeds 5", "--confirm voc --storage s3://bucket/results"),
+    examples=("--confirm willow --top 3 --seeds 5", "--confirm voc --final --storage s3://bucket/results"),
     flags=(
         flag(
             "--top",
@@ -57,6 +58,10 @@ JOB = Job(
             f"trainings of each configuration, at least 2 (default {SEEDS})",
             metavar="N",
             type=whole_number(0),
+        ),
+        switch(
+            "--final",
+            "also train the winner and the default on train and val, as published, and read the test split for these",
         ),
         seed_flag("first seed (default: the one after the search's)"),
         DATA,

@@ -15,7 +15,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     """Print the table from the current files of the directory."""
     directory = find_run(args)
     from tune.driver import two_stage as stages
-    from tune.evidence import ablation, confirm
+    from tune.evidence import ablation, confirmed
     from tune.results.report import render
     from tune.results.summary import load_summary
 
@@ -30,9 +30,11 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         text = render(summary, directory)
     print(text)
     again = directory / CONFIRM / CONFIRMED
-    if again.is_file():
-        print("\n" + confirm.render(confirm.load_confirmed(again), again.parent))
-    return summary.to_dict()
+    if not again.is_file():
+        return summary.to_dict()
+    found = confirmed.load_confirmed(again)
+    print("\n" + confirmed.render(found, again.parent))
+    return summary.to_dict() | {"confirm": found.to_dict()}
 
 
 JOB = Job(

@@ -10,6 +10,7 @@ from nmt.config import Config, with_overrides
 from nmt.data.store.present import require_data_set
 from nmt.errors import UserError
 from nmt.training.files import BEST, CHECKPOINT
+from nmt.training.history import METRIC
 from tune.cli.configuration import change_line, data_of, has_default_recipe, recipe, recipe_line
 from tune.cli.flags import DATA, JSON, RESULTS, RESUME, SET, STORAGE, flag, seed_flag
 from tune.cli.job import Job
@@ -53,18 +54,28 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         if has_default_recipe(args):
             log.info(f"{recipe_line(config)}\n{change_line(config)}")
         best = train_together(config, workers=args.workers, data=data, directory=directory, storage=home)
-    print(f"best epoch {best['epoch']}: validation accuracy {best['val/accuracy']:.1%} ({directory}/{BEST})")
-    print(f"next: {evaluate_command(args, config, data, directory)}")
+    if METRIC in best:
+        print(f"best epoch {best['epoch']}: validation accuracy {best[METRIC]:.1%} ({directory}/{BEST})")
+    else:
+        print(
+            f"epoch {best['epoch']}, the last: loss {best['train/loss']:.3f}, val was trained on ({directory}/{BEST})"
+        )
+    print(f"next: {next_command(args, config, data, directory)}")
     return {"directory": str(directory), **best}
 
 
-def evaluate_command(args: argparse.Namespace, config: Config, data: str, directory: Path) -> str:
-    """Return the command that evaluates the training: on the test split, unless that is empty."""
+def next_command(args: argparse.Namespace, config: Config, data: str, directory: Path) -> str:
+    """Return the command that evaluates the training: on the test split, or on val where there is none.
+
+    Where neither can be evaluated on, because val was trained on, it is the one that matches two images.
+    """
     from nmt.data.store.objects import ObjectStore
     from nmt.data.store.partners import has_test
     from nmt.data.store.ready import local_data
 
     split = " --split test" if has_test(ObjectStore.open(local_data(data, config))) else ""
+    if not split and not config.data.validates:
+        return f"python run.py --match {directory / BEST} --images A.jpg B.jpg"
     place = "".join(f" {name} {getattr(args, name[2:])}" for name in ("--data", "--results") if name in args.given)
     return f"python run.py --evaluate {directory.name}{split}{place}"
 

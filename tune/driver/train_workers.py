@@ -98,8 +98,9 @@ def _follow(group: WorkerGroup, config: Config, directory: Path) -> None:
         if metrics is None:
             raise KeyboardInterrupt
         epoch = metrics["epoch"]
+        val = f", val {metrics[METRIC]:.1%}" if METRIC in metrics else ""
         log.info(
-            f"epoch {epoch} of {config.train.epochs}: loss {metrics['train/loss']:.3f}, val {metrics[METRIC]:.1%}, "
+            f"epoch {epoch} of {config.train.epochs}: loss {metrics['train/loss']:.3f}{val}, "
             f"{metrics['train/pairs_per_second']:.1f} pairs/s with {metrics['workers']} workers"
         )
     group.stop()

@@ -36,6 +36,7 @@ from tune.results.layout import ABLATED, DEFINITION, RUNS, SPACE, TRIALS
 from tune.results.log import kept_in, log
 from tune.results.table import percent, points
 from tune.spaces.parameter import NOT_SEARCHABLE
+from tune.spaces.rules import check_validates
 from tune.spaces.settings import Resources, check_resources, check_table, keep_setting
 
 
@@ -132,6 +133,7 @@ def load_ablation(
     if "space" in tables:
         raise UserError(f"{source}: [space] and [variants] in one file: a search and an ablation are two")
     base = with_overrides(file.base(), overrides or {}, source="--set")
+    check_validates(base, source)
     search = check_table(SeedSettings, tables.get("search", {}), f"{source}: [search]")
     if seeds is not None:
         search = replace(search, seeds=check_table(SeedSettings, {"seeds": seeds}, "--seeds").seeds)

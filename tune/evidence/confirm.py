@@ -3,126 +3,40 @@
 A search tries each configuration once, so its best one is also the luckiest. Here the best K and the default
 configuration train N times each, to the full budget, and are compared seed by seed. A configuration is called the
 winner only if its 95 % interval lies above 0. Only then is the test split read: once, for the winner and the default.
+With `final`, both first train again on train and val together, and the test split is read for those trainings.
 """
 
 from __future__ import annotations
 
+import contextlib
 import itertools
-import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from nmt.config import from_dict, with_overrides
 from nmt.errors import UserError
 from nmt.io.files import write_json
-from nmt.io.table import aligned
-from nmt.training.files import BEST
-from nmt.training.history import METRIC
 from tune.driver.identity import check_data_set
+from tune.evidence.confirmed import Confirmed, load_confirmed, render
+from tune.evidence.final import Final, check_final, train_final
 from tune.evidence.repeated import (
     AGAIN,
-    Repeated,
     Repetition,
     Variant,
     check_all_ended,
     check_one_worker,
     in_ray,
-    repeated_from_dict,
 )
 from tune.results.definition import space_of
-from tune.results.layout import CONFIRM, CONFIRMED, RUNS, SPACE
+from tune.results.layout import CONFIRM, CONFIRMED, SPACE
 from tune.results.log import kept_in, log
-from tune.results.statistics import Difference
 from tune.results.summary import Summary, TrialRecord, load_summary
-from tune.results.table import percent, points
 from tune.spaces.space import Space
 
 DEFAULT = "000"
 """name of the default configuration: the id of its trial"""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Confirmed:
-    """The results of a confirmation: the content of confirm.json."""
-
-    search: str
-    data: str
-    search_seed: int
-    """the seed that every trial of the search trained with"""
-    seeds: tuple[int, ...]
-    epochs: int
-    searched: dict[str, dict[str, Any]]
-    """configuration -> its searched values"""
-    search_accuracy: dict[str, float | None]
-    """configuration -> the best val/accuracy of its trial"""
-    swept: bool
-    """True if every training tried several decodings"""
-    default: Repeated
-    candidates: tuple[Repeated, ...]
-    has_test: bool = True
-    """False: the data set has no test split to read"""
-
-    @property
-    def unfinished(self) -> bool:
-        """True if the same command has trainings to train again, so that the winner may still change."""
-        return any(run.again for c in (self.default, *self.candidates) for run in c.runs)
-
-    @property
-    def best(self) -> Repeated | None:
-        """The candidate with the highest mean among those that finished every seed."""
-        whole = [c for c in self.candidates if c.accuracy is not None and not c.failures]
-        return max(whole, key=lambda c: c.accuracy.mean if c.accuracy else 0.0, default=None)
-
-    @property
-    def winner(self) -> Repeated | None:
-        """The best candidate whose whole interval lies above the default; None if there is none, or none yet."""
-        if self.unfinished:
-            return None
-        above = [c for c in self.candidates if not c.failures and _is_above(c.above(self.default))]
-        return max(above, key=lambda c: c.accuracy.mean if c.accuracy else 0.0, default=None)
-
-    @property
-    def test_difference(self) -> Difference | None:
-        """The winner's difference to the default on the test split; None until it has been read."""
-        return self.winner.above(self.default, of="test_accuracy") if self.winner else None
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return plain values."""
-        return {
-            "search": self.search,
-            "data": self.data,
-            "search_seed": self.search_seed,
-            "seeds": list(self.seeds),
-            "epochs": self.epochs,
-            "searched": self.searched,
-            "search_accuracy": self.search_accuracy,
-            "swept": self.swept,
-            "winner": self.winner.name if self.winner else None,
-            "test_difference": self.test_difference.to_dict() if self.test_difference else None,
-            "has_test": self.has_test,
-            "default": self.default.to_dict(),
-            "candidates": [c.to_dict(self.default) for c in self.candidates],
-        }
-
-
-def _is_above(difference: Difference | None) -> bool:
-    return difference is not None and difference.low > 0
-
-
-def load_confirmed(path: Path) -> Confirmed:
-    """Read a confirm.json. Raises UserError if it is something else."""
-    try:
-        content = json.loads(path.read_text())
-        default, candidates = content.pop("default"), content.pop("candidates")
-        del content["winner"], content["test_difference"]
-        content["seeds"] = tuple(content["seeds"])
-        return Confirmed(
-            **content, default=repeated_from_dict(default), candidates=tuple(map(repeated_from_dict, candidates))
-        )
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{path}: not the file of a confirmation ({error})") from error
 
 
 def run_confirm(
@@ -132,26 +46,28 @@ def run_confirm(
     top: int = 3,
     seeds: int = 3,
     first_seed: int | None = None,
+    final: bool = False,
     overrides: Mapping[str, Any] | None = None,
 ) -> Confirmed:
     """Train the `top` best trials of a search and its default with `seeds` seeds; print and return the results.
 
-    Writes `directory`/confirm: runs/ID-sSEED/ and confirm.json. The same command again resumes it, or adds to it.
+    Writes `directory`/confirm: runs/ID-sSEED/, confirm.json, and with `final` the folder final. The same command again
+    resumes it, or adds seeds or configurations to it.
 
     Args:
         data: the Arrow data set; by default that of the search.
         first_seed: first seed, by default the one after the search's; the others count up and leave that one out.
+        final: train the winner and the default on train and val together before the test split is read.
         overrides: configuration keys to change in every configuration alike.
 
     Raises:
-        UserError: no search, no complete trial, fewer than two seeds, or an error of `Repetition`.
+        UserError: no search, no complete trial, fewer than two seeds, or an error of `Repetition` or `check_final`.
         FailedError: some trainings failed, which the same command trains again; the others are in the table.
         KeyboardInterrupt: Ctrl-C or SIGTERM; the confirmation can be resumed.
     """
     _check_numbers(top, seeds)
     summary, directory = load_summary(directory), Path(directory)
-    chosen = best_trials(summary, directory, top)
-    space = space_of(directory)
+    chosen, space = best_trials(summary, directory, top), space_of(directory)
     check_one_worker(space.resources, str(directory / SPACE))
     variants = _variants(space, chosen, overrides or {})
     chosen_seeds = unseen_seeds(space.base.train.seed, seeds, first_seed)
@@ -163,6 +79,7 @@ def run_confirm(
         keep=space.search.keep,
     )
     check_data_set(directory, ready := repetition.check(variants, chosen_seeds))
+    check_final(ready, asked=final)
     with kept_in(directory):
         log.info(_plan(summary, chosen, chosen_seeds, top))
         with in_ray(repetition.directory):
@@ -180,12 +97,37 @@ def run_confirm(
                 candidates=tuple(candidates),
                 has_test=ready.has_test,
             )
-            write_json(repetition.directory / CONFIRMED, confirmed.to_dict())  # to read the test split may fail
-            confirmed = with_test(confirmed, repetition)
-            write_json(repetition.directory / CONFIRMED, confirmed.to_dict())
+            confirmed = _conclude(confirmed, repetition, variants, final=final)
         log.info("\n" + render(confirmed, repetition.directory))
-    check_all_ended((confirmed.default, *confirmed.candidates), again=AGAIN)
+    check_all_ended(confirmed.trained, again=AGAIN)
     return confirmed
+
+
+def _conclude(confirmed: Confirmed, repetition: Repetition, variants: Sequence[Variant], *, final: bool) -> Confirmed:
+    """Read the test split, with `final` for trainings on train and val; write confirm.json before and after."""
+    path = repetition.directory / CONFIRMED
+    confirmed = replace(confirmed, final=_earlier_final(path, confirmed))
+    write_json(path, confirmed.to_dict())  # what follows may fail
+    winner, named = confirmed.winner, {variant.name: variant for variant in variants}
+    if not final or winner is None:
+        confirmed = with_test(confirmed, repetition)
+    else:
+        default, *candidates = map(repetition.with_known_test, (confirmed.default, *confirmed.candidates))
+        chosen = [(named[repeated.name], repeated) for repeated in (winner, default)]
+        trained = train_final(repetition, chosen, confirmed.seeds)
+        confirmed = replace(confirmed, default=default, candidates=tuple(candidates), final=trained)
+    write_json(path, confirmed.to_dict())
+    return confirmed
+
+
+def _earlier_final(path: Path, confirmed: Confirmed) -> Final | None:
+    """Return the final trainings of an earlier call, if they are those of the same winner with the same seeds."""
+    with contextlib.suppress(UserError):
+        earlier = load_confirmed(path)
+        names = [found.winner.name for found in (earlier, confirmed) if found.winner is not None]
+        if len(names) == 2 and names[0] == names[1] and earlier.seeds == confirmed.seeds:
+            return earlier.final
+    return None
 
 
 def _check_numbers(top: int, seeds: int) -> None:
@@ -232,6 +174,7 @@ def _plain_params(space: Space) -> dict[str, Any]:
 def _variants(space: Space, chosen: Sequence[TrialRecord], overrides: Mapping[str, Any]) -> list[Variant]:
     """Return the default configuration, then the chosen ones."""
     refused = {"train.seed": "the seeds are --seed and --seeds"}
+    refused["data.train_split"] = "val decides here; --final then trains the winner and the default on both"
     refused |= {p.key: "it was searched" for p in (*space.parameters, *space.sweep)}
     for key in overrides:
         if key in refused:
@@ -260,110 +203,3 @@ def _plan(summary: Summary, chosen: Sequence[TrialRecord], seeds: Sequence[int],
         f"the best {len(chosen)}{fewer} of {len(summary.trials)} trials and the default configuration, "
         f"seeds {', '.join(map(str, seeds))}"
     )
-
-
-def render(confirmed: Confirmed, directory: Path) -> str:
-    """Return the report: the table, the verdict on both splits, and the commands to run next."""
-    parts = [_head(confirmed), _table(confirmed), _verdict(confirmed), _test(confirmed), _next(confirmed, directory)]
-    return "\n\n".join(part for part in parts if part)
-
-
-def _head(confirmed: Confirmed) -> str:
-    num = len(confirmed.candidates)
-    sweep = "; each training at its best decoding on validation" if confirmed.swept else ""
-    return (
-        f"Confirmation of {confirmed.search}: {num} configuration{'s' * (num != 1)} and the default, "
-        f"{len(confirmed.seeds)} seeds each, {confirmed.epochs} epochs\n"
-        f"mean ± standard error over seeds {', '.join(map(str, confirmed.seeds))} (the search used "
-        f"{confirmed.search_seed}); differences paired by seed, with 95 % intervals, in points{sweep}"
-    )
-
-
-def _table(confirmed: Confirmed) -> str:
-    keys = list(dict.fromkeys(key for searched in confirmed.searched.values() for key in searched))
-    fixed = ["at default decode"] if confirmed.swept else []
-    rows = [["", "trial", "in the search", METRIC, "to the default", *fixed, "seconds", *keys]]
-    for configuration in (*confirmed.candidates, confirmed.default):
-        name, own = configuration.name, configuration is confirmed.default
-        mark = "default" if own else "winner" if configuration is confirmed.winner else ""
-        searched = confirmed.search_accuracy.get(name)
-        seconds = sum(r.seconds for r in configuration.runs) / len(configuration.runs)
-        rows.append(
-            [
-                mark,
-                name,
-                f"{100 * searched:.1f} %" if searched is not None else "-",
-                percent(configuration.accuracy),
-                "" if own else points(configuration.above(confirmed.default)),
-                *([percent(configuration.accuracy_fixed_decode)] if fixed else []),
-                f"{seconds:.1f}",
-                *(_shown(confirmed.searched[name].get(key, "-")) for key in keys),
-            ]
-        )
-    failures = [line for c in (*confirmed.candidates, confirmed.default) for line in c.failures]
-    return "\n".join([aligned(rows, left=2), *failures])
-
-
-def _shown(value: Any) -> str:
-    return f"{value:.3g}" if isinstance(value, float) else str(value)
-
-
-def _verdict(confirmed: Confirmed) -> str:
-    """Return the verdict on the validation split."""
-    if confirmed.unfinished:
-        return "No verdict yet: some trainings are to be trained again. The test split was not read."
-    winner, best = confirmed.winner, confirmed.best
-    if best is None:
-        return "No winner: no configuration finished all its trainings."
-    if winner is None:
-        difference = best.above(confirmed.default)
-        where = "below it" if difference and difference.high < 0 else "an interval that includes 0"
-        return (
-            f"No winner: the best on average, {best.name}, is {points(difference)} points from the default, {where}. "
-            "The test split was not read."
-        )
-    rivals = [
-        c.name
-        for c in confirmed.candidates
-        if c is not winner and (d := winner.above(c)) is not None and not d.separated
-    ]
-    close = f" It cannot be told apart from {', '.join(rivals)}." if rivals else ""
-    return f"Winner: {winner.name}, {points(winner.above(confirmed.default))} points to the default.{close}"
-
-
-def _test(confirmed: Confirmed) -> str:
-    """Return the verdict on the test split; empty if it was not read though it is there."""
-    winner, difference = confirmed.winner, confirmed.test_difference
-    if winner is not None and not confirmed.has_test:
-        return (
-            "The data set has no test split, so nothing is known about unseen data. To measure it, prepare the data "
-            "set again with photographs in split test, then search and confirm again."
-        )
-    if winner is None or difference is None:
-        return ""
-    finding = (
-        "the gain holds on unseen data"
-        if difference.low > 0
-        else "the interval includes 0: on unseen data the gain is not proven"
-        if difference.high >= 0
-        else "on unseen data it is worse"
-    )
-    return (
-        f"Test split (read for these two alone): {winner.name} {percent(winner.test_accuracy)}, default "
-        f"{percent(confirmed.default.test_accuracy)}, difference {points(difference)} points: {finding}."
-    )
-
-
-def _next(confirmed: Confirmed, directory: Path) -> str:
-    search, results = directory.parent, directory.parent.parent
-    place = "" if results == Path("results") else f" --results {results}"
-    place += "" if Path(confirmed.data).parent == Path("data") else f" --data {confirmed.data}"
-    more = f"python run.py --confirm {search.name} --top {len(confirmed.candidates)} --seeds"
-    commands = [(f"tensorboard --logdir {directory / RUNS}", "the curves of all trainings")]
-    if confirmed.winner is not None:
-        run = max(confirmed.winner.runs, key=lambda r: r.accuracy or 0.0)
-        match = f"python run.py --match {directory / run.directory / BEST} --images A.jpg B.jpg"
-        commands.insert(0, (f"{match} --keypoints A.csv B.csv", "use the winner"))
-    else:
-        commands.insert(0, (f"{more} {2 * len(confirmed.seeds)}{place}", "more seeds; these are kept"))
-    return "Next:\n" + aligned([[f"  {command}", f"# {why}"] for command, why in commands], left=2)

@@ -13,7 +13,7 @@ import dataclasses
 import json
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -44,6 +44,13 @@ class Variant:
     slug: str
     """name in its directories"""
     config: Config
+    decode: Mapping[int, DecodeConfig] = field(default_factory=dict)
+    """seed -> the decoding of its training; without one, that of `config`"""
+
+    def with_seed(self, seed: int) -> Config:
+        """Return the configuration of the training with this seed."""
+        config = dataclasses.replace(self.config, decode=self.decode.get(seed, self.config.decode))
+        return with_seed(config, seed)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,7 +61,7 @@ class Run:
     directory: str
     """relative to the directory of the repetition"""
     accuracy: float | None
-    """validation accuracy of the best epoch; None if it failed"""
+    """validation accuracy of the best epoch; None if it failed, or if val was trained on"""
     accuracy_fixed_decode: float | None
     """accuracy of that epoch at the configuration's own decoding"""
     epoch: int | None
@@ -172,7 +179,7 @@ class Repetition:
         ready = ready_data(self.data, [v.config for v in variants])
         for variant in variants:
             for seed in seeds:
-                _check_earlier(self.run_directory(variant, seed), with_seed(variant.config, seed), ready)
+                _check_earlier(self.run_directory(variant, seed), variant.with_seed(seed), ready)
         return ready
 
     def train(self, variants: Sequence[Variant], seeds: Sequence[int]) -> list[Repeated]:
@@ -190,8 +197,7 @@ class Repetition:
         for variant, seed in pairs:
             directory = self.run_directory(variant, seed)
             if len(read_metrics(directory)) < variant.config.train.epochs:
-                config = with_seed(variant.config, seed)
-                jobs[directory] = (config, absolute(self.data), directory.resolve(), self.decode_grid)
+                jobs[directory] = (variant.with_seed(seed), absolute(self.data), directory.resolve(), self.decode_grid)
             else:
                 self._settle(directory)
                 if not (directory / DATA_SET).is_file():  # trained before trainings kept it
@@ -225,8 +231,7 @@ class Repetition:
                 line(f"{labels[directory]}  failed: {_reason(outcome)}")
             else:
                 self._settle(directory)
-                best = best_epoch(read_metrics(directory))
-                line(f"{labels[directory]}  {100 * best[METRIC]:.1f} % at epoch {best['epoch']}")
+                line(f"{labels[directory]}  {_result(best_epoch(read_metrics(directory)))}")
         mistakes = [e for e in errors.values() if isinstance(e, UserError) and not isinstance(e, TemporaryError)]
         if len(mistakes) == len(jobs):
             raise mistakes[0]
@@ -270,6 +275,10 @@ class Repetition:
         found: dict[str, Any] = json.loads((directory / TEST).read_text())
         return found if found.get("data_set", self.identity) == self.identity else None
 
+    def with_known_test(self, repeated: Repeated) -> Repeated:
+        """Return the trainings with the test accuracies that were read before."""
+        return dataclasses.replace(repeated, runs=tuple(self._with_test(run) for run in repeated.runs))
+
     def read_test(self, repeated: Repeated) -> Repeated:
         """Return the trainings with their test accuracies, within `in_ray`.
 
@@ -294,7 +303,13 @@ class Repetition:
                 f"{directory}: the test split could not be read ({_reason(error)}){others}; the same command "
                 "tries again"
             )
-        return dataclasses.replace(repeated, runs=tuple(self._with_test(run) for run in repeated.runs))
+        return self.with_known_test(repeated)
+
+
+def _result(best: Mapping[str, Any]) -> str:
+    """Return the result of a training: its validation accuracy, or its loss where val was trained on."""
+    result = f"{100 * best[METRIC]:.1f} %" if METRIC in best else f"loss {best['train/loss']:.3f}"
+    return f"{result} at epoch {best['epoch']}"
 
 
 def _reason(error: Exception) -> str:

@@ -41,6 +41,8 @@ STORED = ("model.backbone", "model.weights", "data.views", *(key for key in ON_I
 
 def without_effect(config: Config, key: str) -> str | None:
     """Explain why a training of this configuration does not read `key`; None if it does."""
+    if key == "data.mix_partner" and config.data.mode == LOW:
+        return "stored views are mixed with objects"
     if config.data.mode == HIGH:
         return "images are drawn anew for each pair" if key == "data.views" else None
     if key.startswith("data.") and config.data.views > 1:

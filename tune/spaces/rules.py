@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import typing
 
-from nmt.config import to_flat, with_overrides
+from nmt.config import Config, to_flat, with_overrides
 from nmt.errors import UserError
 from nmt.training.packable import check_packable, is_shared
 from tune.spaces.parameter import check_conditions, check_swept, shown
@@ -25,6 +25,7 @@ from tune.spaces.fidelity import HIGH, LOW, ON_IMAGES, without_effect
 
 def check_together(space: Space, source: str) -> None:
     """Check what must hold between the tables. Raises UserError."""
+    check_validates(space.base, source)
     if not space.parameters:
         rest = " (decode keys cost no training: one --train and --evaluate compare them)" if space.sweep else ""
         raise UserError(f"{source}: no free parameter in [space]{rest}")
@@ -62,6 +63,15 @@ def check_together(space: Space, source: str) -> None:
         for value in parameter.values or (parameter.low, parameter.high):
             if parameter.key not in ("model.d_model", "model.heads"):
                 with_overrides(space.base, {parameter.key: value}, source=f"{source}: [space]")
+
+
+def check_validates(config: Config, source: str) -> None:
+    """Raise UserError where val is trained on, so that trainings cannot be compared by it."""
+    if not config.data.validates:
+        raise UserError(
+            f'{source}: data.train_split = "{config.data.train_split}" leaves no val to compare trainings by; set it '
+            'to "train" (--confirm NAME --final trains the winner and the default on both)'
+        )
 
 
 def _check_packed(space: Space, source: str) -> None:

@@ -2,7 +2,8 @@
 
 The probabilities and sizes are the published ones (arXiv 2503.17715 and its code), without two faults of that code. A
 mixed image stays uint8 and is normalised like any other; the published code feeds it to the backbone as 0 to 255.
-Another image is decoded only when it is mixed in; the published code decodes two more for every sample.
+Another image is decoded only when it is mixed in; the published code decodes two more for every sample. Which images
+are mixed in is `data.mix_partner`.
 
 Erasing and CutMix change the source image. Keypoints that they cover are dropped from both images. A cut that would
 leave fewer than two keypoints is not made.

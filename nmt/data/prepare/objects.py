@@ -15,17 +15,19 @@ from typing import Any
 
 from nmt.config import Config
 from nmt.data.prepare.join import join_shards
+from nmt.data.prepare.photographs import add_photographs
 from nmt.data.prepare.shards import RowMaker, ShardMaker, Shards, in_shards, make_shards, shard_path
 from nmt.data.readers.registry import RawDataSet
 from nmt.data.readers.sources import find_source
 from nmt.data.store.given_pairs import open_pairs
 from nmt.data.store.node_copy import folder_to_write
 from nmt.data.store.objects import IMAGE_CODINGS, LOCK_FILE, SPLITS, ObjectStore, StoreInfo
+from nmt.data.store.photographs import mixes_photographs
 from nmt.errors import UserError
 from nmt.io.files import file_lock, output_folder
 from nmt.io.table import wrapped
 
-_READER_VERSION = 2
+_READER_VERSION = 3
 """increase it when a reader's output changes for the same files, so that data sets are made anew"""
 
 
@@ -43,6 +45,8 @@ class PreparedData:
     """False: the data set existed already, made from the same raw files with the same options"""
     pairs: dict[str, int]
     """split -> number of given pairs; empty where pairs are drawn"""
+    photographs: int = 0
+    """whole photographs of train and val, stored to mix in; 0: none"""
 
     @property
     def counts(self) -> dict[str, dict[str, int]]:
@@ -58,6 +62,8 @@ class PreparedData:
         lines = [self.info.counts_table()]
         if self.pairs:
             lines.append("given pairs: " + ", ".join(f"{num} {split}" for split, num in self.pairs.items()))
+        if self.photographs:
+            lines.append(f"photographs: {self.photographs} whole ones of train and val, to mix in")
         if self.left_out:
             reasons = ", ".join(f"{n} {reason}" for reason, n in self.info.left_out.items())
             lines.append(wrapped(f"left out: {reasons}", indent="  "))
@@ -86,7 +92,7 @@ def prepare(
     An interrupted call resumes. Of two calls on one folder, the second waits for the first and reuses its result.
 
     Args:
-        config: name and image size are read.
+        config: name, image size, and what images are mixed with are read.
         raw: folder of the raw data set; None for `demo`, which is rendered. A name without a reader is a data set of
             the user's own (nmt/data/readers/own).
         out: folder of the Arrow data set, data/NAME, or an address (nmt/data/store/node_copy.py).
@@ -126,9 +132,15 @@ def prepare(
                 info = _finished(folder, wanted)
                 made = info is None
                 info = info or _write(source, folder, wanted, str(raw or name), progress=progress, make=make)
+        mixed = source.photographs if mixes_photographs(config.data) else ()
+        num_mixed = add_photographs(mixed, folder, info, skip_bad=skip_bad, progress=progress, make=make)
+    return PreparedData(str(out), info, time.perf_counter() - started, made, _given_pairs(folder), num_mixed)
+
+
+def _given_pairs(folder: Path) -> dict[str, int]:
+    """Return split -> number of given pairs; empty where pairs are drawn."""
     table = open_pairs(ObjectStore.open(folder))
-    pairs = {split: len(table.of(split)) for split in SPLITS} if table else {}
-    return PreparedData(str(out), info, time.perf_counter() - started, made, pairs)
+    return {split: len(table.of(split)) for split in SPLITS} if table else {}
 
 
 def _finished(out: Path, wanted: dict[str, Any]) -> StoreInfo | None:

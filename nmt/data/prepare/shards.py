@@ -59,7 +59,9 @@ class RowMaker:
 
 Shards = Mapping[int, Sequence[Any]]
 """number of a shard -> its tasks"""
-ShardMaker = Callable[[RowMaker, Shards, Path], Iterator[int]]
+Rows = Callable[[Sequence[Any]], pa.RecordBatch]
+"""maker of the rows of a shard's tasks, sent to other processes; the metadata counts what was left out"""
+ShardMaker = Callable[[Rows, Shards, Path], Iterator[int]]
 """function that makes shards in a folder and yields the number of each once its file is complete"""
 
 
@@ -87,7 +89,7 @@ def read_shard(folder: Path, shard: int) -> tuple[pa.RecordBatch, Counter[str]]:
     return reader.get_batch(0).replace_schema_metadata(None), left_out
 
 
-def make_shards(make_rows: RowMaker, shards: Shards, folder: Path) -> Iterator[int]:
+def make_shards(make_rows: Rows, shards: Shards, folder: Path) -> Iterator[int]:
     """Make shards on all cores of this machine (a `ShardMaker`). Raises FailedError when a process is killed."""
     if len(shards) <= _FEW_SHARDS:
         yield from (_make_shard(make_rows, shard, tasks, folder) for shard, tasks in shards.items())
@@ -106,7 +108,7 @@ def make_shards(make_rows: RowMaker, shards: Shards, folder: Path) -> Iterator[i
             pool.shutdown(cancel_futures=True)
 
 
-def _make_shard(make_rows: RowMaker, shard: int, tasks: Sequence[Any], folder: Path) -> int:
+def _make_shard(make_rows: Rows, shard: int, tasks: Sequence[Any], folder: Path) -> int:
     write_shard(folder, shard, make_rows(tasks))
     return shard
 

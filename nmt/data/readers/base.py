@@ -22,7 +22,7 @@ from PIL import Image
 
 from nmt.data.readers.values import as_list, as_number
 from nmt.data.store.given_pairs import GivenPair
-from nmt.data.store.objects import MIN_KEYPOINTS, SPLITS, stable_hash
+from nmt.data.store.objects import MIN_KEYPOINTS, SPLITS
 from nmt.data.store.partners import Partners
 from nmt.data.store.writer import RawObject
 from nmt.errors import UserError, one_line
@@ -192,23 +192,6 @@ def counting(left_out: Counter[str], *, skip_bad: bool) -> Iterator[None]:
 def _natural(name: str) -> tuple[int, int, str]:
     """Return a sorting key: numbers by value (SPair-71k numbers its keypoints), then names by letters."""
     return (0, int(name), name) if name.isascii() and name.isdigit() else (1, 0, name)
-
-
-def carve(photo: str, shares: Mapping[str, int]) -> str:
-    """Assign a photograph to a split by a hash of its name.
-
-    The split thus depends on neither the order nor the number of photographs: adding some moves none of the others.
-
-    Args:
-        photo: name of the photograph.
-        shares: split -> percent; their sum is 100.
-    """
-    percentile = stable_hash(photo) % 100
-    for split, share in shares.items():
-        percentile -= share
-        if percentile < 0:
-            return split
-    raise AssertionError(f"shares {shares} are less than 100 %")
 
 
 def points_within(

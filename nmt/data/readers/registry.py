@@ -16,6 +16,7 @@ from typing import Any
 
 from nmt.data.readers.base import Entry, RawListing, counting, load
 from nmt.data.store.given_pairs import GivenPair
+from nmt.data.store.photographs import CROPS
 from nmt.data.store.writer import RawObject
 from nmt.errors import UserError
 from nmt.extensions import Registry
@@ -23,6 +24,18 @@ from nmt.io.user_files import is_file
 
 Loaded = tuple[list[RawObject], Counter[str]]
 """objects, and reason -> number of objects, or of keypoints where the reason names them, that were left out"""
+
+
+@dataclass(frozen=True)
+class Photograph:
+    """A whole photograph that objects are cut out of."""
+
+    name: str
+    split: str
+    """train or val"""
+    image: Path
+    size: tuple[int, int] | None
+    """width and height of the image that was annotated, pixels; None: not given"""
 
 
 @dataclass(frozen=True)
@@ -47,6 +60,8 @@ class RawDataSet:
     """category -> keypoint name -> its name in the mirrored image; names that do not change are omitted"""
     notes: Sequence[str] = ()
     """lines for the report: files that were skipped, how splits were made"""
+    photographs: Sequence[Photograph] = ()
+    """photographs of train and val that objects are cut out of; empty where an object's image is the photograph"""
     every_split: bool = True
     """True: every category needs a pair in every split; False: a split may lack some categories"""
 
@@ -136,18 +151,28 @@ def listed(listing: RawListing, options: ReadOptions, **recorded: Any) -> RawDat
                     f"{str(entry.image)!a}: its annotation has the name {name!a}, which is not text "
                     f"(half a character); rename it"
                 )
+    photographs = _photographs(listing)
     return RawDataSet(
         fingerprint=lambda: files_fingerprint(listing.input_files()),
         keypoint_names=listing.keypoint_names,
         tasks=listing.entries,
         load=functools.partial(_load_entry, size=options.size, skip_bad=options.skip_bad),
         left_out=listing.left_out,
-        options=recorded,
+        options=recorded | ({CROPS: True} if photographs else {}),
         pairs=listing.pairs,
         mirror=listing.mirror,
         notes=listing.notes,
+        photographs=photographs,
         every_split=False,
     )
+
+
+def _photographs(listing: RawListing) -> list[Photograph]:
+    """List the photographs of train and val, by name; none where no object is cut out."""
+    if all(entry.box is None for entry in listing.entries):
+        return []
+    found = {e.photo: Photograph(e.photo, e.split, e.image, e.size) for e in listing.entries if e.split != "test"}
+    return [found[name] for name in sorted(found)]
 
 
 def _load_entry(entry: Entry, *, size: int, skip_bad: bool) -> Loaded:

@@ -5,8 +5,8 @@ truncated, and persons after 2008, whose annotations nobody checked. An object i
 Keypoints outside these bounds are dropped; keypoints with `visible="0"` are kept, for the published loaders ignore that
 flag.
 
-The split file has train and test only. A tenth of the train photographs, chosen by a hash of their names, becomes
-`val`. No photograph is in two splits: where one is listed in both, its train objects are left out.
+The split file has train and test only. A tenth of the train photographs of each category becomes `val`. No photograph
+is in two splits: where one is listed in both, its train objects are left out.
 """
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ from nmt.data.readers.base import (
     Entry,
     Excluded,
     RawListing,
-    carve,
     checked_box,
     points_within,
 )
+from nmt.data.readers.by_rank import carve_val
 from nmt.data.readers.values import as_number
 from nmt.data.store.objects import MIN_KEYPOINTS
 from nmt.errors import UserError, one_line
@@ -46,7 +46,7 @@ FLAGGED = "difficult, occluded or truncated"
 LATE_PERSON, LAST_PERSON_YEAR = "persons after 2008", 2008
 IN_TEST = "photographs that are in test too"
 LISTED_TWICE = "listed twice"
-VAL_SHARES = {"val": 10, "train": 90}
+VAL_NOTE = "splits: a tenth of the train photographs becomes val, within each category"
 
 _DOWNLOAD = "python run.py --download voc"
 _AGAIN = f"remove it, then download it again: {_DOWNLOAD}"
@@ -99,6 +99,8 @@ def read(raw: Path, *, skip_bad: bool) -> RawListing:
                     raise Excluded(IN_TEST)
                 listing.entries.append(entry)
     listing.refuse_shares(folders.keypoints)
+    listing.entries = carve_val(listing.entries)
+    listing.notes.append(VAL_NOTE)
     listing.drop_unpaired(raw)
     return listing
 
@@ -156,7 +158,6 @@ def _entry(folders: _Folders, name: str, split: str, flags: dict[str, list[bool]
     annotation = folders.keypoints / category / f"{photo}_{number}.xml"
     listing.files.append(annotation)
     box, points = _box_and_points(annotation, listing.left_out)
-    split = carve(photo, VAL_SHARES) if split == "train" else split
     image = folders.images / f"{photo}.jpg"
     return Entry(f"{category}/{annotation.stem}", category, split, photo, image, points, box)
 

@@ -71,8 +71,8 @@ class PairTable:
         self._keypoints = table.ragged("keypoints")
 
     def of(self, split: str) -> np.ndarray:
-        """Return the numbers of a split's pairs, in the order of the data set."""
-        return np.flatnonzero(self.split == SPLITS.index(split))
+        """Return the numbers of the pairs of a split, or of several joined by +, in the order of the data set."""
+        return np.flatnonzero(np.isin(self.split, [SPLITS.index(name) for name in split.split("+")]))
 
     def keypoints(self, pair: int) -> np.ndarray:
         """Return the ids to match, (N,) int16, increasing; a view of the mapped file."""

@@ -16,7 +16,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from nmt.data.store.manifest import MANIFEST_FILE, parse_manifest
-from nmt.data.store.present import OBJECTS_FILE
+from nmt.data.store.present import OBJECTS_FILE, PHOTOGRAPHS_FILE
 from nmt.errors import UserError
 from nmt.io.address import address_parts, is_address
 from nmt.io.cache import cache_folder
@@ -32,7 +32,8 @@ def local_copy(data: str | Path, *, features: Iterable[str] = ()) -> Path:
 
     Args:
         data: a folder or an address.
-        features: names or patterns of the tables of features that are needed, such as "features/*".
+        features: names or patterns of the optional files that are needed: tables of features, such as "features/*",
+            and photographs.arrow.
 
     Raises:
         UserError: no data set at the address, or it cannot be reached.
@@ -40,8 +41,14 @@ def local_copy(data: str | Path, *, features: Iterable[str] = ()) -> Path:
     if not is_address(data):
         return Path(data)
     remote = RemoteData(str(data))
-    remote.fetch(lambda name: not name.startswith("features/") or any(Path(name).match(f) for f in features))
+    wanted = tuple(features)
+    remote.fetch(lambda name: not _is_optional(name) or any(Path(name).match(pattern) for pattern in wanted))
     return remote.folder
+
+
+def _is_optional(name: str) -> bool:
+    """True for a large file of a data set that not every training reads."""
+    return name.startswith("features/") or name == PHOTOGRAPHS_FILE
 
 
 @contextlib.contextmanager

@@ -210,7 +210,13 @@ class ObjectStore:
         return len(self.category)
 
     def rows(self, split: str) -> list[np.ndarray]:
-        """Return the row numbers of a split, increasing, one array per category."""
+        """Return the row numbers of a split, increasing, one array per category; of several, joined by +, together."""
+        several = [self._rows_of(name) for name in split.split("+")]
+        return (
+            several[0] if len(several) == 1 else [np.sort(np.concatenate(rows)) for rows in zip(*several, strict=True)]
+        )
+
+    def _rows_of(self, split: str) -> list[np.ndarray]:
         order, groups = self._index.order, self._index.groups
         first = SPLITS.index(split) * len(self.info.keypoint_names)
         return [order[groups[g] : groups[g + 1]] for g in range(first, first + len(self.info.keypoint_names))]

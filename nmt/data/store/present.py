@@ -11,6 +11,8 @@ from nmt.errors import UserError
 from nmt.io.address import is_address
 
 OBJECTS_FILE = "objects.arrow"
+PHOTOGRAPHS_FILE = "photographs.arrow"
+"""beside the objects where they are cut out of photographs (nmt/data/store/photographs.py)"""
 
 
 def prepare_command(name: str, *, features: str | None = None) -> str:

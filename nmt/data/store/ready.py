@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nmt.config import Config, DataConfig
-from nmt.data.store.present import prepare_command
+from nmt.data.store.present import PHOTOGRAPHS_FILE, prepare_command
 from nmt.errors import TemporaryError, UserError
 from nmt.io.address import absolute
 
@@ -47,13 +47,14 @@ def ready_data(data: str | Path, configs: Sequence[Config]) -> ReadyData:
         data: a folder or an address.
 
     Raises:
-        UserError: no data set there, no table of the features of a backbone, another image size, no pairs to train on
-            or to validate with, or no weights of a backbone.
+        UserError: no data set there, no table of the features of a backbone, no whole photographs to mix in, another
+            image size, no pairs to train on or to validate with, or no weights of a backbone.
     """
     from nmt.data.store.features import open_features
     from nmt.data.store.node_copy import local_copy
     from nmt.data.store.objects import ObjectStore
     from nmt.data.store.partners import has_test
+    from nmt.data.store.photographs import open_photographs
 
     distinct = list({(c.data, c.model.backbone, c.model.weights): c for c in configs}.values())
     folder = local_copy(data, features=[pattern for config in distinct for pattern in _tables(config)])
@@ -61,6 +62,7 @@ def ready_data(data: str | Path, configs: Sequence[Config]) -> ReadyData:
     for config in distinct:
         features = open_features(folder, config) if config.data.mode == "features" else None
         check_fit(store, config.data, features)
+        open_photographs(store, config.data)
     check_pairs(store)
     weights = _ready_weights(distinct, data)
     return ReadyData(str(data), absolute(data), folder, store.info.identity, has_test(store), weights)
@@ -106,11 +108,12 @@ def _ready_weights(configs: Sequence[Config], data: str | Path, *, offer: bool =
 
 
 def _tables(config: Config) -> list[str]:
-    """Name the tables of features that a training of this configuration reads."""
+    """Name the files that a training of this configuration reads beside the objects."""
     from nmt.data.store.features import ViewOptions, features_pattern
+    from nmt.data.store.photographs import mixes_photographs
 
     if config.data.mode != "features":
-        return []
+        return [PHOTOGRAPHS_FILE] if mixes_photographs(config.data) else []
     return [features_pattern(config.model, config.data.image_size, ViewOptions.of(config.data))]
 
 

@@ -17,7 +17,8 @@ from nmt.data.store.manifest import MANIFEST_FILE, data_files, parse_manifest
 from nmt.data.store.node_copy import local_copy
 from nmt.data.store.objects import MIN_KEYPOINTS, SPLITS, ObjectStore, RowIndex, StoreInfo
 from nmt.data.store.partners import pair_faults
-from nmt.data.store.present import OBJECTS_FILE
+from nmt.data.store.photographs import Photographs
+from nmt.data.store.present import OBJECTS_FILE, PHOTOGRAPHS_FILE
 from nmt.errors import UserError, one_line
 from nmt.io.file_record import record
 
@@ -59,7 +60,7 @@ def check(data: str | Path, *, progress: bool = False) -> VerifiedData:
     """
     from tqdm import tqdm
 
-    directory = local_copy(data, features=["features/*"])
+    directory = local_copy(data, features=["features/*", PHOTOGRAPHS_FILE])
     store = ObjectStore.open(directory)
     faults = [*_file_faults(directory), *_set_faults(store)]
     for row in tqdm(range(len(store)), desc=f"check {store.info.name}", unit="row", disable=not progress):
@@ -72,6 +73,7 @@ def check(data: str | Path, *, progress: bool = False) -> VerifiedData:
         faults += [*given_faults, *pair_faults(store)]
         for path in sorted((directory / "features").glob("*.arrow")):
             faults += _feature_faults(store, path)
+        faults += _photograph_faults(store)
     if faults:
         more = " ..." if len(faults) > _SHOWN else ""
         raise UserError(f"{directory}: {'; '.join(faults[:_SHOWN])}{more}; make the data set anew (delete the folder)")
@@ -182,4 +184,23 @@ def _feature_faults(store: ObjectStore, path: Path) -> Iterator[str]:
         whole = nodes.shape == (len(store.keypoints(row)), table.channels) and len(feature) == table.global_channels
         if not whole or not np.isfinite(nodes).all() or not np.isfinite(feature).all():
             yield f"{path.name}: row {row} has other features than keypoints, or such that are not finite"
+            return
+
+
+def _photograph_faults(store: ObjectStore) -> Iterator[str]:
+    """Yield what is wrong with the whole photographs, if they are there and of this version of the data set."""
+    try:
+        photographs = Photographs(store.directory)
+    except UserError:
+        return  # refused where it is opened, made anew by --prepare
+    if not np.isin(photographs.split, [0, 1]).all():
+        yield f"{PHOTOGRAPHS_FILE}: holds photographs of other splits than train and val"
+    for row in range(len(photographs)):
+        try:
+            shape = photographs.image(row).shape
+        except (OSError, SyntaxError, ValueError) as error:
+            yield f"{PHOTOGRAPHS_FILE}: row {row} cannot be decoded ({one_line(error)})"
+            return
+        if shape != (store.info.image_size, store.info.image_size, 3):
+            yield f"{PHOTOGRAPHS_FILE}: row {row} is an image of {shape}"
             return

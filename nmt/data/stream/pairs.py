@@ -19,6 +19,7 @@ from nmt.data.augment.pair import augment_pair
 from nmt.data.augment.seeding import DROP_PATH, TRAIN, generator
 from nmt.data.store.features import FeatureTable
 from nmt.data.store.objects import MIN_KEYPOINTS, ObjectStore
+from nmt.data.store.photographs import open_photographs
 from nmt.data.store.ready import check_fit
 from nmt.data.stream.collate import ShownObject, collate
 from nmt.data.stream.pair import Pair, swap_names
@@ -30,7 +31,7 @@ class PairStream:
 
     Args:
         config: the `data` branch; its mode decides between augmented images and stored features.
-        split: train, for all but tests.
+        split: train or train+val, for all but tests.
         seed: the key of every draw.
         features: the table of the store's features, in features mode.
 
@@ -43,7 +44,9 @@ class PairStream:
     ) -> None:
         self.store, self.config, self.seed = store, config, seed
         self.features = check_fit(store, config, features)
-        self.sampler = pair_sampler(store, split)
+        self.sampler = pair_sampler(store, split, redraw=config.redraw)
+        self._photographs = open_photographs(store, config)
+        self._partners = None if self._photographs is None else self._photographs.of(split)
 
     def batch(self, epoch: int, indices: Sequence[int]) -> PairBatch:
         """Collate the pairs `indices` of an epoch, padded to the longest of them or to data.pad_keypoints."""
@@ -108,7 +111,7 @@ class PairStream:
             image0_HW3,
             image1_HW3,
             points0_N2[pair.positions0],
-            other_image=lambda: self.store.image(self.sampler.draw_row(rng)),
+            other_image=lambda: self._partner(rng),
             config=self.config,
             out=(out0_HW3, out1_HW3),
         )
@@ -116,6 +119,12 @@ class PairStream:
             if image_HW3 is not out_HW3:
                 out_HW3[:] = image_HW3
         return pair.keep(augmented.keep_N), (seen0, seen1)
+
+    def _partner(self, rng: np.random.Generator) -> np.ndarray:
+        """Draw an image to mix in: a whole photograph of the split, or an object of it."""
+        if self._photographs is None or self._partners is None:
+            return self.store.image(self.sampler.draw_row(rng))
+        return self._photographs.image(int(self._partners[rng.integers(len(self._partners))]))
 
     def _move(self, rng: np.random.Generator, pair: Pair) -> tuple[Pair, tuple[Transform | None, Transform | None]]:
         """Draw the transforms of both images, and drop the keypoints that leave them.

@@ -16,16 +16,20 @@ _ENUMERATE_BELOW = 200_000
 
 
 class PairSampler:
-    """Sampler of random pairs, as published: a category, then two of its objects of different photographs, uniformly.
+    """Sampler of random pairs: a category, then two of its objects, uniformly, as published.
 
-    Categories without objects in the split are skipped.
+    Two objects of one photograph share background and light. The published code pairs them. Here two other objects of
+    the category are drawn. Categories without objects in the split are skipped.
+
+    Args:
+        redraw: what is drawn again where the two share too few keypoints, see `data.redraw`.
 
     Raises:
         UserError: a category has objects of one photograph only, or the split is empty.
     """
 
-    def __init__(self, store: ObjectStore, split: str) -> None:
-        self.store, self.split = store, split
+    def __init__(self, store: ObjectStore, split: str, *, redraw: str = "objects") -> None:
+        self.store, self.split, self._redraw = store, split, redraw
         rows = store.rows(split)
         self.categories = [c for c in range(len(rows)) if len(rows[c])]
         self.rows = {c: rows[c] for c in self.categories}
@@ -46,19 +50,39 @@ class PairSampler:
         ]
 
     def draw(self, rng: np.random.Generator) -> Pair:
-        """Draw one random pair."""
-        return self.draw_of(rng, self.categories[rng.integers(len(self.categories))])
+        """Draw one random pair. Raises UserError if no two objects share enough keypoints."""
+        category = self._draw_category(rng)
+        for _ in range(_MAX_DRAWS):
+            pair = self._try(rng, category)
+            if pair is not None:
+                return pair
+            category = self._draw_category(rng) if self._redraw == "category" else category
+        raise self._no_pair(category)
 
     def draw_of(self, rng: np.random.Generator, category: int) -> Pair:
         """Draw one random pair of a category. Raises UserError if no two objects share enough keypoints."""
+        for _ in range(_MAX_DRAWS):
+            pair = self._try(rng, category)
+            if pair is not None:
+                return pair
+        raise self._no_pair(category)
+
+    def _draw_category(self, rng: np.random.Generator) -> int:
+        return self.categories[rng.integers(len(self.categories))]
+
+    def _try(self, rng: np.random.Generator, category: int) -> Pair | None:
+        """Draw two objects of different photographs of a category; None if they share too few keypoints."""
         rows = self.rows[category]
         for _ in range(_MAX_DRAWS):
             row0, row1 = (int(rows[k]) for k in rng.integers(len(rows), size=2))
-            common = self.common(row0, row1)
-            if common is not None:
-                return make_pair(self.store, category, row0, row1, common, rng)
+            if self.store.photo[row0] != self.store.photo[row1]:
+                common = self.common(row0, row1)
+                return None if common is None else make_pair(self.store, category, row0, row1, common, rng)
+        return None
+
+    def _no_pair(self, category: int) -> UserError:
         name = self.store.info.categories[category]
-        raise UserError(
+        return UserError(
             f"{self.store.directory}: no two {self.split} objects of {name} share {MIN_KEYPOINTS} keypoints"
         )
 
@@ -108,7 +132,7 @@ class GivenPairSampler(PairSampler):
     """
 
     def __init__(self, store: ObjectStore, table: PairTable, split: str) -> None:
-        self.store, self.split, self.table = store, split, table
+        self.store, self.split, self.table, self._redraw = store, split, table, "objects"
         numbers = table.of(split)
         category_P = store.category[table.row0[numbers]]
         self.categories = [int(c) for c in np.unique(category_P)]
@@ -117,8 +141,7 @@ class GivenPairSampler(PairSampler):
         if not self.categories:
             raise UserError(f"{store.directory}: no given pairs in split {split}")
 
-    def draw_of(self, rng: np.random.Generator, category: int) -> Pair:
-        """Draw one random given pair of a category."""
+    def _try(self, rng: np.random.Generator, category: int) -> Pair | None:
         pairs = self.pairs[category]
         return self._pair(rng, category, int(pairs[rng.integers(len(pairs))]))
 
@@ -136,7 +159,7 @@ class GivenPairSampler(PairSampler):
         return make_pair(self.store, category, row0, row1, ids, rng)
 
 
-def pair_sampler(store: ObjectStore, split: str) -> PairSampler:
+def pair_sampler(store: ObjectStore, split: str, *, redraw: str = "objects") -> PairSampler:
     """Make the sampler of a data set: of its given pairs if it lists any."""
     table = open_pairs(store)
-    return PairSampler(store, split) if table is None else GivenPairSampler(store, table, split)
+    return PairSampler(store, split, redraw=redraw) if table is None else GivenPairSampler(store, table, split)

@@ -23,8 +23,9 @@ from tests.nmt_tests.toy_training import small
         {"data__mode": "images"},
         {"data__mode": "images", "optim__backbone_lr_scale": 0.0},
         {"model__spline": False, "model__normalized": False, "model__decoder_layers": 1},
+        {"train__ema": 0.9},
     ],
-    ids=["features", "images", "frozen", "plain"],
+    ids=["features", "images", "frozen", "plain", "averaged"],
 )
 def test_a_real_checkpoint_is_within_a_tenth_of_what_was_said(toy_data: Path, tmp_path: Path, changes) -> None:
     config = small(train__epochs=1, train__steps_per_epoch=1, **changes)

@@ -26,7 +26,7 @@ READS = {
     "--init": "--data --json",
     "--train": "--data --set --seed --workers --results --storage --resume --json",
     "--search": "--data --set --trials --seeds --seed --results --storage --resume --dry-run --json",
-    "--confirm": "--top --seeds --seed --data --set --results --storage --json",
+    "--confirm": "--top --seeds --final --seed --data --set --results --storage --json",
     "--evaluate": "--split --data --set --results --storage --json",
     "--report": "--results --storage --json",
     "--match": "--images --keypoints --out --set --results --storage --json",

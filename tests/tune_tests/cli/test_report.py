@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
+from nmt.io.files import write_json
+from tests.tune_tests.evidence.confirmations import DEFAULT, confirmed, repeated
 from tests.tune_tests.results.summaries import record, summary
 from tune.cli.main import main
+from tune.evidence.final import Final
 from tune.results.report import render
 
 
@@ -19,6 +23,19 @@ def test_the_table_of_a_search_is_printed_from_its_summary_alone(capsys):
     *table, last = capsys.readouterr().out.rstrip("\n").split("\n")
     assert "\n".join(table) == render(found, directory)
     assert json.loads(last) == json.loads((directory / "summary.json").read_text())
+
+
+def test_a_confirmation_is_printed_and_in_the_json_with_its_final_trainings(capsys):
+    directory = Path("results/toy/confirm")
+    directory.mkdir(parents=True)
+    summary(record(0, 0.5), record(1, 0.7, lr=0.02)).save(directory.parent)
+    final = Final(winner=repeated("001", [0.0] * 3, [0.71, 0.72, 0.74]), default=repeated("000", [0.0] * 3, [0.6] * 3))
+    found = replace(confirmed(DEFAULT, repeated("001", [0.70, 0.71, 0.72])), final=final)
+    write_json(directory / "confirm.json", found.to_dict())
+    assert main(["--report", "toy", "--json"]) == 0
+    out = capsys.readouterr().out.rstrip("\n")
+    assert "Final trainings on train and val together, 3 seeds each" in out
+    assert json.loads(out.split("\n")[-1])["confirm"] == json.loads(json.dumps(found.to_dict()))
 
 
 def test_a_folder_without_a_table_and_a_damaged_one_are_one_line(refused):

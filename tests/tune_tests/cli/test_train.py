@@ -69,6 +69,24 @@ def test_prepare_train_evaluate_and_match_from_raw_photographs(capsys, refused, 
     assert found["decode"] == {"sinkhorn_iterations": 27, "epsilon": 0.5, "assignment": "hungarian"}
 
 
+def test_a_training_on_train_and_val_is_evaluated_on_test_alone(capsys, refused, tmp_path):
+    write_willow(tmp_path / "raw")
+    both = [*SMALL, "--set", "data.train_split=train+val"]
+    assert main(["--prepare", "willow", "--raw", "raw", *SMALL]) == 0
+    capsys.readouterr()
+    assert main(["--train", "willow", "--json", *both]) == 0
+    out = capsys.readouterr().out
+    assert "all trained on: no validation, the last epoch's weights count" in out
+    assert "epoch 2, the last: loss " in out and "val was trained on (results/willow-train/best.pt)" in out
+    assert "next: python run.py --evaluate willow-train --split test" in out
+    metrics = json.loads(out.splitlines()[-1])
+    assert metrics["epoch"] == 2 and not any(key.startswith("val/") for key in metrics)
+    assert main(["--train", "willow", "--resume", *both]) == 0
+    assert main(["--evaluate", "willow-train", "--split", "test"]) == 0
+    assert "was trained on val too" in refused("--evaluate", "willow-train")
+    assert "was trained on val too" in refused("--evaluate", "willow-train", "--split", "val")
+
+
 def test_a_training_goes_on_elsewhere_from_its_storage(capsys, refused, tmp_path, bucket):
     """Its local folder is gone; `--resume` in another one finds it whole at the address."""
     write_willow(tmp_path / "raw")

@@ -68,6 +68,11 @@ def test_ablation_of_the_project_is_sound_and_starts_from_its_recipe(name: str) 
     assert depths == set(range(1, 9)) and len(ablation.seeds) >= 3
 
 
+def test_without_val_there_is_nothing_to_compare_variants_by(file: Path) -> None:
+    with pytest.raises(UserError, match=r'data\.train_split = "train\+val" leaves no val to compare trainings by'):
+        load_ablation(str(file), {"data.train_split": "train+val"})
+
+
 def test_search_is_no_ablation_and_the_other_way_round(file: Path, space_file: Path) -> None:
     assert read_recipe(file).is_ablation and not read_recipe(space_file).is_ablation
     with pytest.raises(UserError, match="an ablation"):

@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -22,93 +22,12 @@ from nmt.errors import UserError
 from nmt.io.files import write_json
 from nmt.training.history import read_metrics
 from tests.paths import ROOT
-from tune.evidence.confirm import Confirmed, best_trials, load_confirmed, render, run_confirm, unseen_seeds, with_test
-from tune.evidence.repeated import Repeated, Repetition, Run
-from tune.results.summary import Summary, TrialRecord
+from tests.tune_tests.evidence.confirmations import DEFAULT, DIRECTORY, GOOD, confirmed, repeated, write_search
+from tune.evidence.confirm import best_trials, run_confirm, unseen_seeds, with_test
+from tune.evidence.confirmed import Confirmed, load_confirmed, render
+from tune.evidence.repeated import Repetition
 from tune.spaces.read import load_space
 from tune.spaces.settings import Resources
-
-
-def repeated(name: str, accuracies: Sequence[float | None], test: Sequence[float] | None = None) -> Repeated:
-    """The trainings of one configuration with seeds 1, 2, ..; None is a failed one."""
-
-    def run_of(seed: int, accuracy: float | None) -> Run:
-        return Run(
-            seed=seed,
-            directory=f"runs/{name}-s{seed}",
-            accuracy=accuracy,
-            accuracy_fixed_decode=accuracy,
-            epoch=4,
-            epochs=4,
-            seconds=1.0,
-            decode={"epsilon": 0.035},
-            reason="the loss is no longer finite" if accuracy is None else None,
-            test_accuracy=test[seed - 1] if test else None,
-        )
-
-    return Repeated(name=name, runs=tuple(run_of(seed, value) for seed, value in enumerate(accuracies, start=1)))
-
-
-def confirmed(default: Repeated, *candidates: Repeated) -> Confirmed:
-    names = [c.name for c in (default, *candidates)]
-    return Confirmed(
-        search="toy",
-        data="data/toy",
-        search_seed=0,
-        seeds=tuple(r.seed for r in default.runs),
-        epochs=4,
-        searched={name: {"optim.lr": 1e-3} for name in names},
-        search_accuracy=dict.fromkeys(names, 0.7),
-        swept=True,
-        default=default,
-        candidates=candidates,
-    )
-
-
-DEFAULT = repeated("000", [0.60, 0.61, 0.62])
-DIRECTORY = Path("results/toy/confirm")
-
-
-def test_no_winner_where_the_interval_includes_zero() -> None:
-    # +5, -1 and +5 points: a mean of 3 within an interval of about -5.6 to 11.6.
-    found = confirmed(DEFAULT, repeated("007", [0.65, 0.60, 0.67]))
-    assert found.winner is None and found.to_dict()["winner"] is None
-    text = render(found, DIRECTORY)
-    assert "No winner: the best on average, 007, is +3.0 [-5.6, +11.6] points from the default" in text
-    assert "an interval that includes 0" in text and "The test split was not read" in text
-    assert "Winner" not in text and "--confirm toy --top 1 --seeds 6" in text
-
-
-def test_winner_is_the_best_of_those_the_interval_separates() -> None:
-    wild, good, better = [0.5, 0.9, 0.9], [0.65, 0.66, 0.67], [0.70, 0.71, 0.721]
-    found = confirmed(DEFAULT, repeated("001", good), repeated("002", wild), repeated("003", better))
-    assert found.best is not None and found.best.name == "002"  # on average alone
-    assert found.winner is not None and found.winner.name == "003"
-    assert "Winner: 003" in render(found, DIRECTORY) and "cannot be told apart from 002" in render(found, DIRECTORY)
-
-
-def test_nothing_below_the_default_wins() -> None:
-    found = confirmed(DEFAULT, repeated("001", [0.5, 0.51, 0.52]))
-    assert found.winner is None
-    assert "is -10.0 [-10.0, -10.0] points from the default, below it" in render(found, DIRECTORY)
-
-
-def test_configuration_with_a_failed_training_cannot_win() -> None:
-    found = confirmed(DEFAULT, repeated("001", [0.70, 0.71, None]))
-    text = render(found, DIRECTORY)
-    assert found.winner is None and "no configuration finished all its trainings" in text
-    assert "001, seed 3 failed: the loss is no longer finite" in text
-
-
-def test_test_split_is_judged_by_its_own_interval() -> None:
-    default = repeated("000", [0.60, 0.61, 0.62], test=[0.50, 0.52, 0.51])
-    better = [0.70, 0.71, 0.72]
-    holds = confirmed(default, repeated("001", better, test=[0.60, 0.615, 0.61]))
-    assert "the gain holds on unseen data" in render(holds, DIRECTORY)
-    unproven = confirmed(default, repeated("001", better, test=[0.60, 0.50, 0.51]))
-    assert "the gain is not proven" in render(unproven, DIRECTORY)
-    worse = confirmed(default, repeated("001", better, test=[0.40, 0.42, 0.411]))
-    assert "on unseen data it is worse" in render(worse, DIRECTORY)
 
 
 def test_a_winner_without_a_test_split_is_told_so(tmp_path: Path) -> None:
@@ -120,76 +39,10 @@ def test_a_winner_without_a_test_split_is_told_so(tmp_path: Path) -> None:
     assert "no test split" not in render(confirmed(DEFAULT, repeated("001", [0.60, 0.61, 0.62])), DIRECTORY)
 
 
-def test_confirmation_returns_from_its_file_as_it_was(tmp_path: Path) -> None:
-    found = confirmed(DEFAULT, repeated("001", [0.70, 0.71, 0.72], test=[0.6, 0.6, 0.6]))
-    write_json(tmp_path / "confirm.json", found.to_dict())
-    assert load_confirmed(tmp_path / "confirm.json") == found
-    (tmp_path / "confirm.json").write_text("{}")
-    with pytest.raises(UserError, match="not the file of a confirmation"):
-        load_confirmed(tmp_path / "confirm.json")
-
-
 def test_seeds_leave_out_the_one_of_the_search() -> None:
     assert unseen_seeds(0, 3, None) == (1, 2, 3)
     assert unseen_seeds(5, 3, None) == (6, 7, 8)
     assert unseen_seeds(5, 3, 4) == (4, 6, 7)
-
-
-def write_search(
-    directory: Path, space_text: str, data: Path, trials: Sequence[tuple[dict[str, Any], str, float]]
-) -> Summary:
-    """results/tiny as a search leaves it that tried these values, ended so, at this accuracy."""
-    directory.mkdir(parents=True)
-    (directory / "search.toml").write_text(space_text)
-    space = load_space(directory / "search.toml")
-    write_json(directory / "search.json", space.to_dict())
-    records = []
-    for number, (searched, state, accuracy) in enumerate(trials):
-        config = with_overrides(space.base, searched, source="test")
-        metrics = {"epoch": 4, "val/accuracy": accuracy, "decode/epsilon": 0.035}
-        records.append(
-            TrialRecord(
-                id=f"{number:03d}",
-                state=state,
-                searched=space.default_params | searched,
-                configuration=to_dict(config),
-                best=metrics,
-                last=metrics,
-                accuracy_fixed_decode=accuracy,
-                epochs=4,
-                seconds=1.0,
-                seed=0,
-                checkpoint=None,
-                reason=None,
-            )
-        )
-    plain = space.to_dict()
-    summary = Summary(
-        name="tiny", description="", data=str(data), space={}, search=plain["search"], resources=plain["resources"],
-        epochs=4, seconds=1.0, trials=tuple(records),
-    )  # fmt: skip
-    summary.save(directory)
-    return summary
-
-
-GOOD, POOR = {"optim.lr": 3e-3, "model.d_model": 16}, {"optim.lr": 1e-1}
-
-
-@pytest.fixture
-def search(tmp_path: Path, space_text: str, tiny_data: Path) -> Path:
-    """A search with a poor default, tried twice, that found much better values."""
-    directory = tmp_path / "results" / "tiny"
-    text = space_text.replace("lr = 1e-4", "lr = 1e-5").replace("d_model = 16", "d_model = 4")
-    text = text.replace("[space]", '[space]\n"model.d_model" = { values = [4, 16] }')
-    trials = [
-        ({}, "COMPLETE", 0.4),
-        (GOOD, "COMPLETE", 0.7),
-        (GOOD, "COMPLETE", 0.7),
-        ({}, "COMPLETE", 0.6),
-        (POOR, "PRUNED", 0.3),
-    ]
-    write_search(directory, text, tiny_data, trials)
-    return directory
 
 
 def test_candidates_are_the_best_different_trials_stopped_ones_included(search: Path) -> None:

@@ -111,6 +111,15 @@ def test_unknown_search_names_the_nearest() -> None:
         load_space("dmeo")
 
 
+@pytest.mark.parametrize("name", ["voc", "spair", "voc_dino"])
+def test_trials_on_images_are_first_compared_after_the_rate_has_dropped(name: str) -> None:
+    """Just before, high rates look worst. Where another milestone is a rung, the same holds there."""
+    space = load_space(name)
+    milestones, search = space.base.optim.milestones, space.search
+    rungs = [search.grace_epochs * search.reduction_factor**k for k in range(5)]
+    assert rungs[0] > milestones[0] and not set(rungs) & set(milestones) and rungs[1] < space.base.train.epochs
+
+
 @pytest.mark.parametrize("name", sorted(p.stem for p in RECIPES.glob("*.toml") if read_recipe(p).tables.get("space")))
 def test_search_space_of_the_project_is_sound(name: str) -> None:
     space = load_space(name)

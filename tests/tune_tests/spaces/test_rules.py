@@ -20,3 +20,13 @@ def test_cmaes_needs_a_range(space_file: Path) -> None:
     space_file.write_text(space_file.read_text().replace(lr, "").replace("trials = 5", 'sampler = "cmaes"'))
     with pytest.raises(UserError, match="moves in ranges and numbers, and .* has names alone"):
         load_space(space_file)
+
+
+def test_without_val_there_is_nothing_to_compare_trials_by(space_file: Path) -> None:
+    both = {"data.train_split": "train+val"}
+    with pytest.raises(UserError, match=r'data\.train_split = "train\+val" leaves no val .*--confirm NAME --final'):
+        load_space(space_file, both)
+    with pytest.raises(UserError, match=r'data\.train_split = "train\+val" leaves no val'):
+        load_space("voc", both)
+    with pytest.raises(UserError, match=r"data\.train_split cannot be searched: without val there is nothing"):
+        load_space(edited(space_file, LR, '"data.train_split" = { values = ["train", "train+val"] }'))

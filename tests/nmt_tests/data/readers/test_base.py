@@ -14,7 +14,6 @@ from nmt.data.readers.base import (
     Entry,
     Excluded,
     RawListing,
-    carve,
     checked_box,
     load,
     points_within,
@@ -62,11 +61,6 @@ def test_whatever_the_annotation_says_the_object_fits_the_store_or_is_left_out(t
     points_N2 = np.array(list(found.points.values()), np.float32)
     assert found.image.shape == (32, 32, 3) and found.image.dtype == np.uint8 and len(points_N2) >= 2
     assert np.isfinite(points_N2).all() and (points_N2 >= 0).all() and (points_N2 <= 32).all()
-
-
-def test_shares_carve_photographs_by_name_alone():
-    splits = Counter(carve(f"photo{k}", {"train": 80, "val": 10, "test": 10}) for k in range(5000))
-    assert abs(splits["val"] - 500) < 70 and abs(splits["test"] - 500) < 70
 
 
 def entries(*objects: tuple[str, str, str]) -> list[Entry]:

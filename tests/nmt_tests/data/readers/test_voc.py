@@ -16,10 +16,10 @@ from nmt.data.prepare.features import add_features
 from nmt.data.prepare.objects import prepare
 from nmt.data.readers import voc
 from nmt.data.readers.base import load
-from nmt.data.store.objects import ObjectStore
+from nmt.data.store.objects import SPLITS, ObjectStore
 from nmt.errors import UserError
 from nmt.training.loop import train
-from tests.nmt_tests.data.readers.raw_sets import SQUARE, Voc, keypoints_xml, or_one_line, write_split_file
+from tests.nmt_tests.data.readers.raw_sets import SQUARE, Voc, fit_voc, keypoints_xml, or_one_line, write_split_file
 from tests.paths import ROOT, SHARED
 
 
@@ -34,6 +34,7 @@ def test_real_photographs_are_counted_as_the_protocol_says(shared_data):
     by_split = Counter(entry.split for entry in listing.entries)
     assert sum(by_split.values()) == 1300 - 68 - 50 and by_split["test"] == 255
     assert by_split["train"] + by_split["val"] == 927 and 70 <= by_split["val"] <= 115
+    assert listing.notes == ["splits: a tenth of the train photographs becomes val, within each category"]
     photos = {split: {e.photo for e in listing.entries if e.split == split} for split in by_split}
     assert not photos["train"] & photos["val"] and not photos["test"] & (photos["train"] | photos["val"])
     assert list(listing.keypoint_names()) == ["person"] and len(listing.keypoint_names()["person"]) == 12
@@ -55,11 +56,10 @@ def test_real_photographs_are_learnt(shared_data, tmp_path):
     assert report.metrics["val/accuracy"] >= 0.38
 
 
-def test_val_is_a_tenth_of_the_train_photographs_by_name(tmp_path):
+def test_val_is_a_tenth_of_the_train_photographs(tmp_path):
     made = Voc(tmp_path).fill(400)
     listing = voc.read(made.finish(), skip_bad=False)
-    by_split = Counter(entry.split for entry in listing.entries)
-    assert by_split["test"] == 4 and 20 <= by_split["val"] <= 60 and by_split.total() == 404
+    assert Counter(entry.split for entry in listing.entries) == {"test": 4, "val": 40, "train": 360}
 
 
 def test_flagged_objects_and_late_persons_are_left_out(made):
@@ -272,17 +272,40 @@ def test_missing_annotations_do_not_stop_skip_bad(made, tmp_path):
     assert not prepare(config, raw=root, out=tmp_path / "out", skip_bad=True).made
 
 
-def test_the_published_split_file_has_the_published_counts():
+@pytest.fixture
+def published_split_file() -> Path:
     path = SHARED / "data" / "real" / "voc2011_pairs.npz"
     if not path.is_file():
         pytest.skip(f"{path} is not there: the published split file")
-    names = voc.read_split_file(path)
+    return path
+
+
+def test_the_published_split_file_has_the_published_counts(published_split_file):
+    names = voc.read_split_file(published_split_file)
     assert {split: len(of_split) for split, of_split in names.items()} == {"train": 18553, "test": 4645}
     assert len({*names["train"], *names["test"]}) == 18553 + 4645
     photos = {split: {name.split("/")[1].rpartition("_")[0] for name in of_split} for split, of_split in names.items()}
     assert len(photos["train"]) == 9227 and len(photos["test"]) == 2275 and not photos["train"] & photos["test"]
     zeros = [name for of_split in names.values() for name in of_split if name.endswith("_0.xml")]
     assert len(zeros) == 1966 and all(name.startswith("person/2008_") for name in zeros)
+
+
+@pytest.mark.slow
+def test_val_of_the_published_split_file_has_every_category(published_split_file, tmp_path):
+    """Objects are made up to fit, for only their names are known here."""
+    names = voc.read_split_file(published_split_file)
+    root = fit_voc(tmp_path / "raw", names, published_split_file)
+    config = with_overrides(Config(), {"data.image_size": 32}, source="test")
+    report = prepare(config, raw=root, out=tmp_path / "voc", image_coding="jpeg")
+    train, val = report.counts["train"], report.counts["val"]
+    assert report.info.num_objects + report.left_out == 18553 + 4645 and len(val) == 20
+    for category in val:
+        in_train = train[category] + val[category]
+        assert in_train < 20 or 2 <= val[category] <= 0.2 * in_train, (category, in_train, val[category])
+    store = ObjectStore.open(tmp_path / "voc")
+    photos = [set(store.photo[np.concatenate(store.rows(split))].tolist()) for split in SPLITS]
+    assert not photos[0] & photos[1] and not photos[2] & (photos[0] | photos[1])
+    assert 0.095 <= len(photos[1]) / len(photos[0] | photos[1]) <= 0.12
 
 
 class Evil:

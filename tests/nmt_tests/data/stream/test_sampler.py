@@ -5,8 +5,10 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings, strategies
 
+from nmt.config import DataConfig
+from nmt.data.augment.seeding import generator
 from nmt.data.store.objects import ObjectStore
-from nmt.data.stream.pairs import generator
+from nmt.data.stream.pairs import PairStream
 from nmt.data.stream.sampler import PairSampler
 from nmt.errors import UserError
 
@@ -36,6 +38,44 @@ def test_categories_are_drawn_equally_whatever_their_size(make_store, toy_object
     sampler = PairSampler(make_store(objects), "train")
     drawn = Counter(sampler.draw(generator(0, 0, 0, k)).category for k in range(1000))
     assert abs(drawn[0] - 500) < 80  # 5 standard deviations
+
+
+def objects_with(keypoints: dict[str, str], toy_objects) -> list:
+    """One chair a photograph, with the keypoints whose digits are given; the photograph's letter comes first."""
+    raw = toy_objects()[0]
+    return [
+        dataclasses.replace(raw, id=f"chair/{name}", photo=name[0], points={f"c{d}": (5.0, 5.0) for d in digits})
+        for name, digits in keypoints.items()
+    ]
+
+
+# Of the chairs' 18 ordered pairs of different photographs, 4 share two keypoints: (a1, b), (b, a1), (a2, b), (b, a2).
+# Two objects of one photograph, (a1, a2), do not count. Planes always do. By hand: 4/18 of chairs to 1 of planes.
+CHAIRS = {"a1": "012", "a2": "012", "b": "01", "c": "34", "d": "56"}
+
+
+@pytest.mark.parametrize(("redraw", "share"), [("objects", 1 / 2), ("category", (4 / 18) / (4 / 18 + 1))])
+def test_a_category_with_few_pairs_gets_as_many_steps_as_the_redraw_says(make_store, toy_objects, redraw, share):
+    planes = [o for o in toy_objects() if o.category == "plane"]
+    sampler = PairSampler(make_store([*objects_with(CHAIRS, toy_objects), *planes]), "train", redraw=redraw)
+    num = 3000
+    pairs = [sampler.draw(generator(0, 0, 0, k)) for k in range(num)]
+    chairs = [pair for pair in pairs if pair.category == 0]
+    assert abs(len(chairs) - share * num) < 5 * (num * share * (1 - share)) ** 0.5
+    rows = Counter((pair.row0, pair.row1) for pair in chairs)
+    assert len(rows) == 4 and max(rows.values()) < 1.5 * min(rows.values())
+
+
+@pytest.mark.parametrize("redraw", ["objects", "category"])
+def test_a_pair_is_a_function_of_its_index_alone(make_store, toy_objects, redraw):
+    planes = [o for o in toy_objects() if o.category == "plane"]
+    store = make_store([*objects_with(CHAIRS, toy_objects), *planes])
+    config = DataConfig(name="toy", mode="images", image_size=64, redraw=redraw, mixup=0.0)
+    together = PairStream(store, config, split="train", seed=1)
+    rows = [(pair.row0, pair.row1) for pair in (together.pair(2, k) for k in range(40))]
+    alone = PairStream(store, config, split="train", seed=1)
+    again = {k: alone.pair(2, k) for k in reversed(range(40))}
+    assert rows == [(again[k].row0, again[k].row1) for k in range(40)]
 
 
 def test_a_category_of_one_photograph_cannot_pair(make_store, toy_objects):

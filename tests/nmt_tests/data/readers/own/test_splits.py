@@ -2,15 +2,12 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from nmt.data.readers.base import Entry
-from nmt.data.readers.own.splits import as_split, fill_splits, split_by_rank, split_in_name
+from nmt.data.readers.own.splits import as_split, fill_splits, split_in_name
 from nmt.errors import UserError
 
 RAW = Path("raw")
-SHARES = {"val": 0.1, "test": 0.1}
 
 
 @pytest.mark.parametrize(
@@ -71,36 +68,6 @@ def test_small_sets_keep_two_photographs_in_every_split(num, expected):
         assert note.startswith("splits: none is given; divided within each category")
 
 
-@pytest.mark.parametrize(("num", "expected"), [(5, (3, 2, 0)), (4, (2, 2, 0)), (3, (3, 0, 0)), (1, (1, 0, 0))])
-def test_tiny_sets_fill_val_before_test_and_keep_two_in_train(num, expected):
-    counts = Counter(split_by_rank({"bird": {str(k): set("ab") for k in range(num)}}, SHARES).values())
-    assert (counts["train"], counts["val"], counts["test"]) == expected
-
-
-@given(st.dictionaries(st.text("abcdef", min_size=1), st.sets(st.sampled_from(["cat", "dog", "bird"]), min_size=1)))
-def test_each_photograph_gets_one_split_whatever_its_categories(of_photo):
-    photos: dict[str, dict[str, set[str]]] = {}
-    for photo, categories in of_photo.items():
-        for category in categories:
-            photos.setdefault(category, {})[photo] = set("ab")
-    splits = split_by_rank(photos, SHARES)
-    assert splits.keys() == of_photo.keys()
-    assert splits == split_by_rank(dict(reversed(photos.items())), SHARES)
-    for category in photos:
-        counts = Counter(splits[photo] for photo in photos[category])
-        assert counts["train"] >= min(2, len(photos[category]))
-        if len(photos) == 1 and len(of_photo) >= 6:
-            assert min(counts[split] for split in ("train", "val", "test")) >= 2
-
-
-def test_the_photographs_of_a_split_share_keypoints():
-    photos = {f"{k}": set("ab" if k % 3 == 0 else "cd" if k % 3 == 1 else "ef") for k in range(30)}
-    splits = split_by_rank({"bird": photos}, SHARES)
-    for split in ("val", "test"):
-        chosen = [photos[photo] for photo, of in splits.items() if of == split]
-        assert len(chosen) == 3 and all(keypoints == chosen[0] for keypoints in chosen)
-
-
 def test_val_comes_from_train_only_where_no_object_had_it():
     given = {f"{k}": "train" for k in range(20)} | {f"t{k}": "test" for k in range(5)}
     filled, note = fill_splits(entries(given), ["train", "test"])
@@ -121,12 +88,3 @@ def test_a_photograph_in_two_splits_is_refused():
     twice = entries({"a": "train"}) + entries({"a": "val"}, category="cat")
     with pytest.raises(UserError, match="a: its objects are in train and in val; an image has one split"):
         fill_splits(twice, ["train", "val"])
-
-
-def test_two_categories_do_not_use_up_the_photographs_of_a_third():
-    of_photo = {"c": "c", "a": "bc", "ab": "dc", "aaa": "bd", "aaaa": "bd", "aaaaa": "bd", "aaaaaaaaaaaaaa": "bc"}
-    of_photo |= {"b": "bdc", "aa": "bdc"}
-    photos = {name: {photo: set("ab") for photo, of in of_photo.items() if name in of} for name in "bcd"}
-    splits = split_by_rank(photos, SHARES)
-    assert all(sum(splits[photo] == "train" for photo in photos[name]) >= 2 for name in photos)
-    assert {*splits.values()} >= {"train", "val"}
