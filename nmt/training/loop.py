@@ -81,8 +81,7 @@ def train(
     trainer = Trainer(config, data=data, device=device)
     state.begin(trainer, directory, resume=resume)
     first = distributed.rank() == 0
-    trainers = distributed.trainers(trainer.device)
-    if first and trainers:
+    if (trainers := distributed.trainers(trainer.device)) and first:
         _note_trainers(directory, trainer.progress, trainers)
     with contextlib.ExitStack() as stack:
         log = open_log(trainer, directory, stack) if first else None

@@ -51,8 +51,7 @@ def run_confirm(
 ) -> Confirmed:
     """Train the `top` best trials of a search and its default with `seeds` seeds; print and return the results.
 
-    Writes `directory`/confirm: runs/ID-sSEED/, confirm.json, and with `final` the folder final. The same command again
-    resumes it, or adds seeds or configurations to it.
+    Writes `directory`/confirm: runs/ID-sSEED/, confirm.json, with `final` also final/. Again, it resumes or adds to it.
 
     Args:
         data: the Arrow data set; by default that of the search.
