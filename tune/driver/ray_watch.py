@@ -45,9 +45,10 @@ class Watched(Protocol):
 
 
 class LocalRay:
-    """A Ray that this process has started, or is starting."""
+    """A Ray that this process is about to start, or is starting. An earlier one may still be ending."""
 
     def __init__(self) -> None:
+        self._earlier = {child.pid for child in psutil.Process().children()}
         self._processes: dict[str, psutil.Process] = {}
         self._workers: list[psutil.Process] = []
 
@@ -66,7 +67,7 @@ class LocalRay:
     def _find(self) -> None:
         for child in psutil.Process().children():
             with contextlib.suppress(psutil.Error):  # it has just ended
-                if (name := child.name()) in NAMES:
+                if child.pid not in self._earlier and (name := child.name()) in NAMES:
                     self._processes.setdefault(name, child)
 
     def end(self) -> None:
@@ -156,8 +157,9 @@ class RayWatch:
     def look(self) -> None:
         """End this process, with one line and status 1, if a process of Ray has died."""
         with self._looking:
-            fault = None if self._over.is_set() else self._watched.fault()
-            if fault is not None:
+            fault = self._watched.fault()
+            # Asked last: what died after the end of the block was ended on purpose, perhaps while this one looked.
+            if fault is not None and not self._over.is_set():
                 self._end(fault)
 
     def _end(self, fault: str) -> NoReturn:
