@@ -46,6 +46,7 @@ def run_pack(setup: TrialSetup, jobs: Sequence[Mapping[str, Any]]) -> None:
             if not is_final(error):
                 raise
             outcomes = [error] * len(jobs)
+        uploads.wait()  # after a report the driver alone changes the folder at the storage
         for job, outcome in zip(jobs, outcomes, strict=True):
             if isinstance(outcome, Exception):
                 ray.tune.report(failure(setup, job, outcome) | notes.take(trial_directory(setup, job)))

@@ -48,6 +48,7 @@ def run_trial(setup: TrialSetup, trial: Mapping[str, Any]) -> None:
         except (DivergedError, UserError) as error:
             if not is_final(error):
                 raise
+            uploads.wait()  # after the report the driver alone changes the folder at the storage
             ray.tune.report(failure(setup, trial, error) | notes.take(directory))
 
 
