@@ -17,7 +17,7 @@ from nmt.training.history import best_epoch, read_metrics
 from tune.results import tensorboard
 from tune.results.backup import back_up
 from tune.results.layout import BACKUP, ERROR, MIRROR, STUDY, trial_folder, trial_id
-from tune.results.storage import Storage, no_weights, run_address
+from tune.results.storage import Storage, no_weights
 
 LAG_SECONDS, LAG_POLL_SECONDS = 45.0, 0.2
 """how long to wait for a folder that is behind its trial's report, and between two looks"""
@@ -114,7 +114,7 @@ class TrialFolders:
         if self.home is None:
             return (self.of(number) / BEST).is_file()
         with self.noted():
-            return Storage(run_address(self.home.address, trial_folder(number)), self.of(number)).holds(BEST)
+            return self.home.holds(BEST, trial_folder(number))
 
     def fetch(self, number: int) -> None:
         """Update the folder here from the storage, without weights. No process may be writing in it."""

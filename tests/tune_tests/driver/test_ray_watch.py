@@ -67,7 +67,9 @@ def test_a_ray_that_ends_when_the_next_one_begins_is_not_taken_for_it(start: Sta
     watched = LocalRay()
     assert watched.fault() is None
     earlier.kill()
-    until(lambda: psutil.Process(earlier.pid).status() == psutil.STATUS_ZOMBIE, "not killed")  # nobody has waited for it
+    until(
+        lambda: psutil.Process(earlier.pid).status() == psutil.STATUS_ZOMBIE, "not killed"
+    )  # nobody has waited for it
     assert watched.fault() is None and LocalRay().fault() is None
     child = start()
     until(lambda: watched.fault() is None and watched._processes, "not found")

@@ -184,7 +184,11 @@ class Quiet:
 def test_a_failure_is_reported_once_no_upload_can_undo_what_the_driver_then_does(
     storage: Storage, space_file: Path, tiny_data: Path, monkeypatch: pytest.MonkeyPatch, module: Any
 ) -> None:
-    space, driver, before = load_space(space_file), Storage(storage.address, storage.directory), threading.active_count()
+    space, driver, before = (
+        load_space(space_file),
+        Storage(storage.address, storage.directory),
+        threading.active_count(),
+    )
     begun, go, write = threading.Event(), threading.Event(), Storage._write_state
 
     def held(*given: Any) -> None:
