@@ -54,13 +54,16 @@ class TrialFolders:
         if number in self._checked:
             return
         with self.noted():
-            if not path.is_file():
+            if path.is_file():
+                _check_config(path, path.parent, number, config)
+            else:
+                # The storage may hold what is left of a search that was removed in part.
+                if self._mirror is not None:
+                    self._mirror.fetch(trial_folder(number), wanted=lambda name: name == CONFIG)
+                    there = self._mirror.directory / trial_folder(number) / CONFIG
+                    if there.is_file():
+                        _check_config(there, f"{self._mirror.address}/{trial_folder(number)}", number, config)
                 write_json(path, to_dict(config))
-            elif different := differences(to_flat(comparable(load_config(path))), to_flat(comparable(config))):
-                raise UserError(
-                    f"{path}: trial {trial_id(number)} of the study has another configuration: {different}; restore "
-                    f"{STUDY} from {BACKUP}, or move {path.parent} away to train it again"
-                )
         self._checked.add(number)
 
     def back_up(self) -> None:
@@ -152,3 +155,12 @@ class TrialFolders:
         except UserError as error:
             self.error = error
             raise
+
+
+def _check_config(path: Path, place: Path | str, number: int, config: Config) -> None:
+    """Raise UserError if the file is of another configuration. `place` is the folder that it shows."""
+    if different := differences(to_flat(comparable(load_config(path))), to_flat(comparable(config))):
+        raise UserError(
+            f"{path}: trial {trial_id(number)} of the study has another configuration: {different}; restore "
+            f"{STUDY} from {BACKUP}, or move {place} away to train it again"
+        )
