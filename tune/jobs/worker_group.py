@@ -305,7 +305,7 @@ def _train_on_worker(job: dict[str, Any]) -> None:
     uploads, reported = Uploads(storage if first else None), list[int]()
     if first:
         threading.Thread(target=_await_stop, args=(control, key, stopped), daemon=True).start()
-    take_over(storage, folder, first=first)
+    take_over(storage, folder, job["config"], first=first)
 
     def on_epoch(report: nmt.training.history.EpochResult) -> None:
         uploads.put(folder)

@@ -134,7 +134,9 @@ def test_a_folder_of_another_configuration_at_the_storage_is_not_taken_for_a_new
         Storage(home.address, tmp_path / "node").put(f"trials/00{number}")
     folders = TrialFolders(tmp_path / "here", home)
     folders.claim(0, config)
-    with pytest.raises(UserError, match=f"another configuration: optim.lr.* move {home.address}/trials/001 away") as caught:
+    with pytest.raises(
+        UserError, match=f"another configuration: optim.lr.* move {home.address}/trials/001 away"
+    ) as caught:
         folders.claim(1, config)
     assert folders.error is caught.value and "\n" not in str(caught.value)
     folders.claim(2, config)

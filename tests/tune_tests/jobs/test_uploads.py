@@ -277,9 +277,9 @@ from tune.spaces.read import load_space
 space, data, here, address, folders, pause = sys.argv[1:]
 nmt.training.loop.CHECKPOINT_SECONDS = nmt.training.packed.CHECKPOINT_SECONDS = -1  # after every step
 storage, folders = Storage(address, Path(here)), folders.split(",")
-for folder in folders:
-    take_over(storage, folder)
 config = load_space(Path(space)).base
+for folder in folders:
+    take_over(storage, folder, config)
 with Uploads(storage) as uploads:
     def later(k=0):
         uploads.later(folders[k])
