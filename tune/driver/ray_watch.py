@@ -30,6 +30,8 @@ REFUSED_SECONDS = 10.0
 """how long a node of a cluster may refuse connections: its process has gone, and it may be starting again"""
 SILENT_SECONDS = 45.0
 """how long it may not answer at all: the network may be at fault. Ray gives up after 60 s"""
+MOST_SECONDS = 5.0
+"""longest time between two looks that is counted"""
 NAMES = {"gcs_server": "the GCS (gcs_server)", "raylet": "the raylet"}
 """processes of a local Ray -> their names in messages"""
 
@@ -92,17 +94,22 @@ class Cluster:
 
     def __init__(self, addresses: dict[str, str]) -> None:
         self._addresses = addresses
-        self._since: dict[str, float] = {}
+        self._away = dict.fromkeys(addresses, 0.0)
+        self._looked = time.monotonic()
 
     def fault(self) -> str | None:
+        # A machine that was paused has not looked for longer: that time says nothing about the others.
+        passed, self._looked = min(time.monotonic() - self._looked, MOST_SECONDS), time.monotonic()
         for name, address in self._addresses.items():
             host, _, port = address.rpartition(":")
             try:
                 socket.create_connection((host.strip("[]"), int(port)), timeout=POLL_SECONDS).close()
-                self._since.pop(name, None)
+                self._away[name] = 0.0
             except OSError as error:
-                away = time.monotonic() - self._since.setdefault(name, time.monotonic())
-                if away > (REFUSED_SECONDS if isinstance(error, ConnectionRefusedError) else SILENT_SECONDS):
+                self._away[name] += passed
+                if self._away[name] > (
+                    REFUSED_SECONDS if isinstance(error, ConnectionRefusedError) else SILENT_SECONDS
+                ):
                     return f"{name} at {address} is gone ({one_line(error)})"
         return None
 

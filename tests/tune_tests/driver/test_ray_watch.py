@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import psutil
 import pytest
@@ -107,6 +108,21 @@ def test_a_cluster_that_answers_again_has_all_its_time_again(monkeypatch: pytest
     with socket.create_server(("127.0.0.1", port)):
         assert cluster.fault() is None
     assert cluster.fault() is None
+
+
+def test_a_machine_that_was_paused_waits_for_the_cluster_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [1000.0]
+    monkeypatch.setattr("tune.driver.ray_watch.time", SimpleNamespace(monotonic=lambda: now[0]))
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+    cluster = Cluster({"the head": f"127.0.0.1:{port}"})
+    for pause in (1.0, 4000.0, 1.0):  # its network comes back a moment after it
+        now[0] += pause
+        assert cluster.fault() is None
+    for _ in range(4):
+        now[0] += 1.0
+        told = cluster.fault()
+    assert told is not None and "is gone" in told
 
 
 DIES = """
