@@ -109,8 +109,6 @@ class Recorder(ray.tune.Callback):
             if not trial.state.is_finished():
                 self.sync(trial.number)
                 if ended := unknown_end(self._study, self.folders, trial.number):
-                    for metrics in ended.history:  # `sync` leaves out a last epoch whose best weights are lost
-                        self._study.report(trial.number, metrics["epoch"], metrics[METRIC])
                     self._finish(trial.number, TrialState[ended.state], ended.reason, earlier=True)
 
     def end_waiting(self) -> None:
@@ -223,15 +221,11 @@ class Recorder(ray.tune.Callback):
     def _finish(
         self, number: int, state: TrialState, reason: str | None = None, *, quiet: bool = False, earlier: bool = False
     ) -> None:
-        """Record the end of a trial in the study, in TensorBoard, in the summary and as a line.
-
-        Args:
-            earlier: it ended in an earlier run, and says nothing about how the jobs of this one end.
-        """
+        """Record the end of a trial in the study, in TensorBoard, in the summary and as a line."""
         self.folders.fetch(number)
         with self.folders.noted():
             best = write_end(self._study, self.folders, number, state, reason)
-        if not earlier:
+        if not earlier:  # what an earlier run has met says nothing about the jobs of this one
             self._ended(reason)
         if not quiet:
             settle(self._study, self.folders, number)
