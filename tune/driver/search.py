@@ -54,6 +54,7 @@ from tune.results.storage import Storage, no_weights, run_address
 from tune.results.summary import Summary
 from tune.spaces.space import Space
 from tune.study.budget import plan
+from tune.study.restore import is_ahead
 from tune.study.study import SearchStudy, ladder
 from tune.study.warm_start import keep, warm_trials
 
@@ -164,7 +165,8 @@ def find_home(storage: str | None, directory: Path, *, resume: bool) -> Storage 
                 f"{home.address} already holds a search; continue it with --resume, or choose another --storage"
             )
         with only_one(directory):
-            home.fetch(wanted=no_weights)
+            ahead = _is_ahead(home)
+            home.fetch(wanted=lambda name: no_weights(name) and not (ahead and name == layout.STUDY))
         return home
     if resume:
         check_home(directory)
@@ -172,6 +174,15 @@ def find_home(storage: str | None, directory: Path, *, resume: bool) -> Storage 
         for trial in (directory / layout.TRIALS).glob("*"):
             home.put(f"{layout.TRIALS}/{trial.name}")
     return home
+
+
+def _is_ahead(home: Storage) -> bool:
+    """True if the study here has what its copy at the storage, made every few seconds, does not have yet."""
+    study, mirror = home.directory / layout.STUDY, Storage(home.address, home.directory / layout.MIRROR)
+    if not study.is_file():
+        return False
+    mirror.fetch(wanted=lambda name: name == layout.STUDY)
+    return is_ahead(study, mirror.directory / layout.STUDY, home.directory.name)
 
 
 def _search(
