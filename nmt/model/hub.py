@@ -16,7 +16,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from nmt.errors import UserError, one_line
-from nmt.io.cache import cache_folder
+from nmt.io.cache import cache_folder, make_folder
 from nmt.io.files import atomic_output, file_lock
 from nmt.io.location import Location
 from nmt.model.weights import hub_error, read_state
@@ -49,13 +49,13 @@ def open_weights(name: str, beside: str | Path | None = None, *, offer: bool = F
         The file, safetensors or a PyTorch file without code.
 
     Raises:
-        UserError: timm has no weights of this model.
+        UserError: timm has no weights of this model, or the cache of this node cannot be made.
         TemporaryError: they are nowhere to be found now; the line says what to do.
     """
     config = _config(name)
     stem = f"{config.architecture}.{config.tag}" if config.tag else str(config.architecture)
     folder = cache_folder() / FOLDER
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     with file_lock(folder / f".{stem}.lock"):
         path = _cached(folder, stem) or (_from_beside(folder, stem, str(beside)) if beside is not None else None)
         if path is None:

@@ -119,9 +119,11 @@ def plan_training(
         UserError: what the first step of the training would raise, or a disk without room for its files.
     """
     features = open_features(data, config) if config.data.mode == "features" else None
-    check_room(directory, sizes := training_sizes(config, features=features))
-    counts = ObjectStore.open(data).info.counts
+    sizes = training_sizes(config, features=features)
     history = read_metrics(directory) if resume else []
+    if len(history) < config.train.epochs:  # else nothing more is written
+        check_room(directory, sizes)
+    counts = ObjectStore.open(data).info.counts
     device = device or pick_device()
     pace = None
     if history:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,9 +14,10 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from nmt.data.store.features import open_features
 from nmt.data.store.ready import ReadyData
 from nmt.errors import UserError
+from nmt.training.files import BEST
 from nmt.training.sizes import Sizes, in_bytes, room, training_sizes
 from tune.driver.room import workers_on
-from tune.results.layout import DEFINITION
+from tune.results.layout import DEFINITION, ENDED, TRIALS
 from tune.spaces.space import Space
 from tune.study.study import ladder
 
@@ -75,7 +77,9 @@ def disk_use(space: Space, *, directory: Path, data: ReadyData, storage: str | N
     features = open_features(data.folder, base) if base.data.mode == "features" else None
     sizes = training_sizes(base, features=features)
     home = Path(storage or directory) if "://" not in (storage or "") else None
-    use = _use(space, sizes, at_once, None if home is None else room(home.absolute()))
+    ended = [path.parent for path in (directory / TRIALS).glob(f"*/{ENDED}")]
+    there = None if home is None else room(home.absolute()) - (0 if storage else _kept(ended))
+    use = _use(space, sizes, at_once, there, ended=len(ended))
     # What the rest of a search that has begun needs depends on how its trials have ended.
     begun = (directory / DEFINITION).is_file()
     needed = use.running if use.most is None or begun else use.most
@@ -86,15 +90,21 @@ def disk_use(space: Space, *, directory: Path, data: ReadyData, storage: str | N
     return use
 
 
-def _use(space: Space, sizes: Sizes, at_once: int, there: int | None) -> DiskUse:
-    ended = sizes.best if space.search.keep == "best" else sizes.paused
+def _kept(ended: Sequence[Path]) -> int:
+    """Return the bytes of the weights of ended trials, which no other file will replace."""
+    weights = [folder / BEST for folder in ended]
+    return sum(path.stat().st_size for path in weights if path.is_file())
+
+
+def _use(space: Space, sizes: Sizes, at_once: int, there: int | None, *, ended: int) -> DiskUse:
+    running = min(at_once, max(space.search.trials - ended, 1)) if space.search.trials else at_once
+    kept = sizes.best if space.search.keep == "best" else sizes.paused
     trials = space.search.trials
-    running = min(at_once, trials or at_once)
     return DiskUse(
         sizes=sizes,
-        ended=ended,
+        ended=kept,
         most=most_bytes(space, sizes, at_once, trials) if trials else None,
-        at_end=trials * ended if trials else None,
+        at_end=trials * kept if trials else None,
         running=running * sizes.running,
         there=there,
     )
@@ -118,7 +128,9 @@ def _refusal(space: Space, use: DiskUse, needed: int, at_once: int, *, place: st
     assert use.there is not None, "what has no limit is not refused"
     count = space.search.trials
     whole = needed == use.most
-    what = f"the {count} trials of {space.name} need" if whole else f"the {at_once} trials that run at once need"
+    running = use.running // use.sizes.running
+    at_once_need = f"the {running} trials that run at once need" if running > 1 else "the trial that runs needs"
+    what = f"the {count} trials of {space.name} need" if whole else at_once_need
     ways = ["free space", "write elsewhere with --results" if "://" not in place else "choose another --storage"]
     if space.search.keep == "all" and whole:
         ways.insert(0, '[search] keep = "best"')

@@ -27,6 +27,8 @@ LIMITS = ("trials", "epochs", "hours", "gpu_hours", "patience", "promote")
 """keys of [search] that only the first of two stages follows"""
 DATA_SET = "data_set"
 """key of search.json with the record of the data set"""
+HOME = "storage"
+"""key of search.json with the address where the search lives, if that is a storage"""
 
 
 def check_results(
@@ -166,9 +168,29 @@ def with_data_set(definition: Mapping[str, Any], data: ReadyData) -> dict[str, A
     return {**definition, DATA_SET: data_set_record(data.identity, data.given)}
 
 
-def write_definition(space: Space, directory: Path, data: ReadyData) -> None:
-    """Write search.toml, search.json and the HParams declaration of TensorBoard."""
+def check_home(directory: Path) -> None:
+    """Check that a search which is resumed from its folder alone does not live at a storage, where its weights are.
+
+    Raises:
+        UserError: it does.
+    """
+    definition = saved_record(directory / DEFINITION)
+    address = definition.get(HOME) if isinstance(definition, Mapping) else None
+    if address is not None:
+        raise UserError(
+            f"{directory}: this search lives at {address}, with the weights of its trials; give --storage "
+            f"{str(address).rpartition('/')[0]}, or remove {HOME!r} from {DEFINITION} to train unfinished trials anew"
+        )
+
+
+def write_definition(space: Space, directory: Path, data: ReadyData, *, home: str | None = None) -> None:
+    """Write search.toml, search.json and the HParams declaration of TensorBoard.
+
+    Args:
+        home: address of the search at a storage, if it has one.
+    """
     with atomic_write(directory / SPACE) as file:
         file.write(space.text.encode())
-    write_json(directory / DEFINITION, with_data_set(space.to_dict(), data))
+    definition = with_data_set(space.to_dict(), data) | ({HOME: home} if home is not None else {})
+    write_json(directory / DEFINITION, definition)
     tensorboard.write_experiment(directory, space)

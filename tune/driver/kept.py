@@ -15,6 +15,7 @@ import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from nmt.training.files import CHECKPOINT, PREVIOUS
+from nmt.training.history import METRIC
 from tune.driver.trial_folders import TrialFolders
 from tune.jobs.uploads import drop_weights
 from tune.results.ended import Ended, read_ended, write_ended
@@ -62,8 +63,14 @@ def settle_left(study: SearchStudy, folders: TrialFolders) -> None:
 
 
 def unknown_end(study: SearchStudy, folders: TrialFolders, number: int) -> Ended | None:
-    """Return the end of a trial that its folder records and the study, restored from an older copy, does not know."""
-    return None if study.trial(number).state.is_finished() else read_ended(folders.of(number))
+    """Return the end of a trial that its folder records and the study, restored from an older copy, does not know.
+
+    The study then knows the values of all its epochs, also of a last one whose best weights are lost.
+    """
+    ended = None if study.trial(number).state.is_finished() else read_ended(folders.of(number))
+    for metrics in ended.history if ended is not None else ():
+        study.report(number, metrics["epoch"], metrics[METRIC])
+    return ended
 
 
 def _drop_copies(directories: Sequence[Path]) -> None:

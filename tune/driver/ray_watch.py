@@ -30,6 +30,8 @@ REFUSED_SECONDS = 10.0
 """how long a node of a cluster may refuse connections: its process has gone, and it may be starting again"""
 SILENT_SECONDS = 45.0
 """how long it may not answer at all: the network may be at fault. Ray gives up after 60 s"""
+MOST_SECONDS = 5.0
+"""longest time between two looks that is counted"""
 NAMES = {"gcs_server": "the GCS (gcs_server)", "raylet": "the raylet"}
 """processes of a local Ray -> their names in messages"""
 
@@ -45,9 +47,10 @@ class Watched(Protocol):
 
 
 class LocalRay:
-    """A Ray that this process has started, or is starting."""
+    """A Ray that this process is about to start, or is starting. An earlier one may still be ending."""
 
     def __init__(self) -> None:
+        self._earlier = {child.pid for child in psutil.Process().children()}
         self._processes: dict[str, psutil.Process] = {}
         self._workers: list[psutil.Process] = []
 
@@ -66,7 +69,7 @@ class LocalRay:
     def _find(self) -> None:
         for child in psutil.Process().children():
             with contextlib.suppress(psutil.Error):  # it has just ended
-                if (name := child.name()) in NAMES:
+                if child.pid not in self._earlier and (name := child.name()) in NAMES:
                     self._processes.setdefault(name, child)
 
     def end(self) -> None:
@@ -91,17 +94,22 @@ class Cluster:
 
     def __init__(self, addresses: dict[str, str]) -> None:
         self._addresses = addresses
-        self._since: dict[str, float] = {}
+        self._away = dict.fromkeys(addresses, 0.0)
+        self._looked = time.monotonic()
 
     def fault(self) -> str | None:
+        # A machine that was paused has not looked for longer: that time says nothing about the others.
+        passed, self._looked = min(time.monotonic() - self._looked, MOST_SECONDS), time.monotonic()
         for name, address in self._addresses.items():
             host, _, port = address.rpartition(":")
             try:
                 socket.create_connection((host.strip("[]"), int(port)), timeout=POLL_SECONDS).close()
-                self._since.pop(name, None)
+                self._away[name] = 0.0
             except OSError as error:
-                away = time.monotonic() - self._since.setdefault(name, time.monotonic())
-                if away > (REFUSED_SECONDS if isinstance(error, ConnectionRefusedError) else SILENT_SECONDS):
+                self._away[name] += passed
+                if self._away[name] > (
+                    REFUSED_SECONDS if isinstance(error, ConnectionRefusedError) else SILENT_SECONDS
+                ):
                     return f"{name} at {address} is gone ({one_line(error)})"
         return None
 
@@ -156,8 +164,9 @@ class RayWatch:
     def look(self) -> None:
         """End this process, with one line and status 1, if a process of Ray has died."""
         with self._looking:
-            fault = None if self._over.is_set() else self._watched.fault()
-            if fault is not None:
+            fault = self._watched.fault()
+            # Asked last: what died after the end of the block was ended on purpose, perhaps while this one looked.
+            if fault is not None and not self._over.is_set():
                 self._end(fault)
 
     def _end(self, fault: str) -> NoReturn:

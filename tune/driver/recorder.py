@@ -109,7 +109,7 @@ class Recorder(ray.tune.Callback):
             if not trial.state.is_finished():
                 self.sync(trial.number)
                 if ended := unknown_end(self._study, self.folders, trial.number):
-                    self._finish(trial.number, TrialState[ended.state], ended.reason)
+                    self._finish(trial.number, TrialState[ended.state], ended.reason, earlier=True)
 
     def end_waiting(self) -> None:
         """End the trials that are paused at a rung: the search is over, so they will not be promoted."""
@@ -218,12 +218,15 @@ class Recorder(ray.tune.Callback):
         for number in self.retries.again() if reason is None else ():
             self._study.interrupt(number, aside=False)
 
-    def _finish(self, number: int, state: TrialState, reason: str | None = None, *, quiet: bool = False) -> None:
+    def _finish(
+        self, number: int, state: TrialState, reason: str | None = None, *, quiet: bool = False, earlier: bool = False
+    ) -> None:
         """Record the end of a trial in the study, in TensorBoard, in the summary and as a line."""
         self.folders.fetch(number)
         with self.folders.noted():
             best = write_end(self._study, self.folders, number, state, reason)
-        self._ended(reason)
+        if not earlier:  # what an earlier run has met says nothing about the jobs of this one
+            self._ended(reason)
         if not quiet:
             settle(self._study, self.folders, number)
             self._saving.save_soon()

@@ -23,7 +23,14 @@ from nmt.training.files import BEST
 from nmt.training.history import METRIC
 from tune.driver.early_stopping import make_scheduler
 from tune.driver.groups import Groups
-from tune.driver.identity import check_data_set, check_results, say_changed, say_nothing_to_resume, write_definition
+from tune.driver.identity import (
+    check_data_set,
+    check_home,
+    check_results,
+    say_changed,
+    say_nothing_to_resume,
+    write_definition,
+)
 from tune.driver.interruption import Interruption
 from tune.driver.kept import settle_left
 from tune.driver.lines import Lines
@@ -47,6 +54,7 @@ from tune.results.storage import Storage, no_weights, run_address
 from tune.results.summary import Summary
 from tune.spaces.space import Space
 from tune.study.budget import plan
+from tune.study.restore import is_ahead
 from tune.study.study import SearchStudy, ladder
 from tune.study.warm_start import keep, warm_trials
 
@@ -145,21 +153,36 @@ def preview_search(
 
 
 def find_home(storage: str | None, directory: Path, *, resume: bool) -> Storage | None:
-    """Return the storage of the search. With `resume`, first download what it has of the search, if anything."""
-    if storage is None:
-        return None
-    home = Storage(run_address(storage, directory.name), directory.resolve())
-    if home.holds(layout.DEFINITION):
+    """Return the storage of the search. With `resume`, first download what it has of the search, if anything.
+
+    Raises:
+        UserError: the storage already holds a search, or with `resume` the search lives at another place.
+    """
+    home = Storage(run_address(storage, directory.name), directory.resolve()) if storage is not None else None
+    if home is not None and home.holds(layout.DEFINITION):
         if not resume:
             raise UserError(
                 f"{home.address} already holds a search; continue it with --resume, or choose another --storage"
             )
         with only_one(directory):
-            home.fetch(wanted=no_weights)
-    elif resume:
+            ahead = _is_ahead(home)
+            home.fetch(wanted=lambda name: no_weights(name) and not (ahead and name == layout.STUDY))
+        return home
+    if resume:
+        check_home(directory)
+    if resume and home is not None:
         for trial in (directory / layout.TRIALS).glob("*"):
             home.put(f"{layout.TRIALS}/{trial.name}")
     return home
+
+
+def _is_ahead(home: Storage) -> bool:
+    """True if the study here has what its copy at the storage, made every few seconds, does not have yet."""
+    study, mirror = home.directory / layout.STUDY, Storage(home.address, home.directory / layout.MIRROR)
+    if not study.is_file():
+        return False
+    mirror.fetch(wanted=lambda name: name == layout.STUDY)
+    return is_ahead(study, mirror.directory / layout.STUDY, home.directory.name)
 
 
 def _search(
@@ -171,7 +194,7 @@ def _search(
     preview: SearchPreview,
     earlier_seconds: float,
 ) -> Summary:
-    write_definition(space, directory, data)
+    write_definition(space, directory, data, home=home.address if home else None)
     keep(space, directory / layout.WARM_START, warm)
     study = SearchStudy(directory / layout.STUDY, space, warm=warm)
     at = f" and {home.address}" if home else ""

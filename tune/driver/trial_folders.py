@@ -18,7 +18,7 @@ from nmt.training.history import best_epoch, read_metrics
 from tune.results import tensorboard
 from tune.results.backup import back_up
 from tune.results.layout import BACKUP, ERROR, MIRROR, STUDY, trial_folder, trial_id
-from tune.results.storage import Storage, no_weights, run_address
+from tune.results.storage import Storage, no_weights
 
 LAG_SECONDS, LAG_POLL_SECONDS = 45.0, 0.2
 """how long to wait for a folder that is behind its trial's report, and between two looks"""
@@ -55,13 +55,16 @@ class TrialFolders:
         if number in self._checked:
             return
         with self.noted():
-            if not path.is_file():
+            if path.is_file():
+                _check_config(path, path.parent, number, config)
+            else:
+                # The storage may hold what is left of a search that was removed in part.
+                if self._mirror is not None:
+                    self._mirror.fetch(trial_folder(number), wanted=lambda name: name == CONFIG)
+                    there = self._mirror.directory / trial_folder(number) / CONFIG
+                    if there.is_file():
+                        _check_config(there, f"{self._mirror.address}/{trial_folder(number)}", number, config)
                 write_json(path, to_dict(config))
-            elif different := differences(to_flat(comparable(load_config(path))), to_flat(comparable(config))):
-                raise UserError(
-                    f"{path}: trial {trial_id(number)} of the study has another configuration: {different}; restore "
-                    f"{STUDY} from {BACKUP}, or move {path.parent} away to train it again"
-                )
         self._checked.add(number)
 
     def back_up(self) -> None:
@@ -115,7 +118,7 @@ class TrialFolders:
         if self.home is None:
             return (self.of(number) / BEST).is_file()
         with self.noted():
-            return Storage(run_address(self.home.address, trial_folder(number)), self.of(number)).holds(BEST)
+            return self.home.holds(BEST, trial_folder(number))
 
     def fetch(self, number: int) -> None:
         """Update the folder here from the storage, without weights. No process may be writing in it."""
@@ -153,3 +156,12 @@ class TrialFolders:
         except UserError as error:
             self.error = error
             raise
+
+
+def _check_config(path: Path, place: Path | str, number: int, config: Config) -> None:
+    """Raise UserError if the file is of another configuration. `place` is the folder that it shows."""
+    if different := differences(to_flat(comparable(load_config(path))), to_flat(comparable(config))):
+        raise UserError(
+            f"{path}: trial {trial_id(number)} of the study has another configuration: {different}; restore "
+            f"{STUDY} from {BACKUP}, or move {place} away to train it again"
+        )

@@ -62,7 +62,7 @@ def run_stages(
         return complete(part, place, data=lambda: ready, home=its)
 
     with ray_session():
-        write_definition(space, directory, ready)
+        write_definition(space, directory, ready, home=home.address if home else None)
         if home:
             home.put()
         with kept_in(directory):

@@ -7,6 +7,7 @@ continues in another one.
 
 from __future__ import annotations
 
+import math
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -22,6 +23,8 @@ from tune.jobs.silence import Silence, first_report
 from tune.spaces.settings import SearchSettings
 
 RUNNING = Trial.RUNNING
+STALLED_SECONDS = 30.0
+"""time between two looks after which the driver itself has stood still, and heard nobody"""
 
 
 class Watchdog(ray.tune.Callback):
@@ -35,6 +38,7 @@ class Watchdog(ray.tune.Callback):
         self.first_seconds = 60.0 * settings.hang_minutes
         """limit of the first report of a job"""
         self._failed: list[str] = []
+        self._looked = math.inf
         self.hung: dict[int, str] = {}
         """trial number -> why its process was killed"""
 
@@ -69,6 +73,7 @@ class Watchdog(ray.tune.Callback):
 
     def on_step_end(self, iteration: int, trials: Sequence[Any], **info: Any) -> None:
         """Kill the running jobs past their limit. Ray Tune calls this several times a second."""
+        self._forgive(time.monotonic())
         for trial in trials:
             if trial.status != RUNNING or trial.temporary_state.ray_actor is None:
                 continue
@@ -79,6 +84,13 @@ class Watchdog(ray.tune.Callback):
             if reason is not None and number not in self.hung:
                 self.hung[number] = f"it hung: {reason}; its process was killed"
                 ray.kill(trial.temporary_state.ray_actor)
+
+    def _forgive(self, now: float) -> None:
+        """Count no time against the jobs in which the driver stood still: paused, or waiting for a file."""
+        gap, self._looked = now - self._looked, now
+        if gap > STALLED_SECONDS:
+            for silence in self._trials.values():
+                silence.heard = min(silence.heard + gap, now)
 
     def ended(self, reason: str | None) -> None:
         """Record the end of a job that is not tried again now.

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import ray.exceptions
@@ -15,7 +15,8 @@ import ray.tune
 
 from nmt.config import from_dict
 from nmt.errors import UserError, one_line
-from nmt.training.history import read_metrics
+from nmt.training.files import BEST
+from nmt.training.history import best_epoch, read_metrics
 from tune.jobs.causes import is_final, of_the_storage
 from tune.jobs.control import POLL_SECONDS, Asked
 from tune.jobs.protocol import NOTE, TrialSetup, event, failure, interrupted, trial_directory
@@ -92,18 +93,28 @@ class WorkersTrial(ray.tune.Trainable):
         """Train the next epoch and return its metrics; None if the search was asked to stop before its end.
 
         The first step trains nothing if the folder already has epochs: an earlier process may have died before it
-        reported the last one.
+        reported the last one. If the training is over and its best weights are lost, the workers restore them.
         """
         first, self._begun = not self._begun, True
         if first:
             self._fetch()
-            if trained := read_metrics(self._directory):
+            trained = read_metrics(self._directory)
+            if trained and not (trained[-1]["epoch"] >= self._configuration.train.epochs and self._lacks_best(trained)):
                 return trained[-1]
         self._group = self._group or self._make_group()
         metrics = None if self._stopping.is_set() else self._group.next_epoch()
         if metrics is not None:
             self._fetch()
         return metrics
+
+    def _lacks_best(self, trained: Sequence[Mapping[str, Any]]) -> bool:
+        """True if the weights of the best epoch are not where the trial lives; the driver waits for them."""
+        if not best_epoch(trained):
+            return False
+        if self._shared.storage is None:
+            return not (self._directory / BEST).is_file()
+        with of_the_storage():
+            return not self._shared.storage.holds(BEST, self._folder)
 
     def _fetch(self) -> None:
         """Update the folder from the storage: the workers may run on other nodes."""

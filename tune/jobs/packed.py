@@ -46,6 +46,7 @@ def run_pack(setup: TrialSetup, jobs: Sequence[Mapping[str, Any]]) -> None:
             if not is_final(error):
                 raise
             outcomes = [error] * len(jobs)
+        uploads.wait()  # after a report the driver alone changes the folder at the storage
         for job, outcome in zip(jobs, outcomes, strict=True):
             if isinstance(outcome, Exception):
                 ray.tune.report(failure(setup, job, outcome) | notes.take(trial_directory(setup, job)))
@@ -59,9 +60,10 @@ def _train(setup: TrialSetup, jobs: Sequence[Mapping[str, Any]], notes: Notes, u
 
     directories = [trial_directory(setup, job) for job in jobs]
     folders = [trial_folder(job["number"]) for job in jobs]
+    configs = [from_dict(job["configuration"], source=f"trial {job['number']}") for job in jobs]
     trained: list[int] = []
-    for job, folder, directory in zip(jobs, folders, directories, strict=True):
-        take_over(setup.storage, folder)
+    for job, config, folder, directory in zip(jobs, configs, folders, directories, strict=True):
+        take_over(setup.storage, folder, config)
         trained.append((read_metrics(directory) or [{"epoch": 0}])[-1]["epoch"])
         if 0 < trained[-1] < job["until"]:  # an earlier process may have died before it reported this epoch
             ray.tune.report(event(setup, job))
@@ -73,7 +75,6 @@ def _train(setup: TrialSetup, jobs: Sequence[Mapping[str, Any]], notes: Notes, u
         ray.tune.report(event(setup, jobs[k]) | notes.take(directories[k]))
 
     torch.set_num_threads(setup.resources.cpus)
-    configs = [from_dict(job["configuration"], source=f"trial {job['number']}") for job in jobs]
     outcomes = train_packed(
         configs,
         data=local_data(setup.data, configs[0]),

@@ -39,8 +39,9 @@ def run_trial(setup: TrialSetup, trial: Mapping[str, Any]) -> None:
     with Notes() as notes, Uploads(setup.storage) as uploads:
         try:
             node_watch().check()  # a process that Ray Tune reuses may be on a node that is taken away
-            take_over(setup.storage, folder)
-            _train(setup, trial, notes, uploads)
+            config = from_dict(trial["configuration"], source=f"trial {directory.name}")
+            take_over(setup.storage, folder, config)
+            _train(setup, trial, config, notes, uploads)
         except KeyboardInterrupt:  # the training has written its checkpoint
             uploads.put(folder)
             node_watch().check()
@@ -48,10 +49,11 @@ def run_trial(setup: TrialSetup, trial: Mapping[str, Any]) -> None:
         except (DivergedError, UserError) as error:
             if not is_final(error):
                 raise
+            uploads.wait()  # after the report the driver alone changes the folder at the storage
             ray.tune.report(failure(setup, trial, error) | notes.take(directory))
 
 
-def _train(setup: TrialSetup, trial: Mapping[str, Any], notes: Notes, uploads: Uploads) -> None:
+def _train(setup: TrialSetup, trial: Mapping[str, Any], config: Config, notes: Notes, uploads: Uploads) -> None:
     import torch
 
     import nmt.training.loop
@@ -84,7 +86,7 @@ def _train(setup: TrialSetup, trial: Mapping[str, Any], notes: Notes, uploads: U
             interrupted=Asked(setup.control),
         )
 
-    twice_within_memory(train, from_dict(trial["configuration"], source=f"trial {directory.name}"))
+    twice_within_memory(train, config)
     uploads.leave(folder)
     if unheard >= trial["until"]:  # the training has only checked its files; the search may delete them from now on
         ray.tune.report(event(setup, trial) | notes.take(directory))

@@ -151,7 +151,7 @@ class WorkerGroup:
                 silence.report(0, 0.0, now)
                 return metrics
             if not alive:
-                return self._unreported()
+                return self._unreported(ended_well=job.error is None)
             if reply.begun and not running:
                 running = True
                 silence.begin(now)
@@ -163,13 +163,18 @@ class WorkerGroup:
                 job.error = TimeoutError(overdue)
                 return None
 
-    def _unreported(self) -> dict[str, Any] | None:
-        """Return the metrics of the last epoch if the job has trained it and died before it could report it."""
+    def _unreported(self, *, ended_well: bool) -> dict[str, Any] | None:
+        """Return the metrics of the last epoch if the job has trained it and died before it could report it.
+
+        Also if it has ended well without an epoch: the training was over, and the job has restored its files.
+        """
         if self._storage is not None:
             with of_the_storage():
                 self._storage[0].fetch(self._storage[1], wanted=no_weights)
         trained = read_metrics(self._directory)
-        return dict(trained[-1]) if trained and trained[-1]["epoch"] > self._epoch else None
+        last = self._arguments.get("until") or self._config.train.epochs
+        least = min(last, self._epoch + 1) if ended_well else self._epoch + 1
+        return dict(trained[-1]) if trained and trained[-1]["epoch"] >= least else None
 
     def stop(self) -> None:
         """Ask the workers to save and end, and wait for it. The checkpoint is at the step they had reached."""
@@ -297,13 +302,14 @@ def _train_on_worker(job: dict[str, Any]) -> None:
     first = dist.get_rank() == 0
     stopped, notes, watch = threading.Event(), Notes(), node_watch()
     storage, folder = job["storage"] or (None, "")
-    uploads = Uploads(storage if first else None)
+    uploads, reported = Uploads(storage if first else None), list[int]()
     if first:
         threading.Thread(target=_await_stop, args=(control, key, stopped), daemon=True).start()
-    take_over(storage, folder, first=first)
+    take_over(storage, folder, job["config"], first=first)
 
     def on_epoch(report: nmt.training.history.EpochResult) -> None:
         uploads.put(folder)
+        reported.append(report.epoch)
         metrics = report.metrics | notes.take(job["directory"])
         decision = [ask(control, "report", *key, metrics, seconds=None) if first else None]
         dist.broadcast_object_list(decision)
@@ -325,6 +331,8 @@ def _train_on_worker(job: dict[str, Any]) -> None:
                 resume=True,
                 **job["arguments"],
             )
+            if not reported:  # the training was over, and has only restored its files
+                uploads.put(folder)
     except KeyboardInterrupt:  # its checkpoint is at the step it had reached
         uploads.put(folder)
         watch.leave_together()

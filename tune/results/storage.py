@@ -103,9 +103,9 @@ class Storage:
         name = _join(folder, STATE)
         return self._location.read(name, lambda content: _parse(content, f"{self.address}/{name}")) or {}
 
-    def holds(self, name: str) -> bool:
-        """True if the file is in the top folder of the run."""
-        return name in self._state("")
+    def holds(self, name: str, folder: str = "") -> bool:
+        """True if the file is in the folder of the run, by default in the top one."""
+        return name in self._state(folder)
 
     def stored(self, folder: str) -> set[tuple[str, str]]:
         """List the checkpoints and weights at the storage in a folder and below it: (folder, name)."""

@@ -83,6 +83,29 @@ def fault_of(study: Path, name: str) -> str | None:
     return None if count == (-1 if last is None else last) + 1 else f"lacks {last + 1 - count} of its trials"
 
 
+def is_ahead(study: Path, other: Path, name: str) -> bool:
+    """True if a file holds the same study `name` as another one, and knows more: a search only ever adds to it.
+
+    Raises:
+        UserError: another program holds one of them, or it cannot be opened.
+    """
+    if fault_of(study, name) is not None or fault_of(other, name) is not None:
+        return False
+    (first, rows), (other_first, other_rows) = _extent(study, name), _extent(other, name)
+    return first is not None and first == other_first and rows > other_rows
+
+
+def _extent(study: Path, name: str) -> tuple[Any, int]:
+    """Return when the first trial of a study began, and the number of all that is known of its trials."""
+    with contextlib.closing(open_database(study)) as connection:
+        first = connection.execute(f"SELECT datetime_start {_ITS_TRIALS} AND number = 0", [name]).fetchone()
+        ended = f"SELECT COUNT(*) {_ITS_TRIALS} AND state <> 'RUNNING'"
+        rows = int(connection.execute(ended, [name]).fetchone()[0])
+        for table in ("trials", *_TABLES):
+            rows += int(connection.execute(f"SELECT COUNT(*) FROM {table}").fetchone()[0])
+    return first and first[0], rows
+
+
 def restore(remains: Remains, space: Space) -> list[str]:
     """Make the study of a search usable again, and complete it from the folders of its trials.
 

@@ -19,7 +19,7 @@ from nmt.data.store.manifest import MANIFEST_FILE, parse_manifest
 from nmt.data.store.present import OBJECTS_FILE, PHOTOGRAPHS_FILE
 from nmt.errors import UserError
 from nmt.io.address import address_parts, is_address
-from nmt.io.cache import cache_folder
+from nmt.io.cache import cache_folder, make_folder
 from nmt.io.file_record import FileRecord
 from nmt.io.files import file_lock, write_json
 from nmt.io.location import Location
@@ -60,7 +60,7 @@ def folder_to_write(data: str | Path) -> Iterator[Path]:
     remote = RemoteData(str(data))
     if remote.manifest() is not None:
         remote.fetch(lambda name: True)
-    remote.folder.mkdir(parents=True, exist_ok=True)
+    make_folder(remote.folder)
     yield remote.folder
     remote.publish()
 
@@ -88,7 +88,7 @@ class RemoteData:
             raise UserError(
                 f"{self.address}: no data set there; make it with: python run.py --prepare NAME --data {self.address}"
             )
-        self.folder.mkdir(parents=True, exist_ok=True)
+        make_folder(self.folder)
         with file_lock(self.folder / LOCK_FILE):
             have = self._copied()
             for name, expected in there.items():

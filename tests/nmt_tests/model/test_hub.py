@@ -266,3 +266,10 @@ def test_a_model_without_weights_is_a_mistake(there: Hub) -> None:
     with pytest.raises(UserError, match="timm has no weights for efficientnet_b6") as caught:
         open_weights("efficientnet_b6")
     assert not isinstance(caught.value, TemporaryError) and there.asked == 0
+
+
+def test_a_node_whose_cache_cannot_be_made_says_so(there: Hub, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("NMT_CACHE", str(tmp_path / "file"))
+    with pytest.raises(UserError, match="set NMT_CACHE to a folder that can be written"):
+        open_weights(NAME)

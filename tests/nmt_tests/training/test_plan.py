@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 
 import pytest
 import torch
@@ -90,6 +91,16 @@ def test_a_long_training_on_a_cpu_names_ways_to_shorten_it(mode, device, told):
     )  # fmt: skip
     assert "estimated time: 34 h (measured)" in str(plan)
     assert ("train.steps_per_epoch=N" in str(plan)) == told
+
+
+def test_a_training_that_is_done_needs_no_room(toy_data, trained, monkeypatch):
+    usage = shutil.disk_usage(trained)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=0))
+    assert (
+        str(plan_training(small(), data=toy_data, directory=trained, resume=True)) == "training: all 3 epochs are done"
+    )
+    with pytest.raises(UserError, match="needs .* for its checkpoints"):
+        plan_training(small(), data=toy_data, directory=trained, resume=False)
 
 
 @pytest.mark.parametrize(

@@ -19,6 +19,7 @@ from tests.tune_tests.spaces.edits import edited
 from tune.driver import disk
 from tune.driver.disk import DiskUse, disk_use, most_bytes
 from tune.driver.search import preview_search, run_search
+from tune.results.ended import Ended, write_ended
 from tune.spaces.read import load_space
 from tune.spaces.space import Space
 
@@ -82,6 +83,19 @@ def test_a_search_that_has_begun_goes_on_while_its_running_trials_fit(
     assert use_of(space, tiny_data, tmp_path, monkeypatch, 2_000).most == 5_700
     with pytest.raises(UserError, match="the 2 trials that run at once need up to 2 KB.*; free space or write"):
         use_of(space, tiny_data, tmp_path, monkeypatch, 1_999)
+
+
+def test_the_trials_that_have_ended_need_no_room_and_give_none(
+    space_file: Path, tiny_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    space = space_with(space_file, "trials = 3")
+    (tmp_path / "search.json").write_text("{}")
+    for number in ("000", "001"):
+        write_ended(tmp_path / "trials" / number, Ended(state="COMPLETE", reason=None, history=[]))
+        (tmp_path / "trials" / number / "best.pt").write_bytes(b"x" * 100)
+    assert use_of(space, tiny_data, tmp_path, monkeypatch, 1_200).running == 1_000  # the third alone is left
+    with pytest.raises(UserError, match="the trial that runs needs up to 1 KB, and its disk has room for 1 KB"):
+        use_of(space, tiny_data, tmp_path, monkeypatch, 1_199)  # 200 of it are weights that stay
 
 
 def test_the_plan_says_what_a_trial_and_the_search_take(

@@ -19,7 +19,7 @@ from tune.driver.identity import (
     say_nothing_to_resume,
     write_definition,
 )
-from tune.driver.search import run_search
+from tune.driver.search import find_home, run_search
 from tune.spaces.read import load_space
 from tune.spaces.settings import SearchSettings
 
@@ -54,6 +54,27 @@ def test_a_search_goes_on_with_its_own_data_set_alone(space_file: Path, tmp_path
     with pytest.raises(UserError, match=told) as caught:
         check_data_set(tmp_path, other)
     assert "\n" not in str(caught.value) and "--data" in str(caught.value)
+
+
+@pytest.mark.parametrize("elsewhere", [False, True], ids=["no storage", "another storage"])
+def test_a_search_that_lives_at_a_storage_is_resumed_there_alone(
+    space_file: Path, tmp_path: Path, elsewhere: bool
+) -> None:
+    """Its weights are not here: paused trials would train again from the start."""
+    directory, other = tmp_path / "results/tiny", str(tmp_path / "other") if elsewhere else None
+    home = find_home(str(tmp_path / "nfs"), directory, resume=True)  # a new one
+    assert home is not None
+    write_definition(load_space(space_file), directory, DATA, home=home.address)
+    home.put()
+    assert find_home(str(tmp_path / "nfs"), directory, resume=True) == home
+    with pytest.raises(UserError) as caught:
+        find_home(other, directory, resume=True)
+    told = str(caught.value)
+    assert told.startswith(f"{directory}: this search lives at {tmp_path}/nfs/tiny, ") and "\n" not in told
+    assert f"give --storage {tmp_path}/nfs, " in told
+    write_definition(load_space(space_file), directory, DATA)  # one that lives here may move to a storage
+    moved = find_home(other, directory, resume=True)
+    assert moved is None if other is None else moved is not None and moved.address == f"{other}/tiny"
 
 
 def test_a_search_from_before_it_knew_its_data_set_is_accepted(space_file: Path, tmp_path: Path) -> None:

@@ -12,19 +12,21 @@ import ray
 from optuna.trial import TrialState
 from ray.cluster_utils import Cluster
 
+from nmt.io.files import write_json
 from nmt.training.history import read_metrics
 from tests.tune_tests.driver.test_recorder import Search
 from tests.tune_tests.spaces.edits import edited
 from tune.driver import kept
 from tune.driver.kept import settle_left
-from tune.driver.search import run_search
+from tune.driver.search import find_home, run_search
 from tune.driver.trial_folders import TrialFolders
+from tune.driver.watchdog import Watchdog
 from tune.results.ended import read_ended
 from tune.results.storage import Storage
 from tune.results.summary import load_summary
 from tune.spaces.read import load_space
 from tune.spaces.space import Space
-from tune.study.study import Job
+from tune.study.study import Job, SearchStudy
 
 WEIGHTS = {"checkpoint.pt", "checkpoint.previous.pt", "best.pt"}
 
@@ -186,6 +188,62 @@ def test_an_older_copy_of_the_study_learns_the_end_from_the_folder(space: Space,
     assert [older.study.trial(n).state for n in (1, 2)] == [TrialState.PRUNED, state]
     following = older.study.next_job()
     assert isinstance(following, Job) and following.number == 3
+
+
+def test_an_end_that_an_older_copy_learns_has_its_last_epoch_though_the_best_weights_are_lost(
+    space: Space, tmp_path: Path
+) -> None:
+    search = opened(tmp_path / "run", space)
+    (job,) = search.begin()
+    shutil.copyfile(search.directory / "study.db", tmp_path / "older.db")
+    trained(search, 0, 4, None)
+    search.event(job)
+    before = search.study.trial(0)
+    shutil.copyfile(tmp_path / "older.db", search.directory / "study.db")
+    (search.directory / "trials/000/best.pt").unlink()
+    older = opened(tmp_path / "run", space)
+    older.recorder.sync_unfinished()
+    found = older.study.trial(0)
+    assert (found.state, found.values) == (TrialState.COMPLETE, before.values)
+    assert found.intermediate_values == before.intermediate_values and len(before.intermediate_values) == 4
+
+
+def test_failures_of_an_earlier_run_do_not_stop_the_one_that_learns_of_them(space: Space, tmp_path: Path) -> None:
+    count = space.search.max_failures_in_a_row
+    search = opened(tmp_path / "run", space.with_budget(trials=count + 1))
+    jobs = search.begin(count)
+    shutil.copyfile(search.directory / "study.db", tmp_path / "older.db")
+    search.recorder.health = Watchdog(space.search, stop=lambda reason: None)
+    for job in jobs:
+        search.event(job, failure="the loss is no longer finite")
+        search.ended(job)
+    shutil.copyfile(tmp_path / "older.db", search.directory / "study.db")
+    older = opened(tmp_path / "run", search.study.space)  # its watchdog fails the test when it stops the search
+    older.recorder.sync_unfinished()
+    assert {trial.state for trial in older.study.trials()} == {TrialState.FAIL}
+
+
+@pytest.mark.parametrize("same", [True, False], ids=["the same search", "an earlier one of this name"])
+def test_an_end_since_the_last_copy_at_the_storage_is_not_forgotten_by_a_resume_on_the_same_machine(
+    space_file: Path, tmp_path: Path, same: bool
+) -> None:
+    """A stopped trial would train on, where no record of its end is kept."""
+    space = load_space(edited(space_file, "[search]", '[search]\nkeep = "all"\nscheduler = "asha_stop"'))
+    home = Storage(str(tmp_path / "nfs/tiny"), tmp_path / "tiny")
+    search = opened(home.directory, space, home)
+    write_json(home.directory / "search.json", {})
+    _, trial = search.begin(2)
+    search.recorder.save()
+    trained(search, 1, 1, home)
+    search.event(trial)
+    search.ended(trial)
+    if not same:
+        study = tmp_path / "other/study.db"
+        opened(study.parent, space).begin()
+        Storage(home.address, study.parent).put(pattern="study.db")
+    assert find_home(str(tmp_path / "nfs"), home.directory, resume=True) is not None
+    states = [trial.state for trial in SearchStudy(home.directory / "study.db", space).trials()]
+    assert states == ([TrialState.RUNNING, TrialState.PRUNED] if same else [TrialState.RUNNING])
 
 
 @pytest.mark.slow

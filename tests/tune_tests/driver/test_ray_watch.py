@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import psutil
 import pytest
@@ -23,15 +24,23 @@ RUN = [sys.executable, "run.py"]
 WAIT = 120.0
 
 
+Start = Callable[[], subprocess.Popen[bytes]]
+
+
 @pytest.fixture
-def child(tmp_path: Path) -> Iterator[subprocess.Popen[bytes]]:
-    """A child of this process that is called gcs_server."""
+def start(tmp_path: Path) -> Iterator[Start]:
+    """start(): a child of this process that is called gcs_server."""
     program = tmp_path / "gcs_server"
     program.write_bytes(Path("/bin/sleep").resolve().read_bytes())
     program.chmod(0o755)
-    with subprocess.Popen([program, "600"]) as process:
-        yield process
-        process.kill()
+    with contextlib.ExitStack() as stack:
+
+        def begun() -> subprocess.Popen[bytes]:
+            process = stack.enter_context(subprocess.Popen([program, "600"]))
+            stack.callback(process.kill)
+            return process
+
+        yield begun
 
 
 def until(condition: Callable[[], object], what: str) -> None:
@@ -41,8 +50,9 @@ def until(condition: Callable[[], object], what: str) -> None:
         time.sleep(0.05)
 
 
-def test_a_process_of_the_local_ray_that_was_seen_must_stay(child: subprocess.Popen[bytes]) -> None:
+def test_a_process_of_the_local_ray_that_was_seen_must_stay(start: Start) -> None:
     watched = LocalRay()
+    child = start()
     until(lambda: watched.fault() is None and watched._processes, "not found")
     child.kill()
     until(watched.fault, "its death was not noticed")  # a zombie, because nobody has waited for it
@@ -53,8 +63,24 @@ def test_a_process_of_the_local_ray_that_was_seen_must_stay(child: subprocess.Po
     assert LocalRay().fault() is None
 
 
-def test_what_is_left_of_a_local_ray_is_killed(child: subprocess.Popen[bytes]) -> None:
+def test_a_ray_that_ends_when_the_next_one_begins_is_not_taken_for_it(start: Start) -> None:
+    earlier = start()
     watched = LocalRay()
+    assert watched.fault() is None
+    earlier.kill()
+    until(
+        lambda: psutil.Process(earlier.pid).status() == psutil.STATUS_ZOMBIE, "not killed"
+    )  # nobody has waited for it
+    assert watched.fault() is None and LocalRay().fault() is None
+    child = start()
+    until(lambda: watched.fault() is None and watched._processes, "not found")
+    child.kill()
+    until(watched.fault, "its death was not noticed")
+
+
+def test_what_is_left_of_a_local_ray_is_killed(start: Start) -> None:
+    watched = LocalRay()
+    child = start()
     until(lambda: watched.fault() is None and watched._processes, "not found")
     watched.end()
     assert child.wait(timeout=WAIT) == -signal.SIGKILL
@@ -84,6 +110,21 @@ def test_a_cluster_that_answers_again_has_all_its_time_again(monkeypatch: pytest
     assert cluster.fault() is None
 
 
+def test_a_machine_that_was_paused_waits_for_the_cluster_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [1000.0]
+    monkeypatch.setattr("tune.driver.ray_watch.time", SimpleNamespace(monotonic=lambda: now[0]))
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+    cluster = Cluster({"the head": f"127.0.0.1:{port}"})
+    for pause in (1.0, 4000.0, 1.0):  # its network comes back a moment after it
+        now[0] += pause
+        assert cluster.fault() is None
+    for _ in range(4):
+        now[0] += 1.0
+        told = cluster.fault()
+    assert told is not None and "is gone" in told
+
+
 DIES = """
 import sys, time
 from tune.driver.ray_watch import RayWatch
@@ -105,6 +146,36 @@ def test_the_process_ends_with_a_line_whatever_it_is_doing(work: str) -> None:
     )
     assert (ran.returncode, ran.stdout) == (1, "the rest is killed\n")
     assert ran.stderr == "run.py: it has died; nothing that was saved is lost: try again\n"
+
+
+ENDED = """
+import threading
+from tune.driver.ray_watch import RayWatch
+
+class Ended:
+    def __init__(self):
+        self.looks, self.over = threading.Event(), threading.Event()
+    def fault(self):
+        self.looks.set()
+        assert self.over.wait(60)
+        return "it has died"
+    def end(self):
+        print("the rest is killed")
+
+watched = Ended()
+with RayWatch(watched, again="try again").running():
+    assert watched.looks.wait(60)
+watched.over.set()  # as ray.shutdown() ends Ray
+for thread in threading.enumerate():
+    if thread.name == "ray-watch":
+        thread.join(60)
+print("well")
+"""
+
+
+def test_a_ray_that_is_ended_on_purpose_while_the_watch_looks_has_not_died() -> None:
+    ran = subprocess.run([sys.executable, "-c", ENDED], cwd=ROOT, capture_output=True, text=True, timeout=100)
+    assert (ran.returncode, ran.stdout, ran.stderr) == (0, "well\n", "")
 
 
 def test_an_error_of_the_work_stays_its_own_while_nothing_is_dead() -> None:

@@ -9,9 +9,12 @@ import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.plugins.hparams import api_pb2, metadata, plugin_data_pb2
 
+from nmt.config import to_dict, with_overrides
 from nmt.errors import UserError
+from nmt.io.files import write_json
 from tune.driver.trial_folders import TrialFolders
 from tune.results.storage import Storage
+from tune.spaces.read import load_space
 
 
 def write_metrics(folder: Path, epochs: int) -> None:
@@ -116,3 +119,25 @@ def test_a_damaged_storage_is_remembered_as_the_error_that_ends_the_search(
 def test_an_error_is_kept_before_the_trial_has_a_folder(tmp_path: Path) -> None:
     TrialFolders(tmp_path, None).write_error(12, "Traceback: out of memory")
     assert (tmp_path / "trials/012/error.txt").read_text() == "Traceback: out of memory"
+
+
+def test_a_folder_of_another_configuration_at_the_storage_is_not_taken_for_a_new_trial(
+    space_file: Path, tmp_path: Path
+) -> None:
+    """Of a search that was removed in part, or a trial that a restored study could not take."""
+    config = load_space(space_file).base
+    other = with_overrides(config, {"optim.lr": 0.5}, source="test")
+    home = Storage(str(tmp_path / "home"), tmp_path / "here")
+    for number, left in ((0, config), (1, other)):
+        write_metrics(tmp_path / f"node/trials/00{number}", 1)
+        write_json(tmp_path / f"node/trials/00{number}/config.json", to_dict(left))
+        Storage(home.address, tmp_path / "node").put(f"trials/00{number}")
+    folders = TrialFolders(tmp_path / "here", home)
+    folders.claim(0, config)
+    with pytest.raises(
+        UserError, match=f"another configuration: optim.lr.* move {home.address}/trials/001 away"
+    ) as caught:
+        folders.claim(1, config)
+    assert folders.error is caught.value and "\n" not in str(caught.value)
+    folders.claim(2, config)
+    assert (tmp_path / "here/trials/002/config.json").is_file()

@@ -54,6 +54,27 @@ def test_the_first_report_of_a_job_is_expected_by_the_epochs_of_all_trials(space
     assert health.first_seconds == 120 * 60
 
 
+def test_a_driver_that_stood_still_takes_no_job_for_hung(space_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It was stopped by Ctrl-Z, its machine was paused, or it waited for a file: nobody could be heard."""
+    now, killed = [1000.0], list[object]()
+    monkeypatch.setattr("tune.driver.watchdog.time", SimpleNamespace(monotonic=lambda: now[0]))
+    monkeypatch.setattr("ray.kill", killed.append)
+    health = Watchdog(load_space(space_file).search, stop=pytest.fail)
+    trial = SimpleNamespace(
+        config={"number": 0}, status="RUNNING", temporary_state=SimpleNamespace(ray_actor="its process")
+    )
+    health.on_trial_start(0, [trial], trial)
+    health.heard(trial, [{"epoch": 1, "seconds": 1.0}])  # so its limit is 300 s
+    for pause in (250.0, 4000.0, 200.0):
+        health.on_step_end(0, [trial])
+        now[0] += pause
+    assert not killed and not health.hung
+    for _ in range(305):
+        health.on_step_end(0, [trial])
+        now[0] += 1.0
+    assert killed == ["its process"] and "no report for 301 s" in health.hung[0]
+
+
 @pytest.mark.slow
 def test_a_trial_that_hangs_is_killed_and_continues_in_another_process(
     ray_running: None, space_file: Path, tiny_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,

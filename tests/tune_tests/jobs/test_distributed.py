@@ -73,6 +73,27 @@ def test_the_first_step_reports_the_epoch_that_is_there_and_trains_nothing(
     trial.cleanup()
 
 
+@pytest.mark.long
+@pytest.mark.parametrize("stored", [False, True], ids=["shared", "storage"])
+def test_best_weights_that_are_lost_at_the_last_epoch_are_restored_before_it_is_reported(
+    begin: Begin, setup: TrialSetup, base: Config, tiny_data: Path, tmp_path: Path, stored: bool
+) -> None:
+    """Else the driver, which misses them, would give the same job again without end."""
+    config = with_overrides(base, {"train.epochs": 1}, source="test")
+    home = Storage(str(tmp_path / "storage"), tmp_path / "node") if stored else None
+    folder = (home.directory if home else setup.directory) / "trials" / "003"
+    train(config, data=tiny_data, directory=folder)
+    (folder / "best.pt").unlink()
+    if home is not None:
+        home.put("trials/003")
+    trial = begin(job(config, 3, 1), replace(setup, storage=home and Storage(home.address, setup.directory)))
+    found = trial.step()
+    assert (found["epoch"], found["done"], "failure" in found) == (1, True, False)
+    assert home.holds("best.pt", "trials/003") if home is not None else (folder / "best.pt").is_file()
+    assert found["val/accuracy"] == read_metrics(folder)[-1]["val/accuracy"]
+    trial.cleanup()
+
+
 @pytest.mark.slow
 def test_a_search_asked_to_stop_ends_a_trial_between_its_epochs(begin: Begin, setup: TrialSetup, base: Config) -> None:
     trial = begin(job(base, 4, 2))

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from nmt import checkpoint
+from nmt.config import Config, with_overrides
 from nmt.errors import TemporaryError
 from nmt.training.history import read_metrics
 from nmt.training.loop import train
@@ -45,14 +46,14 @@ def test_a_trial_travels_with_all_its_checkpoints_and_a_damaged_copy_is_fetched_
     flip(here.directory / FOLDER / "checkpoint.pt")
     there = Storage(here.address, tmp_path / "there")
     for place in (here, there):
-        take_over(place, FOLDER)
+        take_over(place, FOLDER, load_space(space_file).base)
         folder = place.directory / FOLDER
         assert (epoch(folder / "checkpoint.pt"), epoch(folder / "checkpoint.previous.pt")) == (2, 1)
         assert checkpoint.verify(folder / "best.pt")
     flip(folder / "checkpoint.pt")
     train(load_space(space_file).base, data=tiny_data, directory=folder, until=3, resume=True)
     Uploads(there).put(FOLDER)
-    take_over(here, FOLDER)
+    take_over(here, FOLDER, load_space(space_file).base)
     assert epoch(here.directory / FOLDER / "checkpoint.pt") == 3
     assert [m["epoch"] for m in read_metrics(here.directory / FOLDER)] == [1, 2, 3]
 
@@ -66,13 +67,13 @@ def test_a_checkpoint_damaged_at_the_storage_is_replaced_by_the_one_before(
     stored.unlink() if lost else flip(stored)
     there = Storage(here.address, tmp_path / "there")
     with caplog.at_level(logging.WARNING):
-        take_over(there, FOLDER, first=first)
+        take_over(there, FOLDER, load_space(space_file).base, first=first)
     assert caplog.messages == [f"{there.directory / FOLDER}: checkpoint.pt is damaged at the storage"]
     folder = there.directory / FOLDER
     assert not (folder / "checkpoint.pt").exists() and epoch(folder / "checkpoint.previous.pt") == 1
     train(load_space(space_file).base, data=tiny_data, directory=folder, until=3, resume=True)
     Uploads(there).put(FOLDER)
-    take_over(here, FOLDER)
+    take_over(here, FOLDER, load_space(space_file).base)
     assert epoch(here.directory / FOLDER / "checkpoint.pt") == 3
     assert [m["epoch"] for m in read_metrics(here.directory / FOLDER)] == [1, 2, 3]
 
@@ -86,4 +87,18 @@ def test_a_storage_that_fails_is_temporary(tmp_path: Path, monkeypatch: pytest.M
     with pytest.raises(TemporaryError):
         Uploads(storage).put(FOLDER)
     Uploads(None).put(FOLDER)
-    take_over(None, FOLDER)
+    take_over(None, FOLDER, Config())
+
+
+def test_what_an_earlier_search_has_left_on_a_node_is_no_part_of_a_trial(
+    here: Storage, space_file: Path, tmp_path: Path
+) -> None:
+    config = load_space(space_file).base
+    folder = here.directory / FOLDER
+    take_over(Storage(str(tmp_path / "empty"), here.directory), FOLDER, config)  # not uploaded yet, but its own
+    assert len(read_metrics(folder)) == 2
+    other = with_overrides(config, {"optim.lr": 0.5}, source="test")
+    take_over(Storage(str(tmp_path / "empty"), here.directory), FOLDER, other)
+    assert not list(folder.iterdir())
+    take_over(here, FOLDER, config)
+    assert len(read_metrics(folder)) == 2

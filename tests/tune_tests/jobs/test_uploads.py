@@ -20,12 +20,14 @@ import torch
 
 from nmt import checkpoint
 from nmt.config import Config, to_dict
-from nmt.errors import TemporaryError
+from nmt.errors import TemporaryError, UserError
 from nmt.io.files import write_json
 from nmt.training.history import read_metrics
 from nmt.training.loop import train
 from tests.paths import ROOT
+from tune.jobs import packed, single
 from tune.jobs.control import open_control
+from tune.jobs.protocol import TrialSetup
 from tune.jobs.uploads import Uploads, drop_weights
 from tune.jobs.worker_group import WorkerGroup
 from tune.results.storage import Storage
@@ -168,6 +170,61 @@ def test_an_error_that_is_no_fault_of_the_storage_is_raised_at_the_end_of_the_ep
         uploads.put(FOLDER)
 
 
+class Quiet:
+    """A node that is not taken away, and a search that is not asked to stop."""
+
+    def __init__(self, *given: object) -> None:
+        """Take what the real ones take."""
+
+    def check(self) -> None:
+        """Raise nothing."""
+
+
+@pytest.mark.parametrize("module", [single, packed])
+def test_a_failure_is_reported_once_no_upload_can_undo_what_the_driver_then_does(
+    storage: Storage, space_file: Path, tiny_data: Path, monkeypatch: pytest.MonkeyPatch, module: Any
+) -> None:
+    space, driver, before = (
+        load_space(space_file),
+        Storage(storage.address, storage.directory),
+        threading.active_count(),
+    )
+    begun, go, write = threading.Event(), threading.Event(), Storage._write_state
+
+    def held(*given: Any) -> None:
+        """Write the list of files in force, which was read long before."""
+        if threading.current_thread() is not threading.main_thread():
+            begun.set()
+            assert go.wait(300)
+        write(*given)
+
+    def fails(*given: Any, on_checkpoint: Callable[..., None], **options: Any) -> None:
+        save(storage, 1)
+        on_checkpoint(*([0] if module is packed else []))
+        assert begun.wait(300)
+        threading.Timer(0.3, go.set).start()
+        raise UserError("it would come again")
+
+    def report(event: dict[str, Any]) -> None:
+        write_json(storage.directory / FOLDER / "ended.json", {})
+        driver.put(FOLDER, "ended.json")
+
+    monkeypatch.setattr(Storage, "_write_state", held)
+    monkeypatch.setattr("nmt.training.loop.train", fails)
+    monkeypatch.setattr("nmt.training.packed.train_packed", fails)
+    monkeypatch.setattr(module, "Asked", Quiet)
+    monkeypatch.setattr(module, "node_watch", Quiet)
+    monkeypatch.setattr("ray.tune.report", report)
+    setup = TrialSetup(
+        data=str(tiny_data), directory=storage.directory, decode_grid=(), resources=Resources(), storage=storage,
+        control=None,
+    )  # fmt: skip
+    job = {"number": 3, "configuration": to_dict(space.base), "until": 1}
+    single.run_trial(setup, job) if module is single else packed.run_pack(setup, [job])
+    until(lambda: threading.active_count() == before)
+    assert set(driver._state(FOLDER)) == {"checkpoint.pt", "config.json", "ended.json"}
+
+
 def test_without_hard_links_the_files_are_copied(storage: Storage, tmp_path: Path, monkeypatch) -> None:
     def link(*_: object) -> None:
         raise PermissionError("no hard links here")
@@ -220,9 +277,9 @@ from tune.spaces.read import load_space
 space, data, here, address, folders, pause = sys.argv[1:]
 nmt.training.loop.CHECKPOINT_SECONDS = nmt.training.packed.CHECKPOINT_SECONDS = -1  # after every step
 storage, folders = Storage(address, Path(here)), folders.split(",")
-for folder in folders:
-    take_over(storage, folder)
 config = load_space(Path(space)).base
+for folder in folders:
+    take_over(storage, folder, config)
 with Uploads(storage) as uploads:
     def later(k=0):
         uploads.later(folders[k])
