@@ -53,6 +53,16 @@ def test_a_process_of_the_local_ray_that_was_seen_must_stay(child: subprocess.Po
     assert LocalRay().fault() is None
 
 
+def test_a_full_disk_is_named_as_the_reason(child: subprocess.Popen[bytes], monkeypatch: pytest.MonkeyPatch) -> None:
+    watched = LocalRay()
+    until(lambda: watched.fault() is None and watched._processes, "not found")
+    monkeypatch.setattr(ray_watch, "FULL_BYTES", 1 << 62)
+    child.kill()
+    until(watched.fault, "its death was not noticed")
+    assert "Ray keeps its files, is full; set RAY_TMPDIR to another folder)" in (watched.fault() or "")
+    assert ray_watch.full_disk(Path("/nowhere")) is None
+
+
 def test_what_is_left_of_a_local_ray_is_killed(child: subprocess.Popen[bytes]) -> None:
     watched = LocalRay()
     until(lambda: watched.fault() is None and watched._processes, "not found")

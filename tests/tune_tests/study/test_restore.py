@@ -306,3 +306,26 @@ def test_a_study_that_another_program_holds_is_not_called_damaged(
         with pytest.raises(UserError, match="study.db: another program holds it"):
             restore(remains(played), space)
     assert seen(played / "study.db") == before and fault_of(played / "study.db", "tiny") is None
+
+
+def test_a_configuration_that_the_summary_reports_otherwise_is_refused(played: Path, space: Space) -> None:
+    records = {
+        t.number: {"state": t.state.name, "configuration": configuration(played, t.number)}
+        for t in trials(played / "study.db")
+    }
+    (played / "study.db").unlink()
+    path = played / "trials/002/config.json"
+    content = json.loads(path.read_text())
+    before = content["optim"]["lr"]
+    content["optim"]["lr"] = 0.05
+    path.write_text(json.dumps(content))
+    with pytest.raises(
+        UserError,
+        match=rf"002/config.json: not the configuration that the last .*optim.lr is 0.05 in it and {before} now",
+    ):
+        restore(remains(played, records), space)
+    assert not (played / "study.db").exists()
+
+
+def configuration(place: Path, number: int) -> Any:
+    return json.loads((place / f"trials/{number:03d}/config.json").read_text())
