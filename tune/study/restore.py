@@ -155,6 +155,7 @@ def _complete(remains: Remains, space: Space) -> list[str]:
 
 @contextlib.contextmanager
 def _opened(path: Path, space: Space, *, new: bool = False) -> Any:
+    optuna.logging.set_verbosity(optuna.logging.WARNING)  # the search's own line says that a study was made
     storage = open_storage(path)
     try:
         if new:

@@ -150,7 +150,9 @@ def test_without_a_backup_the_study_is_made_again_from_the_folders(
     if backup == "garbage":
         (played / "study.backup.db").write_bytes(b"garbage " * 4000)
     FAULTS[fault][0](played / "study.db")
+    optuna.logging.set_verbosity(optuna.logging.INFO)
     (line,) = restore(remains(played), space)
+    assert optuna.logging.get_verbosity() == optuna.logging.WARNING  # no line of Optuna's own
     assert f"made again from the folders of {len(before)} trials" in line
     assert seen(played / "study.db") == before
     complete = [t for t in trials(played / "study.db") if t.state == TrialState.COMPLETE]
