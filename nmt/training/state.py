@@ -12,7 +12,7 @@ from nmt import checkpoint, distributed
 from nmt.checkpoint import DamagedError
 from nmt.config import comparable, differences, from_dict, to_dict, to_flat
 from nmt.data.store.identity import check_same, data_set_record, saved_record
-from nmt.errors import FailedError, UserError
+from nmt.errors import FailedError, TemporaryError, UserError
 from nmt.io.files import remove_partials, write_json
 from nmt.training.files import BEST, CHECKPOINT, CONFIG, DATA_SET, METRICS, PREVIOUS
 from nmt.training.history import Progress, write_metrics
@@ -118,6 +118,8 @@ def _choose(trainer: Trainer, directory: Path) -> tuple[_Choice, dict[str, Any]]
     damaged: list[str] = []
     for name in (CHECKPOINT, PREVIOUS):
         path = directory / name
+        if path.is_dir():  # nothing could be saved there
+            raise TemporaryError(f"{path}: a folder, where a file belongs; remove it, then continue with --resume")
         content = _read(path, damaged) if path.is_file() else None
         if content is None:
             continue

@@ -12,7 +12,7 @@ import torch
 
 from nmt import checkpoint
 from nmt.data.store.objects import ObjectStore
-from nmt.errors import FailedError, UserError
+from nmt.errors import FailedError, TemporaryError, UserError
 from nmt.training import state
 from nmt.training.loop import train
 from nmt.training.trainer import Trainer
@@ -271,3 +271,11 @@ def test_best_weights_of_another_training_are_written_again(folder, other, toy_d
     assert epoch == 2 and line == f"{folder}: {told}"
     after = checkpoint.load(folder / "best.pt")
     assert all(torch.equal(value, after["model"][name]) for name, value in before["model"].items())
+
+
+def test_a_folder_in_the_place_of_a_checkpoint_is_one_line(folder, toy_data):
+    (folder / "checkpoint.pt").unlink()
+    (folder / "checkpoint.pt").mkdir()
+    with pytest.raises(TemporaryError, match="checkpoint.pt: a folder, where a file belongs; remove it"):
+        state.begin(Trainer(small(), data=toy_data), folder, resume=True)
+    assert (folder / "checkpoint.previous.pt").is_file()
