@@ -87,7 +87,7 @@ def read_metrics(directory: Path) -> list[dict[str, Any]]:
     path = directory / METRICS
     try:
         lines = path.read_text().splitlines(keepends=True)
-        return [_epoch(line) for line in lines if line.endswith("\n")]
+        return [_epoch(line, number) for number, line in enumerate(lines, start=1) if line.endswith("\n")]
     except (FileNotFoundError, NotADirectoryError):
         return []
     except (OSError, ValueError, KeyError, TypeError) as error:
@@ -97,10 +97,12 @@ def read_metrics(directory: Path) -> list[dict[str, Any]]:
         ) from error
 
 
-def _epoch(line: str) -> dict[str, Any]:
-    """Decode a line. Raises ValueError, KeyError or TypeError unless it holds the metrics of an epoch."""
+def _epoch(line: str, number: int) -> dict[str, Any]:
+    """Decode a line. Raises ValueError, KeyError or TypeError unless it holds the metrics of epoch `number`."""
     metrics: dict[str, Any] = json.loads(line)
-    int(metrics["epoch"]), float(metrics[METRIC] if METRIC in metrics else metrics["train/loss"])
+    float(metrics[METRIC] if METRIC in metrics else metrics["train/loss"])
+    if metrics["epoch"] != number:  # a line is lost or doubled
+        raise ValueError(f"line {number} is of epoch {metrics['epoch']}")
     return metrics
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from nmt import checkpoint, distributed
 from nmt.checkpoint import DamagedError
 from nmt.config import comparable, flatten, from_dict, to_dict, to_flat
 from nmt.data.store.identity import check_same, data_set_record, saved_record
-from nmt.errors import FailedError, UserError
+from nmt.errors import FailedError, TemporaryError, UserError
 from nmt.io.files import remove_partials, write_json
 from nmt.model.matcher import Matcher
 from nmt.settings import differences
@@ -130,10 +131,18 @@ def _choose(trainer: Trainer, directory: Path) -> tuple[_Choice, dict[str, Any]]
     damaged: list[str] = []
     for name in (CHECKPOINT, PREVIOUS):
         path = directory / name
+        if path.is_dir():  # nothing could be saved there
+            raise TemporaryError(f"{path}: a folder, where a file belongs; remove it, then continue with --resume")
         content = _read(path, damaged) if path.is_file() else None
         if content is None:
             continue
-        _check_fits(trainer, path, content)
+        try:
+            _check_fits(trainer, path, content)
+        except UserError:
+            if not _is_of(trainer, directory):
+                raise
+            damaged.append(f"{name} is of another training")  # copied here by mistake
+            continue
         if damaged:
             place = f"after epoch {content['progress']['epoch']}, step {content['progress']['step']}"
             log.warning("%s: %s; resuming from the one before, %s", directory, damaged[0], place)
@@ -164,10 +173,11 @@ def _has_best(directory: Path, name: str, content: dict[str, Any]) -> bool:
     if path.is_file():
         lost = []
         there = _read(path, lost)
+        other = there is not None and _other_training(content["config"], there["config"], path)
         # A later epoch than the checkpoint's: the process died between the two files, and the epoch comes again.
-        if there is not None and (there["epoch"] == best.epoch or there["epoch"] > progress.epoch):
+        if there is not None and not other and (there["epoch"] == best.epoch or there["epoch"] > progress.epoch):
             return True
-        lost = lost or [f"{BEST} is not of epoch {best.epoch}, the best"]
+        lost = lost or [f"{BEST} is {'of another training' if other else f'not of epoch {best.epoch}, the best'}"]
     previous = directory / PREVIOUS
     others = [_read(previous, [])] if name == CHECKPOINT and previous.is_file() else []
     for weights in (content, *others):
@@ -177,6 +187,13 @@ def _has_best(directory: Path, name: str, content: dict[str, Any]) -> bool:
             return True
     log.warning("%s: %s, and no checkpoint has the weights of epoch %d; beginning anew", directory, lost[0], best.epoch)
     return False
+
+
+def _other_training(ours: dict[str, Any], theirs: dict[str, Any], path: Path) -> bool:
+    """True if weights are not of the training whose configuration is `ours`, whatever decoding they carry."""
+    return comparable(from_dict(theirs | {"decode": ours["decode"]}, source=str(path))) != comparable(
+        from_dict(ours, source=str(path))
+    )
 
 
 def check_best(directory: Path) -> None:
@@ -194,6 +211,16 @@ def restore(trainer: Trainer, path: Path) -> None:
     content = checkpoint.load(path)
     _check_fits(trainer, path, content)
     _apply(trainer, content)
+
+
+def _is_of(trainer: Trainer, directory: Path) -> bool:
+    """True if the folder itself records that it is of this training: configuration and data set."""
+    data, config = saved_record(directory / DATA_SET), saved_record(directory / CONFIG)
+    if not isinstance(data, Mapping) or data.get("identity") != trainer.store.info.identity:
+        return False
+    if not isinstance(config, Mapping):
+        return False
+    return comparable(from_dict(config, source=str(directory / CONFIG))) == comparable(trainer.config)
 
 
 def _check_fits(trainer: Trainer, path: Path, content: dict[str, Any]) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from nmt.errors import FailedError, UserError, nearest
 from tune.cli import confirm, download, evaluate, init, inspect, keys, match, prepare, report, search, train
 from tune.cli.job import PROGRAM, Job, given_flags, help_text, parse
-from tune.results.log import discard_output, replace_unknown_characters, to_console
+from tune.results.log import discard_output, open_closed_streams, replace_unknown_characters, to_console
 
 JOBS = {
     module.JOB.flag: module.JOB
@@ -103,6 +103,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         0 if it is done, 1 if it failed, 2 for a user's mistake (one line on standard error), 130 if interrupted,
         141 if nobody reads the output any more.
     """
+    open_closed_streams()
     replace_unknown_characters()
     given = list(sys.argv[1:] if arguments is None else arguments)
     try:
@@ -119,6 +120,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # `| head` has read enough
         discard_output()
         return CLOSED_PIPE
+    except OSError as error:
+        if not _output_is_lost():
+            raise
+        discard_output()
+        print(f"{PROGRAM}: the output cannot be written ({error.strerror}); free space where it goes", file=sys.stderr)
+        return 1
+
+
+def _output_is_lost() -> bool:
+    """True if nothing can be printed, as to a file on a full disk."""
+    try:
+        print(flush=True)
+    except OSError:
+        return True
+    return False
 
 
 def run_job(job: Job, arguments: Sequence[str]) -> int:

@@ -12,7 +12,7 @@ from typing import Any
 from nmt.config import comparable, from_dict, to_flat
 from nmt.data.store.identity import check_same, data_set_record, saved_record
 from nmt.data.store.ready import ReadyData
-from nmt.errors import UserError
+from nmt.errors import UserError, one_line
 from nmt.io.files import atomic_write, write_json
 from nmt.settings import differences
 from tune.results import tensorboard
@@ -59,7 +59,10 @@ def check_results(
         space = space.with_budget(**remembered | given)
         different = differences(_comparable(saved), _comparable(json.loads(json.dumps(space.to_dict()))))
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise UserError(f"{definition}: not the definition of a search ({error})") from error
+        raise UserError(
+            f"{definition}: not the definition of a search ({one_line(error)}); put a copy back to resume it, or "
+            "choose another --results"
+        ) from error
     if different:
         raise UserError(f"{directory} holds another search: {different}; choose another --results")
     return space

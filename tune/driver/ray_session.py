@@ -13,9 +13,10 @@ from collections.abc import Iterator
 import ray
 import ray._private.worker
 import ray.tune
+from ray._common.utils import get_default_ray_temp_dir
 from ray._private import ray_constants
 
-from nmt.errors import UserError, one_line
+from nmt.errors import FailedError, UserError, one_line
 from nmt.extensions import VARIABLE
 from tune.cluster.access import secure_local_ray
 from tune.driver.ray_watch import LocalRay, RayWatch, connected_cluster
@@ -125,6 +126,10 @@ def ray_session(*, again: str = AGAIN) -> Iterator[None]:
 
     Args:
         again: how to continue then, for that line.
+
+    Raises:
+        UserError: nothing answers at RAY_ADDRESS, or a Ray of this machine cannot keep its files.
+        FailedError: a Ray of this machine does not start.
     """
     os.environ.update(ENVIRONMENT)
     if ray.is_initialized():
@@ -138,7 +143,7 @@ def ray_session(*, again: str = AGAIN) -> Iterator[None]:
             secure_local_ray()
             with RayWatch(LocalRay(), again=again).running():
                 with _signals_for_ray(), _on_loopback():
-                    _connect(address)
+                    _start()
                 yield
         else:
             _connect(address)
@@ -146,6 +151,27 @@ def ray_session(*, again: str = AGAIN) -> Iterator[None]:
                 yield
     finally:
         ray.shutdown()
+
+
+def _start() -> None:
+    """Start Ray on this machine.
+
+    Raises:
+        UserError: it cannot keep its files in its folder.
+        FailedError: it does not start for another reason.
+    """
+    try:
+        _connect(LOCAL)
+    except Exception as error:
+        folder = get_default_ray_temp_dir()
+        if isinstance(error, OSError) and not isinstance(error, ConnectionError):
+            raise UserError(
+                f"{folder}: Ray cannot keep its files there ({one_line(error)}); set RAY_TMPDIR to a folder that can "
+                "be written and has a short path"
+            ) from error
+        raise FailedError(
+            f"Ray does not start on this machine ({one_line(error)}); see {folder}/session_latest/logs"
+        ) from error
 
 
 def _connect(address: str) -> None:

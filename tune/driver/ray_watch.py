@@ -9,16 +9,19 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import socket
 import sys
 import threading
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, NoReturn, Protocol
 
 import psutil  # type: ignore[import-untyped]
 import ray
 import ray._private.worker
+from ray._common.utils import get_default_system_temp_dir
 
 from nmt.errors import one_line
 from tune.results.log import log
@@ -32,6 +35,8 @@ SILENT_SECONDS = 45.0
 """how long it may not answer at all: the network may be at fault. Ray gives up after 60 s"""
 MOST_SECONDS = 5.0
 """longest time between two looks that is counted"""
+FULL_BYTES = 1 << 20
+"""room that is too little for Ray's logs"""
 NAMES = {"gcs_server": "the GCS (gcs_server)", "raylet": "the raylet"}
 """processes of a local Ray -> their names in messages"""
 
@@ -59,7 +64,8 @@ class LocalRay:
             self._find()
         for name, process in self._processes.items():
             if not _alive(process):
-                return f"{NAMES[name]} of the local Ray has died (process {process.pid}: killed, or crashed)"
+                why = full_disk(Path(get_default_system_temp_dir())) or "killed, or crashed"
+                return f"{NAMES[name]} of the local Ray has died (process {process.pid}: {why})"
         if "raylet" in self._processes:
             with contextlib.suppress(psutil.Error):
                 # Remembered, because nobody can tell whose they were once the raylet has gone.
@@ -76,6 +82,14 @@ class LocalRay:
         for process in (*self._processes.values(), *self._workers):
             with contextlib.suppress(psutil.Error):
                 process.kill()
+
+
+def full_disk(folder: Path) -> str | None:
+    """Return that the disk of the folder of Ray's files is full, as part of a message; None if it has room."""
+    with contextlib.suppress(OSError):  # not there: Ray has not come so far
+        if shutil.disk_usage(folder).free < FULL_BYTES:
+            return f"the disk of {folder}, where Ray keeps its files, is full; set RAY_TMPDIR to another folder"
+    return None
 
 
 def _alive(process: psutil.Process) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from pathlib import Path
 from typing import Any
 
@@ -68,25 +69,33 @@ def _records(summary: Summary | None, directory: Path) -> dict[int, dict[str, An
 
 
 def mend_metrics(folder: Path) -> None:
-    """Write damaged metrics of a trial anew from its checkpoint, or from the record of its end; log a line.
+    """Write damaged metrics of a trial anew from the record of its end, or from its checkpoint; log a line.
+
+    Metrics that differ from the record of the trial's end are damaged too.
 
     Raises:
         UserError: they are damaged, and there is neither.
     """
     from nmt import checkpoint
 
+    damage: UserError | None = None
     try:
-        read_metrics(folder)
-    except UserError as damage:
+        history = read_metrics(folder)
+    except UserError as error:
+        damage, history = error, []
+    if (ended := read_ended(folder)) is not None:
+        if damage is None and json.dumps(history) == json.dumps(ended.history):  # as text, where NaN equals NaN
+            return
+        progress, source = Progress(history=[dict(metrics) for metrics in ended.history]), ENDED
+    elif damage is None:
+        return
+    else:
         try:
-            progress = Progress(**checkpoint.load(folder / CHECKPOINT)["progress"])
-            source = CHECKPOINT
+            progress, source = Progress(**checkpoint.load(folder / CHECKPOINT)["progress"]), CHECKPOINT
         except (UserError, KeyError, TypeError):
-            if (ended := read_ended(folder)) is None:
-                raise damage from None
-            progress, source = Progress(history=[dict(metrics) for metrics in ended.history]), ENDED
-        write_metrics(folder, progress)
-        log.info(f"{folder / METRICS}: damaged, and written anew from {source} beside it")
+            raise damage from None
+    write_metrics(folder, progress)
+    log.info(f"{folder / METRICS}: damaged, and written anew from {source} beside it")
 
 
 def last_summary(directory: Path) -> Summary | None:

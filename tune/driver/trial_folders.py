@@ -105,7 +105,7 @@ class TrialFolders:
         """
         if self._mirror is None:
             # NFS may cache for half a minute that a file does not exist. Listing the folder refreshes it.
-            with contextlib.suppress(FileNotFoundError):
+            with contextlib.suppress(FileNotFoundError, NotADirectoryError):
                 os.listdir(self.of(number))
             with self.noted():
                 return read_metrics(self.of(number))

@@ -82,6 +82,20 @@ def to_console() -> None:
         _PROJECT.addHandler(_Console())
 
 
+def open_closed_streams() -> None:
+    """Open each standard stream that the caller has closed (`>&-`) on nowhere.
+
+    Otherwise the next file gets its number, and what a library prints is written into that file: the study, say.
+    """
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        if getattr(sys, name) is None:
+            try:
+                os.fstat(number)  # taken by a file that an import has opened
+            except OSError:
+                os.dup2(os.open(os.devnull, os.O_RDWR), number)
+            setattr(sys, name, open(os.devnull, "r" if number == 0 else "w", encoding="utf-8"))  # noqa: SIM115
+
+
 def replace_unknown_characters() -> None:
     """Let what is printed from now on have "?" for each character that the terminal's encoding lacks."""
     for stream in (sys.stdout, sys.stderr):

@@ -27,6 +27,7 @@ from tune.results.layout import DEFINITION, FETCH_LOCK, LOG, STATE, STUDY, stays
 
 ATTEMPTS = 8
 """attempts per request, 0.5, 1, .. 32 s apart: a storage may be unreachable for a minute before the run fails"""
+_FILE = "file://"
 
 State = dict[str, FileRecord]
 
@@ -47,6 +48,17 @@ class Storage:
     """address of the run: s3://bucket/results/NAME, or a folder such as /nfs/results/NAME"""
     directory: Path
     """folder on each node that the run works in"""
+
+    def __post_init__(self) -> None:
+        """Refuse a storage that is the working folder itself, where stored files would mix with those in use."""
+        if "://" in self.address and not self.address.startswith(_FILE):
+            return
+        there, here = Path(self.address.removeprefix(_FILE)).resolve(), self.directory.resolve()
+        if there.is_relative_to(here) or here.is_relative_to(there):
+            raise UserError(
+                f"--storage {there.parent}: {there.name} would lie where --results works, in {here}; choose another "
+                "--storage, or leave it out"
+            )
 
     @cached_property
     def _location(self) -> Location:

@@ -179,6 +179,7 @@ def _complete(remains: Remains, space: Space) -> list[str]:
 
 @contextlib.contextmanager
 def _opened(path: Path, space: Space, *, new: bool = False) -> Any:
+    optuna.logging.set_verbosity(optuna.logging.WARNING)  # the search's own line says that a study was made
     storage = open_storage(path)
     try:
         if new:
@@ -204,6 +205,7 @@ def _find(remains: Remains, space: Space, number: int, folder: Path | None) -> F
     folder, record = folder or remains.trials / str(number), remains.records.get(number, {})
     if (folder / CONFIG).is_file():
         source, config = folder / CONFIG, load_config(folder / CONFIG)
+        _check_reported(remains, record, config, source)
     elif "configuration" in record:
         source, config = folder, from_dict(record["configuration"], source=str(folder))
     else:
@@ -229,6 +231,18 @@ def _find(remains: Remains, space: Space, number: int, folder: Path | None) -> F
         )
     except (ValueError, KeyError) as error:
         raise UserError(f"{source}: not a configuration of this search ({error}); choose another --results") from error
+
+
+def _check_reported(remains: Remains, record: Mapping[str, Any], config: Config, source: Path) -> None:
+    """Raise UserError if the last summary reports another configuration of the trial: one of the two was changed."""
+    if "configuration" not in record:
+        return
+    reported = from_dict(record["configuration"], source=str(source))
+    if different := differences(to_flat(comparable(config)), to_flat(comparable(reported))):
+        raise UserError(
+            f"{source}: not the configuration that the last summary has of this trial: {different}; put a copy back, "
+            f"or put back a copy of {remains.study.name}"
+        )
 
 
 def _outcome(

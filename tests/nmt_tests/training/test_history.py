@@ -72,3 +72,10 @@ def test_damaged_metrics_are_one_line_that_names_the_file(tmp_path: Path, conten
     with pytest.raises(UserError, match="metrics.jsonl: not the metrics of a training") as told:
         read_metrics(tmp_path)
     assert "\n" not in str(told.value)
+
+
+@pytest.mark.parametrize("epochs", [[1, 3], [1, 2, 2], [2], [2, 1]])
+def test_epochs_that_are_lost_doubled_or_out_of_order_are_damage(tmp_path: Path, epochs: list[int]) -> None:
+    (tmp_path / "metrics.jsonl").write_text("".join(f'{{"epoch": {e}, "val/accuracy": 0.5}}\n' for e in epochs))
+    with pytest.raises(UserError, match=r"metrics.jsonl: not the metrics of a training \(line \d is of epoch \d\)"):
+        read_metrics(tmp_path)

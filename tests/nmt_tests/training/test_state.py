@@ -12,7 +12,7 @@ import torch
 
 from nmt import checkpoint
 from nmt.data.store.objects import ObjectStore
-from nmt.errors import FailedError, UserError
+from nmt.errors import FailedError, TemporaryError, UserError
 from nmt.training import state
 from nmt.training.loop import train
 from nmt.training.trainer import Trainer
@@ -262,3 +262,36 @@ def test_all_ranks_restore_the_same_of_a_damaged_folder(folder, toy_data, names,
     run_together(_rank, folder, toy_data, count=2)
     first, second = (json.loads((folder / f"rank{rank}").read_text()) for rank in range(2))
     assert first == second and first[0] == epoch
+
+
+@pytest.fixture
+def other(toy_data, tmp_path) -> Path:
+    """A training with another seed, as far as that in `folder`."""
+    train(small(train__seed=9), data=toy_data, directory=tmp_path / "other", until=2)
+    return tmp_path / "other"
+
+
+def test_a_checkpoint_of_another_training_in_the_folder_of_this_one_is_damage(folder, other, toy_data, caplog):
+    shutil.copy(other / "checkpoint.pt", folder / "checkpoint.pt")
+    epoch, (line,) = resumed(folder, toy_data, caplog)
+    told = "checkpoint.pt is of another training; resuming from the one before, after epoch 1, step 0"
+    assert epoch == 1 and line == f"{folder}: {told}"
+
+
+def test_best_weights_of_another_training_are_written_again(folder, other, toy_data, caplog):
+    before, wrong = (checkpoint.load(place / "best.pt") for place in (folder, other))
+    del wrong["version"]
+    checkpoint.save(folder / "best.pt", wrong | {"epoch": 2})
+    epoch, (line,) = resumed(folder, toy_data, caplog)
+    told = "best.pt is of another training; written again from the checkpoint of that epoch"
+    assert epoch == 2 and line == f"{folder}: {told}"
+    after = checkpoint.load(folder / "best.pt")
+    assert all(torch.equal(value, after["model"][name]) for name, value in before["model"].items())
+
+
+def test_a_folder_in_the_place_of_a_checkpoint_is_one_line(folder, toy_data):
+    (folder / "checkpoint.pt").unlink()
+    (folder / "checkpoint.pt").mkdir()
+    with pytest.raises(TemporaryError, match="checkpoint.pt: a folder, where a file belongs; remove it"):
+        state.begin(Trainer(small(), data=toy_data), folder, resume=True)
+    assert (folder / "checkpoint.previous.pt").is_file()

@@ -249,3 +249,27 @@ def test_a_reader_that_leaves_early_ends_the_job_quietly():
         process.stdout.close()
         assert process.stderr.read() == ""
     assert process.returncode == CLOSED_PIPE
+
+
+@pytest.mark.parametrize("closed", [">&-", "2>&-", "<&-", "<&- >&- 2>&-"])
+def test_closed_streams_end_nothing_and_no_file_gets_their_number(closed: str, tmp_path: Path):
+    program = f"""
+import os
+from tune.cli.main import main
+status = main(["--help"])
+numbers = [os.open("{tmp_path}/file", os.O_CREAT | os.O_RDWR)]
+assert min(numbers) > 2 and status == 0
+os.write(numbers[0], b"done")
+"""
+    command = f"{shlex.quote(sys.executable)} -c {shlex.quote(program)} {closed}"
+    assert subprocess.run(command, shell=True, cwd=ROOT, stdout=subprocess.DEVNULL).returncode == 0
+    assert (tmp_path / "file").read_text() == "done"
+
+
+def test_output_to_a_full_disk_is_one_line():
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [sys.executable, "run.py", "--help"], cwd=ROOT, stdout=full, stderr=subprocess.PIPE, text=True
+        )
+    line = "run.py: the output cannot be written (No space left on device); free space where it goes\n"
+    assert (done.returncode, done.stderr) == (1, line)

@@ -6,6 +6,7 @@ import os
 import socket
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import ray
@@ -87,3 +88,19 @@ def test_a_dead_address_is_one_line_at_once(form: str) -> None:
 @pytest.mark.parametrize("address", ["local", "auto", "nowhere", "host:name", "ray://host"])
 def test_addresses_of_other_forms_are_left_to_ray(address: str) -> None:
     check_reachable(address)
+
+
+@pytest.mark.parametrize("kind", ["a file", "nowhere", "a long path"])
+def test_a_folder_that_ray_cannot_use_is_one_line(kind: str, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    folder = {"a file": tmp_path / "file", "nowhere": Path("/proc/nowhere"), "a long path": tmp_path / ("x" * 110)}[
+        kind
+    ]
+    program = "from tune.driver.ray_session import ray_session\nwith ray_session(): pass"
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        env={**os.environ, "RAY_TMPDIR": str(folder)}, cwd=ROOT, capture_output=True, text=True,
+    )  # fmt: skip
+    told = done.stderr.strip().splitlines()[-1]
+    assert told.startswith(f"nmt.errors.UserError: {folder}/ray: Ray cannot keep its files there ("), done.stderr
+    assert told.endswith("; set RAY_TMPDIR to a folder that can be written and has a short path")

@@ -63,6 +63,17 @@ def test_a_process_of_the_local_ray_that_was_seen_must_stay(start: Start) -> Non
     assert LocalRay().fault() is None
 
 
+def test_a_full_disk_is_named_as_the_reason(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    watched = LocalRay()
+    child = start()
+    until(lambda: watched.fault() is None and watched._processes, "not found")
+    monkeypatch.setattr(ray_watch, "FULL_BYTES", 1 << 62)
+    child.kill()
+    until(watched.fault, "its death was not noticed")
+    assert "Ray keeps its files, is full; set RAY_TMPDIR to another folder)" in (watched.fault() or "")
+    assert ray_watch.full_disk(Path("/nowhere")) is None
+
+
 def test_a_ray_that_ends_when_the_next_one_begins_is_not_taken_for_it(start: Start) -> None:
     earlier = start()
     watched = LocalRay()

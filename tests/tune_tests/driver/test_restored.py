@@ -19,6 +19,7 @@ from nmt.training.history import read_metrics
 from nmt.training.loop import train
 from tune.driver.restored import last_summary, mend_metrics, restore_study
 from tune.driver.search import run_search
+from tune.results.ended import Ended, write_ended
 from tune.spaces.read import load_space
 from tune.spaces.space import Space
 
@@ -198,6 +199,21 @@ def test_damaged_metrics_of_a_trial_that_has_not_ended_are_written_anew_from_its
     (tmp_path / "metrics.jsonl").write_bytes(b"\0" * 300 + b"\n")
     mend_metrics(tmp_path)
     assert read_metrics(tmp_path) == before and len(before) == 2
+
+
+@pytest.mark.parametrize("lines", [[1], [1, 2, 2], [2], [], [1, 9]])
+def test_metrics_of_an_ended_trial_that_differ_from_the_record_of_its_end_are_written_anew(
+    tmp_path: Path, lines: list[int], caplog: pytest.LogCaptureFixture
+) -> None:
+    history = [{"epoch": 1, "val/accuracy": 0.5}, {"epoch": 2, "val/accuracy": float("nan")}]
+    write_ended(tmp_path, Ended(state="PRUNED", reason=None, history=history))
+    written = {1: history[0], 2: history[1], 9: {"epoch": 2, "val/accuracy": 0.9}}
+    (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(written[line]) + "\n" for line in lines))
+    with caplog.at_level("INFO"):
+        mend_metrics(tmp_path)
+        mend_metrics(tmp_path)
+    assert json.dumps(read_metrics(tmp_path)) == json.dumps(history)
+    assert caplog.messages == [f"{tmp_path}/metrics.jsonl: damaged, and written anew from ended.json beside it"]
 
 
 def test_a_search_that_has_not_begun_has_nothing_to_restore(space_file: Path, tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ from nmt.errors import UserError
 from nmt.io import location as location
 from tests.paths import ROOT
 from tune.results import storage as storage_module
-from tune.results.storage import Storage
+from tune.results.storage import Storage, run_address
 from tune.results.summary import load_summary
 
 WEIGHTS = 3_000_000
@@ -246,3 +246,17 @@ def until(condition, seconds: float = 300) -> None:
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.2)
+
+
+@pytest.mark.parametrize(
+    ("storage", "results"), [("a", "a"), ("file://a", "a"), ("a", "a/run"), ("b/run", "b"), ("l", "a")]
+)
+def test_a_storage_where_the_results_are_is_refused(tmp_path: Path, storage: str, results: str) -> None:
+    (tmp_path / "a").mkdir()
+    (tmp_path / "l").symlink_to(tmp_path / "a")
+    address = f"file://{tmp_path}/a" if "://" in storage else str(tmp_path / storage)
+    with pytest.raises(
+        UserError, match=r"--storage .*: run would lie where --results works, in .*/run; choose another"
+    ):
+        Storage(run_address(address, "run"), tmp_path / results / "run")
+    Storage(run_address(f"{tmp_path}/a/stored", "run"), tmp_path / "a/run")

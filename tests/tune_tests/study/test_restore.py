@@ -150,7 +150,9 @@ def test_without_a_backup_the_study_is_made_again_from_the_folders(
     if backup == "garbage":
         (played / "study.backup.db").write_bytes(b"garbage " * 4000)
     FAULTS[fault][0](played / "study.db")
+    optuna.logging.set_verbosity(optuna.logging.INFO)
     (line,) = restore(remains(played), space)
+    assert optuna.logging.get_verbosity() == optuna.logging.WARNING  # no line of Optuna's own
     assert f"made again from the folders of {len(before)} trials" in line
     assert seen(played / "study.db") == before
     complete = [t for t in trials(played / "study.db") if t.state == TrialState.COMPLETE]
@@ -306,3 +308,26 @@ def test_a_study_that_another_program_holds_is_not_called_damaged(
         with pytest.raises(UserError, match="study.db: another program holds it"):
             restore(remains(played), space)
     assert seen(played / "study.db") == before and fault_of(played / "study.db", "tiny") is None
+
+
+def test_a_configuration_that_the_summary_reports_otherwise_is_refused(played: Path, space: Space) -> None:
+    records = {
+        t.number: {"state": t.state.name, "configuration": configuration(played, t.number)}
+        for t in trials(played / "study.db")
+    }
+    (played / "study.db").unlink()
+    path = played / "trials/002/config.json"
+    content = json.loads(path.read_text())
+    before = content["optim"]["lr"]
+    content["optim"]["lr"] = 0.05
+    path.write_text(json.dumps(content))
+    with pytest.raises(
+        UserError,
+        match=rf"002/config.json: not the configuration that the last .*optim.lr is 0.05 in it and {before} now",
+    ):
+        restore(remains(played, records), space)
+    assert not (played / "study.db").exists()
+
+
+def configuration(place: Path, number: int) -> Any:
+    return json.loads((place / f"trials/{number:03d}/config.json").read_text())
