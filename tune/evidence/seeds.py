@@ -63,7 +63,7 @@ class Seeds:
             [
                 f"# {self.name}: accuracy on {first.split}, in per cent",
                 "",
-                f"{len(self.evaluations)} trainings, seed {seeds}: {train.epochs} epochs of {train.steps_per_epoch} "
+                f"{len(self.evaluations)} trainings, seeds {seeds}: {train.epochs} epochs of {train.steps_per_epoch} "
                 f"steps, {self.config.model.backbone} at {self.config.data.image_size} pixels.",
                 f"{first.pairs} {first.split} pairs of {self.data}; {decode}.",
                 f"{MODEL}: mean over the seeds ± half its 95 % interval (Student's t). The others train nothing.",

@@ -48,6 +48,11 @@ def test_another_request_is_refused_before_anything_is_done(tmp_path: Path, word
     assert ran.stderr == "usage: bash cluster/reproduce.sh voc|spair [--small]\n"
 
 
+def _hear_interrupts() -> None:
+    """Undo that a shell lets the processes of its background jobs ignore Ctrl-C."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
 class Host:
     """Runs the script as on a host whose virtual environment is that of the tests, with its files in a folder."""
 
@@ -65,7 +70,7 @@ class Host:
         """Run the script to its end, or until it prints a word, and then press Ctrl-C; return status and output."""
         process = subprocess.Popen(
             self.command, env=self.environment, text=True, start_new_session=True,
-            stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, preexec_fn=_hear_interrupts,
         )  # fmt: skip
         lines: list[str] = []
         assert process.stdout is not None
@@ -98,7 +103,7 @@ def test_small_voc_is_interrupted_continues_and_then_changes_nothing(shared_data
     kept = host.results_by_content()
     assert any("published/0" in name for name in kept)
 
-    status, out = host.run(interrupt_at="000  epoch 1")
+    status, out = host.run(interrupt_at=" s  00")  # the first event of a trial
     assert status != 0, out
     assert "6 of 8: search" in out and "7 of 8" not in out
     status, out = host.run()
