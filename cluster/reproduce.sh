@@ -6,7 +6,8 @@
 # It needs python3 (3.11 or later) and make. Run it again after Ctrl-C, a crash or a reboot: every step continues where
 # it stopped, and a finished step changes nothing. Each command can also be copied and run by itself.
 #
-# Times. "small" was measured with --small on two CPU cores that other work shared. No step has been timed at full size.
+# Times. "small" was measured once with voc --small, on two CPU cores that other work kept busy (load 10); all steps took
+# 3.5 minutes. An idle machine is faster. No step has been timed at full size.
 # The one known figure is the paper's: about 9 hours for a training of 12 epochs on PascalVOC, on one A100. Whatever
 # else is said about full size is an estimate from it, and says so. Each training prints its own estimate as it begins.
 set -euo pipefail
@@ -55,14 +56,14 @@ fi
 
 # 3. Prepare. Cuts, resizes and stores every object; prints how many each category has in train, val and test, and what
 #    the protocol leaves out. Then --check decodes every image again and compares every file with its checksum.
-#    small: 12 s (voc), 9 s (spair). Full size: not measured.
+#    small: 16 s. Full size: not measured.
 step "3 of 8: prepare"
 python run.py --prepare "$recipe" --raw "$raw" --data "$data"
 python run.py --prepare "$recipe" --data "$data" --check
 
 # 4. Train the published recipe, with several seeds, because one says nothing about the spread. Prints the estimated
 #    time, then a bar of steps with the loss and the validation accuracy of each epoch.
-#    small: 25 s a seed. Full size: 9 hours a seed on an A100 (the paper's figure for voc); three seeds would take 27
+#    small: 47 and 78 s a seed. Full size: 9 hours a seed on an A100 (the paper's figure for voc); three seeds would take 27
 #    (an estimate). With several GPUs add --workers N, which trains one model on all of them with the same result.
 step "4 of 8: train $seeds seeds"
 for ((seed = 0; seed < seeds; seed++)); do
@@ -72,25 +73,26 @@ done
 # 5. Test, as published: the test split is read once for each seed, and never before. Prints the paper's table: each
 #    category and their mean, as the mean over the seeds with its 95 % interval, beside three baselines that train
 #    nothing. It is also written to published/test.md.
-#    small: 30 s. Full size: not measured.
+#    small: 9 s. Full size: not measured.
 step "5 of 8: test the published recipe"
 python run.py --evaluate published --split test --data "$data" --results "$results"
 
 # 6. Search for something better. Reads train and val alone. Prints a line per event, then the table of trials, best
 #    first. Most trials stop early. In full, 48 trials would be 48 times step 4's training; the first lines print the
 #    epochs that are planned. To share the work between machines, see docs/cluster.md.
-#    small: 60 s for 3 trials. Full size: not measured.
+#    small: 25 s for 3 trials. Full size: not measured.
 step "6 of 8: search"
 python run.py --search "$recipe" --trials "$trials" --data "$data" --results "$results" --resume
 
 # 7. Confirm. Trains the best configurations and the published one again, with seeds that the search has not seen.
 #    Prints the mean of each, and the difference with its 95 % interval. It names a winner only if that interval lies
 #    above 0, and only then reads the test split, for the winner and the published one.
-#    small: 70 s for 4 trainings. Full size: (top + 1) x seeds trainings in full, 12 with the values here.
+#    small: 22 s for 4 trainings. Full size: (top + 1) x seeds trainings in full, 12 with the values here.
 step "7 of 8: confirm"
 python run.py --confirm "$recipe" --top "$top" --seeds "$seeds" --data "$data" --results "$results"
 
-# 8. Report. One file: the paper's table (step 5), then the search and its confirmation (steps 6 and 7). Seconds.
+# 8. Report. One file: the paper's table (step 5), then the search and its confirmation (steps 6 and 7).
+#    small: 1 s.
 step "8 of 8: report"
 {
     cat "$results/published/test.md"
