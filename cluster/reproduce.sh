@@ -6,10 +6,10 @@
 # It needs python3 (3.11 or later) and make. Run it again after Ctrl-C, a crash or a reboot: every step continues where
 # it stopped, and a finished step changes nothing. Each command can also be copied and run by itself.
 #
-# Times. "small" was measured once with voc --small, on two CPU cores that other work kept busy (load 10); all steps took
-# 3.5 minutes. An idle machine is faster. No step has been timed at full size.
-# The one known figure is the paper's: about 9 hours for a training of 12 epochs on PascalVOC, on one A100. Whatever
-# else is said about full size is an estimate from it, and says so. Each training prints its own estimate as it begins.
+# Times. "small" was measured once with voc --small, on two CPU cores that other work kept busy (load 10). All steps
+# took 199 s; an idle machine is faster. No step has been timed at full size. The one known figure is the paper's:
+# about 9 hours for a training of 12 epochs on PascalVOC, on one A100. Whatever else is said about full size is an
+# estimate from it, and says so. Each training prints its own estimate as it begins.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
@@ -63,8 +63,9 @@ python run.py --prepare "$recipe" --data "$data" --check
 
 # 4. Train the published recipe, with several seeds, because one says nothing about the spread. Prints the estimated
 #    time, then a bar of steps with the loss and the validation accuracy of each epoch.
-#    small: 47 and 78 s a seed. Full size: 9 hours a seed on an A100 (the paper's figure for voc); three seeds would take 27
-#    (an estimate). With several GPUs add --workers N, which trains one model on all of them with the same result.
+#    small: 47 and 78 s a seed. Full size: 9 hours a seed on an A100 (the paper's figure for voc); three seeds would
+#    take 27 (an estimate). With several GPUs add --workers N, which trains one model on all of them with the same
+#    result.
 step "4 of 8: train $seeds seeds"
 for ((seed = 0; seed < seeds; seed++)); do
     python run.py --train "$recipe" --seed "$seed" --data "$data" --results "$results/published/$seed" --resume
