@@ -64,7 +64,8 @@ class Seeds:
                 f"# {self.name}: accuracy on {first.split}, in per cent",
                 "",
                 f"{len(self.evaluations)} trainings, seeds {seeds}: {train.epochs} epochs of {train.steps_per_epoch} "
-                f"steps, {self.config.model.backbone} at {self.config.data.image_size} pixels.",
+                f"steps on {self.config.data.train_split}, {self.config.model.backbone} at "
+                f"{self.config.data.image_size} pixels.",
                 f"{first.pairs} {first.split} pairs of {self.data}; {decode}.",
                 f"{MODEL}: mean over the seeds ± half its 95 % interval (Student's t). The others train nothing.",
                 "",

@@ -18,7 +18,7 @@ from tune.cli.job import given_flags, parse
 from tune.cli.main import check_flags, find_job
 
 SCRIPT = ROOT / "cluster" / "reproduce.sh"
-COMMANDS = re.findall(r"^\s*python run\.py (.+)$", SCRIPT.read_text(), re.MULTILINE)
+COMMANDS = re.findall(r"^\s*python run\.py (.+)$", SCRIPT.read_text().replace("\\\n", ""), re.MULTILINE)
 SECONDS = 900
 """a run takes one to four minutes"""
 
@@ -113,6 +113,7 @@ def test_small_voc_is_interrupted_continues_and_then_changes_nothing(shared_data
     assert kept.items() <= found.items()
     table = (host.results / "table.md").read_text()
     assert re.search(r"^\| mean \| \d+\.\d ± \d+\.\d \| \d+\.\d \| \d+\.\d \| \d+\.\d \|$", table, re.MULTILINE)
+    assert "steps on train+val" in table
     assert "| person | " in table and "3 trials" in table and "Confirmation of voc_small" in table
 
     status, out = host.run()
