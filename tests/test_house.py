@@ -62,6 +62,7 @@ WITHOUT_MODULE = {
     "tests/tune_tests/cluster/test_scripts.py": "the other scripts of cluster/",
     "tests/tune_tests/driver/test_chaos.py": "whole searches under random kills: every wing at once",
     "tests/tune_tests/driver/test_replayed_chaos.py": "whole searches under every fault: every wing at once",
+    "tests/tune_tests/cluster/test_reproduce.py": "cluster/reproduce.sh",
     "tests/tune_tests/test_faults.py": "docs/faults.md, and faults of whole searches",
 }
 """Test file of no module -> why."""

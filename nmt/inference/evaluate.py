@@ -97,6 +97,11 @@ class Evaluation:
     mean: dict[str, float]
     """method -> mean over categories, in [0, 1]"""
 
+    @classmethod
+    def from_dict(cls, content: Mapping[str, Any]) -> Evaluation:
+        """Decode what `dataclasses.asdict` returned. Raises KeyError or TypeError if it is something else."""
+        return cls(**{**content, "decode": DecodeConfig(**content["decode"])})
+
     def table(self) -> str:
         """Format the accuracies, in per cent, with one row per category and the mean last."""
         methods = list(self.mean)

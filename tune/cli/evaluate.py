@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,14 +14,17 @@ from nmt.training.files import CONFIG
 from tune.cli.configuration import decode_overrides
 from tune.cli.flags import DATA, DECODE, JSON, RESULTS, STORAGE, flag, one_of
 from tune.cli.job import Job
-from tune.cli.runs import find_checkpoint
+from tune.cli.runs import find_checkpoint, trainings_below
 
 SPLITS = ("val", "test")
+READS_TEST = "reading the test split: report this number, do not choose by it"
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
     """Evaluate, print the table, and draw some of the pairs."""
     decode, split = decode_overrides(args), args.split or SPLITS[0]
+    if trainings := trainings_below(args):
+        return over_seeds(args, trainings, split, decode)
     checkpoint, data = find_checkpoint(args), args.data
     require_data_of(checkpoint, data)
     from nmt.inference.evaluate import evaluate_checkpoint
@@ -29,13 +33,28 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
 
     result = evaluate_checkpoint(checkpoint, data=data, split=split, decode=decode)
     if split == "test":
-        print("reading the test split: report this number, do not choose by it")
+        print(READS_TEST)
     setting = ", ".join(f"{k} {v}" for k, v in dataclasses.asdict(result.decode).items())
     print(f"{checkpoint} on {result.pairs} {result.split} pairs ({setting})")
     print(result.table())
     picture = checkpoint.with_name(f"matches-{split}.png")
     write_picture(picture, draw_split(checkpoint, data=data, split=split, decode=decode))
     return {**dataclasses.asdict(result), "picture": str(picture)}
+
+
+def over_seeds(
+    args: argparse.Namespace, trainings: Sequence[Path], split: str, decode: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Evaluate trainings of several seeds; print and write the table of their means."""
+    from tune.evidence.seeds import evaluate_seeds
+    from tune.results.layout import seeds_table
+
+    if split == "test":
+        print(READS_TEST)
+    directory = args.results / args.name
+    found = evaluate_seeds(directory, trainings, data=args.data, split=split, decode=decode)
+    print(f"{found.table()}\n\nwritten to {directory / seeds_table(split)}")
+    return found.to_dict()
 
 
 def require_data_of(checkpoint: Path, data: str | None) -> None:
@@ -53,12 +72,13 @@ def require_data_of(checkpoint: Path, data: str | None) -> None:
 
 JOB = Job(
     flag="--evaluate",
-    argument="a search or training below --results, or the path of a best.pt",
+    argument="a search, a training, or a folder of trainings below --results, or the path of a best.pt",
     summary="print the accuracy of a search's winner, a training or a best.pt",
     description=(
         "Print the accuracy per category on the evaluation pairs of a split, beside chance, keypoint positions alone "
-        "and the untrained backbone's features. A picture of some matched pairs is written beside the checkpoint. Read "
-        "the test split once, to report; choose on validation."
+        "and the untrained backbone's features. A picture of some matched pairs is written beside the checkpoint. "
+        "Trainings of several seeds in one folder give the mean over the seeds with its 95 % interval. Read the test "
+        "split once, to report; choose on validation."
     ),
     examples=("--evaluate willow --split test", "--evaluate willow-train --set decode.epsilon=0.05"),
     flags=(

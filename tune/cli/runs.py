@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 from nmt.errors import UserError, nearest
 from nmt.io.files import require_file
 from nmt.recipes import has_file
-from nmt.training.files import BEST
+from nmt.training.files import BEST, CONFIG
 from tune.cli.flags import refuse
+from tune.results.layout import DEFINITION, SUMMARY, TRIALS
 
 if TYPE_CHECKING:
     from tune.results.storage import Storage
@@ -68,6 +69,14 @@ def _instead(args: argparse.Namespace, *, or_training: bool) -> str:
     if or_training and (makers or Path("data", args.name).is_dir()):
         makers.append(f"python run.py --train {args.name}")
     return f"{hint}; make one with: {', or '.join(makers)}" if makers else hint
+
+
+def trainings_below(args: argparse.Namespace) -> list[Path]:
+    """List the trainings one or two levels below the folder NAME of --results; none if it holds a run itself."""
+    directory: Path = args.results / args.name
+    if any((directory / name).exists() for name in (BEST, DEFINITION, SUMMARY, TRIALS)):
+        return []
+    return sorted(path.parent for pattern in (f"*/{CONFIG}", f"*/*/{CONFIG}") for path in directory.glob(pattern))
 
 
 def find_checkpoint(args: argparse.Namespace) -> Path:

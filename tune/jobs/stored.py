@@ -9,9 +9,10 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 
-from nmt.config import Config, comparable, differences, load_config, to_flat
+from nmt.config import Config, comparable, load_config, to_flat
 from nmt.errors import TemporaryError, UserError
 from nmt.io.files import file_lock
+from nmt.settings import differences
 from nmt.training.files import BEST, CHECKPOINT, CONFIG, PREVIOUS
 from tune.jobs.causes import of_the_storage
 from tune.results.layout import FETCH_LOCK

@@ -67,6 +67,16 @@ FETCH_LOCK = ".fetch.lock"
 """locked by the process that fetches a folder from the storage"""
 
 
+def evaluation_file(split: str) -> str:
+    """Return the file, in a training's folder, of its accuracy on a split: written with those of other seeds."""
+    return f"evaluation-{split}.json"
+
+
+def seeds_table(split: str) -> str:
+    """Return the file with the mean of trainings over seeds, in the folder that holds them."""
+    return f"{split}.md"
+
+
 def trial_id(number: int) -> str:
     """Return the short name of a trial, stable over restarts: its folder's name and its row in the table."""
     return f"{number:03d}"

@@ -21,6 +21,15 @@ class Mean:
     """None for a single value, which has no spread"""
     count: int
 
+    @property
+    def interval(self) -> float | None:
+        """Half of the interval by Student's t, two-sided at `CONFIDENCE`; None for a single value."""
+        if self.standard_error is None:
+            return None
+        from scipy.stats import t
+
+        return float(t.ppf((1 + CONFIDENCE) / 2, self.count - 1)) * self.standard_error
+
 
 @dataclass(frozen=True, kw_only=True)
 class Difference:

@@ -13,6 +13,13 @@ def percent(value: Mean | None) -> str:
     return f"{100 * value.mean:.1f}{error} %"
 
 
+def with_interval(value: Mean | None) -> str:
+    """Format a mean and half of its 95 % interval, in per cent: 61.2 ± 1.7."""
+    if value is None:
+        return "-"
+    return f"{100 * value.mean:.1f}" + (f" ± {100 * value.interval:.1f}" if value.interval is not None else "")
+
+
 def points(value: Difference | None) -> str:
     """Format a difference in percentage points with its interval: +2.8 [+1.9, +3.7]."""
     if value is None:

@@ -9,7 +9,7 @@ import pytest
 from nmt.errors import UserError
 from tune.cli import evaluate
 from tune.cli.job import parse
-from tune.cli.runs import find_checkpoint, find_run, stored
+from tune.cli.runs import find_checkpoint, find_run, stored, trainings_below
 
 
 def arguments(name: str, *more: str):
@@ -60,3 +60,17 @@ def test_a_run_has_its_own_place_at_the_storage(tmp_path):
     home = stored(arguments("willow", "--storage", "/nfs/results/"), Path("results/willow"))
     assert home is not None
     assert (home.address, home.directory) == ("/nfs/results/willow", tmp_path / "results" / "willow")
+
+
+def test_a_folder_of_trainings_holds_them_one_or_two_levels_deep_and_no_run_of_its_own(tmp_path):
+    for folder in ("1/voc-train", "0/voc-train", "other", "2/deeper/than-that"):
+        training = tmp_path / "results" / "published" / folder
+        training.mkdir(parents=True)
+        (training / "config.json").touch()
+    below = [str(path.relative_to("results/published")) for path in trainings_below(arguments("published"))]
+    assert below == ["0/voc-train", "1/voc-train", "other"]
+    assert not trainings_below(arguments("nowhere"))
+    for own in ("best.pt", "search.json", "summary.json", "trials"):
+        (tmp_path / "results" / "published" / own).touch()
+        assert not trainings_below(arguments("published")), own
+        (tmp_path / "results" / "published" / own).unlink()

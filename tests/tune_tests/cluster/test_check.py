@@ -230,7 +230,7 @@ def test_nodes_get_all_that_make_and_a_search_need() -> None:
         assert {local for remote, local in mounts.items() if remote.startswith("~/nmt/")} == needed, name
 
 
-SCRIPTS = [*(f"cluster/{name}.sh" for name in ("node", "orphan", "scratch", "stop")), "cluster/slurm.sbatch", ".ci/run"]
+SCRIPTS = [*sorted(f"cluster/{path.name}" for path in CLUSTER.glob("*.sh")), "cluster/slurm.sbatch", ".ci/run"]
 
 
 @pytest.mark.parametrize("script", SCRIPTS)

@@ -31,6 +31,11 @@ def test_mean_has_its_standard_error(values: list[float]) -> None:
     assert found.standard_error == pytest.approx(scipy.stats.sem(values), abs=1e-12)
 
 
+def test_interval_of_a_mean_of_three_by_hand() -> None:
+    found = mean_of([1, 2, 3])  # the same three values as the differences below, so the same interval
+    assert found is not None and found.interval == pytest.approx(4.302653 / 3**0.5)
+
+
 def test_difference_of_three_pairs_by_hand() -> None:
     # Differences 1, 2, 3: mean 2, standard error 1/sqrt(3); t of two degrees of freedom at 97.5 % is 4.302653.
     found = paired_difference([2, 4, 6], [1, 2, 3])
@@ -49,5 +54,5 @@ def test_exchanging_the_two_turns_the_interval_around(pairs: list[tuple[float, f
 
 def test_one_training_has_a_mean_but_no_error_and_no_interval() -> None:
     found = mean_of([0.5])
-    assert found is not None and found.mean == 0.5 and found.standard_error is None
+    assert found is not None and found.mean == 0.5 and found.standard_error is None and found.interval is None
     assert mean_of([]) is None and paired_difference([0.5], [0.4]) is None

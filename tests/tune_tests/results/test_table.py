@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tune.results.statistics import mean_of, paired_difference
-from tune.results.table import percent, points
+from tune.results.table import percent, points, with_interval
 
 
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=5))
@@ -28,3 +28,8 @@ def test_a_difference_is_shown_in_points_with_signs() -> None:
 
 def test_what_is_not_known_is_a_dash() -> None:
     assert percent(mean_of([])) == points(paired_difference([0.5], [0.4])) == "-"
+
+
+def test_a_mean_is_shown_with_its_interval() -> None:
+    assert with_interval(mean_of([0.1, 0.2, 0.3])) == "20.0 ± 24.8"  # 4.302653 * 10 / 3 ** 0.5
+    assert with_interval(mean_of([0.123])) == "12.3" and with_interval(None) == "-"

@@ -17,7 +17,7 @@ from nmt.data.stream.pairs import PairStream
 from nmt.errors import UserError
 from tests.nmt_tests.data.readers.raw_sets import Voc
 
-CONFIG = with_overrides(Config(), {"data.name": "voc", "data.image_size": 32}, source="test")
+CONFIG = with_overrides(Config(), {"data.name": "voc", "data.image_size": 32, "model.weights": "random"}, source="test")
 OBJECTS = with_overrides(CONFIG, {"data.mix_partner": "objects"}, source="test")
 
 
