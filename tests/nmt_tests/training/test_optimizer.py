@@ -43,7 +43,7 @@ def test_early_layers_move_less_and_the_deepest_as_without_decay(toy_data: Path)
         before = {name: p.detach().clone() for name, p in trainer.matcher.named_parameters()}
         trainer.train_step(next(trainer.batches()))
         # Adam's first step moves a weight by its learning rate, whatever the gradient.
-        moved[decay] = {n: float((p - before[n]).abs().max()) for n, p in trainer.matcher.named_parameters()}
+        moved[decay] = {n: float((p.detach() - before[n]).abs().max()) for n, p in trainer.matcher.named_parameters()}
     stem, deepest = "backbone.net.conv_stem.weight", "backbone.net.conv_head.weight"
     assert moved[0.5][deepest] == pytest.approx(moved[1.0][deepest], rel=1e-3) == pytest.approx(1e-4, rel=1e-2)
     assert moved[0.5][stem] < 1e-3 * moved[1.0][stem]

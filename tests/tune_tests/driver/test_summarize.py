@@ -113,7 +113,7 @@ def test_a_trial_without_an_epoch_has_an_empty_record(study: SearchStudy, tmp_pa
 
 def test_a_checkpoint_is_named_where_its_weights_are_here_or_at_the_storage(study: SearchStudy, tmp_path: Path) -> None:
     study.finish(train(study, tmp_path, 4), TrialState.COMPLETE, {})
-    home = Storage(str(tmp_path / "home"), tmp_path)
+    home = Storage(str(tmp_path.with_name(f"{tmp_path.name}-home")), tmp_path)
     assert summary(study, tmp_path).trials[0].checkpoint is None
     at_storage = summary(study, tmp_path, home=home).trials[0].checkpoint
     (tmp_path / "trials/000/best.pt").touch()
