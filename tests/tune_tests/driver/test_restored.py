@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 import tune
-from nmt.errors import UserError
+from nmt.errors import FailedError, UserError
 from nmt.training.history import read_metrics
 from nmt.training.loop import train
 from tune.driver.restored import last_summary, mend_metrics, restore_study
@@ -153,7 +153,7 @@ def test_a_search_whose_study_is_held_for_minutes_ends_in_one_line(
     monkeypatch.setattr("tune.study.database.LOCKED_SECONDS", 0.5)
     with contextlib.closing(sqlite3.connect(results / "tiny/study.db", isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
-        with pytest.raises(UserError, match=r"tiny/study.db: another program holds it") as told:
+        with pytest.raises(FailedError, match=r"tiny/study.db: another program holds it") as told:
             run_search(finished[0], results=results, data=tiny_data, trials=6, resume=True)
     assert "\n" not in str(told.value)
     assert run_search(finished[0], results=results, data=tiny_data, trials=6, resume=True).finished

@@ -6,6 +6,7 @@ import contextlib
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -137,37 +138,77 @@ def test_a_trial_whose_process_always_dies_is_kept_for_resume(
     assert summary.finished and states(tmp_path / "tiny") == ["COMPLETE"] * 3
 
 
-def search(space: Path, data: Path, results: Path, *more: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "run.py", "--search", str(space), "--data", str(data), "--results", str(results), *more]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
+def command(space: Path, data: Path, results: Path, *more: str) -> list[str]:
+    return [sys.executable, "run.py", "--search", str(space), "--data", str(data), "--results", str(results), *more]
+
+
+def fill(disk: Path, what: str) -> None:
+    """Leave no room, or no inode, on a mounted tmpfs."""
+    used = os.statvfs(disk)
+    most = {
+        "size": (used.f_blocks - used.f_bfree) * used.f_frsize
+        + 65536,  # a little: logs and the study go on for a while
+        "nr_inodes": used.f_files - used.f_ffree + 1,
+    }[what]
+    subprocess.run(["mount", "-o", f"remount,{what}={most}", str(disk)], check=True)
 
 
 @pytest.mark.slow
 @pytest.mark.skipif(os.geteuid() != 0, reason="mounts a small disk: root")
-@pytest.mark.parametrize("limit", ["size=3m", "size=200m,nr_inodes=30"])
+@pytest.mark.parametrize("what", ["size", "nr_inodes"])
 def test_a_search_on_a_full_disk_ends_in_one_line_and_is_complete_once_there_is_room(
-    space_file: Path, tiny_data: Path, tmp_path: Path, limit: str
+    space_file: Path, tiny_data: Path, tmp_path: Path, what: str
 ) -> None:
     disk = tmp_path / "disk"
     disk.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", limit, "tmpfs", str(disk)], check=True)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=200m,nr_inodes=9999", "tmpfs", str(disk)], check=True)
     try:
         text = space_file.read_text().replace("d_model = 16", "d_model = 160").replace("heads = 2", "heads = 4")
         space_file.write_text(text.replace("trials = 5", "trials = 3"))
-        full = search(space_file, tiny_data, disk)
-        assert full.returncode == 1, full.stdout + full.stderr
-        assert len(full.stderr.splitlines()) == 1 and "Traceback" not in full.stdout and str(disk) in full.stderr
-        assert "No space left on device" in full.stderr and full.stderr.count("continue with --resume") == 1
-        if "inodes" not in limit:  # there is room for what the search itself writes
-            assert "3 trials were interrupted by: " in full.stderr
+        full = subprocess.Popen(
+            command(space_file, tiny_data, disk), cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+        deadline = time.monotonic() + 120
+        while not (disk / "tiny/trials/000/config.json").is_file():
+            assert full.poll() is None and time.monotonic() < deadline, full.communicate()
+            time.sleep(0.05)
+        fill(disk, what)
+        said, errors = full.communicate(timeout=300)
+        assert full.returncode == 1, said + errors
+        assert len(errors.splitlines()) == 1 and "Traceback" not in said and str(disk) in errors
+        assert "No space left on device" in errors or "disk is full" in errors
+        assert errors.count("continue with --resume") == 1
         assert set(states(disk / "tiny")) == {"RUNNING"}
         subprocess.run(["mount", "-o", "remount,size=200m,nr_inodes=9999", str(disk)], check=True)
-        resumed = search(space_file, tiny_data, disk, "--resume")
+        again = command(space_file, tiny_data, disk, "--resume")
+        resumed = subprocess.run(again, cwd=ROOT, capture_output=True, text=True, timeout=300)
         assert resumed.returncode == 0, resumed.stdout + resumed.stderr
         assert load_summary(disk / "tiny").finished and "FAIL" not in states(disk / "tiny")
         assert states(disk / "tiny")[0] == "COMPLETE"
         for record in load_summary(disk / "tiny").trials:
             epochs = [m["epoch"] for m in read_metrics(disk / "tiny/trials" / record.id)]
             assert epochs == list(range(1, record.epochs + 1)) and record.state in ("COMPLETE", "PRUNED")
+    finally:
+        subprocess.run(["umount", "-l", str(disk)], check=True)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(os.geteuid() != 0, reason="mounts a small disk: root")
+def test_a_search_on_a_disk_of_3_mb_is_refused_until_there_is_room(
+    space_file: Path, tiny_data: Path, tmp_path: Path
+) -> None:
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=3m", "tmpfs", str(disk)], check=True)
+    try:
+        text = space_file.read_text().replace("d_model = 16", "d_model = 160").replace("heads = 2", "heads = 4")
+        space_file.write_text(text.replace("trials = 5", "trials = 3"))
+        search = command(space_file, tiny_data, disk)
+        small = subprocess.run(search, cwd=ROOT, capture_output=True, text=True, timeout=300)
+        assert small.returncode == 2 and len(small.stderr.splitlines()) == 1, small.stdout + small.stderr
+        assert f"{disk}/tiny: the 3 trials of tiny need" in small.stderr and not (disk / "tiny").exists()
+        subprocess.run(["mount", "-o", "remount,size=200m", str(disk)], check=True)
+        roomy = subprocess.run([*search, "--resume"], cwd=ROOT, capture_output=True, text=True, timeout=300)
+        assert roomy.returncode == 0 and load_summary(disk / "tiny").finished, roomy.stdout + roomy.stderr
     finally:
         subprocess.run(["umount", "-l", str(disk)], check=True)
