@@ -247,6 +247,30 @@ def test_an_end_since_the_last_copy_at_the_storage_is_not_forgotten_by_a_resume_
 
 
 @pytest.mark.slow
+def test_every_other_node_drops_its_copy_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two nodes on one machine: what this process is kept from removing, the other node removes."""
+    for number in (3, 4):
+        (tmp_path / f"trials/{number:03d}").mkdir(parents=True)
+        for name in (*WEIGHTS, "metrics.jsonl"):
+            (tmp_path / f"trials/{number:03d}" / name).write_bytes(b"")
+    monkeypatch.setattr(kept, "drop_weights", lambda directory: None)
+    # Before the tests that share a local Ray: a process has one Ray at a time.
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
+    try:
+        cluster.add_node(num_cpus=1)
+        ray.init(address=cluster.address, log_to_driver=False)
+        kept._drop_copies([tmp_path / "trials/003", tmp_path / "trials/004"])
+        deadline = time.monotonic() + 300
+        while left := sorted(tmp_path.rglob("*.pt")):
+            assert time.monotonic() < deadline, left
+            time.sleep(0.1)
+    finally:
+        ray.shutdown()
+        cluster.shutdown()
+    assert len(list(tmp_path.rglob("metrics.jsonl"))) == 2
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("stored", [False, True], ids=["shared", "storage"])
 def test_a_search_that_goes_on_with_more_trials_trains_none_of_the_ended_again(
     ray_running: None, space: Space, tiny_data: Path, tmp_path: Path, stored: bool
@@ -286,26 +310,3 @@ def test_a_finished_search_whose_study_and_metrics_are_lost_needs_no_checkpoint(
         (t.id, t.state, t.accuracy, t.epochs) for t in first.trials
     ]
     assert all(list((directory / "trials" / t.id).glob("*.pt")) for t in again.trials)
-
-
-@pytest.mark.slow
-def test_every_other_node_drops_its_copy_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Two nodes on one machine: what this process is kept from removing, the other node removes."""
-    for number in (3, 4):
-        (tmp_path / f"trials/{number:03d}").mkdir(parents=True)
-        for name in (*WEIGHTS, "metrics.jsonl"):
-            (tmp_path / f"trials/{number:03d}" / name).write_bytes(b"")
-    monkeypatch.setattr(kept, "drop_weights", lambda directory: None)
-    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
-    try:
-        cluster.add_node(num_cpus=1)
-        ray.init(address=cluster.address, log_to_driver=False)
-        kept._drop_copies([tmp_path / "trials/003", tmp_path / "trials/004"])
-        deadline = time.monotonic() + 300
-        while left := sorted(tmp_path.rglob("*.pt")):
-            assert time.monotonic() < deadline, left
-            time.sleep(0.1)
-    finally:
-        ray.shutdown()
-        cluster.shutdown()
-    assert len(list(tmp_path.rglob("metrics.jsonl"))) == 2
