@@ -331,7 +331,8 @@ def test_a_group_of_workers_whose_nodes_are_lost_within_an_epoch_goes_on_from_th
     ray_running: None, space_file: Path, tiny_data: Path, tmp_path: Path
 ) -> None:
     """Rank 0 dies within the second epoch, and nothing stays on the disk."""
-    config, storage, died = load_space(space_file).base, Storage(str(tmp_path / "home"), tmp_path), tmp_path / "died"
+    config, here, died = load_space(space_file).base, tmp_path / "here", tmp_path / "died"
+    storage = Storage(str(tmp_path / "home"), here)
     train(config, data=tiny_data, directory=tmp_path / "whole", until=2)
 
     def lossy(config: Config, *, directory: Path, on_checkpoint: Callable[[], None], **options: Any) -> None:
@@ -356,16 +357,16 @@ def test_a_group_of_workers_whose_nodes_are_lost_within_an_epoch_goes_on_from_th
     lines: list[str] = []
     with open_control() as control:
         group = WorkerGroup(
-            config, directory=tmp_path / FOLDER, data=str(tiny_data), arguments={"until": 2, "decode_grid": ()},
+            config, directory=here / FOLDER, data=str(tiny_data), arguments={"until": 2, "decode_grid": ()},
             resources=Resources(workers=2), control=control, storage=(storage, FOLDER), scratch=tmp_path / "ray",
             note=lines.append, training=lossy,
         )  # fmt: skip
         epochs = [group.next_epoch(), group.next_epoch()]
         group.stop()
     assert [metrics and metrics["epoch"] for metrics in epochs] == [1, 2] and died.exists(), lines
-    begun = json.loads((tmp_path / FOLDER / "hosts.json").read_text())
+    begun = json.loads((here / FOLDER / "hosts.json").read_text())
     assert [(entry["epoch"], entry["step"] > 0) for entry in begun] == [(1, False), (2, True)]
-    found, expected = (checkpoint.load(tmp_path / name / "checkpoint.pt") for name in (FOLDER, "whole"))
+    found, expected = (checkpoint.load(folder / "checkpoint.pt") for folder in (here / FOLDER, tmp_path / "whole"))
     for name, value in expected["model"].items():
         assert torch.allclose(found["model"][name], value, atol=1e-5), name
 
