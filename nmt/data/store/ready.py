@@ -81,17 +81,19 @@ def local_data(data: str | Path | ReadyData, config: Config) -> Path:
     from nmt.data.store.features import open_features
     from nmt.data.store.node_copy import local_copy
     from nmt.data.store.objects import ObjectStore
+    from nmt.data.store.photographs import open_photographs
 
     source = data.source if isinstance(data, ReadyData) else data
     try:
         _ready_weights([config], source, offer=False)
         folder = local_copy(source, features=_tables(config))
-        found = ObjectStore.open(folder).info.identity
+        store = ObjectStore.open(folder)
         if config.data.mode == "features":
             open_features(folder, config)
+        open_photographs(store, config.data)
     except UserError as error:
         raise TemporaryError(str(error)) from error
-    if isinstance(data, ReadyData) and found != data.identity:
+    if isinstance(data, ReadyData) and (found := store.info.identity) != data.identity:
         raise TemporaryError(
             f"{source}: was replaced by the data set {found} while {data.identity} is trained on; put that one back"
         )

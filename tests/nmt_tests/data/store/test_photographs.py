@@ -11,10 +11,10 @@ from nmt.data.store.node_copy import local_copy
 from nmt.data.store.objects import ObjectStore
 from nmt.data.store.photographs import Photographs, mixes_photographs, open_photographs
 from nmt.data.store.present import PHOTOGRAPHS_FILE
-from nmt.data.store.ready import ready_data
+from nmt.data.store.ready import local_data, ready_data
 from nmt.data.store.verify import check
 from nmt.data.stream.pairs import PairStream
-from nmt.errors import UserError
+from nmt.errors import TemporaryError, UserError
 from tests.nmt_tests.data.readers.raw_sets import Voc
 
 CONFIG = with_overrides(Config(), {"data.name": "voc", "data.image_size": 32, "model.weights": "random"}, source="test")
@@ -48,6 +48,12 @@ def test_a_data_set_without_them_is_refused_with_the_command_that_makes_them(wit
         PairStream(ObjectStore.open(without), CONFIG.data, split="train", seed=0)
     assert ready_data(without, [OBJECTS]).folder == without
     PairStream(ObjectStore.open(without), OBJECTS.data, split="train", seed=0)
+
+
+def test_photographs_that_go_away_during_a_search_are_a_temporary_fault(voc, without):
+    assert local_data(voc, CONFIG) == voc
+    with pytest.raises(TemporaryError, match=str(without)):
+        local_data(without, CONFIG)
 
 
 def test_stored_features_need_none(without):
