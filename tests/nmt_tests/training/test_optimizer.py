@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import copy
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -12,6 +15,7 @@ from nmt.extensions import Registry
 from nmt.model import backbone as backbones
 from nmt.training import state
 from nmt.training.loop import train
+from nmt.training.optimizer import AdamW
 from nmt.training.trainer import Trainer
 from tests.nmt_tests.model.test_layers import Net, wrapped
 from tests.nmt_tests.toy_training import history, small, weights
@@ -78,3 +82,31 @@ def test_a_backbone_without_layers_is_refused_only_where_they_are_read(toy_data,
     Trainer(small(**(DECAY | {"optim__backbone_lr_scale": 0}), model__backbone="mine"), data=toy_data)
     with pytest.raises(UserError, match=r"model.backbone=mine does not say which layers .*; set optim.layer_decay"):
         Trainer(small(**DECAY, model__backbone="mine"), data=toy_data)
+
+
+def test_the_optimizer_is_torchs_own_in_value_and_state() -> None:
+    """Bit for bit, through a saved state and a change of the rate."""
+    ours, theirs = ([torch.nn.Parameter(torch.linspace(-1, 1, 12).view(3, 4))] for _ in range(2))
+    options = {"lr": 0.01, "weight_decay": 0.1, "fused": True}
+    pairs = [(ours, AdamW(ours, **options)), (theirs, torch.optim.AdamW(theirs, **options))]
+    for step in range(6):
+        for (parameter,), optimizer in pairs:
+            parameter.grad = torch.sin(torch.arange(12.0) + step).view(3, 4)
+            optimizer.param_groups[0]["lr"] = 0.01 / (1 + step)
+            optimizer.step()
+            optimizer.zero_grad()
+            assert parameter.grad is None and parameter.requires_grad
+        if step == 3:
+            saved = [optimizer.state_dict() for _, optimizer in pairs]
+            assert saved[0]["param_groups"] == saved[1]["param_groups"]
+            pairs[0][1].load_state_dict(copy.deepcopy(saved[1]))
+    assert torch.equal(ours[0], theirs[0])
+
+
+def test_a_step_of_the_optimizer_does_not_import_the_compiler() -> None:
+    code = (
+        "import sys, torch; from nmt.training.optimizer import AdamW; p = torch.nn.Parameter(torch.ones(2)); "
+        "optimizer = AdamW([p], lr=0.1, fused=True); p.grad = torch.ones(2); optimizer.step(); optimizer.zero_grad(); "
+        "optimizer.load_state_dict(optimizer.state_dict()); assert 'torch._dynamo' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
