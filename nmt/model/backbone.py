@@ -268,11 +268,17 @@ def _with_drop_path(name: str, pretrained: bool, options: dict[str, Any]) -> nn.
 
 
 def _reader(net: nn.Module) -> Callable[[Any, Tensor], BackboneMaps]:
-    """Choose the function that reads two maps and a global feature from `net`; removes parts that it never uses."""
+    """Choose the function that reads two maps and a global feature from `net`.
+
+    Parts that it never uses are removed, and SwinV2's attention is fused.
+    """
     from timm.models.swin_transformer_v2 import SwinTransformerV2
     from timm.models.vgg import VGG
 
+    from nmt.model.window_attention import fuse_window_attention
+
     if isinstance(net, SwinTransformerV2):
+        fuse_window_attention(net)
         return _read_swinv2
     if isinstance(net, VGG):
         net.pre_logits = nn.Identity()  # type: ignore[assignment]  # 120 M parameters of the classifier

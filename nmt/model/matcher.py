@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from nmt.batch import PairBatch, Side
 from nmt.config import ModelConfig
-from nmt.model.backbone import Backbone
+from nmt.model.backbone import Backbone, BackboneMaps
 from nmt.model.decoder import Decoder
 from nmt.model.spline import SplineCNN, spline_graph
 
@@ -140,9 +140,23 @@ class Matcher(nn.Module):
 
     def forward(self, batch: PairBatch) -> MatchOutput:
         """Compute the similarity of the pairs of a batch."""
-        nodes0_BNC, global0_BG = self.features(batch.source)
-        nodes1_BMC, global1_BG = self.features(batch.target)
+        (nodes0_BNC, global0_BG), (nodes1_BMC, global1_BG) = self.both_features(batch)
         return self.head(batch.source, batch.target, nodes0_BNC, nodes1_BMC, global0_BG, global1_BG)
+
+    def both_features(self, batch: PairBatch) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
+        """Read or compute the features of both sides, as `features`; images of both pass the backbone together.
+
+        One pass over 2 B images has a third fewer kernels to launch than two passes over B.
+        """
+        views = batch.source, batch.target
+        if self.backbone is None or any(view.image_B3HW is None or view.nodes_BNC is not None for view in views):
+            return self.features(batch.source), self.features(batch.target)
+        images = torch.cat([view.image_B3HW for view in views if view.image_B3HW is not None])
+        draws = [view.draw_B for view in views if view.draw_B is not None] if self.training else []
+        maps = self.backbone(images, torch.cat(draws) if len(draws) == len(views) else None)
+        num = batch.num_pairs
+        source, target = (BackboneMaps(*(value[half] for value in maps)) for half in (slice(num), slice(num, None)))
+        return self._read(source, batch.source), self._read(target, batch.target)
 
     def features(self, view: Side) -> tuple[Tensor, Tensor]:
         """Read or compute the features of one side.
@@ -157,7 +171,10 @@ class Matcher(nn.Module):
             return view.nodes_BNC.float(), view.global_BG.float()
         if self.backbone is None:
             raise ValueError("a matcher without backbone needs batches with features (data.mode = features)")
-        maps = self.backbone(view.image_B3HW, view.draw_B if self.training else None)
+        return self._read(self.backbone(view.image_B3HW, view.draw_B if self.training else None), view)
+
+    def _read(self, maps: BackboneMaps, view: Side) -> tuple[Tensor, Tensor]:
+        assert self.backbone is not None
         nodes_BNC = self.backbone.sample(maps, view.points_BN2)
         return nodes_BNC * view.mask_BN[..., None], maps.global_BG.float()
 

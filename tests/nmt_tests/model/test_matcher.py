@@ -6,10 +6,14 @@ import pytest
 import torch
 
 from nmt.batch import PairBatch
-from nmt.config import LossConfig, ModelConfig
+from nmt.config import Config, LossConfig, ModelConfig, with_overrides
 from nmt.losses import loss_terms, total_loss
+from nmt.model.build import build_matcher
 from nmt.model.matcher import Head, decoder_parameters
 from tests.nmt_tests.model.made_pairs import SMALL, made_batch, made_matcher, made_view
+from tests.small_model import SMALL as SMALL_NET
+
+SMALL_IMAGES = SMALL_NET | {"model.drop_path": 0.5}
 
 
 @pytest.mark.parametrize("width", [7, 12])
@@ -110,3 +114,31 @@ def test_decoder_parameters_are_counted_as_built_and_published() -> None:
     built = sum(p.numel() for decoder in (head.decoder0, head.decoder1) for p in decoder.parameters())
     assert decoder_parameters(small) == built
     assert round(decoder_parameters(ModelConfig()) / 1e6, 1) == 67.3  # the paper's model
+
+
+def test_the_images_of_both_sides_pass_the_backbone_together() -> None:
+    """With the features that each side has alone, also while branches of the backbone are dropped."""
+    config = with_overrides(Config(), SMALL_IMAGES, source="test")
+    matcher = build_matcher(config.model, image_size=64, features=None).train()
+    generator = torch.Generator().manual_seed(0)
+    batch = made_batch([5, 3, 4], 5)
+    views = [
+        dataclasses.replace(
+            view,
+            nodes_BNC=None,
+            global_BG=None,
+            image_B3HW=torch.randint(0, 256, (3, 3, 64, 64), generator=generator, dtype=torch.uint8),
+            draw_B=torch.randint(0, 1 << 40, (3,), generator=generator),
+        )
+        for view in (batch.source, batch.target)
+    ]
+    calls: list[int] = []
+    assert matcher.backbone is not None
+    matcher.backbone.register_forward_hook(lambda module, inputs, output: calls.append(len(inputs[0])))
+    both = matcher.both_features(dataclasses.replace(batch, source=views[0], target=views[1]))
+    assert calls == [6]
+    for together, view in zip(both, views, strict=True):
+        for found, alone in zip(together, matcher.features(view), strict=True):
+            torch.testing.assert_close(found, alone, atol=1e-5, rtol=1e-4)
+    undropped = matcher.eval().both_features(dataclasses.replace(batch, source=views[0], target=views[1]))
+    assert not torch.allclose(both[0][0], undropped[0][0], atol=1e-3)
