@@ -49,6 +49,17 @@ def command(
     return quoted(*program(), job, *words, *places)
 
 
+def download_command(name: str, raw: str | Path) -> str:
+    """Spell the command that downloads a published raw data set into the folder `raw`."""
+    return command("--download", name, *([] if Path(raw) == Path(DATA, "raw", name) else ["--raw", raw]))
+
+
+def tool(name: str) -> str:
+    """Return the word that starts a program of the interpreter's environment, such as tensorboard."""
+    program = Path(sys.executable).with_name(name)
+    return _on_path(name, program) or (_shown(program) if program.exists() else name)
+
+
 def quoted(*words: str | Path) -> str:
     """Join words to a command of another program, each quoted for the shell."""
     return shlex.join(map(str, words))
