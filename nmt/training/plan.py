@@ -20,6 +20,7 @@ from nmt.data.store.objects import ObjectStore
 from nmt.data.stream.pairs import eval_pairs, plain_batch
 from nmt.decoding import decodings_of, model_score, similarities, sweep
 from nmt.device import pick_device
+from nmt.durations import in_words
 from nmt.training.history import read_metrics
 from nmt.training.sizes import Sizes, check_room, in_bytes, training_sizes
 from nmt.training.trainer import Trainer
@@ -209,17 +210,6 @@ def _wait(device: torch.device) -> None:
     """Wait for the work that was queued on a GPU."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
-
-
-def in_words(seconds: float) -> str:
-    """Return a duration as people say it: 0.12 s, 25 s, 4 min, 34 h."""
-    if seconds < 10:
-        return f"{seconds:.2g} s"
-    if seconds < 100:
-        return f"{seconds:.0f} s"
-    if seconds < 100 * 60:
-        return f"{seconds / 60:.0f} min"
-    return f"{seconds / 3600:.0f} h"
 
 
 def _count(number: int, noun: str) -> str:

@@ -28,12 +28,13 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from nmt.config import Config, load_config
 from nmt.data.store.ready import ReadyData, ready_data
 from nmt.device import limit_threads, pick_device
+from nmt.durations import in_words
 from nmt.errors import UserError, one_line
 from nmt.io.location import Location
 from nmt.io.table import aligned
 from nmt.training.files import CONFIG, METRICS
 from nmt.training.history import read_metrics
-from nmt.training.plan import in_words, measure
+from nmt.training.plan import measure
 from tune.driver.disk import DiskUse, disk_use
 from tune.driver.room import concurrency, node_resources
 from tune.results.log import log
