@@ -12,7 +12,8 @@ from typing import Any
 
 from nmt.io.table import aligned
 from nmt.training.history import METRIC, decoding_of
-from tune.results.layout import BEST_CONFIG, SUMMARY
+from tune.results.commands import next_commands
+from tune.results.layout import SUMMARY
 from tune.results.summary import Summary, TrialRecord
 from tune.spaces.settings import limits_in_words
 
@@ -159,21 +160,4 @@ def _changes(best: TrialRecord, default: TrialRecord, summary: Summary) -> str:
 
 
 def _next(summary: Summary, directory: Path) -> str:
-    name = directory.resolve().name  # not the search's own, if its folder was renamed
-    results = "" if directory == Path("results") / name else f" --results {directory.parent}"
-    place = results + ("" if Path(summary.data).parent == Path("data") else f" --data {summary.data}")
-    split, why = " --split test", "the winner on the test split, once"
-    if not summary.has_test:
-        split, why = "", "the winner by category, on val: the data set has no test split"
-    match = f"python run.py --match {name}{results} --images A.jpg B.jpg --keypoints A.csv B.csv"
-    commands = [
-        (f"python run.py --evaluate {name}{split}{place}", why),
-        (match, "match two images with it"),
-        (f"python run.py --train {directory / BEST_CONFIG}", "train the winner again"),
-        (f"tensorboard --logdir {directory}", "compare the trials"),
-    ]
-    if not summary.finished:
-        commands.insert(0, (f"python run.py --search {summary.name} --resume{place}", "continue the search"))
-        if name != summary.name:
-            commands.insert(0, (f"mv {directory} {directory.with_name(summary.name)}", "--resume looks for it there"))
-    return "\n".join(["Next:"] + [f"  {command}  # {why}" for command, why in commands])
+    return "\n".join(["Next:"] + [f"  {command}  # {why}" for command, why in next_commands(summary, directory)])

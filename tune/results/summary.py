@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from nmt.commands import command
 from nmt.errors import UserError
 from nmt.io.files import atomic_write, write_json
 from nmt.training.history import METRIC, decoding_of
@@ -188,7 +189,7 @@ def load_summary(directory: str | Path) -> Summary:
         del content["best"], content["gain_points"]
         return Summary(trials=trials, **content)
     except FileNotFoundError:
-        remedy = f"python run.py --search {directory.name}"
+        remedy = command("--search", directory.name, results=directory.parent)
         raise UserError(f"{path} does not exist: no search has run there; run one with: {remedy}") from None
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(f"{path}: not the summary of a search ({error})") from error

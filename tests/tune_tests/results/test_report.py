@@ -43,7 +43,7 @@ def test_a_search_without_a_test_split_offers_none() -> None:
         "--evaluate toy --results elsewhere  # the winner by category, on val: the data set has no test split" in text
     )
     assert "--split test" not in text and "--split test" in render(found, Path("elsewhere/toy"))
-    assert "--match toy --results elsewhere --images A.jpg B.jpg --keypoints A.csv B.csv" in text
+    assert "--match toy --images A.jpg B.jpg --keypoints A.csv B.csv --results elsewhere" in text
 
 
 def test_table_shows_the_best_and_always_the_default() -> None:
