@@ -13,7 +13,9 @@ from tune.results.report import importance_line, render
 def test_default_counts_at_its_own_decode_setting() -> None:
     found = summary(record(0, 0.6, accuracy_fixed_decode=0.55), record(1, 0.7, lr=0.01))
     assert found.gain_points == pytest.approx(15)
-    assert "default configuration (trial 000): 55.0 % (60.0 % at its best decoding)" in render(found, Path("r"))
+    assert "default configuration (trial 000): 55.0 % (60.0 % at its best decoding)" in render(
+        found, Path("r"), width=200
+    )
 
 
 def test_table_shows_each_trial_at_its_own_decode_setting_and_at_the_best() -> None:
@@ -70,19 +72,20 @@ def test_a_renamed_folder_is_evaluated_under_its_new_name_and_resumed_under_its_
 
 
 def test_no_line_is_longer_than_the_terminal_but_a_command() -> None:
-    keys = {
-        f"{part}.{name}": "0 to 1" for part in ("model", "loss") for name in ("alpha_beta_gamma", "weight", "delta")
-    }
+    losses = ("layer", "temperature", "hyperspherical", "info_nce", "layer_weighting")
+    keys = {f"loss.{name}": "0 to 1" for name in losses} | {"model.mlp_multiplier": "1 to 8"}
     keys["optim.lr"] = "any of " + ", ".join(f"{n / 1e6:.6f}" for n in range(40))
     values = dict.fromkeys(keys, 0.123456)
-    trials = [record(n, 0.5 + n / 100, searched=values | {"loss.delta": "a text that is long"}) for n in range(4)]
+    trials = [
+        record(n, 0.5 + n / 100, searched=values | {"loss.layer_weighting": "a text that is long"}) for n in range(4)
+    ]
     trials.append(record(4, None, state="FAIL", reason="a reason " * 40))
     found = dataclasses.replace(summary(*trials), space=keys, description="words " * 40)
     for width in (80, 100, 160):
         text = render(found, Path("a folder with a long name and blanks/toy"), width=width)
         lines = [line for line in text.splitlines() if not line.startswith(("  python", "  mv", "  tensorboard"))]
         assert max(map(len, lines)) <= width, max(lines, key=len)
-        assert "--results 'a folder with a long name and blanks'\n" in text, "a command is never broken"
+        assert "--results 'a folder with a long name and blanks'" in text, "a command is never broken"
 
 
 def test_a_solved_validation_says_over_how_many_pairs() -> None:
