@@ -88,6 +88,13 @@ class Board:
         self._lock = threading.RLock()  # a signal's handler may note something while the main thread does
         self._started, self._trained = time.monotonic(), 0
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave out the lock: Ray Tune pickles its callbacks, which hold a board."""
+        return {name: value for name, value in self.__dict__.items() if name != "_lock"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state, _lock=threading.RLock())
+
     def know(self, name: str, history: Sequence[Mapping[str, Any]], state: str) -> None:
         """Add what an earlier run has trained."""
         with self._lock:
