@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import fcntl
 import os
 import pty
@@ -91,7 +92,8 @@ class Terminal:
     def __init__(
         self, command: Sequence[str], *, columns: int = 80, rows: int = 24, environment: Mapping[str, str]
     ) -> None:
-        self.screen, self.written = Screen(columns, rows), b""
+        self.screen, self.written, self._rest = Screen(columns, rows), b"", ""
+        self._decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
         self._master, slave = pty.openpty()
         self.resize(columns, rows)
         left_out = ("CI", "COLUMNS", "LINES", "NO_COLOR", "FORCE_COLOR")
@@ -135,7 +137,10 @@ class Terminal:
             if not part:
                 return self.screen
             self.written += part
-            self.screen.feed(part.decode(errors="replace"))
+            text = self._rest + self._decoder.decode(part)
+            begun = re.search(r"\x1b(\[[?\d;]*)?$", text)  # a control sequence that the next part continues
+            self._rest = begun[0] if begun else ""
+            self.screen.feed(text.removesuffix(self._rest))
         return self.screen
 
     def close(self) -> None:

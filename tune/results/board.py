@@ -152,6 +152,12 @@ class Board:
         with self._lock:
             return sum(row.epoch for row in self._rows.values())
 
+    def expected(self) -> float:
+        """Return the epochs of all trainings: the usual number, or what the running jobs lead to if that is more."""
+        with self._lock:
+            promised = sum(max(row.until, row.epoch) if row.active else row.epoch for row in self._rows.values())
+        return max(self.goal.epochs, promised)
+
     def best(self) -> Row | None:
         """Return the training with the highest accuracy so far."""
         with self._lock:
@@ -167,12 +173,10 @@ class Board:
     def left(self) -> float | None:
         """Estimate the seconds that are left from the epochs of this run; None while nothing is known."""
         with self._lock:
-            running = sum(max(0, row.until - row.epoch) for row in self._rows.values() if row.active)
             trained, passed = self._trained, time.monotonic() - self._started
         seconds = self.goal.seconds - self.seconds()
         if trained and math.isfinite(self.goal.epochs):
-            epochs = max(self.goal.epochs - self.epochs(), running)
-            seconds = min(seconds, epochs * passed / trained)
+            seconds = min(seconds, (self.expected() - self.epochs()) * passed / trained)
         return max(seconds, 0.0) if math.isfinite(seconds) else None
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 import sys
+import threading
 from collections.abc import Iterator
 from typing import Any, TextIO
 
@@ -34,8 +35,8 @@ def drawn(board: Board) -> Iterator[None]:
     stream = sys.stdout
     console = _Console(file=stream, force_terminal=True, highlight=False, emoji=False, markup=False)
     live = _Live(board, console)
-    above = _Above(console, stream), _Above(console, sys.stderr)
-    with live:
+    above = _Above(live, stream), _Above(live, sys.stderr)
+    with live.refreshing():
         streams, (sys.stdout, sys.stderr) = (sys.stdout, sys.stderr), above
         try:
             yield
@@ -59,40 +60,65 @@ class _Live(Live):
         super().__init__(
             console=console,
             get_renderable=lambda: draw(board, console.width, console.height, ascii_only=console.options.ascii_only),
-            refresh_per_second=REFRESHES,
+            auto_refresh=False,  # see `refreshing`
             transient=True,
             redirect_stdout=False,
             redirect_stderr=False,
             vertical_overflow="crop",
         )
         self._width = console.width
+        self.guard = threading.RLock()
+        """held by whoever writes to the terminal, until all is written: each view is drawn over the last one"""
+
+    @contextlib.contextmanager
+    def refreshing(self) -> Iterator[None]:
+        """Show the view, and draw it again twice a second, while this is open."""
+        ended = threading.Event()
+
+        def refresh() -> None:
+            while not ended.wait(1 / REFRESHES):
+                self.refresh()
+
+        thread = threading.Thread(target=refresh, daemon=True)
+        with self.guard:
+            self.start(refresh=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            ended.set()
+            with self.guard:
+                self.stop()
+            thread.join()
 
     def refresh(self) -> None:
         """Draw the view again. A narrower terminal has wrapped the lines of the last one, so all of it is cleared."""
-        try:
+        with self.guard:
             width, before = self.console.width, self._width
             self._width = width
-            if width < before:
-                self.console.control(Control.clear(), Control.home())
-            super().refresh()
-        except OSError:  # the terminal is closed; the search goes on
-            discard_output()
+            try:
+                if width < before:
+                    self.console.control(Control.clear(), Control.home())
+                super().refresh()
+            except OSError:  # the terminal is closed; the search goes on
+                discard_output()
 
 
 class _Above:
     """A stream whose whole lines are printed above the view."""
 
-    def __init__(self, console: Console, stream: TextIO) -> None:
-        self._console, self._stream, self._begun = console, stream, ""
+    def __init__(self, live: _Live, stream: TextIO) -> None:
+        self._live, self._stream, self._begun = live, stream, ""
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._stream, name)
 
     def write(self, text: str) -> int:
         """Print the lines that end in `text`. The terminal wraps long ones, so that they can be copied."""
-        *lines, self._begun = (self._begun + text).split("\n")
-        if lines:
-            self._console.print(Text.from_ansi("\n".join(lines)), soft_wrap=True)
+        with self._live.guard:
+            *lines, self._begun = (self._begun + text).split("\n")
+            if lines:
+                self._live.console.print(Text.from_ansi("\n".join(lines)), soft_wrap=True)
         return len(text)
 
     def flush(self) -> None:
@@ -129,7 +155,7 @@ def _head(board: Board) -> list[Text]:
     """Return the lines above the table: time, budget, and the best so far against the default."""
     goal, left, counts = board.goal, board.left(), board.counts()
     rest = "" if left is None else f", {'at most' if goal.at_most else 'about'} {in_words(left)} left"
-    of = f" of {'at most' if goal.at_most else 'about'} {goal.epochs:g}" if math.isfinite(goal.epochs) else ""
+    of = f" of {'at most' if goal.at_most else 'about'} {board.expected():g}" if math.isfinite(goal.epochs) else ""
     begun, all_of = sum(counts.values()), f" of {goal.trainings}" if goal.trainings else ""
     states = ", ".join(f"{counts[state]} {state}" for state in ORDER if counts[state])
     lines = [

@@ -127,3 +127,19 @@ def test_a_pipe_gets_plain_lines(tmp_path: Path) -> None:
     closed = io.StringIO()
     closed.close()
     assert not refreshes(closed)
+
+
+@pytest.mark.slow
+def test_a_real_search_in_a_terminal(tiny_data: Path, space_file: Path, tmp_path: Path) -> None:
+    """The view while it runs, the report after it, and the lines of the log all through."""
+    command = [sys.executable, "run.py", "--search", str(space_file), "--data", str(tiny_data)]
+    terminal = Terminal([*command, "--results", str(tmp_path)], columns=100, rows=40, environment={"PWD": str(ROOT)})
+    screen = terminal.read_until(lambda s: "search tiny" in s.text and "running" in s.text and "best so far" in s.text)
+    assert screen.text.count("search tiny") == 1 and "of 5 trials" in screen.text
+    assert terminal.end() == 0
+    text = terminal.screen.text
+    assert "search tiny" not in text and "Most important" not in text and "Next:" in text, "five trials say nothing"
+    log = (tmp_path / "tiny/search.log").read_text()
+    ended = [line.partition("  ")[2].strip() for line in log.splitlines() if "COMPLETE  4 of 4" in line]
+    assert ended and all(" ".join(line.split()) in " ".join(text.split()) for line in ended)
+    assert "\x1b" not in log and "search tiny" not in log
