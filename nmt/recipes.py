@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from nmt.commands import command
 from nmt.config import Config, flatten, with_overrides
 from nmt.errors import UserError, nearest
 from nmt.settings import check_names
@@ -144,7 +145,7 @@ def find_recipe(path_or_name: str | Path, *, source: str = "") -> Path:
     hint = nearest(given.name, (p.stem for p in RECIPES.glob("*.toml")))
     if re.fullmatch(_NAME, given.name) and not source:
         hint += " P" if hint.endswith("?") else "; p"
-        prepare = f"python run.py --prepare {given.name} --raw DIR"
+        prepare = command("--prepare", given.name, "--raw", "DIR")
         hint += f"ictures of your own need no recipe: {prepare}; to search, write one with --init {given.name}"
     at = f"{source}: " if source else ""
     raise UserError(f"{at}no recipe named {given.name!r} in {shown_path(RECIPES)}; {hint}")

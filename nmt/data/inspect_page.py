@@ -6,7 +6,6 @@ needs no other: photographs are embedded, and the rest is SVG over them, so that
 
 from __future__ import annotations
 
-import base64
 import dataclasses
 import io
 from collections import Counter
@@ -24,6 +23,7 @@ from nmt.data.store.objects import SPLITS, ObjectStore
 from nmt.data.stream.pairs import PairStream
 from nmt.data.stream.sampler import pair_sampler
 from nmt.io.files import atomic_write
+from nmt.io.page import embedded, render_page
 
 NUM_PAIRS, NUM_AUGMENTED = 12, 6
 SAMPLED_PAIRS = 2000
@@ -42,17 +42,14 @@ def write_page(directory: Path, config: DataConfig, path: Path, *, seed: int = 0
         path: the HTML file to write.
         seed: decides which pairs are shown.
     """
-    from jinja2 import Environment, FileSystemLoader
-
     store = ObjectStore.open(directory)
     partner = config.mix_partner if config.mode == "images" else "objects"  # as stored views are mixed
     images = dataclasses.replace(
         config, mode="images", image_size=store.info.image_size, pad_keypoints=0, mix_partner=partner
     )
     in_use = {name: getattr(config, name) for name in _OFF if getattr(config, name) > 0}
-    # Autoescape: names of categories and keypoints come from files of strangers.
-    environment = Environment(autoescape=True, loader=FileSystemLoader(Path(__file__).parent))
-    page = environment.get_template("inspect_page.html").render(
+    page = render_page(
+        Path(__file__).with_suffix(".html"),
         name=store.info.name,
         facts=_facts(store),
         left_out=", ".join(f"{num:,} {reason}" for reason, num in store.info.left_out.items()),
@@ -67,7 +64,7 @@ def write_page(directory: Path, config: DataConfig, path: Path, *, seed: int = 0
         augmented=list(_augmented(store, images, in_use, seed)),
     )
     with atomic_write(path) as file:
-        file.write(page.encode())
+        file.write(page)
     return path
 
 
@@ -213,11 +210,11 @@ def _edges(side: Side, points: list[tuple[float, float]]) -> list[tuple[tuple[fl
 
 
 def _jpeg(side: Side) -> str:
-    """Encode the image of one side for embedding."""
+    """Return the image of one side, embedded."""
     assert side.image_B3HW is not None
     image = Image.fromarray(side.image_B3HW[0].permute(1, 2, 0).numpy())
     if image.width > 2 * SIDE_PIXELS:
         image = image.resize((2 * SIDE_PIXELS, 2 * SIDE_PIXELS), Image.Resampling.LANCZOS)
     buffer = io.BytesIO()
     image.save(buffer, "JPEG", quality=88)
-    return base64.b64encode(buffer.getvalue()).decode()
+    return embedded(buffer.getvalue(), "jpeg")

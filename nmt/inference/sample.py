@@ -60,7 +60,7 @@ def sample_pairs(
     matcher.eval()
     predicted_BN = match_batch(matcher, plain_batch(store, chosen, features=features), config.decode)
     matcher.train(was_training)
-    return [_matched(store, pair, row) for pair, row in zip(chosen, predicted_BN, strict=True)]
+    return [matched_pair(store, pair, row) for pair, row in zip(chosen, predicted_BN, strict=True)]
 
 
 def draw_split(
@@ -87,7 +87,8 @@ def draw_split(
     return draw_sheet(sample_pairs(matcher, store, features, config, split=split, count=count))
 
 
-def _matched(store: ObjectStore, pair: Pair, predicted_N: np.ndarray) -> MatchedPair:
+def matched_pair(store: ObjectStore, pair: Pair, predicted_N: np.ndarray) -> MatchedPair:
+    """Return the pair with its images, its points and its matches, as `draw_pair` takes it."""
     return MatchedPair(
         image0_HW3=store.image(pair.row0),
         image1_HW3=store.image(pair.row1),

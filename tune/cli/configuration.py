@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+from nmt.commands import command
 from nmt.config import SETTINGS, Config, load_config, parse_assignment, with_overrides
 from nmt.errors import UserError
 from nmt.io.address import is_address
@@ -70,9 +71,10 @@ def recipe_line(config: Config) -> str:
     return f"recipe: {OWN_RECIPE} (a small head {how})"
 
 
-def change_line(config: Config) -> str:
+def change_line(config: Config, data: str) -> str:
     """Return the line with the ways to change the recipe of own data."""
-    return f"change it with --set KEY=VALUE, or in the file that this writes: python run.py --init {config.data.name}"
+    init = command("--init", config.data.name, data=data, data_set=config.data.name)
+    return f"change it with --set KEY=VALUE, or in the file that this writes: {init}"
 
 
 def _is_there(data: str) -> bool:

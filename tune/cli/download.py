@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from nmt.commands import command
 from tune.cli.flags import JSON, flag
 from tune.cli.job import Job
 
@@ -17,7 +18,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
 
     raw = args.raw or Path("data") / "raw" / args.name
     download(args.name, raw, progress=sys.stderr.isatty())
-    print(f"{raw}: complete; next: python run.py --prepare {args.name} --raw {raw}")
+    print(f"{raw}: complete; next: {command('--prepare', args.name, '--raw', raw)}")
     return {"raw": str(raw)}
 
 

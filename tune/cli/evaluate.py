@@ -65,7 +65,8 @@ def require_data_of(checkpoint: Path, data: str | None) -> None:
     """
     beside = checkpoint.with_name(CONFIG)
     if data is None and beside.is_file():
-        data = f"data/{load_config(beside).data.name}"
+        name = load_config(beside).data.name
+        require_data_set(f"data/{name}", name)
     if data is not None:
         require_data_set(data)
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from nmt import recipes
+from nmt.commands import command
 from nmt.config import Config
 from nmt.data.store.present import OBJECTS_FILE, prepare_command
 from nmt.errors import UserError
@@ -75,12 +76,12 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     text = file_text(name, data)
     with atomic_write(path) as file:
         file.write(text.encode())
-    config, flag = recipe(path), f" --data {args.data}" if args.data else ""
+    config, place = recipe(path), {"data": args.data, "data_set": name}
     print(f"wrote {shown_path(path)}: {config.train.epochs} epochs of {config.train.steps_per_epoch} steps, 16 trials")
     if not is_address(data) and not (Path(data) / OBJECTS_FILE).is_file():
-        print(f"next: {prepare_command(name)}{flag}")
-    print(f"next: python run.py --search {name}{flag} --trials 4")
-    print(f"      python run.py --train {name}{flag}")
+        print(f"next: {prepare_command(name, data=args.data)}")
+    print(f"next: {command('--search', name, '--trials', '4', **place)}")
+    print(f"      {command('--train', name, **place)}")
     return {"file": str(path)}
 
 

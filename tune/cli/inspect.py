@@ -15,7 +15,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     """Write the page and print its path."""
     config = recipe(args)
     data = data_of(args, config)
-    require_data_set(data)
+    require_data_set(data, config.data.name)
     from nmt.data.inspect_page import write_page
     from nmt.data.store.node_copy import local_copy
 

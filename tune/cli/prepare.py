@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from nmt.commands import command
 from nmt.config import Config, with_overrides
 from nmt.errors import UserError
 from nmt.io.table import aligned
@@ -79,15 +80,16 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
 
 def next_lines(args: argparse.Namespace, config: Config) -> str:
     """Return the commands that a new data set of the user's own is looked at, trained and searched with."""
-    data = f" --data {args.data}" if args.data else ""
     name, in_features = config.data.name, config.data.mode == "features"
+    place = {"data": args.data, "data_set": name}
+    mode = [] if in_features else ["--set", f"data.mode={config.data.mode}"]
     commands = [
-        (f"--inspect {name}{data}", "a page to look at it"),
-        (f"--train {name}{data}{'' if in_features else f' --set data.mode={config.data.mode}'}", "one training"),
+        (command("--inspect", name, **place), "a page to look at it"),
+        (command("--train", name, *mode, **place), "one training"),
     ]
     if in_features:  # the recipe that --init writes trains on features
-        commands.append((f"--init {name}{data}", "a file to change the recipe, and to search"))
-    rows = aligned([[f"python run.py {command}", f"# {why}"] for command, why in commands], left=2)
+        commands.append((command("--init", name, **place), "a file to change the recipe, and to search"))
+    rows = aligned([[line, f"# {why}"] for line, why in commands], left=2)
     return "next: " + rows.replace("\n", "\n      ")
 
 

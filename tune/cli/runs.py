@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from nmt.commands import command
 from nmt.errors import UserError, nearest
 from nmt.io.files import require_file
 from nmt.recipes import has_file
@@ -47,9 +48,16 @@ def find_run(args: argparse.Namespace, *, or_training: bool = False) -> Path:
         raise UserError(f"{directory}: no search or training there; {_instead(args, or_training=or_training)}")
     if _is_training(directory) and not or_training:
         raise UserError(
-            f"{directory}: holds a training, not a search; see its accuracy with: python run.py --evaluate {args.name}"
+            f"{directory}: holds a training, not a search; see its accuracy with: "
+            + command("--evaluate", args.name, **_places(args))
         )
     return directory
+
+
+def _places(args: argparse.Namespace) -> dict[str, Any]:
+    """Return the folders and addresses of a job, for the command of another one."""
+    data = getattr(args, "data", None)  # read by some of the jobs
+    return {"results": args.results, "storage": args.storage, "data": data}
 
 
 def _is_training(directory: Path) -> bool:
@@ -65,9 +73,9 @@ def _instead(args: argparse.Namespace, *, or_training: bool) -> str:
     hint = nearest(args.name, known)
     if hint.endswith("?"):
         return hint
-    makers = [f"python run.py --search {args.name}"] if has_file(args.name) else []
+    makers = [command("--search", args.name, **_places(args))] if has_file(args.name) else []
     if or_training and (makers or Path("data", args.name).is_dir()):
-        makers.append(f"python run.py --train {args.name}")
+        makers.append(command("--train", args.name, **_places(args)))
     return f"{hint}; make one with: {', or '.join(makers)}" if makers else hint
 
 

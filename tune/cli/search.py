@@ -6,6 +6,7 @@ import argparse
 import os
 from typing import Any
 
+from nmt.commands import command
 from nmt.data.store.present import require_data_set
 from nmt.errors import UserError
 from nmt.recipes import RECIPES, RecipeFile, has_file, read_recipe, shown_path
@@ -20,7 +21,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     if not has_file(args.name) and os.path.isdir(args.data or f"data/{args.name}"):
         raise UserError(
             f"{shown_path(RECIPES)}/{args.name}.toml: not there, and it says what is searched; "
-            f"write it with: python run.py --init {args.name}"
+            f"write it with: {command('--init', args.name, data=args.data, data_set=args.name)}"
         )
     file = read_recipe(args.name)
     return ablate(args, file) if file.is_ablation else search(args, file)
@@ -41,7 +42,7 @@ def search(args: argparse.Namespace, file: RecipeFile) -> dict[str, Any]:
     if space.base.data.name == "demo" and not args.dry_run:
         make_data_set(space.base, data, Request())
     if not args.resume:  # a search that has finished needs none to print its table
-        require_data_set(data)
+        require_data_set(data, space.base.data.name)
     given = {"results": args.results, "data": data, "storage": args.storage, "trials": args.trials, "seed": args.seed}
     if not args.dry_run:
         from tune.driver.run import run_search
@@ -65,7 +66,7 @@ def ablate(args: argparse.Namespace, file: RecipeFile) -> dict[str, Any]:
 
     ablation = load_ablation(file, overrides(args), seeds=args.seeds, first_seed=args.seed)
     data = data_of(args, ablation.base)
-    require_data_set(data)
+    require_data_set(data, ablation.base.data.name)
     return run_ablation(ablation, results=args.results, data=data, resume=args.resume).to_dict()
 
 

@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from nmt.commands import command
 from nmt.config import Config, with_overrides
 from nmt.data.store.present import require_data_set
 from nmt.errors import UserError
@@ -31,7 +32,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     if args.workers is not None:
         workers_for(args.workers, config.data.pairs_per_step)
     data = data_of(args, config)
-    require_data_set(data)
+    require_data_set(data, config.data.name)
     if has_default_recipe(args):
         from nmt.data.store.own_data import require_own_features
 
@@ -52,7 +53,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         from tune.driver.train_workers import train_together
 
         if has_default_recipe(args):
-            log.info(f"{recipe_line(config)}\n{change_line(config)}")
+            log.info(f"{recipe_line(config)}\n{change_line(config, data)}")
         best = train_together(config, workers=args.workers, data=data, directory=directory, storage=home)
     if METRIC in best:
         print(f"best epoch {best['epoch']}: validation accuracy {best[METRIC]:.1%} ({directory}/{BEST})")
@@ -73,11 +74,11 @@ def next_command(args: argparse.Namespace, config: Config, data: str, directory:
     from nmt.data.store.partners import has_test
     from nmt.data.store.ready import local_data
 
-    split = " --split test" if has_test(ObjectStore.open(local_data(data, config))) else ""
+    split = ["--split", "test"] if has_test(ObjectStore.open(local_data(data, config))) else []
     if not split and not config.data.validates:
-        return f"python run.py --match {directory / BEST} --images A.jpg B.jpg"
-    place = "".join(f" {name} {getattr(args, name[2:])}" for name in ("--data", "--results") if name in args.given)
-    return f"python run.py --evaluate {directory.name}{split}{place}"
+        return command("--match", directory / BEST, "--images", "A.jpg", "B.jpg", "--keypoints", "A.csv", "B.csv")
+    place = {"data": args.data, "data_set": config.data.name, "results": args.results, "storage": args.storage}
+    return command("--evaluate", directory.name, *split, **place)
 
 
 def train_alone(
@@ -102,7 +103,9 @@ def train_alone(
         uploads.wait()
         resume = args.resume or again
         plan = plan_training(within, **place, resume=resume)
-        log.info(f"{recipe_line(within)}\n{change_line(within)}\n{plan}" if has_default_recipe(args) else str(plan))
+        log.info(
+            f"{recipe_line(within)}\n{change_line(within, data)}\n{plan}" if has_default_recipe(args) else str(plan)
+        )
         hooks: dict[str, Any] = {"on_epoch": lambda _: uploads.put(), "on_checkpoint": uploads.later}
         return train(within, **place, **hooks, resume=resume, progress=True)
 

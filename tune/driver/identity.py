@@ -27,6 +27,8 @@ LIMITS = ("trials", "epochs", "hours", "gpu_hours", "patience", "promote")
 """keys of [search] that only the first of two stages follows"""
 DATA_SET = "data_set"
 """key of search.json with the record of the data set"""
+FILE = "file"
+"""key of search.json with the path of the user's TOML file, for the command that continues the search"""
 HOME = "storage"
 """key of search.json with the address where the search lives, if that is a storage"""
 
@@ -194,6 +196,6 @@ def write_definition(space: Space, directory: Path, data: ReadyData, *, home: st
     """
     with atomic_write(directory / SPACE) as file:
         file.write(space.text.encode())
-    definition = with_data_set(space.to_dict(), data) | ({HOME: home} if home is not None else {})
+    definition = with_data_set(space.to_dict(), data) | {FILE: space.file} | ({HOME: home} if home is not None else {})
     write_json(directory / DEFINITION, definition)
     tensorboard.write_experiment(directory, space)

@@ -32,6 +32,7 @@ from tune.evidence.repeated import (
     in_ray,
     repeated_from_dict,
 )
+from tune.results.commands import tensorboard
 from tune.results.layout import ABLATED, DEFINITION, RUNS, SPACE, TRIALS
 from tune.results.log import kept_in, log
 from tune.results.table import percent, points
@@ -266,4 +267,4 @@ def _row(variant: Repeated, reference: Repeated) -> list[str]:
 
 
 def _next(directory: Path) -> str:
-    return f"Next:\n  tensorboard --logdir {directory / RUNS}  # the curves of all trainings"
+    return f"Next:\n  {tensorboard(directory / RUNS)}  # the curves of all trainings"

@@ -29,6 +29,7 @@ from tune.evidence.repeated import (
     check_one_worker,
     in_ray,
 )
+from tune.results.commands import resume_command
 from tune.results.definition import space_of
 from tune.results.layout import CONFIRM, CONFIRMED, SPACE
 from tune.results.log import kept_in, log
@@ -79,24 +80,24 @@ def run_confirm(
     )
     check_data_set(directory, ready := repetition.check(variants, chosen_seeds))
     check_final(ready, asked=final)
-    with kept_in(directory):
+    with kept_in(directory), in_ray(repetition.directory):
         log.info(_plan(summary, chosen, chosen_seeds, top))
-        with in_ray(repetition.directory):
-            default, *candidates = repetition.train(variants, chosen_seeds)
-            confirmed = Confirmed(
-                search=directory.name,
-                data=str(repetition.data),
-                search_seed=space.base.train.seed,
-                seeds=chosen_seeds,
-                epochs=variants[0].config.train.epochs,
-                searched={DEFAULT: _plain_params(space)} | {t.id: t.searched for t in chosen},
-                search_accuracy={t.id: t.accuracy for t in summary.trials if t in chosen or t is summary.default},
-                swept=bool(repetition.decode_grid),
-                default=default,
-                candidates=tuple(candidates),
-                has_test=ready.has_test,
-            )
-            confirmed = _conclude(confirmed, repetition, variants, final=final)
+        default, *candidates = repetition.train(variants, chosen_seeds)
+        confirmed = Confirmed(
+            search=directory.name,
+            data=str(repetition.data),
+            search_seed=space.base.train.seed,
+            seeds=chosen_seeds,
+            epochs=variants[0].config.train.epochs,
+            searched={DEFAULT: _plain_params(space)} | {t.id: t.searched for t in chosen},
+            search_accuracy={t.id: t.accuracy for t in summary.trials if t in chosen or t is summary.default},
+            swept=bool(repetition.decode_grid),
+            default=default,
+            candidates=tuple(candidates),
+            has_test=ready.has_test,
+            changed=dict(overrides or {}),
+        )
+        confirmed = _conclude(confirmed, repetition, variants, final=final)
         log.info("\n" + render(confirmed, repetition.directory))
     check_all_ended(confirmed.trained, again=AGAIN)
     return confirmed
@@ -145,14 +146,14 @@ def best_trials(summary: Summary, directory: Path, top: int) -> list[TrialRecord
     if summary.best is None:
         raise UserError(
             f"{directory}: no trial has completed its epochs, so there is nothing to confirm; continue with: "
-            f"python run.py --search {directory.name} --resume"
+            f"{resume_command(summary, directory)}"
         )
     chosen = summary.rivals[:top]
     if not chosen:
         wanted = max(16, 2 * len(summary.trials))
         raise UserError(
             f"{directory}: only the default configuration has a result, so there is nothing to compare with it; "
-            f"continue with: python run.py --search {directory.name} --resume --trials {wanted}"
+            f"continue with: {resume_command(summary, directory, '--trials', str(wanted))}"
         )
     return chosen
 

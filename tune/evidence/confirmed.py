@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from nmt.commands import command
 from nmt.errors import UserError
 from nmt.io.table import aligned
 from nmt.training.files import BEST
 from nmt.training.history import METRIC
 from tune.evidence.final import Final, final_from_dict, final_weights, render_final
 from tune.evidence.repeated import Repeated, repeated_from_dict
+from tune.results.commands import IMAGES, set_words, tensorboard
 from tune.results.layout import RUNS
 from tune.results.statistics import Difference
 from tune.results.table import percent, points
@@ -40,6 +42,8 @@ class Confirmed:
     """False: the data set has no test split to read"""
     final: Final | None = None
     """trainings on train and val together; None if they were not asked for, or there is no winner"""
+    changed: dict[str, Any] = field(default_factory=dict)
+    """configuration keys of --set, changed in every configuration alike"""
 
     @property
     def unfinished(self) -> bool:
@@ -85,6 +89,7 @@ class Confirmed:
             "winner": self.winner.name if self.winner else None,
             "test_difference": self.test_difference.to_dict() if self.test_difference else None,
             "has_test": self.has_test,
+            "changed": self.changed,
             "final": self.final.to_dict() if self.final else None,
             "default": self.default.to_dict(),
             "candidates": [c.to_dict(self.default) for c in self.candidates],
@@ -209,15 +214,17 @@ def _test(confirmed: Confirmed) -> str:
 
 def _next(confirmed: Confirmed, directory: Path) -> str:
     search, results = directory.parent, directory.parent.parent
-    place = "" if results == Path("results") else f" --results {results}"
-    place += "" if Path(confirmed.data).parent == Path("data") else f" --data {confirmed.data}"
-    more = f"python run.py --confirm {search.name} --top {len(confirmed.candidates)} --seeds"
-    commands = [(f"tensorboard --logdir {directory / RUNS}", "the curves of all trainings")]
+    commands = [(tensorboard(directory / RUNS), "the curves of all trainings")]
     if confirmed.winner is not None:
         run = max(confirmed.winner.runs, key=lambda r: r.accuracy or 0.0)
         weights = final_weights(confirmed.final, directory) if confirmed.final else None
-        match = f"python run.py --match {weights or directory / run.directory / BEST} --images A.jpg B.jpg"
-        commands.insert(0, (f"{match} --keypoints A.csv B.csv", "use the winner"))
+        match = command("--match", weights or directory / run.directory / BEST, *IMAGES)
+        commands.insert(0, (match, "use the winner"))
     else:
-        commands.insert(0, (f"{more} {2 * len(confirmed.seeds)}{place}", "more seeds; these are kept"))
+        top, seeds = len(confirmed.candidates), 2 * len(confirmed.seeds)
+        words = [search.name, "--top", str(top), "--seeds", str(seeds)]
+        words += ["--seed", str(confirmed.seeds[0])] if confirmed.seeds[0] != confirmed.search_seed + 1 else []
+        words += set_words(confirmed.changed)
+        more = command("--confirm", *words, results=results, data=confirmed.data)
+        commands.insert(0, (more, "more seeds; these are kept"))
     return "Next:\n" + aligned([[f"  {command}", f"# {why}"] for command, why in commands], left=2)

@@ -52,6 +52,11 @@ RUNS = "runs"
 TEST = "test.json"
 """accuracy on the test split, in such a folder"""
 
+PAGE = "report.html"
+"""the page of `--report`: one file with all its plots"""
+PLOTS = "report"
+"""folder of the same plots as PNG files"""
+
 RAY = "ray"
 """files that a run needs only while it runs, most of them Ray's; the next run removes them"""
 RAY_TUNE = "tune"
@@ -88,5 +93,5 @@ def trial_folder(number: int) -> str:
 
 
 def stays_here(name: str) -> bool:
-    """True for files that are never uploaded: hidden ones, sqlite's own, and copies of the study."""
-    return name.startswith((".", f"{STUDY}-", BACKUP, DAMAGED))
+    """True for files that are never uploaded: hidden ones, sqlite's own, copies of the study, and the report's page."""
+    return name == PAGE or name.startswith((".", f"{STUDY}-", BACKUP, DAMAGED))

@@ -95,3 +95,21 @@ def rank_correlation(low: Sequence[float], high: Sequence[float]) -> Rank | None
 
     found = spearmanr(low, high)
     return Rank(correlation=float(found.statistic), p_value=float(found.pvalue), count=len(low))
+
+
+def expected_maximum(count: int) -> float:
+    """Return the mean of the largest of `count` independent standard normal values, the normal order statistic."""
+    from scipy.integrate import quad
+    from scipy.stats import norm
+
+    mean, _ = quad(lambda x: x * count * norm.pdf(x) * norm.cdf(x) ** (count - 1), -9.0, 9.0, limit=200)
+    return float(mean)
+
+
+def pooled_deviation(groups: Sequence[Sequence[float]]) -> float | None:
+    """Return the standard deviation within groups, pooled over them; None if no group has two values."""
+    several = [group for group in groups if len(group) > 1]
+    if not several:
+        return None
+    squares = sum(statistics.variance(group) * (len(group) - 1) for group in several)
+    return math.sqrt(squares / sum(len(group) - 1 for group in several))

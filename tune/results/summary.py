@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from nmt.commands import command
 from nmt.errors import UserError
 from nmt.io.files import atomic_write, write_json
 from nmt.training.history import METRIC, decoding_of
@@ -75,6 +76,8 @@ class Summary:
     """True once the budget is spent; until then --resume continues the search"""
     has_test: bool = True
     """False: the data set has no test split, so the winner can be evaluated on val alone"""
+    val_pairs: int = 0
+    """pairs that val/accuracy is computed over; 0 if that is not known"""
 
     @property
     def gpu_hours(self) -> float:
@@ -188,7 +191,7 @@ def load_summary(directory: str | Path) -> Summary:
         del content["best"], content["gain_points"]
         return Summary(trials=trials, **content)
     except FileNotFoundError:
-        remedy = f"python run.py --search {directory.name}"
+        remedy = command("--search", directory.name, results=directory.parent)
         raise UserError(f"{path} does not exist: no search has run there; run one with: {remedy}") from None
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(f"{path}: not the summary of a search ({error})") from error

@@ -63,6 +63,7 @@ def load_space(given: str | Path | RecipeFile, overrides: Mapping[str, Any] | No
         search=search,
         resources=resources,
         text=file.text,
+        file=str(file.path.resolve()),
         fidelity=fidelity,
         features=flatten(tables.get("features", {}), source=f"{source}: [features]"),
     )

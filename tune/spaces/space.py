@@ -33,6 +33,8 @@ class Space:
     resources: Resources
     text: str
     """the TOML file as given"""
+    file: str = ""
+    """its path"""
     fidelity: tuple[str, ...] = ()
     """FIDELITIES: explored on features, the best then on images (see tune/spaces/fidelity.py); (): in the mode of the
     base"""

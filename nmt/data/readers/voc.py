@@ -25,6 +25,7 @@ from xml.etree import ElementTree
 
 import numpy as np
 
+from nmt.commands import download_command
 from nmt.data.readers.base import (
     FEW_KEYPOINTS,
     Box,
@@ -48,8 +49,6 @@ IN_TEST = "photographs that are in test too"
 LISTED_TWICE = "listed twice"
 VAL_NOTE = "splits: a tenth of the train photographs becomes val, within each category"
 
-_DOWNLOAD = "python run.py --download voc"
-_AGAIN = f"remove it, then download it again: {_DOWNLOAD}"
 _REMEDY = "unpack its archive again, or leave damaged files out with --skip-bad"
 _DEVKITS = ("VOC2011", "TrainVal/VOCdevkit/VOC2011", "VOCdevkit/VOC2011")
 
@@ -123,13 +122,14 @@ def _what_to_do(raw: Path, devkit: Path | None) -> str:
         return "it is the folder of one year: give the folder above it, with all three in it"
     years = sorted({place.name for folder in _DEVKITS for place in (raw / folder).parent.glob("VOC20[0-9][0-9]")})
     if devkit is None and years:
-        return f"it holds {', '.join(years)}, but the keypoints are those of VOC2011: {_DOWNLOAD}"
+        return f"it holds {', '.join(years)}, but the keypoints are those of VOC2011: {download_command('voc', raw)}"
     keypoints = raw / "annotations"
     # VOC2011/Annotations, which holds no folders, has the same name where capitals do not count.
     if devkit is not None and not is_folder(keypoints) and any(map(is_folder, (devkit / "annotations").glob("*"))):
         return f"move {devkit / 'annotations'} to {keypoints}"
     there = {"VOC2011": devkit is not None, "annotations": is_folder(keypoints), SPLIT_FILE: is_file(raw / SPLIT_FILE)}
-    return f"missing: {', '.join(name for name, found in there.items() if not found)}; to get all: {_DOWNLOAD}"
+    missing = ", ".join(name for name, found in there.items() if not found)
+    return f"missing: {missing}; to get all: {download_command('voc', raw)}"
 
 
 def _entry(folders: _Folders, name: str, split: str, flags: dict[str, list[bool]], listing: RawListing) -> Entry:
@@ -239,14 +239,15 @@ def read_split_file(path: Path) -> dict[str, list[str]]:
 
 def _instead(path: Path) -> str:
     """Say what lies in the place of the split file, and what to do; empty where it is not known."""
+    again = f"remove it, then download it again: {download_command('voc', path.parent)}"
     with contextlib.suppress(OSError), path.open("rb") as file:
         head = file.read(200).removeprefix(b"\xef\xbb\xbf").lstrip().lower()
         if head.startswith(b"version https://git-lfs"):
-            return f"a Git LFS pointer instead of the file; fetch it with: git lfs pull, or {_AGAIN}"
+            return f"a Git LFS pointer instead of the file; fetch it with: git lfs pull, or {again}"
         if head.startswith((b"<!doctype", b"<html", b"<?xml", b"<head")):
-            return f"a web page instead of the file; {_AGAIN}"
+            return f"a web page instead of the file; {again}"
         if not head:
-            return f"an empty file; {_AGAIN}"
+            return f"an empty file; {again}"
     return ""
 
 

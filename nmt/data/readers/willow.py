@@ -20,6 +20,7 @@ import numpy as np
 import scipy.io
 from PIL import Image
 
+from nmt.commands import download_command
 from nmt.data.readers.base import FEW_KEYPOINTS, OUTSIDE_IMAGE, SHARES, counting, points_within
 from nmt.data.store.objects import MIN_KEYPOINTS, SPLITS, stable_hash
 from nmt.data.store.writer import RawObject
@@ -166,7 +167,7 @@ def _found(raw: Path) -> dict[Path, list[Path]]:
     state = "is empty or not WILLOW-ObjectClass" if is_folder(raw) else "does not exist"
     raise UserError(
         f"{raw}: {state}; looked for Car/*.mat, Duck/*.mat, ... beside Car/*.png, in it and below; "
-        f"get them with: python run.py --download willow"
+        f"get them with: {download_command('willow', raw)}"
     )
 
 

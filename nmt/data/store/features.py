@@ -134,7 +134,7 @@ class FeatureTable:
                 that makes it.
         """
         info = ObjectStore.open(directory).info
-        remedy = prepare_command(info.name, features=model.backbone)
+        remedy = prepare_command(info.name, data=directory, features=model.backbone)
         path = features_path(directory, model, image_size, views or PLAIN)
         if views is None and not path.is_file():
             path = next(iter(sorted(path.parent.glob(f"{path.stem}-*.arrow"))), path)

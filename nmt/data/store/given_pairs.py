@@ -63,7 +63,7 @@ class PairTable:
     """The given pairs of a data set, open for reading."""
 
     def __init__(self, store: ObjectStore) -> None:
-        path, remedy = store.directory / PAIRS_FILE, prepare_command(store.info.name)
+        path, remedy = store.directory / PAIRS_FILE, prepare_command(store.info.name, data=store.directory)
         table = ArrowTable(path, remedy=remedy)
         if table.metadata.get("data_set") != store.info.identity:
             raise UserError(f"{path}: made with another version of the objects beside it; make it anew with: {remedy}")

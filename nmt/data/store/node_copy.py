@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict
 from pathlib import Path
 
+from nmt.commands import command
 from nmt.data.store.manifest import MANIFEST_FILE, parse_manifest
 from nmt.data.store.present import OBJECTS_FILE, PHOTOGRAPHS_FILE
 from nmt.errors import UserError
@@ -86,7 +87,7 @@ class RemoteData:
         there = self.manifest()
         if there is None:
             raise UserError(
-                f"{self.address}: no data set there; make it with: python run.py --prepare NAME --data {self.address}"
+                f"{self.address}: no data set there; make it with: " + command("--prepare", "NAME", data=self.address)
             )
         make_folder(self.folder)
         with file_lock(self.folder / LOCK_FILE):

@@ -189,7 +189,7 @@ class ObjectStore:
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
-        table = ArrowTable(directory / OBJECTS_FILE, remedy=prepare_command(directory.name))
+        table = ArrowTable(directory / OBJECTS_FILE, remedy=prepare_command(directory.name, data=directory))
         self.info = StoreInfo(**table.metadata)
         index = RowIndex.open(directory, self.info.identity) or RowIndex.compute(table, len(self.info.categories))
         self._index = index

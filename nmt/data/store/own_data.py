@@ -48,7 +48,7 @@ def require_own_features(config: Config, data: str | Path) -> None:
     folder, backbone = Path(data), config.model.backbone
     if any(folder.glob(features_pattern(config.model, config.data.image_size))):
         return
-    ways = [f"make them with: {prepare_command(config.data.name)}"]
+    ways = [f"make them with: {prepare_command(config.data.name, data=data)}"]
     ways += [f"train on those of {name} with --set model.backbone={name}" for name in _stored(folder, config)]
     ways.append("train end to end on the images with --set data.mode=images")
     raise UserError(f"{folder}: holds no stored features of {backbone}; {', or '.join(ways)}")

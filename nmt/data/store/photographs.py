@@ -41,7 +41,7 @@ class Photographs:
 
     def __init__(self, directory: Path) -> None:
         info = ObjectStore.open(directory).info
-        path, remedy = directory / PHOTOGRAPHS_FILE, _command(info.name, info.image_size)
+        path, remedy = directory / PHOTOGRAPHS_FILE, _command(directory, info.name, info.image_size)
         table = ArrowTable(path, remedy=remedy)
         if table.metadata.get("data_set") != info.identity:
             raise UserError(f"{path}: made from another version of {directory}; make it anew with: {remedy}")
@@ -77,6 +77,6 @@ def open_photographs(store: ObjectStore, config: DataConfig) -> Photographs | No
     return Photographs(store.directory) if cut_out and mixes_photographs(config) else None
 
 
-def _command(name: str, image_size: int) -> str:
+def _command(data: Path, name: str, image_size: int) -> str:
     keys = {"data.mode": "images", "data.mix_partner": "photographs", "data.image_size": image_size}
-    return prepare_command(name) + "".join(f" --set {key}={value}" for key, value in keys.items())
+    return prepare_command(name, data=data, settings=keys)

@@ -132,7 +132,7 @@ def check_pairs(store: ObjectStore) -> None:
         raise UserError(
             f"{store.directory}: {faults[0]}, so it cannot be trained on; "
             + (f"left out when it was made: {left_out}; " if left_out else "")
-            + f"mend the raw data set, then make it anew with: {prepare_command(store.info.name)}"
+            + f"mend the raw data set, then make it anew with: {prepare_command(store.info.name, data=store.directory)}"
         )
 
 
@@ -149,7 +149,7 @@ def check_fit(store: ObjectStore, config: DataConfig, features: FeatureTable | N
         raise UserError(
             f"{store.directory}: its images are {store.info.image_size} pixels wide, but data.image_size is "
             f"{config.image_size}; set it to {store.info.image_size}, or make the data set anew with: "
-            f"{prepare_command(store.info.name)} --set data.image_size={config.image_size}"
+            + prepare_command(store.info.name, data=store.directory, settings={"data.image_size": config.image_size})
         )
     most = max(len(names) for names in store.info.keypoint_names.values())
     if 0 < config.pad_keypoints <= most:

@@ -87,4 +87,4 @@ def test_the_written_file_fits_a_prepared_data_set_and_passes_a_dry_run(folder, 
 def test_another_data_folder_is_kept_in_the_next_commands(capsys):
     assert main(["--init", "birds", "--data", "elsewhere"]) == 0
     out = capsys.readouterr().out
-    assert "--search birds --data elsewhere --trials 4" in out and "--train birds --data elsewhere" in out
+    assert "--search birds --trials 4 --data elsewhere" in out and "--train birds --data elsewhere" in out

@@ -11,7 +11,7 @@ from tune.results.summary import Summary, TrialRecord
 def record(
     number: int, accuracy: float | None, *, state: str = "COMPLETE", lr: float = 1e-3, **more: Any
 ) -> TrialRecord:
-    config = with_overrides(Config(), {"optim.lr": lr}, source="test")
+    config = with_overrides(Config(), {"optim.lr": lr, "data.name": "toy"}, source="test")
     decode = {"decode/sinkhorn_iterations": 10, "decode/epsilon": 0.05, "decode/assignment": "argmax"}
     metrics = {} if accuracy is None else {"epoch": 3, "val/accuracy": accuracy, **decode}
     values = {

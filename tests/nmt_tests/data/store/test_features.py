@@ -15,7 +15,8 @@ def small(make_store, toy_objects):
 
 
 def test_a_missing_table_names_the_command_that_makes_it(small):
-    with pytest.raises(UserError, match=r"--prepare toy --raw DIR --features tf_efficientnet_lite0$"):
+    made = rf"--prepare toy --raw DIR --features tf_efficientnet_lite0 --data {small.directory}$"
+    with pytest.raises(UserError, match=made):
         FeatureTable.open(small.directory, MODEL, 64)
 
 

@@ -1,4 +1,5 @@
 import pickle
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -78,11 +79,14 @@ def test_metadata_tells_what_the_data_set_is(toy_store):
     }
 
 
-def test_a_missing_data_set_names_the_command_that_makes_it(tmp_path):
+def test_a_missing_data_set_names_the_command_that_makes_it(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     with pytest.raises(UserError, match=r"run.py --prepare willow --raw DIR$"):
-        ObjectStore.open(tmp_path / "willow")
+        ObjectStore.open(Path("data/willow"))
     with pytest.raises(UserError, match=r"run.py --prepare demo$"):
-        ObjectStore.open(tmp_path / "demo")
+        ObjectStore.open(Path("data/demo"))
+    with pytest.raises(UserError, match=r"run.py --prepare NAME --raw DIR --data 'my sets/two birds'$"):
+        ObjectStore.open(Path("my sets/two birds"))
 
 
 @pytest.mark.parametrize("content", [b"", b"ARROW1 but not really", b"x" * 1000])

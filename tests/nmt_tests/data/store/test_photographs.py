@@ -40,7 +40,7 @@ def without(voc, tmp_path) -> Path:
 def test_a_data_set_without_them_is_refused_with_the_command_that_makes_them(without):
     command = (
         r"photographs\.arrow: not there; make it with: python run\.py --prepare voc --raw DIR --set data\.mode=images "
-        r"--set data\.mix_partner=photographs --set data\.image_size=32$"
+        r"--set data\.mix_partner=photographs --set data\.image_size=32 --data \S+/voc$"
     )
     with pytest.raises(UserError, match=command):
         ready_data(without, [CONFIG])

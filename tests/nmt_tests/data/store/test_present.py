@@ -8,6 +8,7 @@ from nmt.data.store.arrow import ArrowTable
 from nmt.data.store.objects import ObjectStore
 from nmt.data.store.present import prepare_command, require_data_set, require_table
 from nmt.errors import UserError
+from nmt.io.cache import cache_folder
 
 
 def test_a_missing_data_set_is_refused_in_the_words_of_the_store(tmp_path):
@@ -17,7 +18,7 @@ def test_a_missing_data_set_is_refused_in_the_words_of_the_store(tmp_path):
         with pytest.raises(UserError) as heavy:
             ObjectStore.open(tmp_path / name)
         assert str(light.value) == str(heavy.value)
-        assert str(light.value).endswith(f"not there; make it with: {prepare_command(name)}")
+        assert str(light.value).endswith(f"not there; make it with: {prepare_command(name, data=tmp_path / name)}")
 
 
 def test_a_data_set_that_is_there_is_not_opened(tmp_path):
@@ -37,3 +38,6 @@ def test_an_address_is_left_to_whoever_opens_it():
 def test_the_command_names_what_is_missing():
     assert prepare_command("demo") == "python run.py --prepare demo"
     assert prepare_command("voc", features="vgg16_bn") == "python run.py --prepare voc --raw DIR --features vgg16_bn"
+    there = prepare_command("voc", data="s3://b/voc", settings={"data.image_size": 64})
+    assert there == "python run.py --prepare voc --raw DIR --set data.image_size=64 --data s3://b/voc"
+    assert prepare_command("demo", data=cache_folder() / "demo-1") == "python run.py --prepare demo", "a node's copy"
