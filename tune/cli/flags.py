@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from nmt.commands import program_name
 from nmt.errors import UserError
 
 
@@ -73,7 +74,7 @@ def refuse(args: argparse.Namespace, flags: Collection[str], why: str) -> None:
 
 SET = flag(
     "--set",
-    "change a configuration key, such as optim.lr=1e-3; may be repeated; run.py --keys lists all keys",
+    f"change a configuration key, such as optim.lr=1e-3; may be repeated; {program_name()} --keys lists all keys",
     metavar="KEY=VALUE",
     action="append",
     default=[],

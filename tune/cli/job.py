@@ -10,10 +10,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
+from nmt.commands import program_name
 from nmt.errors import UserError
 from tune.cli.flags import Flag
 
-PROGRAM = "run.py"
+PROGRAM = program_name()
+"""run.py, or nmt where the console script of the installed package was started"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,7 +66,8 @@ class Parser(argparse.ArgumentParser):
 def build_parser(job: Job) -> Parser:
     """Return the parser of one job."""
     width = shutil.get_terminal_size((100, 24)).columns - 2
-    examples = "\n".join(f"  python {PROGRAM} {example}" for example in job.examples)
+    start = f"python {PROGRAM}" if PROGRAM.endswith(".py") else PROGRAM
+    examples = "\n".join(f"  {start} {example}" for example in job.examples)
     parser = Parser(
         prog=PROGRAM,
         usage=f"{PROGRAM} {job.flag} --help",

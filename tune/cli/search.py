@@ -8,7 +8,7 @@ from typing import Any
 
 from nmt.data.store.present import require_data_set
 from nmt.errors import UserError
-from nmt.recipes import RECIPES, RecipeFile, has_file, read_recipe, shown_path
+from nmt.recipes import OWN_FOLDER, RecipeFile, has_file, read_recipe, shown_path
 from tune.cli.configuration import data_of, overrides
 from tune.cli.flags import DATA, JSON, RESULTS, RESUME, SET, STORAGE, flag, refuse, seed_flag, switch, whole_number
 from tune.cli.job import Job
@@ -19,7 +19,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     """Run, resume or preview the search or ablation that the file defines; each prints its own table."""
     if not has_file(args.name) and os.path.isdir(args.data or f"data/{args.name}"):
         raise UserError(
-            f"{shown_path(RECIPES)}/{args.name}.toml: not there, and it says what is searched; "
+            f"{OWN_FOLDER}/{args.name}.toml: not there, and it says what is searched; "
             f"write it with: python run.py --init {args.name}"
         )
     file = read_recipe(args.name)
