@@ -5,7 +5,7 @@ from pathlib import Path
 from setuptools import setup
 from setuptools.command.build_py import build_py
 
-RECIPES = "search_spaces"
+FOLDER = "search_spaces"
 
 
 class BuildWithRecipes(build_py):
@@ -15,12 +15,20 @@ class BuildWithRecipes(build_py):
         super().run()
         if self.editable_mode:
             return
-        recipes = sorted(Path(RECIPES).glob("*.toml"))
+        recipes = self._recipes()
         if not recipes:
-            raise FileNotFoundError(f"{RECIPES}/: no recipes there, and a wheel without them is of no use")
+            raise FileNotFoundError(f"{FOLDER}/: no recipes there, and a wheel without them is of no use")
+        target = Path(self.build_lib, "nmt", FOLDER)
+        self.mkpath(str(target))
         for recipe in recipes:
-            self.mkpath(f"{self.build_lib}/nmt/{RECIPES}")
-            self.copy_file(str(recipe), f"{self.build_lib}/nmt/{RECIPES}/{recipe.name}")
+            self.copy_file(recipe, str(target))
+
+    def get_source_files(self) -> list[str]:
+        """List what a source archive needs."""
+        return [*super().get_source_files(), *self._recipes()]
+
+    def _recipes(self) -> list[str]:
+        return sorted(map(str, Path(FOLDER).glob("*.toml")))
 
 
 setup(cmdclass={"build_py": BuildWithRecipes})

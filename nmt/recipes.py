@@ -21,7 +21,6 @@ from nmt.errors import UserError, nearest
 from nmt.settings import check_names
 
 
-
 def _shipped() -> Path:
     """Return the folder of the project's recipes: in the package if a wheel put them there, else beside the package."""
     package = Path(__file__).resolve().parent

@@ -8,7 +8,7 @@ from typing import Any
 
 from nmt.data.store.present import require_data_set
 from nmt.errors import UserError
-from nmt.recipes import OWN_FOLDER, RecipeFile, has_file, read_recipe, shown_path
+from nmt.recipes import OWN_FOLDER, RecipeFile, has_file, read_recipe
 from tune.cli.configuration import data_of, overrides
 from tune.cli.flags import DATA, JSON, RESULTS, RESUME, SET, STORAGE, flag, refuse, seed_flag, switch, whole_number
 from tune.cli.job import Job
