@@ -47,15 +47,21 @@ def whole_number(at_least: int) -> Callable[[str], int]:
     return number
 
 
-def one_of(*values: str) -> Callable[[str], str]:
-    """Return the type of a flag that takes one of these values."""
+@dataclass(frozen=True)
+class OneOf:
+    """The type of a flag that takes one of these values."""
 
-    def value(text: str) -> str:
-        if text not in values:
-            raise argparse.ArgumentTypeError(f"must be {' or '.join(values)}, but got {text!r}")
+    values: tuple[str, ...]
+
+    def __call__(self, text: str) -> str:
+        if text not in self.values:
+            raise argparse.ArgumentTypeError(f"must be {' or '.join(self.values)}, but got {text!r}")
         return text
 
-    return value
+
+def one_of(*values: str) -> OneOf:
+    """Return the type of a flag that takes one of these values."""
+    return OneOf(values)
 
 
 def refuse(args: argparse.Namespace, flags: Collection[str], why: str) -> None:

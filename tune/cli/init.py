@@ -14,6 +14,7 @@ from nmt.errors import UserError
 from nmt.io.address import is_address
 from nmt.io.files import atomic_write, output_folder
 from nmt.recipes import OWN_RECIPE, check_name, has_file, recipe, shown_path
+from tune.cli import names
 from tune.cli.flags import DATA, JSON
 from tune.cli.job import Job
 
@@ -136,6 +137,7 @@ JOB = Job(
         "prepared already, the number of steps fits it. An existing file is never changed."
     ),
     examples=("--init birds", "--init birds --data data/birds192"),
+    names=names.new,
     flags=(DATA, JSON),
     run=run,
 )

@@ -8,13 +8,13 @@ import sys
 from collections.abc import Iterable, Sequence
 
 from nmt.errors import FailedError, UserError, nearest
-from tune.cli import confirm, download, evaluate, init, inspect, keys, match, prepare, report, search, train
+from tune.cli import completion, confirm, download, evaluate, init, inspect, keys, match, prepare, report, search, train
 from tune.cli.job import PROGRAM, Job, given_flags, help_text, parse
 from tune.results.log import discard_output, open_closed_streams, replace_unknown_characters, to_console
 
 JOBS = {
     module.JOB.flag: module.JOB
-    for module in (prepare, download, inspect, init, train, search, confirm, evaluate, report, match, keys)
+    for module in (prepare, download, inspect, init, train, search, confirm, evaluate, report, match, keys, completion)
 }
 HELP = ("--help", "-h")
 VERSION = "--version"
@@ -122,6 +122,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         if given == [VERSION]:
             print(f"nmt {version()}")
+            return 0
+        if given[:1] == [completion.COMPLETE]:  # asked by the script of --completion
+            print("".join(f"{word}\n" for word in completion.candidates(" ".join(given[1:]), JOBS)), end="")
             return 0
         job = find_job(given)
         if job is None:

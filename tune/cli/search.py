@@ -9,6 +9,7 @@ from typing import Any
 from nmt.data.store.present import require_data_set
 from nmt.errors import UserError
 from nmt.recipes import OWN_FOLDER, RecipeFile, has_file, read_recipe
+from tune.cli import names
 from tune.cli.configuration import data_of, overrides
 from tune.cli.flags import DATA, JSON, RESULTS, RESUME, SET, STORAGE, flag, refuse, seed_flag, switch, whole_number
 from tune.cli.job import Job
@@ -79,6 +80,7 @@ JOB = Job(
         "[variants] is an ablation: it trains each variant with several seeds and compares them."
     ),
     examples=("--search demo", "--search voc --trials 32 --storage s3://bucket/results"),
+    names=names.recipes,
     flags=(
         DATA,
         SET,
