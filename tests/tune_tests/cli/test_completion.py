@@ -7,6 +7,7 @@ import pty
 import select
 import subprocess
 import sys
+import termios
 import time
 from pathlib import Path
 
@@ -99,6 +100,7 @@ def test_the_tab_key_in_bash(folder: Path) -> None:
         "--data pict": "pictures.csv ",
     }
     driver, terminal = pty.openpty()
+    termios.tcsetwinsize(terminal, (24, 300))  # a longer line would scroll
     environment = os.environ | {"PATH": f"{program.parent}:{os.environ['PATH']}", "TERM": "dumb", "PS1": "$ "}
     shell = subprocess.Popen(
         ["bash", "--norc", "--noprofile", "-i"],
@@ -106,7 +108,7 @@ def test_the_tab_key_in_bash(folder: Path) -> None:
     )  # fmt: skip
     os.close(terminal)
     try:
-        os.write(driver, b'stty cols 200; eval "$(nmt --completion bash)"; PS1="re""ady "\n')
+        os.write(driver, b'eval "$(nmt --completion bash)"; PS1="re""ady "\n')
         read_until(driver, "\nready ")
         for typed, shown in steps.items():
             os.write(driver, f"{typed}\t".encode())
