@@ -18,13 +18,14 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch_geometric.data import Data, Dataset
+from torch_geometric.loader import DataLoader
 
 from nmt.batch import PairBatch, Side
 from nmt.config import Config
 from nmt.data.graph import edge_attributes
 from nmt.data.store.features import FeatureTable, open_features
 from nmt.data.store.node_copy import local_copy
-from nmt.data.store.objects import ObjectStore
+from nmt.data.store.objects import SPLITS, ObjectStore
 from nmt.data.store.ready import check_fit, needed_files
 from nmt.data.stream.pairs import PairStream, eval_pairs, plain_batch
 from nmt.errors import UserError
@@ -69,9 +70,7 @@ class ArrowKeypoints(Dataset):  # type: ignore[misc]
     def __init__(
         self, data: str | Path, config: Config, *, split: str = "train", transform: Callable[..., Any] | None = None
     ) -> None:
-        self.store, self.features = _open(data, config)
-        if split not in self.store.info.counts:
-            raise UserError(f"split must be one of {', '.join(self.store.info.counts)}, but got {split!r}")
+        self.store, self.features = _open(data, config, split)
         self.categories = self.store.info.categories
         self._rows = sorted(int(row) for rows in self.store.rows(split) for row in rows)
         if not self._rows:
@@ -104,22 +103,12 @@ class ArrowKeypoints(Dataset):  # type: ignore[misc]
 class _Pairs(Dataset):  # type: ignore[misc]
     """What both data sets of pairs share; see `TrainingPairs`."""
 
-    def __init__(self, data: str | Path, config: Config, *, transform: Callable[..., Any] | None) -> None:
+    def __init__(self, data: str | Path, config: Config, split: str, transform: Callable[..., Any] | None) -> None:
         # A pair alone needs no padding, and PyG pads nothing.
         self.config = replace(config, data=replace(config.data, pad_keypoints=0))
-        self.store, self.features = _open(data, self.config)
+        self.store, self.features = _open(data, self.config, split)
         self.categories = self.store.info.categories
         super().__init__(transform=transform)
-
-    def count(self, predicted_V: Tensor, pairs: Data) -> Counts:
-        """Count the right matches of a batch by the metric of this project. Counts add up; `accuracy()` is the mean.
-
-        Args:
-            predicted_V: for each source keypoint of the batch the index of its match in its own target graph.
-            pairs: the batch, loaded with `follow_batch=FOLLOW`.
-        """
-        category_V = pairs.category[pairs.pos_s_batch]
-        return count_correct(predicted_V[:, None], pairs.y[:, None], category_V, len(self.categories))
 
 
 class TrainingPairs(_Pairs):
@@ -146,13 +135,10 @@ class TrainingPairs(_Pairs):
         split: str | None = None,
         transform: Callable[..., Any] | None = None,
     ) -> None:
-        super().__init__(data, config, transform=transform)
+        split = split or config.data.train_split
+        super().__init__(data, config, split, transform)
         self.stream = PairStream(
-            self.store,
-            self.config.data,
-            split=split or config.data.train_split,
-            seed=config.train.seed,
-            features=self.features,
+            self.store, self.config.data, split=split, seed=config.train.seed, features=self.features
         )
         # Shared memory: loader processes that live longer than an epoch (persistent_workers) see the next one too.
         self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()
@@ -186,7 +172,7 @@ class EvaluationPairs(_Pairs):
     def __init__(
         self, data: str | Path, config: Config, *, split: str = "val", transform: Callable[..., Any] | None = None
     ) -> None:
-        super().__init__(data, config, transform=transform)
+        super().__init__(data, config, split, transform)
         self._chosen = eval_pairs(self.store, self.config.data, split=split)
 
     def len(self) -> int:
@@ -196,6 +182,22 @@ class EvaluationPairs(_Pairs):
     def get(self, idx: int) -> PairData:
         """Return pair `idx`."""
         return pair_data(plain_batch(self.store, [self._chosen[idx]], features=self.features))
+
+    def counts(self, predict: Callable[[Data], Tensor], *, batch_size: int = 64) -> Counts:
+        """Count the right matches of all pairs by the metric of this project; `accuracy()` of the counts is the mean.
+
+        Args:
+            predict: takes a batch, returns for each of its source keypoints the index of the match in its own target
+                graph, -1 = none. It is called without gradients.
+            batch_size: pairs of a batch.
+        """
+        found = []
+        with torch.no_grad():
+            for pairs in DataLoader(self, batch_size=batch_size, follow_batch=FOLLOW):
+                category_V, predicted_V = pairs.category[pairs.pos_s_batch], predict(pairs).cpu()
+                found.append(count_correct(predicted_V[:, None], pairs.y[:, None], category_V, len(self.categories)))
+        correct_PA, total_PA = (torch.stack([getattr(c, name) for c in found]) for name in ("correct_A", "total_A"))
+        return Counts(correct_PA.sum(0), total_PA.sum(0))
 
 
 def pair_data(batch: PairBatch) -> PairData:
@@ -219,8 +221,14 @@ def _named(side: Side, end: str) -> dict[str, Tensor]:
     return {f"{name}_{end}": value for name, value in named.items() if value is not None}
 
 
-def _open(data: str | Path, config: Config) -> tuple[ObjectStore, FeatureTable | None]:
-    """Open a data set, and in features mode the table that the configuration asks for. Raises UserError."""
+def _open(data: str | Path, config: Config, split: str) -> tuple[ObjectStore, FeatureTable | None]:
+    """Open a data set, and in features mode the table that the configuration asks for.
+
+    Raises:
+        UserError: no data set or features there, another image size, or no such split.
+    """
+    if not {*split.split("+")} <= {*SPLITS}:
+        raise UserError(f"split must be one of {', '.join(SPLITS)}, or several joined by +, but got {split!r}")
     folder = local_copy(data, features=needed_files(config))
     store = ObjectStore.open(folder)
     features = open_features(folder, config) if config.data.mode == "features" else None
