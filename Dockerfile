@@ -16,7 +16,7 @@ ENV USER=nmt PATH=/nmt/.venv/bin:$PATH
 ENV RAY_enable_metrics_collection=0 AUTOSCALER_METRIC_PORT=-1 DASHBOARD_METRIC_PORT=-1
 
 # The 6 GB of packages are a layer of their own. It is rebuilt when the lock file changes, not when the code changes.
-COPY --chown=nmt Makefile pyproject.toml constraints.txt README.md LICENSE ./
+COPY --chown=nmt Makefile pyproject.toml setup.py constraints.txt README.md LICENSE ./
 RUN mkdir nmt tune && touch nmt/__init__.py tune/__init__.py && make setup EXTRAS=
 COPY --chown=nmt . .
 

@@ -144,8 +144,8 @@ class ModelConfig:
     spline_backend: str = setting(
         "matmul",
         "implementation of the spline convolution: matmul is this project's, torch_spline_conv the compiled kernels of "
-        "that package",
-        choices=("matmul", "torch_spline_conv"),
+        "that package, pyg the layer of PyTorch Geometric; parameters and results are the same",
+        choices=("matmul", "torch_spline_conv", "pyg"),
     )
 
 

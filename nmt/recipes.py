@@ -1,8 +1,9 @@
 """Recipes: the configuration that a data set is trained with, by name.
 
-A recipe is the `[base]` table of a TOML file: one of the project's in search_spaces/, or a file of the user's. It says
-what differs from the published PascalVOC recipe, or, with `from = "NAME"` at the top of the file, from another recipe
-of the project. The other tables of such a file describe a search or an ablation over the recipe; `tune` reads them.
+A recipe is the `[base]` table of a TOML file. It says what differs from the published PascalVOC recipe, or, with
+`from = "NAME"` at the top of the file, from another recipe. The other tables of such a file describe a search or an
+ablation over the recipe; `tune` reads them. A name is looked up in the user's search_spaces/, below the working
+directory, then among the recipes that come with the project.
 Imports neither torch nor Ray, so that a mistake in a file is answered at once.
 """
 
@@ -20,8 +21,19 @@ from nmt.config import Config, flatten, with_overrides
 from nmt.errors import UserError, nearest
 from nmt.settings import check_names
 
-RECIPES = Path(__file__).resolve().parents[1] / "search_spaces"
+
+def _shipped() -> Path:
+    """Return the folder of the project's recipes: in the package if a wheel put them there, else beside the package."""
+    package = Path(__file__).resolve().parent
+    inside = package / "search_spaces"
+    return inside if inside.is_dir() else package.parent / "search_spaces"
+
+
+RECIPES = _shipped()
 """The TOML files of the project."""
+
+OWN_FOLDER = Path("search_spaces")
+"""Folder of the user's TOML files, below the working directory. One there wins over the project's of the same name."""
 
 OWN_RECIPE = "laptop"
 """The recipe of a user's data set without a file of its own."""
@@ -89,11 +101,24 @@ class RecipeFile:
         if start is None:
             return [self]
         if not isinstance(start, str) or not re.fullmatch(_NAME, start):
-            raise UserError(f"{self.source}: from must name a recipe of {shown_path(RECIPES)}, but got {start!r}")
-        path = find_recipe(start, source=f"{self.source}: from")
+            raise UserError(f"{self.source}: from must name a recipe of {_places()}, but got {start!r}")
+        path = self._start(start)
         if path.resolve() in (p.resolve() for p in (*above, self.path)):
             raise UserError(f"{self.source}: from = {start!r} leads back to this file")
         return [*read_recipe(path)._chain((*above, self.path)), self]
+
+    def _start(self, name: str) -> Path:
+        """Return the file that `from = name` means.
+
+        A recipe of the project starts from one of the project. A user's file that has the name of the project's recipe
+        starts from that one, not from itself.
+        """
+        shipped = RECIPES / f"{name}.toml"
+        own = OWN_FOLDER / f"{name}.toml"
+        inside = self.path.resolve().parent == RECIPES.resolve()
+        if os.path.isfile(shipped) and (inside or self.path.resolve() == own.resolve()):
+            return shipped
+        return find_recipe(name, source=f"{self.source}: from")
 
 
 def recipe(path_or_name: str | Path, *, own: bool = False) -> Config:
@@ -112,13 +137,29 @@ def recipe(path_or_name: str | Path, *, own: bool = False) -> Config:
 
 
 def has_file(path_or_name: str | Path) -> bool:
-    """True for a path of a TOML file, and for a name that a file of search_spaces/ has."""
+    """True for a path of a TOML file, and for a name that a recipe has."""
     given = Path(path_or_name)
     if given.suffix == ".toml":
         return True
     if len(given.parts) != 1:
         return os.path.isfile(given)
-    return os.path.isfile(RECIPES / f"{given.name}.toml")
+    return _named(given.name) is not None
+
+
+def recipe_names() -> list[str]:
+    """List the names of all recipes, the user's and the project's."""
+    return sorted({path.stem for folder in (OWN_FOLDER, RECIPES) for path in folder.glob("*.toml")})
+
+
+def _named(name: str) -> Path | None:
+    """Return the file of a name; None if no recipe has it."""
+    paths = (folder / f"{name}.toml" for folder in (OWN_FOLDER, RECIPES))
+    return next((path for path in paths if os.path.isfile(path)), None)  # Path.is_file raises for some names
+
+
+def _places() -> str:
+    """Name the folders that recipes are looked up in."""
+    return " or ".join(dict.fromkeys(shown_path(folder) for folder in (OWN_FOLDER, RECIPES) if folder.is_dir()))
 
 
 def check_name(name: str) -> str:
@@ -133,22 +174,22 @@ def check_name(name: str) -> str:
 
 
 def find_recipe(path_or_name: str | Path, *, source: str = "") -> Path:
-    """Return the TOML file of a recipe: a path, or a name in search_spaces/. Raises UserError with the nearest name."""
+    """Return the TOML file of a recipe, by path or by name. Raises UserError with the nearest name."""
     given = Path(path_or_name)
     if given.suffix == ".toml" or len(given.parts) != 1:
         if os.path.isfile(given):
             return given
         raise UserError(f"{given}: no such search space file")
-    path = RECIPES / f"{path_or_name}.toml"
-    if os.path.isfile(path):  # unlike Path.is_file, False for a name that no file can have
+    path = _named(str(path_or_name))
+    if path is not None:
         return path
-    hint = nearest(given.name, (p.stem for p in RECIPES.glob("*.toml")))
+    hint = nearest(given.name, recipe_names())
     if re.fullmatch(_NAME, given.name) and not source:
         hint += " P" if hint.endswith("?") else "; p"
         prepare = command("--prepare", given.name, "--raw", "DIR")
         hint += f"ictures of your own need no recipe: {prepare}; to search, write one with --init {given.name}"
     at = f"{source}: " if source else ""
-    raise UserError(f"{at}no recipe named {given.name!r} in {shown_path(RECIPES)}; {hint}")
+    raise UserError(f"{at}no recipe named {given.name!r} in {_places()}; {hint}")
 
 
 def read_recipe(path_or_name: str | Path) -> RecipeFile:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import re
@@ -30,6 +31,8 @@ from tune.study.study import SearchStudy
 
 EXAMPLES = re.findall(r"^```python\n(.*?)^```", (ROOT / "docs/extend.md").read_text(), re.DOTALL | re.MULTILINE)
 KINDS = ("reader", "backbone", "loss_term", "sampler")
+MODULES = (*KINDS, "network")
+"""the last one registers nothing"""
 SMALL = {
     "data.image_size": 64, "data.eval_pairs": 4, "data.pairs_per_step": 2, "model.backbone": "two_convolutions",
     "model.weights": "random", "model.d_model": 16, "model.heads": 4, "model.decoder_layers": 1, "train.epochs": 1,
@@ -53,7 +56,7 @@ trials = 12
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder outside the project, with a module for each example."""
     folder = tmp_path_factory.mktemp("my_project")
-    for kind, example in zip(KINDS, EXAMPLES, strict=True):
+    for kind, example in zip(MODULES, EXAMPLES, strict=True):
         (folder / f"my_{kind}.py").write_text(example)
     return folder
 
@@ -68,17 +71,23 @@ def _installed(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setenv(extensions.VARIABLE, ", ".join(f"my_{kind}" for kind in KINDS))
     monkeypatch.chdir(tmp_path)
     yield
-    for kind in KINDS:
+    for kind in MODULES:
         sys.modules.pop(f"my_{kind}", None)
 
 
-def write_beetles(raw: Path) -> None:
+def write_beetles(raw: Path, *, images: int = 18, painted: bool = False) -> None:
+    """Noise with random keypoints; `painted` faintly in a colour of their name."""
     rng = np.random.default_rng(0)
-    for k in range(18):
+    for k in range(images):
         file = raw / ("train", "val", "test")[k % 3] / "stag" / f"{k}.png"
         file.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(rng.integers(0, 256, (40, 60, 3), dtype=np.uint8)).save(file)
+        pixels_HW3 = rng.integers(0, 256, (40, 60, 3), dtype=np.uint8)
         points = {name: rng.uniform(1, 39, 2).tolist() for name in ("jaw", "wing", "leg", "tip")}
+        for number, (x, y) in enumerate(points.values() if painted else ()):
+            colour = [255 * (number & 1), 255 * (number >> 1), 128]
+            around = (slice(max(int(y) - 5, 0), int(y) + 6), slice(max(int(x) - 5, 0), int(x) + 6))
+            pixels_HW3[around] = 0.65 * pixels_HW3[around] + 0.35 * np.array(colour)
+        Image.fromarray(pixels_HW3).save(file)
         file.with_suffix(".json").write_text(json.dumps(points))
 
 
@@ -159,6 +168,22 @@ def test_a_wrong_name_is_one_line_with_the_nearest(tmp_path):
         tune.load_space("my.toml")
     with pytest.raises(UserError, match="did you mean --prepare beetles"):
         nmt.prepare("beetle", raw=tmp_path / "absent")
+
+
+def test_a_network_of_pyg_learns_on_the_stream(tmp_path):
+    write_beetles(tmp_path / "raw", images=240, painted=True)
+    steps = {"train.epochs": 3, "train.steps_per_epoch": 40, "data.pairs_per_step": 8, "data.eval_pairs": 30}
+    config = nmt.with_overrides(
+        nmt.recipe("beetles", own=True),
+        SMALL | steps | {"data.mode": "features", "optim.lr": 3e-3},
+        source="test",
+    )
+    nmt.prepare(config, raw="raw")
+    example = importlib.import_module("my_network")
+    accuracy = example.train("data/beetles", config)
+    one_step = {"optim.lr": 1e-9, "train.epochs": 1, "train.steps_per_epoch": 1}
+    untrained = example.train("data/beetles", nmt.with_overrides(config, one_step, source="test"))
+    assert accuracy > max(0.6, untrained + 0.1)
 
 
 @pytest.mark.slow

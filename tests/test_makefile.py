@@ -1,4 +1,4 @@
-"""`make setup` installs once for each content of the lock and each set of extras, and never because of a time."""
+"""`make setup` installs once for each content of the lock, adds extras to that, and never acts because of a time."""
 
 from __future__ import annotations
 
@@ -34,11 +34,11 @@ def checkout(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def installed(checkout: Path, *words: str) -> list[str]:
-    """Run `make setup` and return what it asked pip to install."""
+def installed(checkout: Path, *words: str, target: str = "setup") -> list[str]:
+    """Run `make` and return what it asked pip to install."""
     asked = checkout / "asked"
     asked.unlink(missing_ok=True)
-    command = ["make", "setup", f"PYTHON={checkout / 'python'}", *words]
+    command = ["make", target, f"PYTHON={checkout / 'python'}", *words]
     environment = {key: value for key, value in os.environ.items() if key not in ("EXTRAS", "MAKEFLAGS")}
     made = subprocess.run(command, cwd=checkout, env=environment, capture_output=True, text=True, check=False)
     assert made.returncode == 0, made.stderr
@@ -46,11 +46,13 @@ def installed(checkout: Path, *words: str) -> list[str]:
     return [line.rpartition(" ")[2] for line in lines if re.match(r"constraints\.txt -m pip install .* -e ", line)]
 
 
-@pytest.mark.parametrize(("words", "wanted"), [([], ".[dev]"), (["EXTRAS="], "."), (["EXTRAS=aws,gcp"], ".[aws,gcp]")])
+@pytest.mark.parametrize(
+    ("words", "wanted"), [([], ["."]), (["EXTRAS="], ["."]), (["EXTRAS=aws,gcp"], [".", ".[aws,gcp]"])]
+)
 def test_a_second_call_installs_nothing_whatever_the_times_of_the_files(
-    checkout: Path, words: list[str], wanted: str
+    checkout: Path, words: list[str], wanted: list[str]
 ) -> None:
-    assert installed(checkout, *words) == [wanted]
+    assert installed(checkout, *words) == wanted
     later = time.time() + 3600
     for name in ("Makefile", "pyproject.toml", "constraints.txt"):
         os.utime(checkout / name, (later, later))  # as a copy to a node may set it
@@ -74,7 +76,37 @@ def test_a_failed_installation_is_repeated(checkout: Path) -> None:
     )
     assert failed.returncode != 0
     (checkout / "python").write_text(PYTHON.format(python=sys.executable))
-    assert installed(checkout) == [".[dev]"]
+    assert installed(checkout) == ["."]
+
+
+@pytest.mark.parametrize("target", ["test", "test-all", "lint"])
+def test_the_jobs_of_developers_add_their_packages_and_others_do_not(checkout: Path, target: str) -> None:
+    assert installed(checkout) == ["."]
+    kept = checkout / ".venv/kept"
+    kept.touch()
+    (checkout / ".venv/bin/ruff").symlink_to("/bin/true")
+    (checkout / ".venv/bin/mypy").symlink_to("/bin/true")
+    assert installed(checkout, target=target) == [".[dev]"] and kept.exists()
+    assert installed(checkout, target=target) == []
+    assert installed(checkout, target="demo") == installed(checkout) == []
+
+
+def test_a_failed_addition_keeps_what_is_there_and_is_repeated(checkout: Path) -> None:
+    assert installed(checkout) == ["."]
+    pip = checkout / ".venv/bin/python"
+    working = pip.read_text()
+    pip.write_text("#!/bin/sh\nexit 1\n")
+    with pytest.raises(AssertionError):
+        installed(checkout, "EXTRAS=dev")
+    pip.write_text(working)
+    assert installed(checkout, "EXTRAS=dev") == [".[dev]"]
+
+
+def test_another_content_installs_the_extras_again(checkout: Path) -> None:
+    assert installed(checkout, "EXTRAS=dev") == [".", ".[dev]"]
+    with (checkout / "pyproject.toml").open("a") as file:
+        file.write("# changed\n")
+    assert installed(checkout, "EXTRAS=dev") == [".", ".[dev]"]
 
 
 def test_each_kind_of_node_installs_what_its_cloud_needs_and_no_tools_of_developers() -> None:

@@ -15,7 +15,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from nmt import recipes
 from nmt.config import Config, to_dict
 from nmt.data.store.objects import ObjectStore
 from tests.paths import ROOT
@@ -105,8 +104,6 @@ def test_the_four_commands_lead_from_a_folder_of_pictures_to_matches(
     rows = [f"{k}.png,robin,{name},{rng.integers(5, 315)},{rng.integers(5, 235)}" for k in range(24) for name in points]
     write_pictures(tmp_path, "\n".join(["image,category,keypoint,x,y", *rows]) + "\n")
     monkeypatch.chdir(tmp_path)
-    shutil.copytree(recipes.RECIPES, "search_spaces")
-    monkeypatch.setattr(recipes, "RECIPES", tmp_path / "search_spaces")
     for image in "AB":
         shutil.copy(f"birds/images/{ord(image) - ord('A')}.png", f"{image}.jpg")
         Path(f"{image}.csv").write_text("beak,30,40\neye,60,50\nfoot,200,180\n")

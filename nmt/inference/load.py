@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from nmt import checkpoint
@@ -29,6 +29,7 @@ def load_model(path: Path) -> tuple[Matcher, Config, list[str]]:
         UserError: missing or damaged, not a checkpoint, or a frozen backbone whose weights cannot be found.
     """
     from nmt.model.build import build_matcher
+    from nmt.model.spline import usable
 
     content = checkpoint.load(path)
     config = from_dict(content["config"], source=str(path))
@@ -39,7 +40,8 @@ def load_model(path: Path) -> tuple[Matcher, Config, list[str]]:
         features = None
     # A frozen backbone is not in the checkpoint: its weights come from where the training took them.
     frozen = config.data.mode == "images" and config.optim.backbone_lr_scale == 0
-    matcher = build_matcher(config.model, image_size=config.data.image_size, features=features, pretrained=frozen)
+    model = replace(config.model, spline_backend=usable(config.model.spline_backend))
+    matcher = build_matcher(model, image_size=config.data.image_size, features=features, pretrained=frozen)
     matcher.load_state_dict(weights, strict=not frozen)
     return matcher.eval(), config, content["categories"]
 

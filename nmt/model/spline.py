@@ -10,14 +10,21 @@ the published code uses, takes 53 s. Results agree to 2e-5.
 
 from __future__ import annotations
 
+import importlib.util
+import warnings
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from nmt.errors import UserError, one_line
+
 KERNEL = 5
 """kernel nodes along each of the two dimensions of the edge attribute"""
+MATMUL, COMPILED, PYG = "matmul", "torch_spline_conv", "pyg"
+"""backends: this file; the kernels of a package; the layer of PyTorch Geometric. All have the same parameters."""
 
 
 @dataclass(frozen=True)
@@ -30,6 +37,8 @@ class SplineGraph:
     """bilinear weights of four kernels; rows sum to 1"""
     kernel_E4: Tensor
     """int64, indices of these kernels: i_x + 5 i_y"""
+    attr_E2: Tensor
+    """edge attributes in [0, 1]"""
 
     def repeated(self, times: int, num_nodes: int) -> SplineGraph:
         """Return `times` copies of the graph as one graph of `times` * `num_nodes` nodes."""
@@ -37,7 +46,8 @@ class SplineGraph:
             return self
         first_T11 = torch.arange(times, device=self.index_2E.device)[:, None, None] * num_nodes
         index_2E = (self.index_2E + first_T11).transpose(0, 1).flatten(1)
-        return SplineGraph(index_2E, self.weight_E4.repeat(times, 1), self.kernel_E4.repeat(times, 1))
+        weight_E4, kernel_E4, attr_E2 = (t.repeat(times, 1) for t in (self.weight_E4, self.kernel_E4, self.attr_E2))
+        return SplineGraph(index_2E, weight_E4, kernel_E4, attr_E2)
 
 
 def spline_graph(index_2E: Tensor, attr_E2: Tensor) -> SplineGraph:
@@ -55,7 +65,7 @@ def spline_graph(index_2E: Tensor, attr_E2: Tensor) -> SplineGraph:
     kernel_E22 = torch.stack([lower, lower + 1], dim=-1)
     weight_E4 = (weight_E22[:, 0, :, None] * weight_E22[:, 1, None, :]).flatten(1)
     kernel_E4 = (kernel_E22[:, 0, :, None] + KERNEL * kernel_E22[:, 1, None, :]).flatten(1)
-    return SplineGraph(index_2E, weight_E4, kernel_E4)
+    return SplineGraph(index_2E, weight_E4, kernel_E4, attr_E2)
 
 
 def spline_messages(products: Tensor, graph: SplineGraph) -> Tensor:
@@ -87,7 +97,11 @@ class SplineConv(nn.Module):
 
     Args:
         in_channels, out_channels: C and D.
-        backend: "matmul" (this file) or "torch_spline_conv" (compiled kernels, from the extra `spline`).
+        backend: "matmul" (this file), "torch_spline_conv" (compiled kernels, from the extra `spline`) or "pyg" (the
+            layer of PyTorch Geometric, with the kernels that it needs).
+
+    Raises:
+        UserError: the backend needs a package that is not installed.
     """
 
     def __init__(self, in_channels: int, out_channels: int, *, backend: str = "matmul") -> None:
@@ -100,11 +114,17 @@ class SplineConv(nn.Module):
         # is also what nn.Linear draws.
         bound = (KERNEL * KERNEL * in_channels) ** -0.5
         nn.init.uniform_(self.weight, -bound, bound)
-        self._messages = {"matmul": self._messages_matmul, "torch_spline_conv": self._messages_compiled}[backend]
+        self._backend = backend
+        self._layer = pyg_layer() if backend == PYG else None
+        if backend == COMPILED:
+            require_compiled()
 
     def forward(self, x_VC: Tensor, graph: SplineGraph) -> Tensor:
         """Convolve node features (V, C) to (V, D)."""
-        pooled_VD = max_over_edges(self._messages(x_VC, graph), graph, len(x_VC))
+        if self._layer is not None:
+            return self._by_pyg(self._layer[0], x_VC, graph)
+        messages = self._messages_matmul if self._backend == MATMUL else self._messages_compiled
+        pooled_VD = max_over_edges(messages(x_VC, graph), graph, len(x_VC))
         return pooled_VD + self.root(x_VC) + self.bias
 
     def _messages_matmul(self, x_VC: Tensor, graph: SplineGraph) -> Tensor:
@@ -113,8 +133,71 @@ class SplineConv(nn.Module):
     def _messages_compiled(self, x_VC: Tensor, graph: SplineGraph) -> Tensor:
         from torch_spline_conv import spline_weighting
 
-        weight_KCD = self.weight.view(-1, KERNEL**2, self.bias.shape[0]).transpose(0, 1).contiguous()
-        return spline_weighting(x_VC[graph.index_2E[0]], weight_KCD, graph.weight_E4.to(x_VC.dtype), graph.kernel_E4)
+        return spline_weighting(
+            x_VC[graph.index_2E[0]], self._kernels(x_VC.dtype), graph.weight_E4.to(x_VC.dtype), graph.kernel_E4
+        )
+
+    def _by_pyg(self, layer: Any, x_VC: Tensor, graph: SplineGraph) -> Tensor:
+        """Run PyG's layer with these parameters in place of its own."""
+        buffers = {name: buffer.to(x_VC.device) for name, buffer in layer.named_buffers()}
+        parameters = {
+            "weight": self._kernels(x_VC.dtype),
+            "lin.weight": self.root.weight.to(x_VC.dtype),
+            "bias": self.bias.to(x_VC.dtype),
+        }
+        given = (x_VC, graph.index_2E, graph.attr_E2.to(x_VC.dtype))
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message=".*non-optimized CPU version")  # whoever asks for it knows
+            out_VD: Tensor = torch.func.functional_call(layer, buffers | parameters, given)
+        return out_VD
+
+    def _kernels(self, dtype: torch.dtype) -> Tensor:
+        """Return the kernel weights as other implementations hold them, (K, C, D)."""
+        weight_CKD = self.weight.view(-1, KERNEL**2, self.bias.shape[0])
+        return weight_CKD.transpose(0, 1).contiguous().to(dtype)
+
+
+def usable(backend: str) -> str:
+    """Return the backend, or matmul where its package is absent: the parameters are the same, results to 2e-5."""
+    try:
+        if backend == COMPILED:
+            require_compiled()
+        elif backend == PYG:
+            pyg_layer()
+    except UserError:
+        return MATMUL
+    return backend
+
+
+def require_compiled() -> None:
+    """Raise UserError where the package of the backend torch_spline_conv is absent."""
+    if importlib.util.find_spec(COMPILED) is None:
+        raise UserError(
+            f"model.spline_backend={COMPILED}: the package torch-spline-conv is not installed; build it with: pip "
+            f"install --no-build-isolation torch-spline-conv, or use {MATMUL}, which gives the same"
+        )
+
+
+def pyg_layer() -> tuple[Any]:
+    """Make a layer of PyTorch Geometric whose own parameters are never used, and hence are of the smallest size.
+
+    Returns:
+        The layer in a tuple: as a submodule it would add names to the checkpoints of this backend.
+
+    Raises:
+        UserError: PyG is absent, or the kernels that its layer calls.
+    """
+    try:
+        from torch_geometric.nn import SplineConv as PygSplineConv
+
+        # The first weights must not depend on the backend. A model that is only measured is built without storage.
+        with torch.random.fork_rng(devices=[]), torch.device("cpu"):
+            return (PygSplineConv(1, 1, dim=2, kernel_size=KERNEL, aggr="max"),)
+    except ImportError as error:
+        raise UserError(
+            f"model.spline_backend={PYG}: PyTorch Geometric's layer cannot be used here ({one_line(error)}; see "
+            f"https://data.pyg.org); install that, or use {MATMUL}, which gives the same"
+        ) from error
 
 
 class SplineCNN(nn.Module):

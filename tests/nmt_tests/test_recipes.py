@@ -11,7 +11,7 @@ import pytest
 from nmt import recipes
 from nmt.config import Config, to_flat, with_overrides
 from nmt.errors import UserError
-from nmt.recipes import RECIPES, check_name, find_recipe, read_recipe, recipe, shown_path
+from nmt.recipes import RECIPES, check_name, find_recipe, read_recipe, recipe, recipe_names, shown_path
 from tests.paths import ROOT
 
 NAMES = sorted(path.stem for path in RECIPES.glob("*.toml"))
@@ -190,3 +190,39 @@ def test_reading_a_recipe_imports_neither_ray_nor_torch() -> None:
     code = "import sys; from nmt.recipes import recipe; recipe('voc'); print({'ray', 'torch'} & sys.modules.keys())"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"
+
+
+@pytest.fixture
+def own(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The user's search_spaces/ below a working directory that is not the project's."""
+    own = folder / "work/search_spaces"
+    own.mkdir(parents=True)
+    monkeypatch.chdir(own.parent)
+    return own
+
+
+def test_a_users_file_wins_over_the_projects_of_its_name(folder: Path, own: Path) -> None:
+    assert recipe("parent").model.d_model == 24 and "parent" in recipe_names() and "birds" not in recipe_names()
+    write(own, "parent", "[base]\nmodel = { d_model = 36, heads = 3 }")
+    write(own, "birds", 'from = "parent"')
+    assert recipe("parent").model.d_model == recipe("birds").model.d_model == 36
+    assert find_recipe("parent") == Path("search_spaces/parent.toml") and "birds" in recipe_names()
+    assert find_recipe(folder / "parent.toml") == folder / "parent.toml"
+    assert recipe("child").model.d_model == 24  # a recipe of the project starts from the project's
+
+
+def test_a_users_file_starts_from_the_projects_of_its_own_name(folder: Path, own: Path) -> None:
+    path = write(own, "parent", 'from = "parent"\n[base]\ntrain.epochs = 3')
+    for given in ("parent", path, Path("search_spaces/parent.toml")):
+        assert (recipe(given).model.d_model, recipe(given).train.epochs) == (24, 3)
+    write(own, "alone", 'from = "alone"')
+    with pytest.raises(UserError, match=r"search_spaces/alone.toml: from = 'alone' leads back to this file"):
+        recipe("alone")
+
+
+def test_a_name_that_no_file_has_names_both_folders(folder: Path, own: Path) -> None:
+    with pytest.raises(UserError, match=rf"no recipe named 'chidl' in search_spaces or {folder}; did you mean 'child'"):
+        recipe("chidl")
+    own.rmdir()
+    with pytest.raises(UserError, match=rf"no recipe named 'chidl' in {folder}; did you mean 'child'"):
+        recipe("chidl")

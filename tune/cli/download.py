@@ -25,6 +25,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
 JOB = Job(
     flag="--download",
     argument="voc, spair or willow",
+    names=lambda _: ("voc", "spair", "willow"),
     summary="download a published raw data set: voc, spair or willow",
     description=(
         "Download a published raw data set from its official addresses and unpack it. Each archive's SHA-256 is "

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from nmt.commands import program_name
 from nmt.errors import UserError
 
 
@@ -46,15 +47,21 @@ def whole_number(at_least: int) -> Callable[[str], int]:
     return number
 
 
-def one_of(*values: str) -> Callable[[str], str]:
-    """Return the type of a flag that takes one of these values."""
+@dataclass(frozen=True)
+class OneOf:
+    """The type of a flag that takes one of these values."""
 
-    def value(text: str) -> str:
-        if text not in values:
-            raise argparse.ArgumentTypeError(f"must be {' or '.join(values)}, but got {text!r}")
+    values: tuple[str, ...]
+
+    def __call__(self, text: str) -> str:
+        if text not in self.values:
+            raise argparse.ArgumentTypeError(f"must be {' or '.join(self.values)}, but got {text!r}")
         return text
 
-    return value
+
+def one_of(*values: str) -> OneOf:
+    """Return the type of a flag that takes one of these values."""
+    return OneOf(values)
 
 
 def refuse(args: argparse.Namespace, flags: Collection[str], why: str) -> None:
@@ -73,7 +80,7 @@ def refuse(args: argparse.Namespace, flags: Collection[str], why: str) -> None:
 
 SET = flag(
     "--set",
-    "change a configuration key, such as optim.lr=1e-3; may be repeated; run.py --keys lists all keys",
+    f"change a configuration key, such as optim.lr=1e-3; may be repeated; {program_name()} --keys lists all keys",
     metavar="KEY=VALUE",
     action="append",
     default=[],

@@ -13,8 +13,9 @@ from nmt.config import Config
 from nmt.data.store.present import OBJECTS_FILE, prepare_command
 from nmt.errors import UserError
 from nmt.io.address import is_address
-from nmt.io.files import atomic_write
+from nmt.io.files import atomic_write, output_folder
 from nmt.recipes import OWN_RECIPE, check_name, has_file, recipe, shown_path
+from tune.cli import names
 from tune.cli.flags import DATA, JSON
 from tune.cli.job import Job
 
@@ -69,12 +70,14 @@ workers = 1
 def run(args: argparse.Namespace) -> dict[str, Any]:
     """Write the file and print the next commands."""
     name = check_name(args.name)
-    path = recipes.RECIPES / f"{name}.toml"
+    path = recipes.OWN_FOLDER.absolute() / f"{name}.toml"
     if has_file(name):
-        raise UserError(f"{shown_path(path)}: is there already; edit it, or choose another name")
+        there = recipes.find_recipe(name)
+        remedy = "edit it, or" if there.absolute() == path else "it comes with the project, so"
+        raise UserError(f"{shown_path(there)}: is there already; {remedy} choose another name")
     data = args.data or f"data/{name}"
     text = file_text(name, data)
-    with atomic_write(path) as file:
+    with output_folder(path.parent), atomic_write(path) as file:
         file.write(text.encode())
     config, place = recipe(path), {"data": args.data, "data_set": name}
     print(f"wrote {shown_path(path)}: {config.train.epochs} epochs of {config.train.steps_per_epoch} steps, 16 trials")
@@ -135,6 +138,7 @@ JOB = Job(
         "prepared already, the number of steps fits it. An existing file is never changed."
     ),
     examples=("--init birds", "--init birds --data data/birds192"),
+    names=names.new,
     flags=(DATA, JSON),
     run=run,
 )

@@ -6,6 +6,7 @@ import argparse
 from typing import Any
 
 from nmt.data.store.present import require_data_set
+from tune.cli import names
 from tune.cli.configuration import data_of, recipe
 from tune.cli.flags import DATA, JSON, RESULTS, SET, seed_flag
 from tune.cli.job import Job
@@ -34,6 +35,7 @@ JOB = Job(
         "that the recipe uses, and histograms. It is one file that any browser opens."
     ),
     examples=("--inspect willow", "--inspect voc --set data.rotation=30"),
+    names=names.recipes_and_data,
     flags=(DATA, SET, RESULTS, seed_flag("random seed of the pairs that are drawn (default 0)"), JSON),
     run=run,
 )

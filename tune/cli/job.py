@@ -8,12 +8,16 @@ import shutil
 import textwrap
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, NoReturn
 
+from nmt.commands import program_name
 from nmt.errors import UserError
 from tune.cli.flags import Flag
+from tune.cli.names import results
 
-PROGRAM = "run.py"
+PROGRAM = program_name()
+"""run.py, or nmt where the console script of the installed package was started"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,6 +37,8 @@ class Job:
     flags: tuple[Flag, ...]
     run: Callable[[argparse.Namespace], dict[str, Any]]
     """runs the job and prints its results; returns the plain values of --json"""
+    names: Callable[[Path], Sequence[str]] = results
+    """lists what NAME may be here, given the folder of --results, for the completion of a shell"""
     metavar: str = "NAME"
     argument_options: tuple[tuple[str, Any], ...] = ()
     """more options of argparse for the job's own flag"""
@@ -64,7 +70,8 @@ class Parser(argparse.ArgumentParser):
 def build_parser(job: Job) -> Parser:
     """Return the parser of one job."""
     width = shutil.get_terminal_size((100, 24)).columns - 2
-    examples = "\n".join(f"  python {PROGRAM} {example}" for example in job.examples)
+    start = f"python {PROGRAM}" if PROGRAM.endswith(".py") else PROGRAM
+    examples = "\n".join(f"  {start} {example}" for example in job.examples)
     parser = Parser(
         prog=PROGRAM,
         usage=f"{PROGRAM} {job.flag} --help",

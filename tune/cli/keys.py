@@ -17,6 +17,7 @@ from typing import Any
 from nmt.config import SETTINGS, Config
 from nmt.errors import UserError, nearest
 from nmt.settings import Setting
+from tune.cli import names
 from tune.cli.flags import JSON
 from tune.cli.job import Job
 from tune.spaces.settings import Resources, SearchSettings, table_settings
@@ -189,6 +190,7 @@ JOB = Job(
         "and those of the tables [search] and [resources] of a search's file."
     ),
     examples=("--keys optim", "--keys search"),
+    names=names.keys,
     flags=(JSON,),
     run=run,
 )

@@ -2,44 +2,49 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import json
 import sys
 from collections.abc import Iterable, Sequence
 
 from nmt.errors import FailedError, UserError, nearest
-from tune.cli import confirm, download, evaluate, init, inspect, keys, match, prepare, report, search, train
+from tune.cli import completion, confirm, download, evaluate, init, inspect, keys, match, prepare, report, search, train
 from tune.cli.job import PROGRAM, Job, given_flags, help_text, parse
 from tune.results.log import discard_output, open_closed_streams, replace_unknown_characters, to_console
 
 JOBS = {
     module.JOB.flag: module.JOB
-    for module in (prepare, download, inspect, init, train, search, confirm, evaluate, report, match, keys)
+    for module in (prepare, download, inspect, init, train, search, confirm, evaluate, report, match, keys, completion)
 }
 HELP = ("--help", "-h")
+VERSION = "--version"
+DISTRIBUTION = "normalized-matching-transformer"
+"""name of the project as a package"""
 CLOSED_PIPE = 141
 """exit code after the reader of the output has gone, as of other programs (128 + SIGPIPE)"""
 
 OVERVIEW = """\
-usage: run.py --JOB NAME [flags]
+usage: {program} --JOB NAME [flags]
 
 NMT, the Normalized Matching Transformer: search, train and compare sparse keypoint matching.
 
 jobs:
 {jobs}
 
-start here, no download:    run.py --search demo
-pictures of your own:       run.py --prepare birds --raw DIR
-  a file to edit:           run.py --init birds
-  a search over it:         run.py --search birds --trials 4
-a published data set, once: run.py --prepare willow --raw DIR
-one training:               run.py --train willow [--set optim.lr=1e-3]
-a search:                   run.py --search willow --trials 32
-its table again:            run.py --report willow
-is its winner really one:   run.py --confirm willow --top 3 --seeds 5
-the winner on unseen data:  run.py --evaluate willow --split test
-two images of your own:     run.py --match willow --images A.jpg B.jpg --keypoints A.csv B.csv
+start here, no download:    {program} --search demo
+pictures of your own:       {program} --prepare birds --raw DIR
+  a file to edit:           {program} --init birds
+  a search over it:         {program} --search birds --trials 4
+a published data set, once: {program} --prepare willow --raw DIR
+one training:               {program} --train willow [--set optim.lr=1e-3]
+a search:                   {program} --search willow --trials 32
+its table again:            {program} --report willow
+is its winner really one:   {program} --confirm willow --top 3 --seeds 5
+the winner on unseen data:  {program} --evaluate willow --split test
+two images of your own:     {program} --match willow --images A.jpg B.jpg --keypoints A.csv B.csv
 
-the flags of a job:         run.py --search --help
+the flags of a job:         {program} --search --help
+its flags by the Tab key:   {program} --completion bash
 """
 
 
@@ -47,7 +52,15 @@ def overview() -> str:
     """Return the --help text without a job."""
     width = max(len(f"{job.flag} {job.metavar}") for job in JOBS.values())
     jobs = "\n".join(f"  {f'{job.flag} {job.metavar}':{width}}  {job.summary}" for job in JOBS.values())
-    return OVERVIEW.format(jobs=jobs)
+    return OVERVIEW.format(jobs=jobs, program=PROGRAM)
+
+
+def version() -> str:
+    """Return the version of the installed project."""
+    try:
+        return importlib.metadata.version(DISTRIBUTION)
+    except importlib.metadata.PackageNotFoundError:
+        return "(a checkout that is not installed)"
 
 
 def find_job(arguments: Sequence[str]) -> Job | None:
@@ -107,6 +120,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     replace_unknown_characters()
     given = list(sys.argv[1:] if arguments is None else arguments)
     try:
+        if given == [VERSION]:
+            print(f"nmt {version()}")
+            return 0
+        if given[:1] == [completion.COMPLETE]:  # asked by the script of --completion
+            print("".join(f"{word}\n" for word in completion.candidates(" ".join(given[1:]), JOBS)), end="")
+            return 0
         job = find_job(given)
         if job is None:
             print(overview(), end="")

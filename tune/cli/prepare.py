@@ -15,6 +15,7 @@ from nmt.config import Config, with_overrides
 from nmt.errors import UserError
 from nmt.io.table import aligned
 from nmt.recipes import check_name
+from tune.cli import names
 from tune.cli.configuration import data_of, has_default_recipe, recipe, recipe_line
 from tune.cli.flags import DATA, JSON, SET, flag, one_of, refuse, seed_flag, switch, whole_number
 from tune.cli.job import Job
@@ -154,6 +155,7 @@ JOB = Job(
         "those too. If the data set exists already, nothing is done. The same command continues an interrupted one."
     ),
     examples=("--prepare willow --raw data/raw/willow", "--prepare birds --raw birds --skip-bad"),
+    names=names.recipes,
     flags=(
         flag("--raw", "folder of the raw data set; demo needs none", metavar="DIR", type=Path),
         DATA,

@@ -9,7 +9,8 @@ from typing import Any
 from nmt.commands import command
 from nmt.data.store.present import require_data_set
 from nmt.errors import UserError
-from nmt.recipes import RECIPES, RecipeFile, has_file, read_recipe, shown_path
+from nmt.recipes import OWN_FOLDER, RecipeFile, has_file, read_recipe
+from tune.cli import names
 from tune.cli.configuration import data_of, overrides
 from tune.cli.flags import DATA, JSON, RESULTS, RESUME, SET, STORAGE, flag, refuse, seed_flag, switch, whole_number
 from tune.cli.job import Job
@@ -20,7 +21,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     """Run, resume or preview the search or ablation that the file defines; each prints its own table."""
     if not has_file(args.name) and os.path.isdir(args.data or f"data/{args.name}"):
         raise UserError(
-            f"{shown_path(RECIPES)}/{args.name}.toml: not there, and it says what is searched; "
+            f"{OWN_FOLDER}/{args.name}.toml: not there, and it says what is searched; "
             f"write it with: {command('--init', args.name, data=args.data, data_set=args.name)}"
         )
     file = read_recipe(args.name)
@@ -80,6 +81,7 @@ JOB = Job(
         "[variants] is an ablation: it trains each variant with several seeds and compares them."
     ),
     examples=("--search demo", "--search voc --trials 32 --storage s3://bucket/results"),
+    names=names.recipes,
     flags=(
         DATA,
         SET,

@@ -12,6 +12,7 @@ from nmt.data.store.present import require_data_set
 from nmt.errors import UserError
 from nmt.training.files import BEST, CHECKPOINT
 from nmt.training.history import METRIC
+from tune.cli import names
 from tune.cli.configuration import change_line, data_of, has_default_recipe, recipe, recipe_line
 from tune.cli.flags import DATA, JSON, RESULTS, RESUME, SET, STORAGE, flag, seed_flag
 from tune.cli.job import Job
@@ -144,6 +145,7 @@ JOB = Job(
         "go to results/NAME-train."
     ),
     examples=("--train willow --set optim.lr=1e-3", "--train results/demo/best.json --seed 1"),
+    names=names.recipes_and_data,
     flags=(
         DATA,
         SET,

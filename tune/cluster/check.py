@@ -59,6 +59,10 @@ def check_file(path: Path) -> None:
             raise UserError("neither a Ray cluster (no `provider`) nor Kubernetes objects (no `apiVersion`)")
     except UserError as error:
         raise UserError(f"{path}: {error}") from error
+    except ModuleNotFoundError as error:  # a cloud's client, or the schemas: packages that only developers have
+        raise UserError(
+            f"{path}: cannot be checked without the package {error.name}; add it with: make setup EXTRAS=dev"
+        ) from error
 
 
 def _check_script(path: Path, text: str) -> None:

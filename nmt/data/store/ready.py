@@ -57,7 +57,7 @@ def ready_data(data: str | Path, configs: Sequence[Config]) -> ReadyData:
     from nmt.data.store.photographs import open_photographs
 
     distinct = list({(c.data, c.model.backbone, c.model.weights): c for c in configs}.values())
-    folder = local_copy(data, features=[pattern for config in distinct for pattern in _tables(config)])
+    folder = local_copy(data, features=[pattern for config in distinct for pattern in needed_files(config)])
     store = ObjectStore.open(folder)
     for config in distinct:
         features = open_features(folder, config) if config.data.mode == "features" else None
@@ -86,7 +86,7 @@ def local_data(data: str | Path | ReadyData, config: Config) -> Path:
     source = data.source if isinstance(data, ReadyData) else data
     try:
         _ready_weights([config], source, offer=False)
-        folder = local_copy(source, features=_tables(config))
+        folder = local_copy(source, features=needed_files(config))
         store = ObjectStore.open(folder)
         if config.data.mode == "features":
             open_features(folder, config)
@@ -109,7 +109,7 @@ def _ready_weights(configs: Sequence[Config], data: str | Path, *, offer: bool =
     return {f"{backbone} ({weights})": content for (backbone, weights), content in found.items() if content}
 
 
-def _tables(config: Config) -> list[str]:
+def needed_files(config: Config) -> list[str]:
     """Name the files that a training of this configuration reads beside the objects."""
     from nmt.data.store.features import ViewOptions, features_pattern
     from nmt.data.store.photographs import mixes_photographs

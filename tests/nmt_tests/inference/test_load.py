@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import importlib.util
+import sys
 from pathlib import Path
 
 import pytest
@@ -59,3 +61,17 @@ def test_a_checkpoint_of_an_unknown_setting_names_the_file(tmp_path: Path) -> No
     checkpoint.save(tmp_path / "best.pt", content)
     with pytest.raises(UserError, match="best.pt: no configuration key 'model.colour'"):
         load_model(tmp_path / "best.pt")
+
+
+@pytest.mark.parametrize("backend", ["torch_spline_conv", "pyg"])
+def test_a_checkpoint_of_another_spline_backend_is_read_where_its_package_is_absent(
+    small_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, backend: str
+) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setitem(sys.modules, "torch_geometric.nn", None)
+    content = checkpoint.load(small_checkpoint)
+    content["config"]["model"]["spline_backend"] = backend
+    checkpoint.save(tmp_path / "best.pt", content)
+    matcher, config, _ = load_model(tmp_path / "best.pt")
+    assert config.model.spline_backend == backend
+    assert all(torch.equal(value, content["model"][name]) for name, value in matcher.state_dict().items())

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import copy
+import importlib.util
+import sys
+
 import numpy as np
 import pytest
 import torch
@@ -11,6 +15,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from nmt.data.graph import delaunay_edges, edge_attributes
+from nmt.errors import UserError
 from nmt.model.spline import KERNEL, SplineConv, spline_graph
 from tests.nmt_tests.model.made_pairs import made_view
 
@@ -111,3 +116,95 @@ def test_compiled_spline_backend_agrees():
     theirs.load_state_dict(ours.state_dict())
     graph, x = spline_graph(view.edge_index_2E, view.edge_attr_E2), view.nodes_BNC.flatten(0, 1)
     assert torch.allclose(ours(x, graph), theirs(x, graph), atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("backend", "package", "message"),
+    [
+        ("torch_spline_conv", "torch_spline_conv", "the package torch-spline-conv is not installed"),
+        ("pyg", "torch_geometric.nn", "PyTorch Geometric's layer cannot be used here"),
+    ],
+)
+def test_a_backend_whose_package_is_absent_is_one_line(
+    backend: str, package: str, message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(UserError, match=f"^model.spline_backend={backend}: {message}.* or use matmul") as error:
+        SplineConv(12, 7, backend=backend)
+    assert "\n" not in str(error.value)
+
+
+def test_pygs_layer_without_its_kernels_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    from torch_geometric.nn.conv import spline_conv
+
+    monkeypatch.setattr(spline_conv, "spline_basis", None)
+    with pytest.raises(UserError, match=r"cannot be used here \(.*requires 'pyg-lib.*https://data.pyg.org") as error:
+        SplineConv(12, 7, backend="pyg")
+    assert "\n" not in str(error.value)
+
+
+def basis(attr_E2: Tensor, kernel_size: Tensor, is_open: Tensor, degree: int) -> tuple[Tensor, Tensor]:
+    """Weights and kernels of each edge, (E, 4) both, as pyg-lib's spline_basis returns them (open, linear)."""
+    assert kernel_size.tolist() == [KERNEL, KERNEL] and is_open.tolist() == [1, 1] and degree == 1
+    weights, kernels = [], []
+    position_E2 = attr_E2 * (kernel_size - 1)
+    low_E2 = position_E2.floor()
+    for corner in range(4):  # pyg-lib counts the first dimension fastest
+        step_2 = torch.tensor([corner % 2, corner // 2])
+        kernel_E2 = (low_E2.long() + step_2) % kernel_size
+        weights.append((1 - (position_E2 - low_E2 - step_2).abs()).prod(1))
+        kernels.append(kernel_E2[:, 0] + kernel_size[0] * kernel_E2[:, 1])
+    return torch.stack(weights, 1), torch.stack(kernels, 1)
+
+
+def weighting(x_EC: Tensor, weight_KCD: Tensor, weight_E4: Tensor, kernel_E4: Tensor) -> Tensor:
+    """pyg-lib's spline_weighting."""
+    return torch.einsum("ec,ekcd,ek->ed", x_EC, weight_KCD[kernel_E4], weight_E4)
+
+
+@pytest.fixture
+def pygs_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The two functions of pyg-lib that PyG's layer calls; the real ones where the package is installed."""
+    from torch_geometric.nn.conv import spline_conv
+
+    if spline_conv.spline_basis is None:  # PyPI has no pyg-lib
+        monkeypatch.setattr(spline_conv, "spline_basis", basis)
+        monkeypatch.setattr(spline_conv, "spline_weighting", weighting)
+
+
+@pytest.mark.usefixtures("pygs_kernels")
+def test_pygs_layer_agrees_forward_and_backward_with_the_same_parameters() -> None:
+    torch.manual_seed(0)
+    ours = SplineConv(12, 7)
+    torch.manual_seed(0)
+    theirs = SplineConv(12, 7, backend="pyg")
+    for key, value in ours.state_dict().items():
+        assert torch.equal(theirs.state_dict()[key], value), f"{key} has another first value"
+    assert theirs.state_dict().keys() == ours.state_dict().keys()
+    nn.init.normal_(ours.bias)
+    theirs.load_state_dict(ours.state_dict())
+    view = made_view([6, 3], 6, 0)
+    graph, gradients, outputs = spline_graph(view.edge_index_2E, view.edge_attr_E2), [], []
+    for conv in (ours, theirs):
+        x = view.nodes_BNC.flatten(0, 1).clone().requires_grad_()
+        outputs.append(conv(x, graph))
+        outputs[-1].square().sum().backward()
+        gradients.append([x.grad, *(parameter.grad for parameter in conv.parameters())])
+    torch.testing.assert_close(outputs[1], outputs[0], rtol=1e-5, atol=1e-5)
+    for theirs_grad, ours_grad in zip(*reversed(gradients), strict=True):
+        torch.testing.assert_close(theirs_grad, ours_grad, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.usefixtures("pygs_kernels")
+def test_a_model_with_pygs_layer_is_measured_without_storage_copied_and_packed_as_any_other() -> None:
+    with torch.device("meta"):
+        measured = SplineConv(12, 7, backend="pyg")
+    assert measured.weight.is_meta
+    conv = SplineConv(12, 7, backend="pyg")
+    graph = spline_graph(torch.tensor([[0], [1]]), torch.tensor([[0.3, 0.9]])).repeated(2, 2)
+    x = torch.randn(4, 12)
+    torch.testing.assert_close(copy.deepcopy(conv)(x, graph), conv(x, graph))
+    plain = SplineConv(12, 7)
+    plain.load_state_dict(conv.state_dict())
+    torch.testing.assert_close(plain(x, graph), conv(x, graph), rtol=1e-5, atol=1e-5)

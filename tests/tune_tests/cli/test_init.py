@@ -88,3 +88,17 @@ def test_another_data_folder_is_kept_in_the_next_commands(capsys):
     assert main(["--init", "birds", "--data", "elsewhere"]) == 0
     out = capsys.readouterr().out
     assert "--search birds --trials 4 --data elsewhere" in out and "--train birds --data elsewhere" in out
+
+
+def test_from_elsewhere_the_file_is_written_below_the_working_directory_and_read_from_there(
+    tmp_path, monkeypatch, capsys, refused
+):
+    (tmp_path / "work").mkdir()
+    monkeypatch.chdir(tmp_path / "work")
+    shipped = sorted(recipes.RECIPES.iterdir())
+    assert main(["--init", "birds"]) == 0
+    assert "wrote search_spaces/birds.toml" in capsys.readouterr().out
+    assert recipe("birds").data.name == "birds" and sorted(recipes.RECIPES.iterdir()) == shipped
+    assert "search_spaces/birds.toml: is there already; edit it, or choose another name" in refused("--init", "birds")
+    line = refused("--init", "voc")
+    assert f"{recipes.RECIPES}/voc.toml: is there already; it comes with the project, so choose another name" in line

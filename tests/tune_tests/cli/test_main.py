@@ -39,6 +39,11 @@ IGNORED = [(job, flag) for job in READS for flag in FLAGS if flag not in READS[j
 HEAVY = ("torch", "ray", "optuna", "numpy", "pyarrow")
 
 
+def test_the_version_is_one_line(capsys):
+    assert main(["--version"]) == 0
+    assert re.fullmatch(r"nmt (\d+\.\d+\.\d+|\(a checkout that is not installed\))\n", capsys.readouterr().out)
+
+
 def test_each_job_reads_the_flags_of_the_table():
     assert {flag: set(job.reads) for flag, job in JOBS.items()} == {j: set(f.split()) for j, f in READS.items()}
 

@@ -291,3 +291,21 @@ def test_the_head_may_ask_for_spot_instances() -> None:
     autoscaler = stack[stack.index("  Autoscaler:") : stack.index("Outputs:")]
     requests = [line for line in autoscaler.splitlines() if ":spot-instances-request/*" in line]
     assert len(requests) == 1 and autoscaler.index("ec2:RunInstances") < autoscaler.index(requests[0])
+
+
+@pytest.mark.parametrize(
+    ("name", "package"),
+    [
+        ("gpu.yaml", "botocore.validate"),
+        ("gpu-gcp.yaml", "googleapiclient.discovery_cache.documents"),
+        ("kuberay.yaml", "kubernetes_validate"),
+    ],
+)
+def test_without_the_packages_of_developers_the_check_says_how_to_add_them(
+    name: str, package: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, package, None)
+    machines._compute_schemas.cache_clear()
+    path = write(tmp_path, name)
+    with pytest.raises(UserError, match=rf"{name}: cannot be checked without the package {package}; add .*=dev$"):
+        check_file(path)

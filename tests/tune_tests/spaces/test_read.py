@@ -50,7 +50,7 @@ def test_overrides_change_the_default_configuration(space_file: Path) -> None:
         (LR, '"optim.lr" = { low = 1e-3, high = 1e-1 }', r"leaves out its default 0.0001 \(trial 0\)"),
         (LR, '"optim.lr" = { values = [1e-4] }', r"at least two, but got \[0.0001\]"),
         (LR, '"optim.lr" = { values = [1e-4, 1e-4] }', r"the same value twice"),
-        (LR, '"model.spline_backend" = { low = 0, high = 1 }', r"one of matmul, torch_spline_conv: give values"),
+        (LR, '"model.spline_backend" = { low = 0, high = 1 }', r"one of matmul, torch_spline_conv, pyg: give values"),
         (LR, '"train.compile" = { low = 0, high = 1 }', r"true or false: give values"),
         (LR, '"train.seed" = { low = 0, high = 9 }', r"train.seed cannot be searched: a lucky seed"),
         (LR, '"model.heads" = { values = [2, 3] }', r"d_model must be a multiple of model.heads.*d_model=16, heads=3"),
