@@ -15,10 +15,12 @@ from torch import Tensor, nn
 
 from nmt.config import ModelConfig
 from nmt.errors import UserError, one_line
-from nmt.model.backbone import BACKBONES, Backbone, BackboneMaps, areas_of, build_backbone
 from nmt.model.area import tracing
+from nmt.model.backbone import BACKBONES, Backbone, BackboneMaps, areas_of, build_backbone
+from nmt.model.undrawn import undrawn
 from nmt.model.weights import PACKAGE_BACKBONE, load_weights
 
+PACKAGE = "package"
 _MEAN_STD = (0.5, 0.5, 0.5)
 """mean and standard deviation of the images, as timm's configuration of the net has them"""
 _STAGES = (
@@ -129,26 +131,28 @@ def backbone_for_use(model: ModelConfig, image_size: int, *, weights: bool = Tru
     Raises:
         UserError: see `build_backbone`.
     """
-    packaged = model.backbone == PACKAGE_BACKBONE or (model.backbone, model.weights) == (
-        "efficientnet_lite0",
-        "package",
-    )
-    known = packaged and BACKBONES.find(model.backbone) is None
-    if not known or (weights and model.weights != "package"):
-        return build_backbone(model if weights else dataclasses.replace(model, weights="random"), image_size)
-    with torch.device("meta"):  # the tensors are replaced, so none is drawn, and nothing is computed to learn shapes
+    is_lite = model.backbone == PACKAGE_BACKBONE or (model.backbone == "efficientnet_lite0" and model.weights == PACKAGE)
+    if not is_lite or BACKBONES.find(model.backbone) is not None or (weights and model.weights != PACKAGE):
+        return _of_timm(model, image_size, weights=weights)
+    with undrawn():
         net = EfficientNetLite0().eval()
-        try:
-            with tracing(net, image_size) as levels:
-                maps = _read(net, torch.zeros(1, 3, image_size, image_size))
-        except RuntimeError as error:
-            raise UserError(f"model.backbone={model.backbone}: data.image_size={image_size}: {one_line(error)}") from error
-    net.to_empty(device="cpu")
     if weights:
         load_weights(net, model, name=PACKAGE_BACKBONE)
+    try:
+        with torch.no_grad(), tracing(net, image_size) as levels:
+            maps = _read(net, torch.zeros(1, 3, image_size, image_size))
+    except RuntimeError as error:
+        raise UserError(f"{model.backbone} takes no images of {image_size} pixels ({one_line(error)})") from error
     first, second = maps.first_BCHW.shape[1], maps.second_BCHW.shape[1]
     backbone = Backbone(
         net, _read, channels=(first, second), global_channels=maps.global_BG.shape[1], mean=_MEAN_STD, std=_MEAN_STD
     )
     backbone.areas = areas_of(levels, maps, image_size)
     return backbone
+
+
+def _of_timm(model: ModelConfig, image_size: int, *, weights: bool) -> Backbone:
+    if weights or BACKBONES.find(model.backbone) is not None:
+        return build_backbone(model if weights else dataclasses.replace(model, weights="random"), image_size)
+    with undrawn():
+        return build_backbone(dataclasses.replace(model, weights="random"), image_size)
