@@ -18,7 +18,7 @@ from PIL import Image
 from torch import Tensor
 
 from nmt.inference.inputs import read_image
-from nmt.io.user_files import open_file
+from nmt.io.user_files import read_bytes
 from nmt.model.backbone import Backbone, BackboneMaps
 
 if TYPE_CHECKING:
@@ -72,13 +72,11 @@ class ImageFeatures:
             UserError: see `read_image`.
         """
         if isinstance(image, str | os.PathLike):
-            image_HW3 = None
-            with open_file(Path(image), what="image") as file:
-                key = hashlib.file_digest(file, "sha256").digest()
+            image_HW3, key = None, hashlib.sha256(read_bytes(Path(image), what="image")).digest()
         else:
             image_HW3 = read_image(image, source=source)
             found = hashlib.sha256(repr(image_HW3.shape).encode())
-            found.update(np.ascontiguousarray(image_HW3))
+            found.update(memoryview(np.ascontiguousarray(image_HW3)))
             key = found.digest()
         if (seen := self._seen.get(key)) is not None:
             self._seen.move_to_end(key)

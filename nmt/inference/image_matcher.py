@@ -17,7 +17,7 @@ from torch import Tensor
 
 from nmt.batch import PairBatch, Side
 from nmt.confidence import Calibration, dustbin_plan, match_confidence
-from nmt.config import Config, find_setting, with_overrides
+from nmt.config import find_setting, with_overrides
 from nmt.data.graph import delaunay_edges, edge_attributes
 from nmt.decoding import predict
 from nmt.device import one_thread, pick_device

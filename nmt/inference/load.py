@@ -16,7 +16,7 @@ from nmt.data.store.node_copy import local_copy
 from nmt.data.store.objects import ObjectStore
 from nmt.errors import UserError
 from nmt.model.matcher import Head, Matcher
-from nmt.model.undrawn import undrawn
+from nmt.model.undrawn import Undrawn
 
 CALIBRATION, KEYPOINT_NAMES = "calibration", "keypoint_names"
 """keys of a checkpoint that older ones lack"""
@@ -83,7 +83,7 @@ def _matcher(config: Config, weights: dict[str, Tensor], path: Path) -> Matcher:
             widths = own["node_linear.weight"].shape[1], own["global_linear.weight"].shape[1]
         else:
             widths = sum(backbone.channels), backbone.global_channels
-        with undrawn():
+        with Undrawn():
             head = Head(config.model, channels=widths[0], global_channels=widths[1])
         head.load_state_dict(own)
         if backbone is not None:

@@ -102,7 +102,7 @@ class Matches:
         rows = [("source", "target", "confidence" if self.calibrated else "raw score")]
         for (n, m), value in zip(self.indices.tolist(), self.confidence.tolist(), strict=True):
             rows.append((shortened(names0[n]), shortened(names1[m]), f"{value:.2f}"))
-        lines = [aligned(rows, left=2)]
+        lines = [aligned(rows, left=2) if len(rows) > 1 else "no keypoint matched"]
         for side, names in (("source", self.unmatched0), ("target", self.unmatched1)):
             if names:
                 lines.append(f"no match of the {side}: {', '.join(shortened(str(name)) for name in names)}")
@@ -119,7 +119,8 @@ class Matches:
         ]
         right = self.right()
         return {
-            "matches": rows,
+            "matches": self.names(),
+            "rows": rows,
             "unmatched0": list(self.unmatched0),
             "unmatched1": list(self.unmatched1),
             "threshold": self.threshold,
@@ -151,6 +152,7 @@ class Matches:
             names0=self.names0,
             names1=self.names1,
             confidence_N=confidence_N,
+            score="confidence" if self.calibrated else "raw score",
         )
         return draw_pair(pair, side=side)
 

@@ -48,6 +48,8 @@ class MatchedPair:
     names1: Sequence[str] | None = None
     confidence_N: np.ndarray | None = None
     """in [0, 1], of each match; None where it is not known"""
+    score: str = "confidence"
+    """what the legend calls it"""
 
 
 def draw_pair(pair: MatchedPair, *, side: int = 256, legend: bool = True) -> np.ndarray:
@@ -105,6 +107,12 @@ def _colours(pair: MatchedPair) -> list[Colour]:
     return [colour_of(value) for value in pair.confidence_N.tolist()]
 
 
+def _opacity(pair: MatchedPair, n: int) -> int:
+    """Return how opaque a match's line is: a right or wrong one shows its confidence so."""
+    faint = pair.match_N is not None and pair.confidence_N is not None
+    return 90 + round(165 * float(pair.confidence_N[n])) if faint and pair.confidence_N is not None else 255
+
+
 def _draw_lines(
     draw: ImageDraw.ImageDraw, pair: MatchedPair, points0: np.ndarray, points1: np.ndarray, radius: float
 ) -> None:
@@ -114,15 +122,16 @@ def _draw_lines(
         if target >= 0:
             ends = [tuple(points0[n]), tuple(points1[target])]
             draw.line(ends, fill=(0, 0, 0, 110), width=round(radius * 1.1))
-            draw.line(ends, fill=(*colours[n], 255), width=round(radius * 0.6))
+            draw.line(ends, fill=(*colours[n], _opacity(pair, n)), width=round(radius * 0.6))
     taken = {target: colours[n] for n, target in enumerate(targets) if target >= 0}
     discs = [(points0[n], colours[n] if target >= 0 else None) for n, target in enumerate(targets)]
     discs += [(point, taken.get(m)) for m, point in enumerate(points1)]
     for (x, y), colour in discs:
         outer = [x - radius - FINE, y - radius - FINE, x + radius + FINE, y + radius + FINE]
         if colour is None:
-            draw.ellipse(outer, outline=(0, 0, 0, 255), width=3 * FINE)
-            draw.ellipse([x - radius, y - radius, x + radius, y + radius], outline=(*HOLLOW, 255), width=round(FINE * 1.4))
+            wide = [x - radius - 2 * FINE, y - radius - 2 * FINE, x + radius + 2 * FINE, y + radius + 2 * FINE]
+            draw.ellipse(wide, outline=(0, 0, 0, 255), width=2 * FINE)
+            draw.ellipse(outer, outline=(*HOLLOW, 255), width=round(1.4 * FINE))
         else:
             draw.ellipse(outer, fill=(0, 0, 0, 255))
             draw.ellipse([x - radius, y - radius, x + radius, y + radius], fill=(*colour, 255))
@@ -164,8 +173,10 @@ def _draw_legend(draw: ImageDraw.ImageDraw, pair: MatchedPair, top: int, width: 
             draw.ellipse([x, middle - 3, x + 6, middle + 3], fill=colour)
             x += 10
             word(text)
+        if pair.confidence_N is not None:
+            word(f"(fainter: less {pair.score})")
     elif pair.confidence_N is not None:
-        word("confidence 0")
+        word(f"{pair.score} 0")
         for step in range(48):
             draw.line([(x - 6 + step, middle - 4), (x - 6 + step, middle + 4)], fill=colour_of(step / 47))
         x += 46

@@ -17,7 +17,7 @@ from nmt.config import ModelConfig
 from nmt.errors import UserError, one_line
 from nmt.model.area import tracing
 from nmt.model.backbone import BACKBONES, Backbone, BackboneMaps, areas_of, build_backbone
-from nmt.model.undrawn import undrawn
+from nmt.model.undrawn import Undrawn
 from nmt.model.weights import PACKAGE_BACKBONE, load_weights
 
 PACKAGE = "package"
@@ -131,10 +131,12 @@ def backbone_for_use(model: ModelConfig, image_size: int, *, weights: bool = Tru
     Raises:
         UserError: see `build_backbone`.
     """
-    is_lite = model.backbone == PACKAGE_BACKBONE or (model.backbone == "efficientnet_lite0" and model.weights == PACKAGE)
+    is_lite = model.backbone == PACKAGE_BACKBONE or (
+        model.backbone == "efficientnet_lite0" and model.weights == PACKAGE
+    )
     if not is_lite or BACKBONES.find(model.backbone) is not None or (weights and model.weights != PACKAGE):
         return _of_timm(model, image_size, weights=weights)
-    with undrawn():
+    with Undrawn():
         net = EfficientNetLite0().eval()
     if weights:
         load_weights(net, model, name=PACKAGE_BACKBONE)
@@ -154,5 +156,5 @@ def backbone_for_use(model: ModelConfig, image_size: int, *, weights: bool = Tru
 def _of_timm(model: ModelConfig, image_size: int, *, weights: bool) -> Backbone:
     if weights or BACKBONES.find(model.backbone) is not None:
         return build_backbone(model if weights else dataclasses.replace(model, weights="random"), image_size)
-    with undrawn():
+    with Undrawn():
         return build_backbone(dataclasses.replace(model, weights="random"), image_size)
