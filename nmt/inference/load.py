@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nmt import checkpoint
+from nmt.confidence import IN_CHECKPOINT, Calibration
 from nmt.config import Config, from_dict
 from nmt.data.store.features import FeatureTable, features_pattern
 from nmt.data.store.node_copy import local_copy
@@ -15,15 +16,31 @@ from nmt.errors import UserError
 from nmt.model.matcher import Matcher
 
 
+@dataclass(frozen=True)
+class Trained:
+    """Content of a checkpoint."""
+
+    matcher: Matcher
+    """in evaluation mode on the CPU; without backbone if it was trained on stored features"""
+    config: Config
+    categories: list[str]
+    """those it was trained on; empty if not known"""
+    calibration: Calibration | None
+    """of its confidences; None for a checkpoint of an earlier version, of a training that is not complete, or of one
+    without val"""
+
+
 def load_model(path: Path) -> tuple[Matcher, Config, list[str]]:
-    """Load the model of a checkpoint, in evaluation mode on the CPU.
+    """Load the matcher of a checkpoint, its configuration and its categories. See `load_trained`."""
+    found = load_trained(path)
+    return found.matcher, found.config, found.categories
+
+
+def load_trained(path: Path) -> Trained:
+    """Load a checkpoint.
 
     Args:
         path: best.pt or checkpoint.pt.
-
-    Returns:
-        The matcher, its configuration, and the categories it was trained on. A checkpoint of features mode gives a
-        matcher without backbone.
 
     Raises:
         UserError: missing or damaged, not a checkpoint, or a frozen backbone whose weights cannot be found.
@@ -41,7 +58,9 @@ def load_model(path: Path) -> tuple[Matcher, Config, list[str]]:
     frozen = config.data.mode == "images" and config.optim.backbone_lr_scale == 0
     matcher = build_matcher(config.model, image_size=config.data.image_size, features=features, pretrained=frozen)
     matcher.load_state_dict(weights, strict=not frozen)
-    return matcher.eval(), config, content["categories"]
+    kept = content.get(IN_CHECKPOINT)
+    calibration = None if kept is None else Calibration.from_dict(kept, source=str(path))
+    return Trained(matcher.eval(), config, content["categories"], calibration)
 
 
 @dataclass(frozen=True)
