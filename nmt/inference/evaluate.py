@@ -16,6 +16,7 @@ from torch import Tensor
 
 from nmt.batch import PairBatch, Side
 from nmt.config import Config, DecodeConfig, with_overrides
+from nmt.data.store.objects import ObjectStore
 from nmt.decoding import model_score, similarities, sweep
 from nmt.errors import UserError
 from nmt.inference.outliers import OutlierFigures, outlier_figures
@@ -145,7 +146,6 @@ def evaluate_checkpoint(
         UserError: no such checkpoint or data set, the data set has other categories, it has no test split, or the
             checkpoint was trained on val and is to be evaluated there.
     """
-    from nmt.data.store.partners import has_test
     from nmt.data.stream.pairs import eval_batches
     from nmt.device import autocast, limit_threads, pick_device
     from nmt.inference.load import load_trained, open_plain
@@ -159,11 +159,8 @@ def evaluate_checkpoint(
         )
     limit_threads(config)
     store, features = open_plain(data, config, checkpoint=path, categories=trained.categories)
-    if split == "test" and not has_test(store):
-        raise UserError(
-            f"{store.directory}: has no test split; evaluate on val, or prepare it again with photographs in split "
-            "test, and train again"
-        )
+    if split == "test":
+        _require_test(store)
     device, num, batch_size = pick_device(), len(store.info.categories), pairs_at_once or config.data.pairs_per_step
     matcher.to(device)
 
@@ -186,6 +183,17 @@ def evaluate_checkpoint(
         if outliers
         else None,
     )
+
+
+def _require_test(store: ObjectStore) -> None:
+    """Raise UserError if the data set has no test split."""
+    from nmt.data.store.partners import has_test
+
+    if not has_test(store):
+        raise UserError(
+            f"{store.directory}: has no test split; evaluate on val, or prepare it again with photographs in split "
+            "test, and train again"
+        )
 
 
 def _plain_features(

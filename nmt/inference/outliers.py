@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import torch
 
+from nmt.calibration import fit_on_val, matches_of, protocol_similarities
 from nmt.confidence import Calibration, Rows, chosen_calibration, figures
 from nmt.config import Config
 from nmt.data.store.objects import ObjectStore
@@ -15,7 +16,6 @@ from nmt.data.stream.outliers import CROSS
 from nmt.errors import UserError
 from nmt.io.table import aligned, wrapped
 from nmt.model.matcher import Matcher
-from nmt.training.calibration import fit_on_val, matches_of, protocol_similarities
 from nmt.unmatched import F1, OFF
 
 PAIRS = 200
