@@ -27,6 +27,8 @@ EPSILON = 0.1
 """entropic regularisation of the dustbin plan: softer than the decoding's, for it measures and does not decide"""
 ITERATIONS = 27
 """normalisations of the rows and the columns, as many as the published decoding has"""
+IN_CHECKPOINT = "calibration"
+"""key of a calibration in best.pt"""
 EVIDENCE = ("log plan entry", "log row-bin mass", "log column-bin mass", "mean cosine of the pair")
 """the four numbers that a confidence is read from"""
 
@@ -185,6 +187,30 @@ class Calibration:
         return found
 
 
+def chosen_calibration(calibration: Calibration | None, unmatched: str, *, source: str) -> Calibration | None:
+    """Return the calibration of a checkpoint with the threshold that `decode.unmatched` asks for.
+
+    Args:
+        calibration: of the checkpoint; None if it has none.
+        unmatched: value of `decode.unmatched`.
+        source: the checkpoint, for messages.
+
+    Returns:
+        None where there is none and none is needed ("off").
+
+    Raises:
+        UserError: there is none and matches are to be left out by it, or a precision that no threshold reached.
+    """
+    if calibration is not None:
+        return calibration.with_threshold(unmatched, source=source)
+    if unmatched == OFF:
+        return None
+    raise UserError(
+        f"{source}: has no confidences, which decode.unmatched = {unmatched} needs; continue its training with "
+        "--resume, which adds them where val is not trained on, or set decode.unmatched=off"
+    )
+
+
 def confidence_of(evidence_BN4: Tensor, calibration: Calibration) -> Tensor:
     """Compute confidences (...,) in [0, 1] from the four numbers (..., 4) of each match."""
     weights = torch.tensor(calibration.weights, dtype=evidence_BN4.dtype, device=evidence_BN4.device)
@@ -330,11 +356,11 @@ def _logistic(x_R4: Tensor, right_R: Tensor) -> tuple[list[float], float]:
         logits_R = z_R4 @ parameters[:4] + parameters[4]
         loss = torch.nn.functional.binary_cross_entropy_with_logits(logits_R, right_R)
         loss = loss + _RIDGE * parameters.square().sum()
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         return loss
 
     with torch.enable_grad():
-        optimizer.step(closure)  # type: ignore[no-untyped-call]
+        optimizer.step(closure)
     fitted = parameters.detach()
     weights = fitted[:4] / deviation
     return weights.tolist(), float(fitted[4] - weights @ mean)

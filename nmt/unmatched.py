@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from nmt.settings import Text
+
 OFF = "off"
 """keep every match, as published"""
 F1 = "f1"
@@ -40,3 +42,6 @@ def checked_unmatched(value: Any) -> str | None:
     except ValueError:
         return None
     return text
+
+
+UNMATCHED = Text(ALLOWED, checked_unmatched)

@@ -9,7 +9,7 @@ from pathlib import Path
 from torch import Tensor
 
 from nmt import checkpoint
-from nmt.confidence import Calibration
+from nmt.confidence import IN_CHECKPOINT, Calibration
 from nmt.config import Config, from_dict
 from nmt.data.store.features import FeatureTable, features_pattern
 from nmt.data.store.node_copy import local_copy
@@ -18,8 +18,8 @@ from nmt.errors import UserError
 from nmt.model.matcher import Head, Matcher
 from nmt.model.undrawn import Undrawn
 
-CALIBRATION, KEYPOINT_NAMES = "calibration", "keypoint_names"
-"""keys of a checkpoint that older ones lack"""
+KEYPOINT_NAMES = "keypoint_names"
+"""key of a checkpoint that older ones lack"""
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,8 @@ class Trained:
     keypoint_names: dict[str, list[str]]
     """category -> names of its keypoints; empty where the checkpoint does not know them"""
     calibration: Calibration | None
-    """how a confidence is read; None where none was fitted"""
+    """of its confidences; None for a checkpoint of an earlier version, of a training that is not complete, or of one
+    without val"""
 
 
 def load_model(path: Path) -> tuple[Matcher, Config, list[str]]:
@@ -57,7 +58,7 @@ def load_trained(path: Path) -> Trained:
     weights, config = content.get("model"), content.get("config")
     if not isinstance(weights, dict) or not isinstance(config, dict) or "categories" not in content:
         raise UserError(f"{path}: holds no trained matcher; give the best.pt of a training")
-    calibration = content.get(CALIBRATION)
+    calibration = content.get(IN_CHECKPOINT)
     known = from_dict(config, source=str(path))
     return Trained(
         matcher=_matcher(known, weights, path).eval(),

@@ -16,6 +16,7 @@ from nmt.errors import FailedError, TemporaryError, UserError
 from nmt.io.files import remove_partials, write_json
 from nmt.model.matcher import Matcher
 from nmt.settings import differences
+from nmt.training.calibration import calibrate
 from nmt.training.files import BEST, CHECKPOINT, CONFIG, DATA_SET, METRICS, PREVIOUS
 from nmt.training.history import Progress, write_metrics
 from nmt.training.trainer import Trainer
@@ -87,6 +88,7 @@ def begin(trainer: Trainer, directory: Path, *, resume: bool) -> None:
     if resume:
         check_same(saved_record(directory / DATA_SET), identity, where=directory, data=data)
         _resume(trainer, directory)
+        calibrate(trainer, directory)  # if the process died between its last epoch and that
     if distributed.rank() == 0:
         remove_partials(directory)
         write_json(directory / CONFIG, to_dict(trainer.config))

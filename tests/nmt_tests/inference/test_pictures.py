@@ -64,7 +64,7 @@ def test_colours_say_right_and_wrong_where_the_truth_is_known_and_confidence_els
             dataclasses.replace(square, confidence_N=np.array([confidence])), side=96, legend=False
         )
         assert has(drawn, colour) and not has(drawn, UNKNOWN)
-    assert colour_of(-1) == RAMP[0] and colour_of(2) == RAMP[-1] and colour_of(0.75) == (96, 196, 131)
+    assert colour_of(-1) == RAMP[0] and colour_of(2) == RAMP[-1] and colour_of(0.75) == (128, 196, 131)
 
 
 def test_a_point_without_a_match_is_hollow():
