@@ -27,7 +27,7 @@ from nmt.inference.inputs import Keypoints, check_keypoints
 from nmt.inference.load import Trained, load_trained
 from nmt.inference.matches import Matches
 from nmt.model.efficientnet_lite import backbone_for_use
-from nmt.unmatched import OFF
+from nmt.unmatched import F1, OFF
 
 if TYPE_CHECKING:
     from nmt.inference.inputs import ImageInput, KeypointInput
@@ -255,10 +255,10 @@ def _changed(trained: Trained, overrides: Mapping[str, Any], path: str | Path) -
     """Change the decoding of a trained matcher. Raises UserError."""
     config = with_overrides(trained.config, overrides, source="overrides")
     calibration = trained.calibration
-    if UNMATCHED in overrides:
-        wanted = str(overrides[UNMATCHED])
-        if calibration is not None:
-            calibration = calibration.with_threshold(wanted, source=str(path))
-        elif wanted != OFF:
-            raise UserError(f"{path}: {UNMATCHED}={wanted} needs a calibration, which {NO_CALIBRATION}")
+    # "off" in a checkpoint is the published default of --evaluate, and nobody's choice for the use of the matcher.
+    wanted = str(overrides.get(UNMATCHED, F1 if config.decode.unmatched == OFF else config.decode.unmatched))
+    if calibration is not None:
+        calibration = calibration.with_threshold(wanted, source=str(path))
+    elif wanted != OFF and UNMATCHED in overrides:
+        raise UserError(f"{path}: {UNMATCHED}={wanted} needs a calibration, which {NO_CALIBRATION}")
     return dataclasses.replace(trained, config=config, calibration=calibration)

@@ -20,7 +20,7 @@ def test_names_lie_in_the_image_and_cover_no_other_name(seed, count, side):
     places = place_labels(points, [(30.0, 12.0)] * count, (7, 18, side, side), gap=4)
     found = [place for place in places if place is not None]
     for left, top, right, bottom in found:
-        assert 7 <= left and 18 <= top and right <= 7 + side and bottom <= 18 + side
+        assert left >= 7 and top >= 18 and right <= 7 + side and bottom <= 18 + side
     assert not any(overlap(one, other) for one, other in itertools.combinations(found, 2))
 
 

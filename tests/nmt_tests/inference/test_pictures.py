@@ -60,9 +60,7 @@ def test_colours_say_right_and_wrong_where_the_truth_is_known_and_confidence_els
         drawn = draw_pair(dataclasses.replace(square, match_N=np.array([truth])), side=96, legend=False)
         assert has(drawn, colour) and not has(drawn, other)
     for confidence, colour in ((0.0, RAMP[0]), (0.5, RAMP[1]), (1.0, RAMP[2])):
-        drawn = draw_pair(
-            dataclasses.replace(square, confidence_N=np.array([confidence])), side=96, legend=False
-        )
+        drawn = draw_pair(dataclasses.replace(square, confidence_N=np.array([confidence])), side=96, legend=False)
         assert has(drawn, colour) and not has(drawn, UNKNOWN)
     assert colour_of(-1) == RAMP[0] and colour_of(2) == RAMP[-1] and colour_of(0.75) == (128, 196, 131)
 
