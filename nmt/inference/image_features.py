@@ -76,7 +76,7 @@ class ImageFeatures:
         else:
             image_HW3 = read_image(image, source=source)
             found = hashlib.sha256(repr(image_HW3.shape).encode())
-            found.update(memoryview(np.ascontiguousarray(image_HW3)))
+            found.update(np.ascontiguousarray(image_HW3).data)
             key = found.digest()
         if (seen := self._seen.get(key)) is not None:
             self._seen.move_to_end(key)

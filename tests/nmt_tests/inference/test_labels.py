@@ -16,7 +16,7 @@ def overlap(one, other):
 @settings(max_examples=60, deadline=None)
 @given(st.integers(0, 2**32 - 1), st.integers(1, 20), st.integers(20, 200))
 def test_names_lie_in_the_image_and_cover_no_other_name(seed, count, side):
-    points = np.random.default_rng(seed).uniform(0, side, (count, 2)) + (7, 18)
+    points = np.random.default_rng(seed).uniform((7, 18), (7 + side, 18 + side), (count, 2))
     places = place_labels(points, [(30.0, 12.0)] * count, (7, 18, side, side), gap=4)
     found = [place for place in places if place is not None]
     for left, top, right, bottom in found:

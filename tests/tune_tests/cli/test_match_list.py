@@ -44,9 +44,9 @@ def test_an_error_leaves_no_new_folder_and_an_earlier_one_as_it_was():
 
 
 def test_a_picture_never_replaces_an_image_of_the_list():
-    with pytest.raises(UserError, match=r"pair-001\.png: is one of the images to read"):
-        with writing(Path("."), pairs("pair-001.png")):
-            raise AssertionError("not reached")
+    message = r"pair-001\.png: is one of the images to read"
+    with pytest.raises(UserError, match=message), writing(Path("."), pairs("pair-001.png")):
+        raise AssertionError("not reached")
 
 
 def test_names_are_in_the_order_of_the_pairs():
