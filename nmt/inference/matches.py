@@ -91,10 +91,17 @@ class Matches:
 
     def verdict(self) -> str | None:
         """Say so where few keypoints match; None where most do."""
-        most, number = min(len(self.points0), len(self.points1)), len(self.indices)
-        if self.threshold is None or number >= FEW * most:
+        if self.threshold is None or len(self.indices) >= FEW * self._most():
             return None
-        return f"{number} of {most} matched: these images may not show the same object"
+        return f"{self.count()}: these images may not show the same object"
+
+    def count(self) -> str:
+        """Say how many of the keypoints that could have a partner matched: "9 of 10 matched"."""
+        return f"{len(self.indices)} of {self._most()} matched"
+
+    def _most(self) -> int:
+        """Count the keypoints of the smaller side; of the source where several may share a target."""
+        return len(self.points0) if self.threshold is None else min(len(self.points0), len(self.points1))
 
     def table(self) -> str:
         """Format the matches with their confidence, then the keypoints without a match on either side."""

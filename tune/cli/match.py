@@ -69,9 +69,8 @@ def run_list(args: argparse.Namespace) -> dict[str, Any]:
         for pair, matches, warning in zip(pairs, match_files(matcher, pairs), warnings, strict=True):
             written.add(matches)
             right = matches.right()
-            known = f", {right[0]} of {right[1]} right" if right else ""
-            verdict = f"; {matches.verdict()}" if matches.verdict() else ""
-            print(f"{pair.label}: {len(matches.indices)} of {len(matches.points0)} matched{known}{verdict}", flush=True)
+            known = f", {right[0]} of {right[1]} right by their names" if right else ""
+            print(f"{pair.label}: {matches.verdict() or matches.count()}{known}", flush=True)
             rows.append({"images": list(map(str, pair.images)), **matches.to_dict(), "warning": warning})
     warn(warnings)
     print(f"{len(rows)} pairs: {shown_path(written.table)} and pictures beside it")
