@@ -279,7 +279,8 @@ def figures(rows: Rows, calibration: Calibration) -> dict[str, float]:
         calibration: gives the confidence, and the threshold below which a match is left out.
 
     Returns:
-        "precision", "recall" and "f1" of the matches kept, counted over all keypoints; "auc", the probability that a
+        "kept", the share of the matches that are kept; their "precision", "recall" and "f1", counted over all
+        keypoints; "auc", the probability that a
         right match has a higher confidence than a wrong one; "ece", the expected calibration error. A figure that is
         not defined, such as the AUC where no match is right, is left out.
     """
@@ -294,6 +295,7 @@ def figures(rows: Rows, calibration: Calibration) -> dict[str, float]:
     if (auc := area_under_curve(confidence_R, rows.right_R)) is not None:
         found["auc"] = auc
     if len(confidence_R):
+        found["kept"] = kept / len(confidence_R)
         found["ece"] = calibration_error(confidence_R, rows.right_R)
     return found
 

@@ -24,6 +24,7 @@ NOC, MIX = "noc", "mix"
 """pools: all protocols but cross, and all"""
 ALL_MATCHED = "f1_all_matched"
 _COLUMNS = {
+    "kept": "kept",
     "precision": "precision",
     "recall": "recall",
     "f1": "F1",

@@ -12,6 +12,7 @@ from nmt.confidence import (
     Rows,
     area_under_curve,
     calibration_error,
+    chosen_calibration,
     confidence_of,
     dustbin_plan,
     dustbin_target,
@@ -154,7 +155,7 @@ def test_figures_of_rows_counted_by_hand():
     plain = dataclasses.replace(CALIBRATION, weights=(1.0, 0.0, 0.0, 0.0), bias=0.0, threshold=0.5)
     found = figures(rows, plain)
     assert found["precision"] == pytest.approx(2 / 3) and found["recall"] == pytest.approx(2 / 5)
-    assert found["f1"] == pytest.approx(0.5)
+    assert found["f1"] == pytest.approx(0.5) and found["kept"] == pytest.approx(3 / 5)
     assert found["auc"] == pytest.approx(4 / 6)  # of six pairs right > wrong: 3 > 2, 3 > -2, 1 > -2, -1 > -2
 
 
@@ -172,6 +173,14 @@ def test_area_counts_ties_half_and_error_is_the_distance_of_the_means():
 def test_threshold_is_chosen_as_asked(unmatched, threshold):
     found = CALIBRATION.with_threshold(unmatched, source="here")
     assert (found.threshold, found.chosen) == (threshold, unmatched)
+
+
+def test_a_checkpoint_without_confidences_keeps_every_match_or_says_what_to_do():
+    assert chosen_calibration(None, "off", source="best.pt") is None
+    assert chosen_calibration(CALIBRATION, "0.2", source="best.pt").threshold == 0.2
+    for unmatched in ("f1", "precision=0.9", "0.2"):
+        with pytest.raises(UserError, match=rf"^best\.pt: has no confidences, which decode.unmatched = {unmatched} .*"):
+            chosen_calibration(None, unmatched, source="best.pt")
 
 
 def test_a_precision_out_of_reach_names_the_highest():
