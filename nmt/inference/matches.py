@@ -17,6 +17,9 @@ from nmt.io.table import aligned, shortened
 FEW = 0.5
 """share of the keypoints that could match below which the verdict doubts that the images show the same object"""
 
+EVEN = 0.5
+"""mean confidence below which more matches are expected to be wrong than right"""
+
 
 @dataclass(frozen=True, eq=False)
 class Matches:
@@ -90,10 +93,13 @@ class Matches:
         return predicted_N
 
     def verdict(self) -> str | None:
-        """Say so where few keypoints match; None where most do."""
-        if self.threshold is None or len(self.indices) >= FEW * self._most():
+        """Say so where few keypoints match, or where most matches are expected to be wrong; None elsewhere."""
+        few = self.threshold is not None and len(self.indices) < FEW * self._most()
+        mean = float(self.confidence.mean()) if self.calibrated and len(self.indices) else 1.0
+        if not few and mean >= EVEN:
             return None
-        return f"{self.count()}: these images may not show the same object"
+        low = f", with a mean confidence of {mean:.2f}" if mean < EVEN else ""
+        return f"{self.count()}{low}: these images may not show the same object"
 
     def count(self) -> str:
         """Say how many of the keypoints that could have a partner matched: "9 of 10 matched"."""

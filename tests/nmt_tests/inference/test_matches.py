@@ -62,6 +62,14 @@ def test_the_verdict_counts_what_could_match():
     assert without(1, threshold=None).verdict() is None
 
 
+def test_the_verdict_doubts_matches_that_are_mostly_expected_to_be_wrong():
+    low = {"confidence": np.array([0.5, 0.25], np.float32)}
+    told = ", with a mean confidence of 0.38: these images may not show the same object"
+    assert matches(**low).verdict() == f"2 of 3 matched{told}"
+    assert matches(**low, threshold=None).verdict() == f"2 of 3 matched{told}"
+    assert matches(**low, threshold=None, calibrated=False).verdict() is None  # a raw score is no probability
+
+
 def test_right_and_wrong_are_counted_where_both_sides_share_names():
     assert matches().right() == (2, 2) and matches().truth.tolist() == [1, 0, -1]
     assert matches(indices=np.array([[0, 0], [1, 0]])).right() == (1, 2)
