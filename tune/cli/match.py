@@ -110,8 +110,7 @@ JOB = Job(
     ),
     examples=(
         "--match willow --images A.jpg B.jpg --keypoints A.csv B.csv",
-        "--match results/demo-train/best.pt --images A.jpg B.jpg --keypoints A.csv B.csv --out pair.png",
-        "--match willow --pairs list.csv --out matches",
+        "--match results/demo-train/best.pt --pairs list.csv --out matches",
     ),
     flags=(
         flag("--images", "the two images", metavar=("A", "B"), nargs=2, type=Path),

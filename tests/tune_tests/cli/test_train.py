@@ -51,10 +51,11 @@ def test_prepare_train_evaluate_and_match_from_raw_photographs(capsys, refused, 
     files = ["--images", "raw/Car/000.png", "raw/Car/001.png", "--keypoints", "a.csv", "b.csv"]
     assert main(["--match", "willow-train", *files, "--out", "m.png", "--json"]) == 0
     matches = json.loads(capsys.readouterr().out.splitlines()[-1])["matches"]
-    assert set(matches) == {"nose", "tail", "wheel"} and set(matches.values()) <= set(matches)
+    assert set(matches) == {"nose", "tail", "wheel"} and set(matches.values()) <= {*matches, None}
     assert Image.open("m.png").size[0] > 700
     # One-to-one, which argmax over a similarity that no training has told apart is not bound to be.
-    assert main(["--match", "willow-train", *files, "--set", "decode.assignment=hungarian", "--json"]) == 0
+    every = ["--set", "decode.assignment=hungarian", "--set", "decode.unmatched=off"]
+    assert main(["--match", "willow-train", *files, *every, "--json"]) == 0
     assert set(json.loads(capsys.readouterr().out.splitlines()[-1])["matches"].values()) == set(matches)
     assert Path("match.png").is_file()
     Path("b.csv").write_text("nose,15\n")
