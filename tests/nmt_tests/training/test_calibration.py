@@ -10,6 +10,7 @@ import torch
 
 from nmt import checkpoint
 from nmt.confidence import Calibration
+from nmt.errors import FailedError
 from nmt.training import calibration as module
 from nmt.training import loop
 from nmt.training.loop import train
@@ -86,6 +87,19 @@ def test_a_lost_best_is_written_again_with_its_calibration(finished, trained, to
     (finished / "best.pt").unlink()
     train(small(), data=toy_data, directory=finished, resume=True)
     assert same_best(finished, trained)
+
+
+def test_a_best_that_is_damaged_meanwhile_is_restored_by_a_resumed_training(trained, toy_data, tmp_path):
+    def damage(report):
+        if report.epoch == 2:  # the best epoch, whose checkpoint becomes the previous one
+            content = bytearray((tmp_path / "best.pt").read_bytes())
+            content[len(content) // 2] ^= 4
+            (tmp_path / "best.pt").write_bytes(content)
+
+    with pytest.raises(FailedError, match=r"best.pt: damaged while the training ran; continue with --resume"):
+        train(small(), data=toy_data, directory=tmp_path, on_epoch=damage)
+    train(small(), data=toy_data, directory=tmp_path, resume=True)
+    assert same_best(tmp_path, trained)
 
 
 def test_the_weights_of_a_trainer_stay_its_own(finished, toy_data):
