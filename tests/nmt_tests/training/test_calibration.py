@@ -114,6 +114,15 @@ def test_the_weights_of_a_trainer_stay_its_own(finished, toy_data):
     assert trainer.matcher.training and best(finished)["calibration"] == fitted
 
 
+def test_a_frozen_backbone_that_is_not_in_best_is_the_one_that_is_read(toy_data, tmp_path):
+    images = {"data__mode": "images", "data__pairs_per_step": 2, "data__eval_pairs": 3, "optim__backbone_lr_scale": 0}
+    config = small(**images, train__epochs=1, train__steps_per_epoch=1, optim__milestones=[])
+    train(config, data=toy_data, directory=tmp_path)
+    content = best(tmp_path)
+    assert content["calibration"]["pairs"]["inter"] == 6
+    assert not [name for name in content["model"] if name.startswith("backbone.")]
+
+
 def test_no_calibration_where_val_was_trained_on(toy_data, tmp_path, caplog):
     caplog.set_level(logging.INFO)
     config = small(data__train_split="train+val", train__epochs=1, optim__milestones=[])
