@@ -101,6 +101,8 @@ def outlier_figures(
     unmatched = F1 if config.decode.unmatched == OFF else config.decode.unmatched
     if split == "val":
         note += "; figures on val itself are flattering"
+    if config.decode.assignment == "hungarian":  # it matches as many as it can
+        note += "; hungarian loses recall where keypoints have no partner, argmax does not"
     chosen = calibration.with_threshold(unmatched, source=source)
     stored = protocol_similarities(matcher, store, config, split=split, features=features, device=device, most=PAIRS)
     rows = {name: matches_of(pairs, config.decode) for name, pairs in stored.items()}

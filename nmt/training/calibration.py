@@ -16,6 +16,7 @@ from nmt import checkpoint, distributed
 from nmt.calibration import fit_on_val
 from nmt.confidence import IN_CHECKPOINT
 from nmt.config import from_dict
+from nmt.errors import FailedError
 from nmt.model.matcher import Matcher
 from nmt.training.files import BEST
 from nmt.training.trainer import Trainer
@@ -36,7 +37,10 @@ def _calibrate(trainer: Trainer, path: Path) -> None:
     if not trainer.config.data.validates:
         log.info("%s: no confidences are fitted, for val was trained on (data.train_split)", path)
         return
-    content = checkpoint.load(path)
+    try:
+        content = checkpoint.load(path)
+    except checkpoint.DamagedError as error:  # as where it is lost: a resumed training restores it
+        raise FailedError(f"{path}: damaged while the training ran; continue with --resume") from error
     if IN_CHECKPOINT in content:
         return
     config = from_dict(content["config"], source=str(path))

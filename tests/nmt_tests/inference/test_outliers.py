@@ -70,6 +70,12 @@ def test_a_checkpoint_of_before_is_fitted_on_val_on_the_spot(found, without, toy
     assert "calibration" not in checkpoint.load(without)
 
 
+def test_hungarian_is_warned_of(found, trained, toy_data):
+    decode = {"decode.assignment": "hungarian"}
+    warned = evaluate_checkpoint(trained / "best.pt", data=toy_data, split="test", decode=decode, outliers=True)
+    assert "hungarian loses recall" in warned.outliers.note and "hungarian" not in found.outliers.note
+
+
 def test_figures_on_val_are_called_flattering(trained, toy_data):
     assert "flattering" in evaluate_checkpoint(
         trained / "best.pt", data=toy_data, split="val", outliers=True

@@ -10,6 +10,7 @@ import torch
 
 from nmt import checkpoint
 from nmt.confidence import Calibration
+from nmt.errors import FailedError
 from nmt.training import calibration as module
 from nmt.training import loop
 from nmt.training.loop import train
@@ -88,6 +89,19 @@ def test_a_lost_best_is_written_again_with_its_calibration(finished, trained, to
     assert same_best(finished, trained)
 
 
+def test_a_best_that_is_damaged_meanwhile_is_restored_by_a_resumed_training(trained, toy_data, tmp_path):
+    def damage(report):
+        if report.epoch == 2:  # the best epoch, whose checkpoint becomes the previous one
+            content = bytearray((tmp_path / "best.pt").read_bytes())
+            content[len(content) // 2] ^= 4
+            (tmp_path / "best.pt").write_bytes(content)
+
+    with pytest.raises(FailedError, match=r"best.pt: damaged while the training ran; continue with --resume"):
+        train(small(), data=toy_data, directory=tmp_path, on_epoch=damage)
+    train(small(), data=toy_data, directory=tmp_path, resume=True)
+    assert same_best(tmp_path, trained)
+
+
 def test_the_weights_of_a_trainer_stay_its_own(finished, toy_data):
     trainer = Trainer(small(), data=toy_data)
     trainer.progress.epoch = small().train.epochs
@@ -98,6 +112,15 @@ def test_the_weights_of_a_trainer_stay_its_own(finished, toy_data):
     module.calibrate(trainer, finished)
     assert all(torch.equal(value, before[name]) for name, value in trainer.matcher.state_dict().items())
     assert trainer.matcher.training and best(finished)["calibration"] == fitted
+
+
+def test_a_frozen_backbone_that_is_not_in_best_is_the_one_that_is_read(toy_data, tmp_path):
+    images = {"data__mode": "images", "data__pairs_per_step": 2, "data__eval_pairs": 3, "optim__backbone_lr_scale": 0}
+    config = small(**images, train__epochs=1, train__steps_per_epoch=1, optim__milestones=[])
+    train(config, data=toy_data, directory=tmp_path)
+    content = best(tmp_path)
+    assert content["calibration"]["pairs"]["inter"] == 6
+    assert not [name for name in content["model"] if name.startswith("backbone.")]
 
 
 def test_no_calibration_where_val_was_trained_on(toy_data, tmp_path, caplog):

@@ -45,6 +45,8 @@ def test_prepare_train_evaluate_and_match_from_raw_photographs(capsys, refused, 
     assert set(result["mean"]) == {"NMT", "chance", "positions", "nearest features"}
     assert "reading the test split" in out and result["mean"]["chance"] == pytest.approx(0.1)
     assert result["decode"]["assignment"] == "argmax" and Path(result["picture"]).is_file()
+    assert {"inter", "drop2", "drop4", "both30", "noc"} <= set(result["outliers"]["figures"])
+    assert "keypoints without a partner" in out and "from the checkpoint" in result["outliers"]["note"]
 
     Path("a.csv").write_text("name,x,y\nnose,10,20\ntail,60,30\nwheel,40,50\n")
     Path("b.csv").write_text("nose,15,22\ntail,55,31\nwheel,44,48\n")
@@ -67,7 +69,9 @@ def test_prepare_train_evaluate_and_match_from_raw_photographs(capsys, refused, 
     assert main(["--evaluate", "results/willow-train/best.pt", *changed, "--json"]) == 0
     found = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert found["split"] == "val"
-    assert found["decode"] == {"sinkhorn_iterations": 27, "epsilon": 0.5, "assignment": "hungarian"}
+    assert found["decode"] == {
+        "sinkhorn_iterations": 27, "epsilon": 0.5, "assignment": "hungarian", "unmatched": "off",
+    }  # fmt: skip
 
 
 def test_a_training_on_train_and_val_is_evaluated_on_test_alone(capsys, refused, tmp_path):
@@ -84,6 +88,7 @@ def test_a_training_on_train_and_val_is_evaluated_on_test_alone(capsys, refused,
     assert metrics["epoch"] == 2 and not any(key.startswith("val/") for key in metrics)
     assert main(["--train", "willow", "--resume", *both]) == 0
     assert main(["--evaluate", "willow-train", "--split", "test"]) == 0
+    assert "no figures of keypoints without a partner: val was trained on" in capsys.readouterr().out
     assert "was trained on val too" in refused("--evaluate", "willow-train")
     assert "was trained on val too" in refused("--evaluate", "willow-train", "--split", "val")
 
