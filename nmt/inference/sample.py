@@ -89,6 +89,8 @@ def draw_split(
 
 def matched_pair(store: ObjectStore, pair: Pair, predicted_N: np.ndarray) -> MatchedPair:
     """Return the pair with its images, its points and its matches, as `draw_pair` takes it."""
+    category = store.info.categories[pair.category]
+    names = store.info.keypoint_names[category]
     return MatchedPair(
         image0_HW3=store.image(pair.row0),
         image1_HW3=store.image(pair.row1),
@@ -96,5 +98,7 @@ def matched_pair(store: ObjectStore, pair: Pair, predicted_N: np.ndarray) -> Mat
         points1_M2=store.points(pair.row1)[pair.positions1],
         predicted_N=predicted_N[: len(pair.positions0)],
         match_N=pair.match_N,
-        label=store.info.categories[pair.category],
+        label=category,
+        names0=[names[k] for k in pair.keypoints0],
+        names1=[names[k] for k in pair.keypoints1],
     )

@@ -83,4 +83,15 @@ def test_only_the_decoding_is_marked_inference_only():
         "decode.sinkhorn_iterations",
         "decode.epsilon",
         "decode.assignment",
+        "decode.unmatched",
     }
+
+
+def test_matches_to_leave_out_are_given_as_a_word_or_a_number():
+    for value, kept in (("f1", "f1"), (0.4, "0.4"), ("precision=0.9", "precision=0.9")):
+        assert with_overrides(Config(), {"decode.unmatched": value}, source="x").decode.unmatched == kept
+    assert dict([parse_assignment("decode.unmatched=precision=0.9")]) == {"decode.unmatched": "precision=0.9"}
+    with pytest.raises(
+        UserError, match=r"x: decode.unmatched must be off, f1, precision=P or a confidence, .* got 1.5"
+    ):
+        with_overrides(Config(), {"decode.unmatched": 1.5}, source="x")

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nmt.errors import UserError
-from nmt.settings import Setting, check_names, differences, setting
+from nmt.settings import Setting, Text, check_names, differences, setting
 
 
 def made(kind: type, **limits) -> Setting:
@@ -24,6 +24,7 @@ def made(kind: type, **limits) -> Setting:
         (made(float, above=0), "a number above 0"),
         (made(bool), "true or false"),
         (made(str, choices=("x", "y")), "one of x, y"),
+        (made(str, text=Text("x or a number", lambda value: value if value == "x" else None)), "x or a number"),
         (made(tuple, choices=("x", "y")), "a list of x, y"),
         (made(tuple, low=0), "a list of integers at least 0"),
     ],

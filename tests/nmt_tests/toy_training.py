@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from nmt import checkpoint
 from nmt.config import Config, with_overrides
 
 SMALL = {
@@ -58,3 +59,8 @@ def assert_same_training(one: Path, other: Path) -> None:
         for name in ("train/loss", "train/loss/info_nce", "train/loss/layer"):
             assert after[name] == pytest.approx(before[name], abs=1e-5)
         assert after["val/accuracy"] == before["val/accuracy"]
+    before, after = (checkpoint.load(directory / "best.pt").get("calibration") for directory in (one, other))
+    assert (before is None) == (after is None)
+    if before is not None:
+        assert after["pairs"] == before["pairs"]
+        assert after["weights"] == pytest.approx(before["weights"], rel=0.1, abs=0.1)

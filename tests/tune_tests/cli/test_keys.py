@@ -105,3 +105,8 @@ def test_json_has_every_chosen_key(capsys):
         "default": "0.035",
         "meaning": SETTINGS["decode.epsilon"].doc,
     }
+
+
+def test_a_key_with_a_form_of_its_own_shows_it():
+    (key,) = [s for section in select("decode.unmatched") for s in section.settings.values()]
+    assert kind_and_range(key) == key.allowed and key.allowed.startswith("off, f1, precision=P")

@@ -45,16 +45,19 @@ def test_prepare_train_evaluate_and_match_from_raw_photographs(capsys, refused, 
     assert set(result["mean"]) == {"NMT", "chance", "positions", "nearest features"}
     assert "reading the test split" in out and result["mean"]["chance"] == pytest.approx(0.1)
     assert result["decode"]["assignment"] == "argmax" and Path(result["picture"]).is_file()
+    assert {"inter", "drop2", "drop4", "both30", "noc"} <= set(result["outliers"]["figures"])
+    assert "keypoints without a partner" in out and "from the checkpoint" in result["outliers"]["note"]
 
     Path("a.csv").write_text("name,x,y\nnose,10,20\ntail,60,30\nwheel,40,50\n")
     Path("b.csv").write_text("nose,15,22\ntail,55,31\nwheel,44,48\n")
     files = ["--images", "raw/Car/000.png", "raw/Car/001.png", "--keypoints", "a.csv", "b.csv"]
     assert main(["--match", "willow-train", *files, "--out", "m.png", "--json"]) == 0
     matches = json.loads(capsys.readouterr().out.splitlines()[-1])["matches"]
-    assert set(matches) == {"nose", "tail", "wheel"} and set(matches.values()) <= set(matches)
+    assert set(matches) == {"nose", "tail", "wheel"} and set(matches.values()) <= {*matches, None}
     assert Image.open("m.png").size[0] > 700
     # One-to-one, which argmax over a similarity that no training has told apart is not bound to be.
-    assert main(["--match", "willow-train", *files, "--set", "decode.assignment=hungarian", "--json"]) == 0
+    every = ["--set", "decode.assignment=hungarian", "--set", "decode.unmatched=off"]
+    assert main(["--match", "willow-train", *files, *every, "--json"]) == 0
     assert set(json.loads(capsys.readouterr().out.splitlines()[-1])["matches"].values()) == set(matches)
     assert Path("match.png").is_file()
     Path("b.csv").write_text("nose,15\n")
@@ -66,7 +69,9 @@ def test_prepare_train_evaluate_and_match_from_raw_photographs(capsys, refused, 
     assert main(["--evaluate", "results/willow-train/best.pt", *changed, "--json"]) == 0
     found = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert found["split"] == "val"
-    assert found["decode"] == {"sinkhorn_iterations": 27, "epsilon": 0.5, "assignment": "hungarian"}
+    assert found["decode"] == {
+        "sinkhorn_iterations": 27, "epsilon": 0.5, "assignment": "hungarian", "unmatched": "off",
+    }  # fmt: skip
 
 
 def test_a_training_on_train_and_val_is_evaluated_on_test_alone(capsys, refused, tmp_path):
@@ -83,6 +88,7 @@ def test_a_training_on_train_and_val_is_evaluated_on_test_alone(capsys, refused,
     assert metrics["epoch"] == 2 and not any(key.startswith("val/") for key in metrics)
     assert main(["--train", "willow", "--resume", *both]) == 0
     assert main(["--evaluate", "willow-train", "--split", "test"]) == 0
+    assert "no figures of keypoints without a partner: val was trained on" in capsys.readouterr().out
     assert "was trained on val too" in refused("--evaluate", "willow-train")
     assert "was trained on val too" in refused("--evaluate", "willow-train", "--split", "val")
 

@@ -53,6 +53,7 @@ def test_overrides_change_the_default_configuration(space_file: Path) -> None:
         (LR, '"model.spline_backend" = { low = 0, high = 1 }', r"one of matmul, torch_spline_conv, pyg: give values"),
         (LR, '"train.compile" = { low = 0, high = 1 }', r"true or false: give values"),
         (LR, '"train.seed" = { low = 0, high = 9 }', r"train.seed cannot be searched: a lucky seed"),
+        (LR, '"decode.unmatched" = { values = ["off", "f1"] }', r"decode.unmatched cannot be searched: accuracy"),
         (LR, '"model.heads" = { values = [2, 3] }', r"d_model must be a multiple of model.heads.*d_model=16, heads=3"),
         (LR, '"model.d_model" = { low = 16, high = 20 }', r"d_model=17, heads=2"),
         ('["flat", "linear"]', '["flat", "cubic"]', r'one of flat, linear, but got "cubic"'),
