@@ -104,7 +104,7 @@ class SplineConv(nn.Module):
 
     def forward(self, x_VC: Tensor, graph: SplineGraph) -> Tensor:
         """Convolve node features (V, C) to (V, D)."""
-        pooled_VD = max_over_edges(self._messages(x_VC, graph), graph, len(x_VC))
+        pooled_VD = max_over_edges(self._messages(x_VC, graph), graph, x_VC.shape[0])
         return pooled_VD + self.root(x_VC) + self.bias
 
     def _messages_matmul(self, x_VC: Tensor, graph: SplineGraph) -> Tensor:

@@ -52,6 +52,9 @@ RUNS = "runs"
 TEST = "test.json"
 """accuracy on the test split, in such a folder"""
 
+EXPORT = "export"
+"""folder of the exported matcher, in that of a search or training"""
+
 RAY = "ray"
 """files that a run needs only while it runs, most of them Ray's; the next run removes them"""
 RAY_TUNE = "tune"
