@@ -25,6 +25,9 @@ log = logging.getLogger(__name__)
 _BEFORE = {"loss.reduction": "pairs", "model.drop_path": 0.0, "data.redraw": "objects", "data.mix_partner": "objects"}
 """what trainings did before a key was there -> its value, for checkpoints that lack it"""
 
+_KEPT = ("model", "categories", "keypoint_names", "data_set")
+"""what best.pt holds of a whole state, beside its configuration"""
+
 _Choice = tuple[str | None, str | None, UserError | None]
 """file to restore and its hash, both None to begin anew; or the error that ends the training"""
 
@@ -46,7 +49,7 @@ def _write_best(path: Path, weights: dict[str, Any], metrics: dict[str, Any]) ->
     """Write best.pt from what `_weights` returned, or from a checkpoint that holds it: the average, if there is one."""
     weights = {**weights, "model": weights.get("average", weights["model"])}
     decode = {name: metrics.get(f"decode/{name}", value) for name, value in weights["config"]["decode"].items()}
-    content: dict[str, Any] = {key: weights[key] for key in ("model", "categories", "data_set") if key in weights}
+    content: dict[str, Any] = {key: weights[key] for key in _KEPT if key in weights}
     config = {**weights["config"], "decode": decode}
     checkpoint.save(path, {**content, "config": config, "epoch": metrics["epoch"], "metrics": metrics})
 
@@ -57,7 +60,8 @@ def _weights(trainer: Trainer) -> dict[str, Any]:
     if trainer.average is not None:
         model["average"] = _own(trainer.average.matcher, trainer)
     info = trainer.store.info
-    known = {"categories": list(info.categories), "data_set": info.identity}
+    names = {category: list(several) for category, several in info.keypoint_names.items()}
+    known = {"categories": list(info.categories), "keypoint_names": names, "data_set": info.identity}
     return {**model, "config": to_dict(trainer.config), **known}
 
 
