@@ -33,13 +33,12 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
 
     trained = load_trained(checkpoint)
     known = known_of(checkpoint, trained.metrics)
-    written: list[dict[str, Any]] = []
+    written: list[dict[str, Any]]
     if kind == "hub":
-        for path in write_hub(trained, folder):
-            written.append({"file": str(path)})
+        written = [{"file": str(path)} for path in write_hub(trained, folder)]
     else:
-        for program in write_programs(trained, folder, format=kind):
-            written.append({"file": str(program.path), "inputs": program.inputs, "difference": program.difference})
+        programs = write_programs(trained, folder, format=kind)
+        written = [{"file": str(p.path), "inputs": p.inputs, "difference": p.difference} for p in programs]
     card = write_card(
         trained, folder, name=known.name, description=known.description, accuracies=known.accuracies, kind=kind
     )

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import dataclasses
-import importlib.metadata
 import json
 import platform
 from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
 from nmt.config import Config, to_dict
 from nmt.inference.load import Trained
@@ -61,7 +59,7 @@ def write_card(
 
     config = trained.config
     # Markdown, not HTML. The front matter is JSON, which is YAML.
-    environment = Environment(loader=FileSystemLoader(Path(__file__).parent), autoescape=False)  # noqa: S701
+    environment = Environment(loader=FileSystemLoader(Path(__file__).parent), autoescape=False)
     size = config.data.image_size
     backbone, licence = _backbone(config)
     card = environment.get_template("card.md").render(
@@ -78,7 +76,7 @@ def write_card(
         weights=_PLACES.get(config.model.weights, "a file of the trainer's"),
         backbone_licence=licence,
         usage=environment.get_template(f"usage_{kind}.md").render(size=size).strip(),
-        versions=[f"{p} {importlib.metadata.version(p)}" for p in ("torch", "timm")] + [f"Python {platform.python_version()}"],
+        versions=[f"Python {platform.python_version()}", *(f"{p} {version(p)}" for p in ("torch", "timm"))],
     )
     with atomic_write(folder / CARD) as file:
         file.write((card.strip() + "\n").encode())

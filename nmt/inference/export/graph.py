@@ -1,6 +1,6 @@
-"""One pair of images as a function of plain tensors, which can be traced: no batch, no padding, any number of keypoints.
+"""One pair of images as a function of plain tensors: no batch, no padding, any number of keypoints. It can be traced.
 
-Letters: N, M keypoints of the source and the target, E, F their edges, C, G widths of the features, S side of the image.
+Letters: N, M keypoints of source and target, E, F their edges, C, G widths of the features, S side of the image.
 """
 
 from __future__ import annotations
@@ -127,9 +127,7 @@ class PairMatcher(nn.Module):
         """
         nodes0_NC, global0_G = self._features(image0_SS3, points0_N2)
         nodes1_MC, global1_G = self._features(image1_SS3, points1_M2)
-        return self.pair_head(
-            nodes0_NC, global0_G, points0_N2, edges0_2E, nodes1_MC, global1_G, points1_M2, edges1_2F
-        )
+        return self.pair_head(nodes0_NC, global0_G, points0_N2, edges0_2E, nodes1_MC, global1_G, points1_M2, edges1_2F)
 
     def _features(self, image_SS3: Tensor, points_N2: Tensor) -> tuple[Tensor, Tensor]:
         maps = self.backbone(image_SS3.permute(2, 0, 1)[None])

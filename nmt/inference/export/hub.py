@@ -5,19 +5,16 @@ The weights are complete, the backbone's included, so that the files need no oth
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
-from typing import Any
 
 from torch import Tensor
 
 from nmt.config import to_dict
-from nmt.errors import UserError, one_line
+from nmt.errors import UserError
 from nmt.inference.load import Trained
+from nmt.inference.repository import MODEL_TYPE, VERSION, repository_config
 from nmt.io.files import atomic_output, write_json
 from nmt.training.files import CONFIG, HUB_WEIGHTS
-
-MODEL_TYPE, VERSION = "nmt", 1
 
 
 def write_hub(trained: Trained, folder: Path) -> tuple[Path, Path]:
@@ -29,7 +26,7 @@ def write_hub(trained: Trained, folder: Path) -> tuple[Path, Path]:
     from safetensors.torch import save_file
 
     config = folder / CONFIG
-    if config.is_file() and _content(config) is None:
+    if config.is_file() and repository_config(config) is None:
         raise UserError(f"{folder}: holds a training, whose {CONFIG} is needed; give another folder")
     weights = _weights(trained)
     path = folder / HUB_WEIGHTS
@@ -62,35 +59,3 @@ def _weights(trained: Trained) -> dict[str, Tensor]:
     return {
         f"{name}.{key}": value.contiguous() for name, part in parts.items() for key, value in part.state_dict().items()
     }
-
-
-def read_hub(path: Path) -> dict[str, Any]:
-    """Read the files that `write_hub` wrote, as the content of a checkpoint.
-
-    Args:
-        path: model.safetensors.
-
-    Raises:
-        UserError: unreadable, or no config.json of ours beside it.
-    """
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    content = _content(path.with_name(CONFIG))
-    if content is None:
-        raise UserError(f"{path}: no {CONFIG} of an exported matcher beside it; keep the files of a repository together")
-    if content.get("version") != VERSION:
-        raise UserError(f"{path.with_name(CONFIG)}: version {content.get('version')}; this program reads {VERSION}")
-    try:
-        return content | {"model": load_file(path)}
-    except (OSError, SafetensorError) as error:
-        raise UserError(f"{path}: unreadable ({one_line(error)}); fetch it again") from error
-
-
-def _content(config: Path) -> dict[str, Any] | None:
-    """Return the content of our config.json; None if it is missing or another."""
-    try:
-        content = json.loads(config.read_text())
-    except (OSError, ValueError):
-        return None
-    return content if isinstance(content, dict) and content.get("model_type") == MODEL_TYPE else None

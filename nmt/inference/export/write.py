@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nmt.data.graph import delaunay_edges
@@ -105,10 +106,11 @@ def _graph(num: int, size: int, generator: np.random.Generator) -> tuple[Tensor,
 
 def _features(num: int, widths: tuple[int, int], size: int, *, seed: int) -> tuple[Tensor, ...]:
     generator = np.random.default_rng(seed)
-    nodes, globals_ = (torch.from_numpy(generator.normal(size=s).astype(np.float32)) for s in ((num, widths[0]), widths[1:]))
-    scale = 2**0.5  # two maps, each of unit length
-    nodes = scale * torch.nn.functional.normalize(nodes, dim=1)
-    return nodes, torch.nn.functional.normalize(globals_, dim=0), *_graph(num, size, generator)
+    nodes_NC, global_G = (
+        torch.from_numpy(generator.normal(size=shape).astype(np.float32)) for shape in ((num, widths[0]), widths[1:])
+    )
+    nodes_NC = 2**0.5 * F.normalize(nodes_NC, dim=1)  # two maps, each of unit length
+    return nodes_NC, F.normalize(global_G, dim=0), *_graph(num, size, generator)
 
 
 def _image(num: int, size: int, *, seed: int) -> tuple[Tensor, ...]:
@@ -120,9 +122,7 @@ def _axes(inputs: Sequence[str]) -> tuple[dict[int, Any] | None, ...]:
     """Return the axes of each input that vary, with their names."""
     from torch.export import Dim
 
-    dims = {
-        f"{part}{side}": Dim(f"num_{part}{side}", min=2) for side in "01" for part in ("points", "edges")
-    }
+    dims = {f"{part}{side}": Dim(f"num_{part}{side}", min=2) for side in "01" for part in ("points", "edges")}
     of_part = {"nodes": ("points", 0), "points": ("points", 0), "edges": ("edges", 1)}
     axes: list[dict[int, Any] | None] = []
     for name in inputs:
@@ -139,8 +139,10 @@ def _trace(module: nn.Module, inputs: Sequence[str], example: tuple[Tensor, ...]
 
 
 def _write_torch(module: nn.Module, inputs: tuple[str, ...], example: tuple[Tensor, ...], path: Path) -> None:
-    with path.open("wb") as file:
-        torch.export.save(_trace(module, inputs, example), file)
+    program = _trace(module, inputs, example)
+    with path.open("wb") as file, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.export.save(program, file)
 
 
 def _open_torch(path: Path) -> Run:

@@ -9,7 +9,7 @@ from nmt.batch import PairBatch, Side
 from nmt.config import Config, with_overrides
 from nmt.data.graph import delaunay_edges, edge_attributes
 from nmt.decoding import predict
-from nmt.inference.export.graph import PairMatcher, PairHead
+from nmt.inference.export.graph import PairHead, PairMatcher
 from nmt.model.build import build_matcher
 from tests.small_model import SMALL
 
@@ -39,8 +39,10 @@ def test_one_pair_without_padding_equals_the_matcher() -> None:
         )  # fmt: skip
     batch = PairBatch(sides[0], sides[1], torch.full((1, 5), -1), torch.zeros(1, dtype=torch.int64))
     with torch.no_grad():
-        match, confidence, similarity = PairMatcher(matcher.backbone, head)(images[0], *points[0], images[1], *points[1])
+        match, confidence, similarity = PairMatcher(matcher.backbone, head)(
+            images[0], *points[0], images[1], *points[1]
+        )
         output = matcher(batch)
     torch.testing.assert_close(similarity, output.similarity_BNM[0], atol=1e-5, rtol=0)
     assert match.tolist() == predict(output, decode)[0].tolist() and match.shape == confidence.shape == (5,)
-    assert 0 < confidence.min() and confidence.max() <= 1 + 1e-5
+    assert confidence.min() > 0 and confidence.max() <= 1 + 1e-5

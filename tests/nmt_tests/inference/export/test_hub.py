@@ -39,22 +39,3 @@ def test_a_folder_of_a_training_is_left_alone(repository: Path) -> None:
     (repository / "config.json").write_text(json.dumps({"data": {}}))
     with pytest.raises(UserError, match="holds a training"):
         write_hub(load_trained(repository.parent / "training" / "best.pt"), repository)
-
-
-@pytest.mark.parametrize(
-    ("file", "content", "message"),
-    [
-        ("config.json", b"{}", "no config.json of an exported matcher beside it"),
-        ("config.json", b'{"model_type": "nmt", "version": 7}', "version 7; this program reads 1"),
-        ("config.json", None, "no config.json of an exported matcher beside it"),
-        ("model.safetensors", b"\x00" * 40, "unreadable"),
-        ("model.safetensors", b"", "unreadable"),
-    ],
-)
-def test_a_damaged_repository_is_one_line(repository: Path, file: str, content: bytes | None, message: str) -> None:
-    (repository / file).unlink()
-    if content is not None:
-        (repository / file).write_bytes(content)
-    with pytest.raises(UserError, match=message) as error:
-        load_matcher(repository)
-    assert "\n" not in str(error.value)

@@ -34,8 +34,10 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
 def onnx(trained: Trained, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("onnx")
     written = write_programs(trained, folder, format="onnx")
-    assert [found.path.name for found in written] == ["matcher.onnx", "head.onnx"] == sorted(
-        (path.name for path in folder.iterdir()), reverse=True
+    assert (
+        [found.path.name for found in written]
+        == ["matcher.onnx", "head.onnx"]
+        == sorted((path.name for path in folder.iterdir()), reverse=True)
     )
     assert all(0 <= found.difference <= TOLERANCE for found in written)
     return folder
@@ -83,6 +85,6 @@ def test_a_program_that_computes_something_else_is_not_kept(
 
     monkeypatch.setattr(write, "_write_torch", lambda module, inputs, example, path: path.write_bytes(b"program"))
     monkeypatch.setattr(write, "_open_torch", other)
-    with pytest.raises(FailedError, match=r"matcher\.pt2: not written: with 7 and 11 keypoints its confidence0 differs"):
+    with pytest.raises(FailedError, match=r"matcher\.pt2: not written: with 7 and 11 keypoints its confidence0"):
         write_programs(trained, tmp_path, format="torch")
     assert list(tmp_path.iterdir()) == []
