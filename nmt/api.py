@@ -172,7 +172,8 @@ def load_matcher(
     """Load a trained matcher once, for any number of image pairs.
 
     Args:
-        path: a checkpoint (best.pt), or the folder of a training. `tune.best_checkpoint` finds that of a search.
+        path: a checkpoint (best.pt), or the folder of a training, or a repository that `--export --hub` wrote.
+            `tune.best_checkpoint` finds the checkpoint of a search.
         overrides: configuration keys read at inference, {"decode.assignment": "hungarian"}.
         device: device it runs on; by default the GPU if there is one.
 
@@ -223,10 +224,11 @@ def _data(config: Config, data: str | Path | None) -> str:
 
 
 def _checkpoint(path: str | Path) -> Path:
-    """Return the weights in a training's folder, or `path` if it is a file. Raises UserError."""
+    """Return the weights in the folder of a training or a repository; `path` if it is a file. Raises UserError."""
     path = Path(path)
     if not path.is_dir():
         return path
-    if not (path / files.BEST).is_file():
-        raise UserError(f"{path}: no {files.BEST} in this folder; give a training's folder or a checkpoint file")
-    return path / files.BEST
+    for name in (files.BEST, files.HUB_WEIGHTS):
+        if (path / name).is_file():
+            return path / name
+    raise UserError(f"{path}: no {files.BEST} in this folder; give a training's folder or a checkpoint file")

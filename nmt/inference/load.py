@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from torch import Tensor
 
@@ -15,6 +16,7 @@ from nmt.data.store.features import FeatureTable, features_pattern
 from nmt.data.store.node_copy import local_copy
 from nmt.data.store.objects import ObjectStore
 from nmt.errors import UserError
+from nmt.inference.repository import read_repository
 from nmt.model.matcher import Head, Matcher
 from nmt.model.undrawn import Undrawn
 
@@ -36,6 +38,10 @@ class Trained:
     calibration: Calibration | None
     """of its confidences; None for a checkpoint of an earlier version, of a training that is not complete, or of one
     without val"""
+    metrics: dict[str, Any]
+    """of the epoch that its weights come from; empty where the checkpoint does not know them"""
+    data_set: str | None
+    """identity of the data set that it was trained on"""
 
 
 def load_model(path: Path) -> tuple[Matcher, Config, list[str]]:
@@ -48,13 +54,13 @@ def load_trained(path: Path) -> Trained:
     """Load a trained matcher, in evaluation mode on the CPU.
 
     Args:
-        path: best.pt or checkpoint.pt.
+        path: best.pt or checkpoint.pt, or model.safetensors of a repository that `--export --hub` wrote.
 
     Raises:
         UserError: missing or damaged, not a checkpoint, weights that do not fit its configuration, or a frozen backbone
             whose weights cannot be found.
     """
-    content = checkpoint.load(path)
+    content = read_repository(path) if path.suffix == ".safetensors" else checkpoint.load(path)
     weights, config = content.get("model"), content.get("config")
     if not isinstance(weights, dict) or not isinstance(config, dict) or "categories" not in content:
         raise UserError(f"{path}: holds no trained matcher; give the best.pt of a training")
@@ -66,6 +72,8 @@ def load_trained(path: Path) -> Trained:
         categories=list(content["categories"]),
         keypoint_names=dict(content.get(KEYPOINT_NAMES) or {}),
         calibration=None if calibration is None else Calibration.from_dict(calibration, source=str(path)),
+        metrics=dict(content.get("metrics") or {}),
+        data_set=content.get("data_set"),
     )
 
 
@@ -76,10 +84,11 @@ def _matcher(config: Config, weights: dict[str, Tensor], path: Path) -> Matcher:
 
     model = replace(config.model, spline_backend=usable(config.model.spline_backend))
     own = {name.removeprefix("head."): value for name, value in weights.items() if name.startswith("head.")}
+    given = {name.removeprefix("backbone."): value for name, value in weights.items() if name.startswith("backbone.")}
     backbone = None
-    if config.data.mode == "images":
-        # A frozen backbone is not in the checkpoint: its weights come from where the training took them.
-        frozen = config.optim.backbone_lr_scale == 0
+    if given or config.data.mode == "images":
+        # A frozen backbone is not in a checkpoint: its weights come from where the training took them.
+        frozen = not given and config.optim.backbone_lr_scale == 0
         backbone = backbone_for_use(config.model, config.data.image_size, weights=frozen)
     try:
         if backbone is None:
@@ -89,10 +98,8 @@ def _matcher(config: Config, weights: dict[str, Tensor], path: Path) -> Matcher:
         with Undrawn():
             head = Head(model, channels=widths[0], global_channels=widths[1])
         head.load_state_dict(own)
-        if backbone is not None:
-            given = {k.removeprefix("backbone."): v for k, v in weights.items() if k.startswith("backbone.")}
-            if given or not frozen:
-                backbone.load_state_dict(given, strict=not frozen)
+        if backbone is not None and not frozen:
+            backbone.load_state_dict(given)
     except (KeyError, IndexError, AttributeError, RuntimeError) as error:
         raise UserError(
             f"{path}: its weights do not fit the model of its configuration ({_first_line(error)}); restore the file, "

@@ -124,7 +124,7 @@ class SplineConv(nn.Module):
         if self._layer is not None:
             return self._by_pyg(self._layer[0], x_VC, graph)
         messages = self._messages_matmul if self._backend == MATMUL else self._messages_compiled
-        pooled_VD = max_over_edges(messages(x_VC, graph), graph, len(x_VC))
+        pooled_VD = max_over_edges(messages(x_VC, graph), graph, x_VC.shape[0])
         return pooled_VD + self.root(x_VC) + self.bias
 
     def _messages_matmul(self, x_VC: Tensor, graph: SplineGraph) -> Tensor:

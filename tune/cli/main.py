@@ -8,13 +8,41 @@ import sys
 from collections.abc import Iterable, Sequence
 
 from nmt.errors import FailedError, UserError, nearest
-from tune.cli import completion, confirm, download, evaluate, init, inspect, keys, match, prepare, report, search, train
+from tune.cli import (
+    completion,
+    confirm,
+    download,
+    evaluate,
+    export,
+    init,
+    inspect,
+    keys,
+    match,
+    prepare,
+    report,
+    search,
+    train,
+)
 from tune.cli.job import PROGRAM, Job, given_flags, help_text, parse
 from tune.results.log import discard_output, open_closed_streams, replace_unknown_characters, to_console
 
 JOBS = {
     module.JOB.flag: module.JOB
-    for module in (prepare, download, inspect, init, train, search, confirm, evaluate, report, match, keys, completion)
+    for module in (
+        prepare,
+        download,
+        inspect,
+        init,
+        train,
+        search,
+        confirm,
+        evaluate,
+        report,
+        match,
+        export,
+        keys,
+        completion,
+    )
 }
 HELP = ("--help", "-h")
 VERSION = "--version"
@@ -42,6 +70,7 @@ its table again:            {program} --report willow
 is its winner really one:   {program} --confirm willow --top 3 --seeds 5
 the winner on unseen data:  {program} --evaluate willow --split test
 two images of your own:     {program} --match willow --images A.jpg B.jpg --keypoints A.csv B.csv
+the winner as ONNX:         {program} --export willow
 
 the flags of a job:         {program} --search --help
 its flags by the Tab key:   {program} --completion bash

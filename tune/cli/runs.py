@@ -89,7 +89,7 @@ def trainings_below(args: argparse.Namespace) -> list[Path]:
 
 def find_checkpoint(args: argparse.Namespace) -> Path:
     """Return the best weights of a search or a training, or the file that NAME is. Raises UserError."""
-    if args.name.endswith(".pt"):
+    if args.name.endswith((".pt", ".safetensors")):
         refuse(args, ("--results", "--storage"), f"{args.name} is a file, which is read directly; leave the flag out")
         require_file(Path(args.name), "checkpoint")
         return Path(args.name)

@@ -56,6 +56,8 @@ PAGE = "report.html"
 """the page of `--report`: one file with all its plots"""
 PLOTS = "report"
 """folder of the same plots as PNG files"""
+EXPORT = "export"
+"""folder of the exported matcher, in that of a search or training"""
 
 RAY = "ray"
 """files that a run needs only while it runs, most of them Ray's; the next run removes them"""
