@@ -20,7 +20,7 @@ from tune.results.layout import ABLATED, CONFIRM, CONFIRMED, PAGE, PLOTS, RUNS, 
 from tune.results.summary import load_summary
 from tune.spaces.fidelity import HIGH, LOW
 
-TEMPLATE = Path(__file__).with_name("report.html")
+TEMPLATE = Path(__file__).with_name("results_page.html")
 
 
 def write_report(directory: Path) -> Path:
