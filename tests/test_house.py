@@ -27,6 +27,7 @@ RANKS = {
     "driver": 3,
     "evidence": 4,
     "prepare_data": 4,
+    "page": 5,
     "": 5,  # tune/__init__.py, the Python API
     "cli": 6,
 }
@@ -45,6 +46,7 @@ BLOCKED = {
     "tune.results": {"ray", "optuna", "torch"},
     "tune.study": {"ray"},
     "tune.jobs": {"optuna"},
+    "tune.page": {"ray", "optuna", "torch"},
 }
 """Package -> what is absent while every module of it is imported."""
 

@@ -20,6 +20,7 @@ from nmt.batch import PairBatch
 from nmt.config import Config, DecodeConfig, with_overrides
 from nmt.data.store.features import FeatureTable
 from nmt.data.store.objects import ObjectStore
+from nmt.data.store.ready import check_fit
 from nmt.data.stream.pair import Pair
 from nmt.data.stream.pairs import eval_pairs, plain_batch
 from nmt.decoding import Similarities, similarities, sweep
@@ -88,6 +89,7 @@ def look(
     if not config.data.validates:
         raise UserError(f"{path}: was trained on val too (data.train_split)")
     store, features = open_plain(data, config, checkpoint=path, categories=names)
+    features = check_fit(store, config.data, features)
     pairs = _in_turn(eval_pairs(store, config.data, split="val"))
     precision = autocast(config.train.precision, torch.device("cpu"))
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,9 +25,10 @@ BEST, DEFAULT, FAILED = "#1f5fbf", "#d9822b", "#c0392b"
 LARGEST_SVG = 250_000
 """characters; a plot with more is embedded as PNG"""
 DPI = 110
-_STYLE: Mapping[str, Any] = {
+_STYLE: Any = {
     "svg.fonttype": "none",  # text stays text: it can be searched, and is small
     "svg.hashsalt": "nmt",  # the same plot has the same ids at each report
+    "text.parse_math": False,  # a "$" in the name of a category is a "$"
     "font.family": "sans-serif",
     "font.size": 10.0,
     "axes.edgecolor": GREY,
@@ -87,36 +88,43 @@ class Gallery:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
 
-        with mpl.rc_context({**_STYLE}):
+        with mpl.rc_context(_STYLE):
             figure = Figure(figsize=(width, height))
             FigureCanvasAgg(figure)  # needs no display
             fill(figure)
             png, svg = io.BytesIO(), io.StringIO()
             figure.savefig(png, format="png", dpi=DPI)
+            figure.set_layout_engine("none")  # the places are found: finding them again takes as long as drawing
             figure.savefig(svg, format="svg", metadata={"Date": None})
         with atomic_write(self.folder / f"{name}.png") as file:
             file.write(png.getvalue())
-        text = _inline(svg.getvalue())
+        text = _inline(svg.getvalue(), width)
         if len(text) > LARGEST_SVG:
             address = embedded(png.getvalue(), "png")
-            return Plot(name=name, note=note, picture=Markup('<img src="{}" alt="{}">').format(address, note))
+            image = Markup('<img src="{}" alt="{}" style="max-width:{:.0f}px">').format(address, note, 100 * width)
+            return Plot(name=name, note=note, picture=image)
         return Plot(name=name, note=note, picture=Markup(text))
 
 
-def _inline(svg: str) -> str:
-    """Return an SVG file as an element of HTML: without its head, its addresses of names, and its size in points."""
+def _inline(svg: str, width: float) -> str:
+    """Return an SVG file as an element of HTML: without its head and its addresses, at most 100 pixels per inch."""
     text = svg[svg.index("<svg") :]
     text = re.sub(r"<metadata>.*?</metadata>", "", text, count=1, flags=re.DOTALL)
     head, end, rest = text.partition(">")
     head = re.sub(r'\s(?:xmlns(?::\w+)?|width|height|version)="[^"]*"', "", head)
-    return f"{head} role=img{end}{rest}"
+    return f'{head} role="img" style="max-width:{100 * width:.0f}px"{end}{rest}'
 
 
 def percent_axis(axes: Axes, *, which: str = "y") -> None:
     """Label an axis of accuracies in per cent."""
-    from matplotlib.ticker import PercentFormatter
+    (axes.yaxis if which == "y" else axes.xaxis).set_major_formatter(lambda value, _: f"{100 * value:.4g} %")
 
-    (axes.yaxis if which == "y" else axes.xaxis).set_major_formatter(PercentFormatter(xmax=1, decimals=None))
+
+def whole_numbers(axes: Axes, *, which: str = "x") -> None:
+    """Place the labels of an axis at whole numbers."""
+    from matplotlib.ticker import MaxNLocator
+
+    (axes.yaxis if which == "y" else axes.xaxis).set_major_locator(MaxNLocator(integer=True))
 
 
 def rung_colours(rungs: list[int]) -> dict[int, Any]:

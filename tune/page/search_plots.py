@@ -5,11 +5,24 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from tune.page.figures import BEST, DEFAULT, FAILED, GREY, INK, SOFT, Gallery, Plot, percent_axis, rung_colours
+from tune.page.figures import (
+    BEST,
+    DEFAULT,
+    FAILED,
+    GREY,
+    INK,
+    SOFT,
+    Gallery,
+    Plot,
+    percent_axis,
+    rung_colours,
+    whole_numbers,
+)
 from tune.page.timeline import Span
 from tune.page.trials import Shown
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 MARKERS = {"complete": "o", "stopped early": "v", "paused": "v", "running": "s"}
@@ -26,11 +39,12 @@ def history(gallery: Gallery, trials: Sequence[Shown], best: str | None) -> Plot
         valued = [t for t in trials if t.best is not None]
         bottom = min((t.best for t in valued if t.best is not None), default=0.0)
         for state, marker in MARKERS.items():
-            points = [(t.number, t.best) for t in valued if t.state == state]
+            points = [t for t in valued if t.state == state]
             if points:
+                places = [t.number for t in points], [t.best or 0.0 for t in points]
                 face = BEST if state == "complete" else "white"
                 colour = BEST if state in ("complete", "running") else GREY
-                axes.scatter(*zip(*points, strict=True), marker=marker, s=34, c=face, edgecolors=colour, label=state)
+                axes.scatter(*places, marker=marker, s=34, c=face, edgecolors=colour, label=state)
         failed = [t.number for t in trials if t.state == "failed"]
         if failed:
             axes.scatter(failed, [bottom] * len(failed), marker="x", c=FAILED, s=34, label="failed (no result)")
@@ -46,7 +60,7 @@ def history(gallery: Gallery, trials: Sequence[Shown], best: str | None) -> Plot
         _mark(axes, trials, best)
         axes.set_xlabel("trial")
         axes.set_ylabel("val/accuracy")
-        axes.xaxis.get_major_locator().set_params(integer=True)
+        whole_numbers(axes)
         percent_axis(axes)
         axes.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0))
 
@@ -57,14 +71,14 @@ def history(gallery: Gallery, trials: Sequence[Shown], best: str | None) -> Plot
     return gallery.draw("history", note, fill, height=3.9)
 
 
-def _mark(axes: object, trials: Sequence[Shown], best: str | None) -> None:
+def _mark(axes: Axes, trials: Sequence[Shown], best: str | None) -> None:
     """Name the default configuration and the winner."""
     for trial in trials:
         name = "best" if trial.id == best else "default" if trial.number == 0 else ""
         if name and trial.best is not None:
             colour = BEST if name == "best" else DEFAULT
-            axes.scatter([trial.number], [trial.best], s=90, facecolors="none", edgecolors=colour, linewidths=1.8)  # type: ignore[attr-defined]
-            axes.annotate(  # type: ignore[attr-defined]
+            axes.scatter([trial.number], [trial.best], s=90, facecolors="none", edgecolors=colour, linewidths=1.8)
+            axes.annotate(
                 name, (trial.number, trial.best), (0, 8), textcoords="offset points", ha="center", color=colour
             )
 
@@ -99,7 +113,7 @@ def curves(gallery: Gallery, trials: Sequence[Shown], rungs: list[int], best: st
             axes.axvline(rung, color=SOFT, lw=0.7, ls=":")
         axes.set_xlabel("epoch")
         axes.set_ylabel("val/accuracy")
-        axes.xaxis.get_major_locator().set_params(integer=True)
+        whole_numbers(axes)
         percent_axis(axes)
         axes.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0))
 
@@ -125,12 +139,12 @@ def survival(gallery: Gallery, rows: Sequence[tuple[int, int, int, int]]) -> Plo
         axes.invert_yaxis()
         axes.grid(visible=False)
         axes.set_xlabel("trials that reached the rung")
-        axes.xaxis.get_major_locator().set_params(integer=True)
+        whole_numbers(axes)
         axes.margins(x=0.06)
         axes.legend(loc="lower right")
 
     note = "How many trials reached each rung, and how many trained further. The last bar has the full budget."
-    return gallery.draw("rungs", note, fill, height=0.9 + 0.5 * len(rows), width=7.0)
+    return gallery.draw("rungs", note, fill, height=0.9 + 0.45 * len(rows), width=5.2)
 
 
 def timeline(gallery: Gallery, found: Sequence[Span], trials: Sequence[Shown], rungs: list[int]) -> Plot:
@@ -165,6 +179,7 @@ def timeline(gallery: Gallery, found: Sequence[Span], trials: Sequence[Shown], r
         if len(order) <= FEW:
             axes.set_yticks(range(len(order)), order)
         axes.set_ylim(len(order) - 0.4, -0.6)
+        axes.set_xlim(left=0)
         axes.grid(visible=False, axis="y")
         axes.set_xlabel(f"{unit} since the search began")
         axes.set_ylabel("trial")

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from tune.page.figures import BEST, DEFAULT, GREY, INK, SOFT, Gallery, Plot, percent_axis, rung_colours
+from tune.page.figures import BEST, DEFAULT, GREY, INK, SOFT, Gallery, Plot, percent_axis, rung_colours, whole_numbers
 from tune.page.trials import Shown, categories, is_log, short_names, word
 from tune.results.importance import Importance
 from tune.results.summary import Summary
@@ -15,8 +15,6 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-COLUMNS = 4
-"""slices in a row"""
 MOST_TICKS = 6
 
 
@@ -60,6 +58,7 @@ class _Scale:
         if self._names is None:
             moved = [self._move(value) for value in values]
             self._low, self._high = min(moved), max(moved)
+        self._few = sorted(set(values)) if self._names is None and len(set(values)) <= MOST_TICKS else []
 
     def _move(self, value: float) -> float:
         return math.log10(value) if self._log else float(value)
@@ -76,9 +75,11 @@ class _Scale:
         if self._names is not None:
             step = max(1, -(-len(self._names) // MOST_TICKS))
             return [(self.at(name), name) for name in self._names[::step]]
+        if self._few:
+            return [(self.at(value), f"{value:.3g}") for value in self._few]
         places = [self._low + (self._high - self._low) * k / 4 for k in range(5)]
         values = [10**place if self._log else place for place in places]
-        return [(k / 4, f"{value:.2g}") for k, value in enumerate(values)]
+        return [(k / 4, f"{value:.3g}" if value >= 100 else f"{value:.2g}") for k, value in enumerate(values)]
 
 
 def parallel(gallery: Gallery, trials: Sequence[Shown], summary: Summary, rungs: list[int], best: str | None) -> Plot:
@@ -109,7 +110,9 @@ def parallel(gallery: Gallery, trials: Sequence[Shown], summary: Summary, rungs:
                     shown, (x, y), (-5, 0), textcoords="offset points", ha="right", va="center", fontsize=8, color=SOFT,
                     bbox={"boxstyle": "square,pad=0.1", "fc": "white", "ec": "none", "alpha": 0.75},
                 )  # fmt: skip
-        axes.set_xticks(range(len(keys) + 1), [*(names[key] for key in keys), "val/accuracy"], color=INK)
+        axes.set_xticks(
+            range(len(keys) + 1), [*(names[key].replace("_", "_\n") for key in keys), "val/accuracy"], color=INK
+        )
         axes.set_yticks([])
         axes.set_xlim(-0.5, len(keys) + 0.15)
         axes.grid(visible=False)
@@ -118,7 +121,7 @@ def parallel(gallery: Gallery, trials: Sequence[Shown], summary: Summary, rungs:
             axes.plot([], [], color=colours[rung], lw=2, label=f"reached epoch {rung}")
         axes.plot([], [], color=BEST, lw=2.4, label="best")
         axes.plot([], [], color=DEFAULT, lw=2, ls="--", label="default")
-        axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.08), ncols=len(rungs) + 2)
+        axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.11), ncols=len(rungs) + 2)
 
     note = (
         "Each line is a trial, from its values to its accuracy at its best epoch. A line is broken where a key is not "
@@ -132,11 +135,13 @@ def slices(gallery: Gallery, trials: Sequence[Shown], summary: Summary, rungs: l
     colours = rung_colours(rungs)
     valued = [t for t in trials if t.best is not None and t.searched]
     keys = [key for key in summary.space if any(key in t.searched for t in valued)]
-    names, lines = short_names(keys), -(-len(keys) // COLUMNS)
+    names = short_names(keys)
+    columns = 3 if len(keys) in (3, 5, 6, 9) else 4  # slices in a row, with few gaps in the last
+    lines = -(-len(keys) // columns)
 
     def fill(figure: Figure) -> None:
-        grid: list[list[Axes]] = figure.subplots(lines, min(COLUMNS, len(keys)), squeeze=False, sharey=True)
-        flat = [axes for row in grid for axes in row]
+        grid = figure.subplots(lines, min(columns, len(keys)), squeeze=False, sharey=True)
+        flat: list[Axes] = [axes for row in grid for axes in row]
         for axes in flat[len(keys) :]:
             axes.set_visible(False)
         for axes, key in zip(flat, keys, strict=False):
@@ -147,8 +152,8 @@ def slices(gallery: Gallery, trials: Sequence[Shown], summary: Summary, rungs: l
             row[0].set_ylabel("val/accuracy")
 
     note = (
-        "Accuracy at the best epoch over each searched key. Dark points have trained longer. Blue ring: the best trial; "
-        "orange ring: the default configuration."
+        "Accuracy at the best epoch over each searched key. Dark points have trained longer. Blue ring: the best "
+        "trial; orange ring: the default configuration."
     )
     return gallery.draw("slices", note, fill, height=2.5 * lines + 0.2)
 
@@ -164,17 +169,34 @@ def _slice(
         return float(value) if names is None else names.index(word(value))
 
     for rung in [0, *colours]:
-        points = [(place(t), t.best) for t in trials if t.rung == rung]
+        points = [t for t in trials if t.rung == rung]
         if points:
-            axes.scatter(*zip(*points, strict=True), s=22, color=colours.get(rung, GREY), alpha=0.9, lw=0)
+            places = [place(t) for t in points], [t.best or 0.0 for t in points]
+            axes.scatter(*places, s=22, color=colours.get(rung, GREY), alpha=0.9, lw=0)
     for trial in trials:
         if trial.id == best or trial.number == 0:
             colour = BEST if trial.id == best else DEFAULT
-            axes.scatter([place(trial)], [trial.best], s=80, facecolors="none", edgecolors=colour, linewidths=1.8)
+            axes.scatter(
+                [place(trial)], [trial.best or 0.0], s=80, facecolors="none", edgecolors=colour, linewidths=1.8
+            )
     if names is not None:
         axes.set_xticks(range(len(names)), names)
         axes.set_xlim(-0.6, len(names) - 0.4)
     elif is_log(key, summary):
-        axes.set_xscale("log")
+        _log_axis(axes)
     elif all(isinstance(t.searched[key], int) for t in trials):
-        axes.xaxis.get_major_locator().set_params(integer=True)
+        whole_numbers(axes)
+
+
+def _log_axis(axes: Axes) -> None:
+    """Make the horizontal axis logarithmic, with plain labels that do not overlap."""
+    from matplotlib.ticker import LogLocator, NullFormatter
+
+    axes.set_xscale("log")
+    low, high = axes.get_xlim()
+    decades = math.log10(high / low)
+    axes.xaxis.set_major_locator(
+        LogLocator(subs=(1.0, 2.0, 5.0) if decades < 2 else (1.0, 3.0) if decades < 3 else (1.0,))
+    )
+    axes.xaxis.set_major_formatter(lambda value, _: f"{value:.3g}")
+    axes.xaxis.set_minor_formatter(NullFormatter())

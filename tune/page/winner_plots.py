@@ -72,7 +72,7 @@ def decodings(gallery: Gallery, accuracy: Mapping[DecodeConfig, float], where: s
             axes.set_xticks(range(len(columns)), [str(column) for column in columns])
             axes.set_yticks(range(len(rows)), [f"{row:g}" for row in rows])
             axes.set_xlabel("Sinkhorn iterations")
-            axes.set_ylabel("ε")
+            axes.set_ylabel("ε", rotation=0, labelpad=10)
             axes.set_title(f"assignment {assignment}")
             axes.grid(visible=False)
             axes.spines[:].set_visible(False)
@@ -86,8 +86,5 @@ def _table(
     accuracy: Mapping[DecodeConfig, float], rows: Sequence[float], columns: Sequence[int], assignment: str
 ) -> list[list[float]]:
     """Return the accuracies of an assignment, a row per epsilon."""
-    missing = float("nan")
-    return [
-        [accuracy.get(DecodeConfig(iterations, epsilon, assignment), missing) for iterations in columns]
-        for epsilon in rows
-    ]
+    at = {(s.epsilon, s.sinkhorn_iterations): value for s, value in accuracy.items() if s.assignment == assignment}
+    return [[at.get((epsilon, iterations), float("nan")) for iterations in columns] for epsilon in rows]

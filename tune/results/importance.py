@@ -169,10 +169,9 @@ def _columns(given: Sequence[Any]) -> np.ndarray | None:
 
 def _ranks(values: Sequence[float]) -> np.ndarray:
     """Return the ranks, evenly spread with mean 0 and deviation near 1; equal values share one."""
-    from scipy.stats import rankdata
-
-    count = len(values)
-    ranks: np.ndarray = (rankdata(values) - (count + 1) / 2) / count * math.sqrt(12)
+    _, place, counts = np.unique(values, return_inverse=True, return_counts=True)
+    middles = np.cumsum(counts) - (counts - 1) / 2
+    ranks: np.ndarray = (middles[place] - (len(values) + 1) / 2) / len(values) * math.sqrt(12)
     return ranks
 
 

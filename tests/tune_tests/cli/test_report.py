@@ -20,9 +20,12 @@ def test_the_table_of_a_search_is_printed_from_its_summary_alone(capsys):
     found = summary(record(0, 0.5), record(1, 0.7, lr=0.02))
     found.save(directory)
     assert main(["--report", "toy", "--json"]) == 0
-    *table, last = capsys.readouterr().out.rstrip("\n").split("\n")
-    assert "\n".join(table) == render(found, directory)
-    assert json.loads(last) == json.loads((directory / "summary.json").read_text())
+    *table, page, last = capsys.readouterr().out.rstrip("\n").split("\n")
+    assert "\n".join(table) == render(found, directory) + "\n"
+    assert page == "page: results/toy/report.html" and (directory / "report.html").is_file()
+    printed = json.loads(last)
+    assert printed.pop("page") == "results/toy/report.html"
+    assert printed == json.loads((directory / "summary.json").read_text())
 
 
 def test_a_confirmation_is_printed_and_in_the_json_with_its_final_trainings(capsys):
@@ -46,3 +49,24 @@ def test_a_folder_without_a_table_and_a_damaged_one_are_one_line(refused):
     assert "not the summary of a search" in refused("--report", "toy")
     (directory / "ablation.json").write_text("{}")  # an ablation's table comes first
     assert "ablation.json: not the table of an ablation" in refused("--report", "toy")
+
+
+def test_a_search_that_has_begun_and_has_nothing_to_show_is_one_line(refused):
+    directory = Path("results/toy")
+    directory.mkdir(parents=True)
+    (directory / "search.json").write_text("{}")
+    assert "results/toy: nothing has ended here yet" in refused("--report", "toy")
+    summary().save(directory)
+    assert "summary.json: no trial has ended or paused yet" in refused("--report", "toy")
+    assert not (directory / "report.html").exists() and not (directory / "report").exists()
+
+
+def test_a_folder_that_cannot_be_written_still_has_its_table(capsys):
+    directory = Path("results/toy")
+    (directory / "report.html").mkdir(parents=True)  # root may write anywhere, but no file over a folder
+    found = summary(record(0, 0.5), record(1, 0.7, lr=0.02))
+    found.save(directory)
+    assert main(["--report", "toy"]) == 2
+    printed = capsys.readouterr()
+    assert printed.out.rstrip("\n") == render(found, directory)
+    assert printed.err.count("\n") == 1 and "report.html: cannot be written" in printed.err

@@ -7,7 +7,7 @@ import scipy.stats
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tune.results.statistics import mean_of, paired_difference
+from tune.results.statistics import expected_maximum, mean_of, paired_difference, pooled_deviation
 
 accuracies = st.floats(0, 1, allow_subnormal=False)
 
@@ -56,3 +56,13 @@ def test_one_training_has_a_mean_but_no_error_and_no_interval() -> None:
     found = mean_of([0.5])
     assert found is not None and found.mean == 0.5 and found.standard_error is None and found.interval is None
     assert mean_of([]) is None and paired_difference([0.5], [0.4]) is None
+
+
+@pytest.mark.parametrize(("count", "expected"), [(1, 0.0), (2, 0.56419), (5, 1.16296), (16, 1.76599), (100, 2.50759)])
+def test_expected_maximum_is_the_tabulated_order_statistic(count: int, expected: float) -> None:
+    assert expected_maximum(count) == pytest.approx(expected, abs=2e-5)
+
+
+def test_deviation_within_groups_leaves_out_what_lies_between_them() -> None:
+    assert pooled_deviation([[1.0, 3.0], [101.0, 103.0], [5.0]]) == pytest.approx(2**0.5)
+    assert pooled_deviation([[1.0], []]) is None
