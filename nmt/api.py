@@ -171,6 +171,9 @@ def load_matcher(
 ) -> ImageMatcher:
     """Load a trained matcher once, for any number of image pairs.
 
+    A match below the confidence that the checkpoint holds is left out; decode.unmatched chooses another one, and "off"
+    matches every source keypoint. A checkpoint without a calibration matches every one.
+
     Args:
         path: a checkpoint (best.pt), or the folder of a training. `tune.best_checkpoint` finds that of a search.
         overrides: configuration keys read at inference, {"decode.assignment": "hungarian"}.

@@ -109,6 +109,8 @@ class ImageMatcher:
     def match_pairs(self, pairs: Iterable[GivenPair], *, labels: Iterable[str] | None = None) -> list[Matches]:
         """Match the keypoints of many pairs, some at a time. The result is that of `match`, one by one.
 
+        The matches hold the images; of very large ones, give some pairs at a time.
+
         Args:
             pairs: (image0, keypoints0, image1, keypoints1) each, as `match` takes them.
             labels: a caption for each pair.
