@@ -171,6 +171,9 @@ def load_matcher(
 ) -> ImageMatcher:
     """Load a trained matcher once, for any number of image pairs.
 
+    A match below the confidence that the checkpoint holds is left out; decode.unmatched chooses another one, and "off"
+    matches every source keypoint. A checkpoint without a calibration matches every one.
+
     Args:
         path: a checkpoint (best.pt), or the folder of a training, or a repository that `--export --hub` wrote.
             `tune.best_checkpoint` finds the checkpoint of a search.

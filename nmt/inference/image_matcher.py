@@ -6,6 +6,7 @@ Letters as in nmt/batch.py; K matches.
 from __future__ import annotations
 
 import dataclasses
+import threading
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -80,6 +81,7 @@ class ImageMatcher:
         self._device, self._model = device, model.to(device).eval()
         weights = sum(parameter.numel() for part in (model.head, backbone) for parameter in part.parameters())
         self._small = device.type == "cpu" and weights <= SMALL
+        self._lock = threading.Lock()  # a server calls from several threads; the memory of images is one
         self._features = ImageFeatures(backbone.to(device).eval(), size, device=device)
 
     def match(
@@ -107,6 +109,8 @@ class ImageMatcher:
     def match_pairs(self, pairs: Iterable[GivenPair], *, labels: Iterable[str] | None = None) -> list[Matches]:
         """Match the keypoints of many pairs, some at a time. The result is that of `match`, one by one.
 
+        The matches hold the images; of very large ones, give some pairs at a time.
+
         Args:
             pairs: (image0, keypoints0, image1, keypoints1) each, as `match` takes them.
             labels: a caption for each pair.
@@ -114,7 +118,7 @@ class ImageMatcher:
         Raises:
             UserError: as of `match`; for several pairs it names the pair by its number, from 1.
         """
-        with one_thread(self._small):
+        with self._lock, one_thread(self._small):
             return self._match_pairs(list(pairs), labels)
 
     def _match_pairs(self, given: Sequence[GivenPair], labels: Iterable[str] | None) -> list[Matches]:

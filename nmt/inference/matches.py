@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from nmt.inference.pictures import MatchedPair, draw_pair
+from nmt.inference.pictures import MatchedPair, draw_pair, right_text
 from nmt.io.table import aligned, shortened
 
 FEW = 0.5
@@ -85,6 +85,11 @@ class Matches:
         if truth is None:
             return None
         return int((self.predicted()[truth >= 0] == truth[truth >= 0]).sum()), int((truth >= 0).sum())
+
+    def right_text(self) -> str | None:
+        """Say how many matches are right by the names that both sides have; None without such names."""
+        truth = self.truth
+        return None if truth is None else f"{right_text(self.predicted(), truth)} (by the names that both sides have)"
 
     def predicted(self) -> np.ndarray:
         """Return the matched target keypoint of each source keypoint, (N,) int64, -1 = none."""

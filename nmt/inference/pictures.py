@@ -107,10 +107,13 @@ def _colours(pair: MatchedPair) -> list[Colour]:
     return [colour_of(value) for value in pair.confidence_N.tolist()]
 
 
+def _confidence(pair: MatchedPair, n: int) -> float:
+    return 1.0 if pair.confidence_N is None else float(pair.confidence_N[n])
+
+
 def _opacity(pair: MatchedPair, n: int) -> int:
     """Return how opaque a match's line is: a right or wrong one shows its confidence so."""
-    faint = pair.match_N is not None and pair.confidence_N is not None
-    return 90 + round(165 * float(pair.confidence_N[n])) if faint and pair.confidence_N is not None else 255
+    return 255 if pair.match_N is None else 90 + round(165 * _confidence(pair, n))
 
 
 def _draw_lines(
@@ -123,7 +126,9 @@ def _draw_lines(
             ends = [tuple(points0[n]), tuple(points1[target])]
             draw.line(ends, fill=(0, 0, 0, 110), width=round(radius * 1.1))
             draw.line(ends, fill=(*colours[n], _opacity(pair, n)), width=round(radius * 0.6))
-    taken = {target: colours[n] for n, target in enumerate(targets) if target >= 0}
+    # A target point that several claim has the colour of the right one, or of the most confident.
+    order = sorted(range(len(targets)), key=lambda n: (colours[n] == RIGHT, _confidence(pair, n)))
+    taken = {targets[n]: colours[n] for n in order if targets[n] >= 0}
     discs = [(points0[n], colours[n] if target >= 0 else None) for n, target in enumerate(targets)]
     discs += [(point, taken.get(m)) for m, point in enumerate(points1)]
     for (x, y), colour in discs:
@@ -201,10 +206,19 @@ def _scale(image_HW3: np.ndarray, size: tuple[int, int]) -> tuple[float, float]:
 
 
 def _caption(pair: MatchedPair) -> str:
-    if pair.match_N is None:
-        return pair.label
-    known = pair.match_N >= 0
-    return f"{pair.label}  {int((pair.predicted_N == pair.match_N)[known].sum())} of {int(known.sum())} right"
+    return pair.label if pair.match_N is None else f"{pair.label}  {right_text(pair.predicted_N, pair.match_N)}"
+
+
+def right_text(predicted_N: np.ndarray, match_N: np.ndarray) -> str:
+    """Count the right matches of the keypoints that have a partner, and the matches of those that have none.
+
+    Args:
+        predicted_N, match_N: int64, the target keypoint found and the true one; -1 = none.
+    """
+    known_N = match_N >= 0
+    false = int((predicted_N[~known_N] >= 0).sum())
+    more = f", {false} matched without a partner" if false else ""
+    return f"{int((predicted_N == match_N)[known_N].sum())} of {int(known_N.sum())} right{more}"
 
 
 def draw_sheet(pairs: Sequence[MatchedPair], *, columns: int = 2, side: int = 256) -> np.ndarray:

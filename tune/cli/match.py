@@ -44,8 +44,8 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     matches = next(match_files(matcher, [pair]))
     warning = never_trained(matcher, pair)
     print(matches)
-    if (right := matches.right()) is not None:
-        print(f"{right[0]} of {right[1]} right, by the names that both files have")
+    if (right := matches.right_text()) is not None:
+        print(right)
     warn([warning])
     write_picture(out, matches.draw())
     return {**matches.to_dict(), "warning": warning, "picture": str(out)}
@@ -68,9 +68,8 @@ def run_list(args: argparse.Namespace) -> dict[str, Any]:
     with writing(out, pairs) as written:
         for pair, matches, warning in zip(pairs, match_files(matcher, pairs), warnings, strict=True):
             written.add(matches)
-            right = matches.right()
-            known = f", {right[0]} of {right[1]} right by their names" if right else ""
-            print(f"{pair.label}: {matches.verdict() or matches.count()}{known}", flush=True)
+            right = f"; {matches.right_text()}" if matches.right_text() else ""
+            print(f"{pair.label}: {matches.verdict() or matches.count()}{right}", flush=True)
             rows.append({"images": list(map(str, pair.images)), **matches.to_dict(), "warning": warning})
     warn(warnings)
     print(f"{len(rows)} pairs: {shown_path(written.table)} and pictures beside it")

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 import torch
@@ -126,6 +128,14 @@ def test_an_image_that_was_seen_needs_no_backbone_pass(small_checkpoint, picture
     matcher.match(picture, keypoints, picture, keypoints)
     matcher.match(picture, {"a": (1, 2), "b": (3, 40)}, Image.fromarray(picture), keypoints)
     assert len(passes) == 1
+
+
+def test_threads_may_share_a_matcher(matcher, picture, keypoints):
+    images = [np.ascontiguousarray(np.roll(picture, 7 * k, axis=1)) for k in range(4)]
+    expected = [matcher.match(image, keypoints, picture, keypoints).names() for image in images]
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(lambda image: matcher.match(image, keypoints, picture, keypoints).names(), images * 3))
+    assert found == expected * 3
 
 
 def test_threads_of_the_caller_are_as_before(small_checkpoint, picture, keypoints):

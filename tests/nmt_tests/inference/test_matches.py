@@ -73,7 +73,10 @@ def test_the_verdict_doubts_matches_that_are_mostly_expected_to_be_wrong():
 def test_right_and_wrong_are_counted_where_both_sides_share_names():
     assert matches().right() == (2, 2) and matches().truth.tolist() == [1, 0, -1]
     assert matches(indices=np.array([[0, 0], [1, 0]])).right() == (1, 2)
-    assert without().right() == (0, 2)
+    assert without().right() == (0, 2) and without().right_text().startswith("0 of 2 right (")
+    three = {"similarity": np.ones(3, np.float32), "confidence": np.ones(3, np.float32)}
+    forced = matches(indices=np.array([[0, 1], [1, 0], [2, 2]]), **three)
+    assert forced.right_text().startswith("2 of 2 right, 1 matched without a partner (")
     assert matches(names1=("a", "b", "c")).right() is None and matches(names0=None).truth is None
 
 

@@ -65,6 +65,20 @@ def test_colours_say_right_and_wrong_where_the_truth_is_known_and_confidence_els
     assert colour_of(-1) == RAMP[0] and colour_of(2) == RAMP[-1] and colour_of(0.75) == (128, 196, 131)
 
 
+def test_a_target_that_two_claim_has_the_colour_of_the_right_one():
+    square = pair((64, 64), (64, 64))
+    for truth in ([1, -1], [-1, 1]):
+        both = dataclasses.replace(
+            square,
+            points0_N2=np.array([[10.0, 10.0], [10.0, 50.0]]),
+            points1_M2=np.array([[0.0, 0.0], [40.0, 32.0]]),
+            predicted_N=np.array([1, 1]),
+            match_N=np.array(truth),
+        )
+        drawn = draw_pair(both, side=96, legend=False)
+        assert tuple(drawn[LABEL + 48, 96 + GAP + 60]) == RIGHT
+
+
 def test_a_point_without_a_match_is_hollow():
     none = dataclasses.replace(pair((64, 64), (64, 64)), predicted_N=np.array([-1]))
     drawn = draw_pair(none, side=96)

@@ -127,7 +127,7 @@ def test_what_matches_what_does_not_and_what_was_never_trained_is_printed(capsys
         "no match of the source: beak, tail, wing",
         "no match of the target: beak, tail, wing",
         "0 of 3 matched: these images may not show the same object",
-        "0 of 3 right, by the names that both files have",
+        "0 of 3 right (by the names that both sides have)",
         "picture: match.png",
     ]
     assert printed.err == (
