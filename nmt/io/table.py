@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+import sys
 import textwrap
 import unicodedata
 from collections.abc import Sequence
@@ -10,6 +12,8 @@ LONGEST_NAME = 40
 """columns of a name of the user's in a table"""
 LINE = 100
 """columns that a line for people should fit into"""
+FEWEST = 60
+"""columns that a table needs; in a narrower terminal its lines are wrapped"""
 
 
 def aligned(rows: Sequence[Sequence[str]], *, left: int) -> str:
@@ -40,6 +44,14 @@ def shortened(text: str, most: int = LONGEST_NAME) -> str:
     return f"{keep}…{end}"
 
 
-def wrapped(text: str, *, indent: str) -> str:
+def wrapped(text: str, *, indent: str, width: int = LINE) -> str:
     """Break a long text into lines at blanks; all but the first begin with `indent`."""
-    return textwrap.fill(text, LINE, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
+    return textwrap.fill(text, width, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
+
+
+def line_width() -> int:
+    """Return the columns of the terminal that standard output goes to; `LINE` where it goes elsewhere."""
+    try:
+        return max(FEWEST, shutil.get_terminal_size((LINE, 24)).columns) if sys.stdout.isatty() else LINE
+    except ValueError:  # closed
+        return LINE

@@ -14,12 +14,13 @@ from pathlib import Path
 
 import torch
 
-from nmt.config import Config, DecodeConfig
+from nmt.config import Config, DecodeConfig, with_overrides
 from nmt.data.store.features import open_features
 from nmt.data.store.objects import ObjectStore
 from nmt.data.stream.pairs import eval_pairs, plain_batch
 from nmt.decoding import decodings_of, model_score, similarities, sweep
 from nmt.device import pick_device
+from nmt.durations import in_words
 from nmt.training.history import read_metrics
 from nmt.training.sizes import Sizes, check_room, in_bytes, training_sizes
 from nmt.training.trainer import Trainer
@@ -31,8 +32,12 @@ ENOUGH_SECONDS = 0.5
 """time spent on steps of a training that is about to start"""
 TOO_LONG_SECONDS = 10.0
 """time after which a single step is enough"""
-LONG_SECONDS = 3600.0
+LONG_SECONDS = 3 * 3600.0
 """training time from which the plan names ways to shorten it"""
+MANY = 20.0
+"""drawings of an object in an epoch from which they are named: more steps teach little"""
+TINY_STEPS = 12
+"""steps of a whole training that is not measured: that would take as long as a part of it"""
 
 
 @dataclass(frozen=True)
@@ -85,12 +90,35 @@ class TrainingPlan:
         lines = [f"training: {epochs} of {size}; {objects}; {files}"]
         if self.pace is not None and self.seconds is not None:
             lines.append(f"estimated time: {in_words(self.seconds)} ({self.pace.basis})")
-            if self.seconds > LONG_SECONDS and self.device == "cpu" and self.config.data.mode == "images":
-                lines.append(
-                    "shorter: fewer --set train.epochs=N and train.steps_per_epoch=N, a GPU, or a small head on stored "
-                    'features, the recipe "laptop"'
-                )
+            if self.seconds > LONG_SECONDS:
+                lines.append(f"shorter: {shorter(self.config, objects=self.objects['train'], device=self.device)}")
         return "\n".join(lines)
+
+
+def shorter(config: Config, *, objects: int, device: str) -> str:
+    """Return the keys that make a long training shorter, with their values now.
+
+    Args:
+        objects: in split train.
+        device: cpu or cuda.
+    """
+    train, data = config.train, config.data
+    often = 2 * train.steps_per_epoch * data.pairs_per_step / max(objects, 1)
+    drawn = f", which draws each of the {objects} train objects {often:.0f} times an epoch" if often > MANY else ""
+    ways = [
+        f"--set train.steps_per_epoch=N (now {train.steps_per_epoch}{drawn})",
+        f"train.epochs=N (now {train.epochs})",
+    ]
+    if data.mode == "images":
+        ways += [
+            f"a smaller model.backbone (now {config.model.backbone})",
+            'data.mode=features, a small head on stored features (the recipe "laptop")',
+        ]
+    else:
+        ways += [f"a smaller model.d_model (now {config.model.d_model})"]
+    if device == "cpu":
+        ways += ["a GPU"]
+    return f"{', '.join(ways[:-1])}, or {ways[-1]}"
 
 
 def plan_training(
@@ -106,7 +134,7 @@ def plan_training(
     """Return the plan of a training, with the time that its steps and validations take.
 
     A resumed training is as fast as it was. Otherwise a few steps are timed, which takes about as long as four steps
-    and two batches of validation. A compiled model is not timed: its first steps compile.
+    and two batches of validation. A compiled model is not timed: its first steps compile. Nor is a tiny training.
 
     Args:
         directory: folder of the training.
@@ -130,7 +158,7 @@ def plan_training(
         ends = [0.0, *(epoch["seconds"] for epoch in history)]
         usual = statistics.median(after - before for before, after in itertools.pairwise(ends))
         pace = Pace(usual, f"{in_words(usual)} an epoch so far")
-    elif timed and not config.train.compile:
+    elif timed and not config.train.compile and config.train.epochs * config.train.steps_per_epoch >= TINY_STEPS:
         pace = measure(config, data=data, decode_grid=decode_grid, device=device)
     return TrainingPlan(
         config=config,
@@ -152,27 +180,35 @@ def measure(
 ) -> Pace:
     """Time a few steps and a part of the validation on a training that is thrown away.
 
+    A step on images on a CPU may take minutes, and its time is that of its pairs. So a single pair is timed there.
+
     The random state of the process stays as it was. Saving checkpoints and drawing pictures is not included.
 
     Args:
         enough: seconds after which no further step is timed, once there are FEWEST_STEPS.
     """
+    alone = config.data.mode == "images" and device.type == "cpu"
+    one_pair = {"data.pairs_per_step": 1, "train.micro_batch": 0}
+    timed = with_overrides(config, one_pair, source="the timed steps") if alone else config
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-        trainer = Trainer(config, data=data, device=device)
+        trainer = Trainer(timed, data=data, device=device)
         trainer.model.train()
-        times = list(_step_times(trainer, enough))
-        step, validation = statistics.median(times), _validation_seconds(trainer, decode_grid)
+        step = statistics.median(_step_times(trainer, enough)) * (config.data.pairs_per_step if alone else 1)
+        validation = _validation_seconds(trainer, decode_grid)
     checked = f", {in_words(validation)} a validation" if config.data.validates else ""
     basis = f"measured: {in_words(step)} a step{checked}; saving comes on top"
     return Pace(config.train.steps_per_epoch * step + validation, basis)
 
 
 def _step_times(trainer: Trainer, enough: float) -> Iterator[float]:
-    """Take steps and yield the seconds of each but the first, until there are enough."""
+    """Take steps and yield the seconds of each but the first, until there are enough; of a first that is too long."""
     batches = iter(trainer.batches())
     parts, started = next(batches), time.perf_counter()
     trainer.train_step([part.to(trainer.device) for part in parts])
     _wait(trainer.device)
+    if (first := time.perf_counter() - started) > TOO_LONG_SECONDS / 2:
+        yield first
+        return
     for count in itertools.count(1):
         before = time.perf_counter()
         parts = next(batches, parts)  # an epoch of one step has no other batch
@@ -209,17 +245,6 @@ def _wait(device: torch.device) -> None:
     """Wait for the work that was queued on a GPU."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
-
-
-def in_words(seconds: float) -> str:
-    """Return a duration as people say it: 0.12 s, 25 s, 4 min, 34 h."""
-    if seconds < 10:
-        return f"{seconds:.2g} s"
-    if seconds < 100:
-        return f"{seconds:.0f} s"
-    if seconds < 100 * 60:
-        return f"{seconds / 60:.0f} min"
-    return f"{seconds / 3600:.0f} h"
 
 
 def _count(number: int, noun: str) -> str:

@@ -8,38 +8,29 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import importlib.metadata
-import itertools
-import math
 import os
 import platform
-import statistics
 import tempfile
 import time
 import uuid
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import ray
-import torch
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from nmt.config import Config, load_config
+from nmt.config import Config
 from nmt.data.store.ready import ReadyData, ready_data
-from nmt.device import limit_threads, pick_device
-from nmt.errors import UserError, one_line
+from nmt.errors import UserError
 from nmt.io.location import Location
 from nmt.io.table import aligned
-from nmt.training.files import CONFIG, METRICS
-from nmt.training.history import read_metrics
-from nmt.training.plan import in_words, measure
 from tune.driver.disk import DiskUse, disk_use
+from tune.driver.estimate import Estimate, estimate
 from tune.driver.room import concurrency, node_resources
-from tune.results.log import log
 from tune.spaces.space import Space
 from tune.study import budget
-from tune.study.budget import most_epochs
 from tune.study.study import ladder
 
 NODE_SECONDS = 300.0
@@ -50,8 +41,6 @@ OLD_SECONDS = 4 * NODE_SECONDS
 """age of a token that no check under way can have written"""
 PACKAGES = ("torch", "ray", "optuna", "pyarrow")
 """packages that must have the same version on all nodes"""
-TIMED_SECONDS = 0.2
-"""time spent on steps to estimate the time of an epoch"""
 SOURCES = Path(__file__).resolve().parents[2]
 
 
@@ -61,28 +50,16 @@ class SearchPreview:
 
     trials: int
     """0 if another limit ends the search"""
-    most_epochs: float
-    """over all trials; infinite if only time or patience ends the search"""
     at_once: int
     epochs: int
     """most epochs of a trial"""
-    seconds_per_epoch: float | None
-    """of the default configuration; None if it is not known"""
-    measured_in: Path | None
-    """an earlier training; None: a few steps were timed"""
+    time: Estimate
     nodes: tuple[str, ...]
     """addresses of the live nodes"""
     versions: Mapping[str, str]
     """the same on all nodes"""
     data_set: str
     disk: DiskUse
-
-    @property
-    def hours(self) -> float | None:
-        """Most hours that the search takes; early stopping takes fewer. None if not known."""
-        if self.seconds_per_epoch is None or not math.isfinite(self.most_epochs):
-            return None
-        return self.most_epochs * self.seconds_per_epoch / min(self.at_once, self.trials or self.at_once) / 3600
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values, for --json."""
@@ -92,7 +69,7 @@ class SearchPreview:
             "epochs": self.epochs,
             "nodes": list(self.nodes),
             "versions": dict(self.versions),
-            "hours": self.hours,
+            **self.time.to_dict(),
             "bytes": self.disk.to_dict(),
         }
 
@@ -111,14 +88,11 @@ def preflight(space: Space, *, directory: Path, data: ReadyData, storage: str | 
     configs = space.stored()
     at_once = concurrency(space.resources, node_resources())
     here = check_nodes(configs, directory=directory, data=data, storage=storage)
-    measured = seconds_per_epoch(space.base, directory.parent) or time_steps(space, data)
     return SearchPreview(
         trials=space.search.trials,
-        most_epochs=most_epochs(space.search, space.base.train.epochs),
         at_once=at_once,
         epochs=space.base.train.epochs,
-        seconds_per_epoch=measured[0] if measured else None,
-        measured_in=measured[1] if measured else None,
+        time=estimate(space, data=data, results=directory.parent, at_once=at_once),
         nodes=tuple(sorted(node["NodeManagerAddress"] for node in _alive())),
         versions=here.versions,
         data_set=here.data_set,
@@ -266,61 +240,6 @@ def _compare(here: Answer, other: Answer, *, data: str, directory: Path, storage
         raise UserError(f"{place}: not the same place from node {other.node}; {remedy}")
 
 
-def seconds_per_epoch(base: Config, results: Path) -> tuple[float, Path] | None:
-    """Estimate the time of an epoch from earlier trainings below `results` with the same cost per step.
-
-    Returns:
-        The median in seconds and the folder it was measured in; None without such a training. Folders that cannot be
-        read are left out.
-    """
-    for metrics in _newest_first(results.rglob(METRICS)):
-        try:
-            config = load_config(metrics.parent / CONFIG)
-        except UserError:
-            continue
-        if _cost(config) != _cost(base):
-            continue
-        try:
-            seconds = [0.0] + [float(epoch["seconds"]) for epoch in read_metrics(metrics.parent)]
-        except (UserError, KeyError, ValueError, TypeError) as error:
-            log.info(f"{metrics}: not used to estimate the time of an epoch ({one_line(error)})")
-            continue
-        if len(seconds) > 1:
-            steps = base.train.steps_per_epoch / config.train.steps_per_epoch
-            return steps * statistics.median(b - a for a, b in itertools.pairwise(seconds)), metrics.parent
-    return None
-
-
-def _newest_first(paths: Iterable[Path]) -> list[Path]:
-    """Sort the files that are still there by the time of their last change."""
-    times = {}
-    for path in paths:
-        with contextlib.suppress(OSError):  # removed meanwhile, or in a folder that cannot be entered
-            times[path] = path.stat().st_mtime
-    return sorted(times, key=lambda path: times[path], reverse=True)
-
-
-def time_steps(space: Space, data: ReadyData) -> tuple[float, None] | None:
-    """Estimate the time of an epoch from a few steps of the default configuration in this process.
-
-    Returns:
-        The seconds; None where that would be slow (on images), or of another machine than the one that trains.
-    """
-    base, resources = space.base, space.resources
-    alike = len(_alive()) == 1 and resources.workers == 1 and bool(resources.gpus) == torch.cuda.is_available()
-    if base.data.mode != "features" or base.train.compile or not alike:
-        return None
-    limit_threads(base)
-    grid = space.decode_grid()
-    pace = measure(base, data=data.folder, decode_grid=grid, device=pick_device(), enough=TIMED_SECONDS)
-    return pace.epoch, None
-
-
-def _cost(config: Config) -> tuple[Any, ...]:
-    """Return the configuration that the time of a step depends on."""
-    return (config.data, config.model, config.train.precision, config.train.compile)
-
-
 def render(plan: SearchPreview, space: Space, *, directory: Path, data: str, storage: str | None) -> str:
     """Return the preview as text."""
     resources, count = space.resources, len(plan.nodes)
@@ -330,7 +249,8 @@ def render(plan: SearchPreview, space: Space, *, directory: Path, data: str, sto
         ("trials", f"{plan.at_once} at once; 000 is the default configuration"),
         ("a trial", f"{each}; at most {plan.epochs} epochs"),
         ("budget", f"{budget.plan(space.search, ladder(space))} ({space.search.scheduler})"),
-        ("time", _time(plan)),
+        ("time", str(plan.time)),
+        *([("shorter", plan.time.shorter)] if plan.time.shorter else []),
         ("data", f"{data} ({plan.data_set}), the same on {_nodes(count)}"),
         ("results", f"{storage or directory}, writable; seen from {_nodes(count)}"),
         ("disk", str(plan.disk)),
@@ -343,19 +263,9 @@ def render(plan: SearchPreview, space: Space, *, directory: Path, data: str, sto
 def epoch_line(preview: SearchPreview, space: Space) -> str:
     """Return the size of an epoch, the time that the whole search takes where it is known, and the disk space."""
     steps, pairs = space.base.train.steps_per_epoch, space.base.data.pairs_per_step
-    return f"an epoch: {steps} steps of {pairs} pairs; time of the search: {_time(preview)}\ndisk: {preview.disk}"
-
-
-def _time(plan: SearchPreview) -> str:
-    if not math.isfinite(plan.most_epochs):
-        return "until the search's limit"
-    if plan.hours is None or plan.seconds_per_epoch is None:
-        return "not known: no training of this data set and model is in the results yet"
-    epoch = f"{in_words(plan.seconds_per_epoch)} per epoch"
-    if plan.measured_in is None:
-        seconds = in_words(3600 * plan.hours)
-        return f"about {seconds} if all train in full, starting and saving on top ({epoch}, measured on a few steps)"
-    return f"at most {in_words(3600 * plan.hours)} ({epoch} in {plan.measured_in})"
+    lines = [f"an epoch: {steps} steps of {pairs} pairs; time of the search: {preview.time}"]
+    lines += [f"shorter: {preview.time.shorter}"] if preview.time.shorter else []
+    return "\n".join([*lines, f"disk: {preview.disk}"])
 
 
 def _nodes(count: int) -> str:

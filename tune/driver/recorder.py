@@ -71,6 +71,7 @@ class Recorder(ray.tune.Callback):
             history = read_metrics(folders.of(trial.number))
             self._note_seconds(trial.number, history)
             self.health.know(trial.number, history)
+            self._lines.know(trial.number, history, trial.state.name)
 
     def out_of_time(self) -> bool:
         """True once the hours or the GPU-hours of the search are spent."""
@@ -121,6 +122,7 @@ class Recorder(ray.tune.Callback):
     def on_trial_start(self, iteration: int, trials: Sequence[Any], trial: Any, **info: Any) -> None:
         for job in members(trial.config):
             begun = self._study.trial(job["number"])
+            self._lines.begins(begun.number, job["until"])
             self._begun.add(begun.number)
             if not begun.state.is_finished():
                 self.folders.claim(begun.number, self._study.configuration(begun.number))
@@ -194,9 +196,9 @@ class Recorder(ray.tune.Callback):
         again = self.retries.interrupted(number, reason, epoch=epoch, counted=counted)
         self._study.interrupt(number, aside=not again)
         if again:
-            self._lines.note(number, f"{reason}; resuming from its checkpoint")
+            self._lines.held(number, f"{reason}; resuming from its checkpoint")
             return
-        self._lines.note(number, f"{reason}; interrupted again without an epoch in between: it waits for --resume")
+        self._lines.held(number, f"{reason}; interrupted again without an epoch in between: it waits for --resume")
         self.health.ended(reason)
         self._saving.save_soon()
 

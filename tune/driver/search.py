@@ -33,7 +33,7 @@ from tune.driver.identity import (
 )
 from tune.driver.interruption import Interruption
 from tune.driver.kept import settle_left
-from tune.driver.lines import Lines
+from tune.driver.lines import Lines, goal_of
 from tune.driver.preflight import SearchPreview, epoch_line, preflight
 from tune.driver.preflight import render as render_preview
 from tune.driver.ray_searcher import StudySearcher
@@ -47,6 +47,7 @@ from tune.jobs.protocol import TrialSetup
 from tune.jobs.trainable import make_trainable
 from tune.results import layout
 from tune.results.layout import trial_id
+from tune.results.live import live
 from tune.results.lock import only_one
 from tune.results.log import kept_in, log
 from tune.results.report import render
@@ -214,14 +215,15 @@ def _search(
             storage=home,
             control=control,
         )
-        lines = Lines(study.ladder.epochs, earlier_seconds=earlier_seconds)
+        lines = Lines(study.ladder.epochs, earlier_seconds=earlier_seconds, goal=goal_of(space, study.ladder))
         health = Watchdog(space.search, stop=interruption.stop)
         recorder = Recorder(
             study, TrialFolders(directory, home), data=data, lines=lines, control=control, health=health
         )
         settle_left(study, recorder.folders)
-        groups = Groups(space.resources, directory, control=control, health=health, note=lines.note)
-        finished = _run_jobs(study, recorder, groups, make_trainable(setup), preview.at_once, interruption)
+        groups = Groups(space.resources, directory, control=control, health=health, note=lines.held)
+        with live(lines.board):
+            finished = _run_jobs(study, recorder, groups, make_trainable(setup), preview.at_once, interruption)
     waiting = recorder.retries.waiting
     finished = finished and not waiting
     recorder.sync_unfinished()

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from optuna.trial import FrozenTrial, TrialState
 
-from nmt.config import to_dict
+from nmt.config import DataConfig, to_dict
+from nmt.data.store.objects import ObjectStore
 from nmt.data.store.ready import ReadyData
+from nmt.data.stream.pairs import eval_pairs
 from nmt.errors import UserError
 from nmt.training.files import BEST
 from nmt.training.history import FIXED_METRIC, best_epoch, read_metrics
@@ -48,7 +52,14 @@ def summarize(
         trials=tuple(_kept(study, folders, t, records) for t in study.trials() if t.number in idle),
         finished=finished,
         has_test=data.has_test,
+        val_pairs=_val_pairs(data.folder, space.base.data),
     )
+
+
+@functools.cache
+def _val_pairs(folder: Path, config: DataConfig) -> int:
+    """Return the number of validation pairs."""
+    return len(eval_pairs(ObjectStore.open(folder), config, split="val"))
 
 
 def objectives(study: SearchStudy, number: int, best: Mapping[str, Any]) -> list[float]:

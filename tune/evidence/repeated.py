@@ -11,7 +11,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -28,8 +27,10 @@ from nmt.settings import differences
 from nmt.training.files import BEST, CHECKPOINT, CONFIG, DATA_SET, PREVIOUS
 from nmt.training.history import FIXED_METRIC, METRIC, best_epoch, decoding_of, read_metrics
 from nmt.training.signals import interruptions
+from tune.evidence.progress import Progress
 from tune.jobs.tasks import evaluate_on_test, outcomes, train_to_end
-from tune.results.layout import RUNS, TEST
+from tune.results.layout import CONFIRM, FINAL, RUNS, TEST
+from tune.results.live import live
 from tune.results.log import log
 from tune.results.statistics import Difference, Mean, mean_of, paired_difference
 from tune.spaces.settings import Resources
@@ -214,28 +215,28 @@ class Repetition:
         from tune.driver.room import concurrency, node_resources
 
         at_once = min(len(jobs), concurrency(self.resources, node_resources()))
-        total = sum(config.train.epochs for config, *_ in jobs.values())
+        configs = {directory: config for directory, (config, *_) in jobs.items()}
+        progress = Progress(self._title(), configs, labels, at_once=at_once)
         kept = f"; {len(labels) - len(jobs)} more are done already" if len(jobs) < len(labels) else ""
-        log.info(f"{len(jobs)} trainings, {total} epochs, {at_once} at once, in {self.directory / RUNS}{kept}")
-        started, errors = time.monotonic(), dict[Path, Exception]()
-
-        def line(text: str) -> None:
-            log.info(f"{time.monotonic() - started:7.1f} s  {text}")
-
-        def waiting() -> None:
-            line(f"{sum(len(read_metrics(directory)) for directory in jobs)} of {total} epochs")
-
-        for directory, outcome in outcomes(train_to_end, jobs, self.resources, waiting):
-            if isinstance(outcome, Exception):
-                errors[directory] = outcome
-                line(f"{labels[directory]}  failed: {_reason(outcome)}")
-            else:
-                self._settle(directory)
-                line(f"{labels[directory]}  {_result(best_epoch(read_metrics(directory)))}")
+        log.info(f"{len(jobs)} trainings, {progress.total} epochs, {at_once} at once, in {self.directory / RUNS}{kept}")
+        errors = dict[Path, Exception]()
+        with live(progress.board):
+            for directory, outcome in outcomes(train_to_end, jobs, self.resources, progress.look):
+                if isinstance(outcome, Exception):
+                    errors[directory] = outcome
+                    progress.ended(directory, f"failed: {_reason(outcome)}", failed=True)
+                else:
+                    self._settle(directory)
+                    progress.ended(directory, _result(best_epoch(read_metrics(directory))), failed=False)
         mistakes = [e for e in errors.values() if isinstance(e, UserError) and not isinstance(e, TemporaryError)]
         if len(mistakes) == len(jobs):
             raise mistakes[0]
         return errors
+
+    def _title(self) -> str:
+        """Return the name of the live view: demo/confirm for the confirmation of the search demo, or the ablation."""
+        directory = self.directory.resolve()
+        return directory.name if directory.name not in (CONFIRM, FINAL) else "/".join(directory.parts[-2:])
 
     def _settle(self, directory: Path) -> None:
         """Delete the checkpoints of a training that has reached its last epoch, which nothing reads any more."""

@@ -16,8 +16,8 @@ from nmt.training.out_of_memory import pairs_at_once, twice_within_memory
 from nmt.training.signals import interruptions
 from tune.spaces.settings import Resources
 
-LINE_SECONDS = 30.0
-"""time without an ended training after which a line of progress is printed"""
+LOOK_SECONDS = 2.0
+"""time between two looks at the trainings that run"""
 CHECKPOINT_SECONDS = 60.0
 """time that interrupted trainings have to write their checkpoints"""
 
@@ -107,7 +107,7 @@ def outcomes(
     Args:
         jobs: key -> arguments of `work`.
         resources: of one job.
-        waiting: called when no job has ended for LINE_SECONDS.
+        waiting: called every LOOK_SECONDS while no job ends.
     """
     import ray
 
@@ -119,7 +119,7 @@ def outcomes(
     died: set[Path] = set()
     try:
         while keys:
-            ended, _ = ray.wait(list(keys), timeout=LINE_SECONDS)
+            ended, _ = ray.wait(list(keys), timeout=LOOK_SECONDS)
             if not ended:
                 waiting()
             for reference in ended:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 from nmt.commands import command, quoted, tool
 from nmt.config import from_dict, to_flat
 from nmt.errors import UserError
-from nmt.recipes import RECIPES, read_recipe, shown_path
+from nmt.recipes import find_recipe, read_recipe, shown_path
 from tune.results.layout import BEST_CONFIG, DEFINITION
 from tune.results.summary import Summary
 from tune.spaces.read import load_space
@@ -53,11 +54,20 @@ def resume_command(summary: Summary, directory: Path, *more: str) -> str:
     Args:
         more: further flags and values.
     """
-    saved, own_file = _definition(directory), RECIPES / f"{summary.name}.toml"
-    file = Path(saved.get("file", own_file))
-    given = summary.name if file == own_file else shown_path(file)
+    saved = _definition(directory)
+    given = _file(saved.get("file"), summary.name)
     changed = set_words(_changed(saved, given))
     return command("--search", given, *changed, "--resume", *more, **places_of(summary, directory))
+
+
+def _file(path: str | None, name: str) -> str:
+    """Return the NAME of --search: the name of the search where that leads to its TOML file, else the file's path."""
+    if path is None:
+        return name
+    with contextlib.suppress(UserError):
+        if find_recipe(name).resolve() == Path(path):
+            return name
+    return shown_path(Path(path))
 
 
 def tensorboard(folder: Path) -> str:

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, TextIO
 
+from nmt.commands import program_name
 from nmt.errors import UserError
 from tune.results.layout import LOG
 
@@ -38,9 +39,9 @@ class _Console(logging.StreamHandler[Any]):
         return sys.stdout
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Print the line; the reason of an early end on standard error, as `run.py` does."""
+        """Print the line; the reason of an early end on standard error, as every job does."""
         if record.levelno >= logging.ERROR:
-            print(f"run.py: {record.getMessage()}", file=sys.stderr)
+            print(f"{program_name()}: {record.getMessage()}", file=sys.stderr)
         else:
             super().emit(record)
 

@@ -5,37 +5,41 @@ Imports neither Ray nor Optuna: `--report` reads the file alone.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-from nmt.io.table import aligned
+from nmt.io.table import aligned, columns, line_width, wrapped
 from nmt.training.history import METRIC, decoding_of
-from tune.results.commands import next_commands
-from tune.results.layout import SUMMARY
+from tune.results.commands import Command, next_commands
+from tune.results.importance import Importance, search_importance
 from tune.results.summary import Summary, TrialRecord
+from tune.results.trial_table import is_swept, shown, trial_table
 from tune.spaces.settings import limits_in_words
 
 NOISE_POINTS = 2.0
 """largest difference, in percentage points, between trainings that differ in the seed alone; less is not a gain"""
-MAX_ROWS = 20
-"""trials in the table; summary.json holds all"""
+SOLVED = 0.9995
+"""accuracy that is printed as 100.0 %"""
 
 
-def render(summary: Summary, directory: Path, *, advice: bool = True) -> str:
+def render(summary: Summary, directory: Path, *, advice: bool = True, width: int | None = None) -> str:
     """Return the report: the searched keys, the trials, the winner and its gain.
 
     Args:
-        directory: results/NAME, for the commands.
+        directory: results/NAME, for the importance of the keys and the commands.
         advice: also list the commands to run next.
+        width: columns that a line may have; by default those of the terminal.
     """
-    parts = [_head(summary), _table(summary), _pareto(summary), _verdict(summary)]
-    parts += [_next(summary, directory)] if advice else []
+    width = width or line_width()
+    found = search_importance(summary, directory)
+    order = [influence.key for influence in found.keys]
+    parts = [_head(summary, width), trial_table(summary, width=width, order=order), _pareto(summary)]
+    parts += [_verdict(summary, width), importance_line(found, width=width)]
+    parts += [_next(summary, directory, width)] if advice else []
     return "\n\n".join(part for part in parts if part)
 
 
-def _head(summary: Summary) -> str:
+def _head(summary: Summary, width: int) -> str:
     """Return the lines on what was searched and what it cost."""
     search, states = summary.search, [t.state for t in summary.trials]
     words = {"COMPLETE": "complete", "PRUNED": "stopped early", "FAIL": "failed"}
@@ -46,11 +50,14 @@ def _head(summary: Summary) -> str:
         f"{len(states)} trials ({settings}): {counts}",
         _spent(summary),
     ]
-    notes = {
-        key: " (read at inference: every value is tried in each trial)" for key in summary.space if _free(key, summary)
-    }
-    space = [[f"  {key}", words, notes.get(key, "")] for key, words in summary.space.items()]
-    return "\n".join([*lines, aligned(space, left=3)])
+    swept = [key for key in summary.space if is_swept(key, summary)]
+    longest = 4 + max(map(columns, summary.space), default=0)
+    space = [
+        wrapped(f"  {key:{longest - 4}}  {words}{' *' * (key in swept)}", indent=" " * longest, width=width)
+        for key, words in summary.space.items()
+    ]
+    notes = ["  * read at inference, at no cost: every value is tried in each trial"] if swept else []
+    return "\n".join([*(wrapped(line, indent="  ", width=width) for line in lines), *space, *notes])
 
 
 def _spent(summary: Summary) -> str:
@@ -61,41 +68,6 @@ def _spent(summary: Summary) -> str:
     gpu = f", {summary.gpu_hours:.2f} GPU-hours" if summary.gpu_hours else ""
     end = "" if summary.finished else "; not finished"
     return f"spent {epochs} epochs{share}, {hours}{gpu}; limit {limits_in_words(summary.search)}{end}"
-
-
-def _free(key: str, summary: Summary) -> bool:
-    """True if the key is tried at inference, at no cost."""
-    return key.startswith("decode.") and not any(key in t.searched for t in summary.trials)
-
-
-def _table(summary: Summary) -> str:
-    """Return the table of trials, best first. The default configuration is always in it."""
-    if not summary.trials:
-        return ""
-    order = sorted(summary.trials, key=lambda t: (t.accuracy is None, -(t.accuracy or 0.0), t.id))
-    shown = order[:MAX_ROWS] + [t for t in order[MAX_ROWS:] if t is summary.default]
-    keys = list(summary.space)
-    # Every trial tries all decodings. Its own one makes trials comparable with a training outside the search.
-    fixed = ["at its own decode"] if any(_free(k, summary) for k in keys) else []
-    rows = [["", "trial", "state", "epochs", METRIC, *fixed, "seconds", *(_short(k, keys) for k in keys)]]
-    rows += [_row(t, summary, keys) for t in shown]
-    hidden = len(order) - len(shown)
-    failures = [f"{t.id} failed: {t.reason}" for t in summary.trials if t.reason]
-    more = [f"... and {hidden} more in {SUMMARY}"] if hidden else []
-    return "\n".join([aligned(rows, left=3), *more, *failures[:MAX_ROWS]])
-
-
-def _row(trial: TrialRecord, summary: Summary, keys: Sequence[str]) -> list[str]:
-    decode = decoding_of(trial.best)
-    values = [decode.get(k.removeprefix("decode.")) if _free(k, summary) else trial.searched.get(k) for k in keys]
-    fixed = trial.accuracy_fixed_decode
-    accuracy = "-" if trial.accuracy is None else f"{100 * trial.accuracy:.1f} %"
-    mark = "best" if summary.best and trial.id == summary.best.id else "default" if trial is summary.default else ""
-    cells = [mark, trial.id, trial.state, str(trial.epochs), accuracy]
-    if any(_free(k, summary) for k in keys):
-        cells.append("-" if fixed is None else f"{100 * fixed:.1f} %")
-    cells.append(f"{trial.seconds:.1f}")
-    return cells + ["-" if v is None else _shown(v) for v in values]
 
 
 def _pareto(summary: Summary) -> str:
@@ -112,21 +84,12 @@ def _pareto(summary: Summary) -> str:
     return "\n".join([head, aligned(rows, left=0)])
 
 
-def _short(key: str, keys: Sequence[str]) -> str:
-    """Return the last part of the key, or all of it if that part is not unique."""
-    last = key.rpartition(".")[2]
-    return last if sum(k.rpartition(".")[2] == last for k in keys) == 1 else key
-
-
-def _shown(value: Any) -> str:
-    return f"{value:.3g}" if isinstance(value, float) else json.dumps(value) if isinstance(value, list) else str(value)
-
-
-def _verdict(summary: Summary) -> str:
+def _verdict(summary: Summary, width: int) -> str:
     best, gain = summary.best, summary.gain_points
     if best is None or best.accuracy is None:
         return "No trial has completed its epochs: there is no winner yet."
-    line = f"Best: trial {best.id}, {METRIC} {100 * best.accuracy:.1f} % at epoch {best.best['epoch']}"
+    over = f" over {summary.val_pairs} pairs" if summary.val_pairs else ""
+    line = f"Best: trial {best.id}, {METRIC} {100 * best.accuracy:.1f} %{over} at epoch {best.best['epoch']}"
     default = summary.default
     if gain is None or default is None or summary.default_accuracy is None:
         return f"{line}. The default configuration (trial 000) has no result to compare with."
@@ -134,8 +97,22 @@ def _verdict(summary: Summary) -> str:
     if default.accuracy is not None and default.accuracy > summary.default_accuracy:
         line += f" ({100 * default.accuracy:.1f} % at its best decoding)"
     lines = [f"{line}. Difference: {gain:+.1f} points.", _significance(summary, gain)]
+    lines += _ceiling(summary)
     changes = _changes(best, default, summary)
-    return "\n".join(lines + ([f"Changed: {changes}"] if changes else []))
+    lines += [f"Changed: {changes}"] if changes else []
+    return "\n".join(wrapped(line, indent="  ", width=width) for line in lines)
+
+
+def _ceiling(summary: Summary) -> list[str]:
+    """Return the line on a validation that the best trials solve: it cannot order them."""
+    solved = sum(t.accuracy is not None and t.accuracy >= SOLVED for t in summary.trials)
+    if not solved:
+        return []
+    over = f" of {summary.val_pairs} pairs" if summary.val_pairs else ""
+    trials = "1 trial solves" if solved == 1 else f"{solved} trials solve"
+    return [
+        f"{trials} the validation{over} (100.0 %), so it cannot tell better ones apart: give it more or harder pairs."
+    ]
 
 
 def _significance(summary: Summary, gain: float) -> str:
@@ -156,8 +133,36 @@ def _changes(best: TrialRecord, default: TrialRecord, summary: Summary) -> str:
     after = best.searched | {f"decode.{k}": v for k, v in decoding_of(best.best).items()}
     before = {k: before.get(k, default.configuration[k.partition(".")[0]][k.partition(".")[2]]) for k in after}
     changed = [k for k in summary.space if k in after and after[k] != before[k]]
-    return ", ".join(f"{k} {_shown(before[k])} -> {_shown(after[k])}" for k in changed)
+    return ", ".join(f"{k} {shown(before[k])} -> {shown(after[k])}" for k in changed)
 
 
-def _next(summary: Summary, directory: Path) -> str:
-    return "\n".join(["Next:"] + [f"  {command}  # {why}" for command, why in next_commands(summary, directory)])
+def importance_line(found: Importance, *, width: int) -> str:
+    """Return the line on the most important parameter; empty for too few trials."""
+    if not found.keys:
+        return ""
+    first, *others = found.keys
+    what = (
+        f"{first.key} explains {100 * first.share:.0f} % of the differences between {found.trials} trials at epoch "
+        f"{found.epoch} (95 % interval {100 * first.low:.0f} to {100 * first.high:.0f} %)"
+    )
+    if not first.told_from_noise:
+        line = f"Most important: no key can be told from noise yet. {what}; more trials may show it."
+        return wrapped(line, indent="  ", width=width)
+    also = [f"{k.key} ({100 * k.share:.0f} %)" for k in others if k.told_from_noise]
+    noise = [k.key for k in others if not k.told_from_noise]
+    rest = f"; then {', '.join(also)}" if also else ""
+    rest += f". Not told from noise: {', '.join(noise)}" if noise else ""
+    return wrapped(f"Most important: {what}{rest}.", indent="  ", width=width)
+
+
+def _next(summary: Summary, directory: Path, width: int) -> str:
+    return commands_list(next_commands(summary, directory), width=width)
+
+
+def commands_list(commands: Sequence[Command], *, width: int) -> str:
+    """Return commands to run next, none of them broken: each with its purpose behind it, or above if that is long."""
+    lines = ["Next:"]
+    for command, why in commands:
+        line = f"  {command}  # {why}"
+        lines += [line] if columns(line) <= width else [f"  # {why}", f"  {command}"]
+    return "\n".join(lines)

@@ -76,6 +76,8 @@ class Summary:
     """True once the budget is spent; until then --resume continues the search"""
     has_test: bool = True
     """False: the data set has no test split, so the winner can be evaluated on val alone"""
+    val_pairs: int = 0
+    """pairs that val/accuracy is computed over; 0 if that is not known"""
 
     @property
     def gpu_hours(self) -> float:

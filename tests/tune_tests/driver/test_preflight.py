@@ -22,7 +22,7 @@ from nmt.data.store.ready import ready_data
 from nmt.errors import UserError
 from tests.paths import ROOT
 from tune.driver import preflight
-from tune.driver.preflight import Answer, SearchPreview, epoch_line, render, time_steps, written_token
+from tune.driver.preflight import Answer, SearchPreview, epoch_line, render, written_token
 from tune.spaces.read import load_space
 from tune.spaces.settings import Resources
 
@@ -92,74 +92,25 @@ def tree(folder: Path) -> set[tuple[str, int]]:
 def test_a_plan_says_what_will_run_and_leaves_nothing(cluster, check, space_file, tmp_path) -> None:
     before = tree(tmp_path)
     plan = check()
-    assert (plan.trials, plan.at_once, plan.epochs, plan.measured_in) == (5, 2, 4, None)
+    assert (plan.trials, plan.at_once, plan.epochs) == (5, 2, 4)
     assert plan.versions["ray"] == ray.__version__ and len(plan.nodes) == 1
     text = render(plan, load_space(space_file), directory=tmp_path, data="data/tiny", storage=None)
     assert "2 at once" in text and "until 5 trials" in text and "at most 20 epochs" in text
     assert tree(tmp_path) == before
     # 5 trials of 4 epochs, 2 at once; an epoch of a few small steps takes less than a second
-    assert plan.seconds_per_epoch is not None and 0 < plan.seconds_per_epoch < 1
-    assert plan.hours == pytest.approx(5 * 4 * plan.seconds_per_epoch / 2 / 3600)
-    assert re.search(r"about \S+ s if all train in full, .* \(\S+ s per epoch, measured on a few steps\)", text)
+    assert plan.time.epoch is not None and 0 < plan.time.epoch < 1
+    assert plan.to_dict()["hours"] == pytest.approx(5 * 4 * plan.time.epoch / 2 / 3600)
+    assert re.search(r"time +about \S+ s with early stopping as usual, at most \S+ s \(\S+ s per epoch, measured", text)
     line = epoch_line(plan, load_space(space_file))
-    assert line.startswith("an epoch: 4 steps of 4 pairs; time of the search: about ")
+    assert line.startswith("an epoch: 4 steps of 4 pairs; time of the search: about ") and "shorter" not in line + text
 
 
-@pytest.mark.parametrize("changes", [{"data.mode": "images"}, {"train.compile": True}])
-def test_steps_are_not_timed_where_that_is_slow_or_tells_nothing(cluster, space_file, tiny_data, changes) -> None:
-    space = load_space(space_file)
-    data = ready_data(tiny_data, space.stored())
-    assert time_steps(space, data) is not None
-    assert time_steps(load_space(space_file, changes), data) is None
-    assert time_steps(dataclasses.replace(space, resources=Resources(workers=2)), data) is None
-    assert time_steps(dataclasses.replace(space, resources=Resources(gpus=0.0 if HAS_GPU else 1.0)), data) is None
-
-
-def test_a_time_that_is_not_known_is_not_printed(cluster, check, space_file) -> None:
-    plan = dataclasses.replace(check(), seconds_per_epoch=None)
-    assert "not known: no training of this data set" in epoch_line(plan, load_space(space_file))
-
-
-def test_hours_come_from_earlier_epochs_of_the_same_model(cluster, check, space_file, tmp_path) -> None:
-    from nmt.config import to_dict, with_overrides
-    from nmt.io.files import write_json
-
-    base = load_space(space_file).base
-    for name, config, seconds in (
-        ("same", with_overrides(base, {"train.steps_per_epoch": 8, "optim.lr": 0.5}, source="test"), (60, 120, 200)),
-        ("other", with_overrides(base, {"model.decoder_layers": 2}, source="test"), (1, 2, 3)),
-    ):
-        folder = tmp_path / "results" / name
-        folder.mkdir(parents=True)
-        write_json(folder / "config.json", to_dict(config))
-        lines = [f'{{"epoch": {n + 1}, "val/accuracy": 0.5, "seconds": {s}}}\n' for n, s in enumerate(seconds)]
-        (folder / "metrics.jsonl").write_text("".join(lines))
+def test_a_long_search_names_the_keys_that_shorten_it_in_both_previews(cluster, check, space_file, tmp_path) -> None:
     plan = check()
-    assert plan.measured_in == tmp_path / "results/same"
-    assert f"at most 5 min (30 s per epoch in {plan.measured_in})" in epoch_line(plan, load_space(space_file))
-    # 5 trials of 4 epochs, 2 at once, half of 60 s each
-    assert plan.hours == pytest.approx(5 * 4 * 30 / 2 / 3600)
-
-
-@pytest.mark.parametrize(
-    "content", [b"\0" * 99 + b"\n", b'{"epoch": 1}\n', b'{"epoch": 1, "val/accuracy": 0.5, "seconds": []}\n']
-)
-def test_damaged_metrics_of_another_training_are_left_out_of_the_estimate(
-    space_file, tmp_path, caplog, content
-) -> None:
-    from nmt.config import to_dict
-    from nmt.io.files import write_json
-    from tune.driver.preflight import seconds_per_epoch
-
-    base = load_space(space_file).base
-    for name, metrics in (("whole", b'{"epoch": 1, "val/accuracy": 0.5, "seconds": 60}\n'), ("damaged", content)):
-        write_json(tmp_path / name / "config.json", to_dict(base))
-        (tmp_path / name / "metrics.jsonl").write_bytes(metrics)
-        os.utime(tmp_path / name / "metrics.jsonl", (len(name), len(name)))  # the damaged one is the newest
-    with caplog.at_level("INFO"):
-        assert seconds_per_epoch(base, tmp_path) == (60.0, tmp_path / "whole")
-    (line,) = caplog.messages
-    assert "damaged/metrics.jsonl: not used to estimate the time of an epoch" in line and "\n" not in line
+    plan = dataclasses.replace(plan, time=dataclasses.replace(plan.time, shorter="--trials N (now 5)"))
+    text = render(plan, load_space(space_file), directory=tmp_path, data="data/tiny", storage=None)
+    assert "  shorter   --trials N (now 5)\n" in text
+    assert "\nshorter: --trials N (now 5)\n" in epoch_line(plan, load_space(space_file))
 
 
 def test_a_search_that_cannot_run_is_refused_in_a_line(cluster, check, tmp_path) -> None:

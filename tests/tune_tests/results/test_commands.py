@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import itertools
 import json
 import shlex
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
 from nmt.config import Config, to_dict, with_overrides
 from nmt.recipes import RECIPES, read_recipe
+from tests.paths import ROOT
 from tests.tune_tests.results.summaries import record, summary
 from tune.results.commands import next_commands, resume_command, tensorboard
 from tune.results.layout import DEFINITION
-from tune.results.summary import Summary
+from tune.results.summary import Summary, load_summary
 from tune.spaces.read import load_space
 
 
@@ -87,3 +93,45 @@ def test_a_folder_without_a_definition_has_the_commands_that_its_name_gives(tmp_
     (tmp_path / DEFINITION).write_text("[]")
     assert words(resume_command(search("toy", "data/toy"), tmp_path))[3] == "toy"
     assert tensorboard(Path("a b")) == "tensorboard --logdir 'a b'"
+
+
+@pytest.mark.slow
+def test_every_printed_command_runs_as_it_is_copied(
+    tiny_data: Path, space_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A search in folders with blanks, its `Next:`, and what those commands print in turn, each run by a shell."""
+    (tmp_path / "my data").mkdir()
+    shutil.copytree(tiny_data, tmp_path / "my data/tiny")
+    (tmp_path / "my spaces").mkdir()
+    images = space_file.read_text().replace('mode = "features"', 'mode = "images"')
+    images = images.replace('backbone = "tiny"', 'backbone = "tf_efficientnet_lite0"').replace(
+        "epochs = 4", "epochs = 2"
+    )
+    (tmp_path / "my spaces/tiny.toml").write_text(images)
+    for name in ("A", "B"):
+        Image.new("RGB", (40, 30), (90, 20, 160)).save(tmp_path / f"{name}.jpg")
+        (tmp_path / f"{name}.csv").write_text("name,x,y\nnose,5,5\ntail,30,20\near,12,25\n")
+
+    def run(command: str) -> str:
+        ran = subprocess.run(command, shell=True, cwd=tmp_path, capture_output=True, text=True)
+        assert ran.returncode == 0, f"{command}\n{ran.stdout}\n{ran.stderr}"
+        return ran.stdout
+
+    places = "--results 'my results' --data 'my data/tiny' --set data.eval_pairs=4"
+    out = run(f"python {ROOT / 'run.py'} --search 'my spaces/tiny.toml' {places} --trials 2")
+    printed = [line.strip().partition("  #")[0] for line in out.partition("Next:")[2].splitlines()]
+    commands = [line for line in printed if line and not line.startswith("#")]
+    assert [c.split(" --")[1].split()[0] for c in commands] == ["evaluate", "match", "train", "logdir"]
+    *jobs, board = commands
+    for command in jobs:
+        after = run(command).partition("next: ")[2].strip()
+        if after:
+            run(after)
+    assert shutil.which(shlex.split(board)[0]) and Path(tmp_path, shlex.split(board)[2]).is_dir()
+    assert (tmp_path / "my results/tiny-best/best.pt").is_file(), "beside the search"
+    # What continues a search repeats its --set and finds its file: it would refuse another one.
+    directory = Path("my results/tiny")
+    monkeypatch.setattr(sys, "argv", [str(ROOT / "run.py")])
+    with contextlib.chdir(tmp_path):
+        more = resume_command(load_summary(directory), directory, "--trials", "3")
+    assert "3 trials" in run(more) and len(load_summary(tmp_path / directory).trials) == 3
