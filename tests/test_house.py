@@ -46,7 +46,7 @@ BLOCKED = {
     "tune.results": {"ray", "optuna", "torch"},
     "tune.study": {"ray"},
     "tune.jobs": {"optuna"},
-    "tune.page": {"ray", "optuna", "torch"},
+    "tune.page": {"ray", "optuna"},
 }
 """Package -> what is absent while every module of it is imported."""
 

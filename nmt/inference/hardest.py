@@ -32,7 +32,7 @@ from nmt.inference.sample import matched_pair
 from nmt.sinkhorn import decode as decoded
 
 PAIRS_AT_ONCE = 16
-"""pairs of a forward pass; the clock is looked at after each"""
+"""pairs of a forward pass on stored features; on images, where a pair may take seconds, it is one"""
 MOST_OF_A_CATEGORY = 2
 """hardest pairs of one category that are shown"""
 
@@ -120,10 +120,11 @@ def _until(
     deadline: float, store: ObjectStore, features: FeatureTable | None, pairs: Sequence[Pair]
 ) -> Iterator[PairBatch]:
     """Yield batches of the pairs in their order, until the time is over; one in any case."""
-    for first in range(0, len(pairs), PAIRS_AT_ONCE):
+    size = PAIRS_AT_ONCE if features is not None else 1
+    for first in range(0, len(pairs), size):
         if first and time.monotonic() > deadline:
             return
-        yield plain_batch(store, pairs[first : first + PAIRS_AT_ONCE], features=features)
+        yield plain_batch(store, pairs[first : first + size], features=features)
 
 
 def _hardest(

@@ -10,6 +10,7 @@ from typing import Any
 
 from nmt.config import load_config
 from nmt.data.store.present import require_data_set
+from nmt.io.user_files import shown_path
 from nmt.training.files import CONFIG
 from tune.cli.configuration import decode_overrides
 from tune.cli.flags import DATA, DECODE, JSON, RESULTS, STORAGE, flag, one_of
@@ -49,6 +50,7 @@ def over_seeds(
 ) -> dict[str, Any]:
     """Evaluate trainings of several seeds; print and write the table of their means."""
     from tune.evidence.seeds import evaluate_seeds
+    from tune.page.seeds import write_seeds
     from tune.results.layout import seeds_table
 
     if split == "test":
@@ -56,7 +58,9 @@ def over_seeds(
     directory = args.results / args.name
     found = evaluate_seeds(directory, trainings, data=args.data, split=split, decode=decode)
     print(f"{found.table()}\n\nwritten to {directory / seeds_table(split)}")
-    return found.to_dict()
+    page = write_seeds(found, directory)
+    print(f"page: {shown_path(page)}")
+    return found.to_dict() | {"page": str(page)}
 
 
 def require_data_of(checkpoint: Path, data: str | None) -> None:

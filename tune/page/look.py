@@ -26,6 +26,11 @@ from tune.results.summary import Summary
 ITERATIONS, EPSILONS = (0, 1, 3, 10, 27, 50), (0.02, 0.035, 0.05, 0.1, 0.2)
 """decodings that are tried where the search tried none"""
 
+SECONDS = 3.0
+"""limit of matching; the page as a whole takes a few times as long"""
+FEWEST_PAIRS = 8
+"""fewer pairs show nothing of the matcher"""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Picture:
@@ -64,9 +69,16 @@ def look_at(summary: Summary, directory: Path, gallery: Gallery) -> Winner | str
     from nmt.inference.hardest import look
 
     try:
-        found = look(weights, data=summary.data, decode=_decode(best.best), grid=_grid(summary, directory))
+        found = look(
+            weights, data=summary.data, decode=_decode(best.best), grid=_grid(summary, directory), seconds=SECONDS
+        )
     except UserError as error:
         return f"The winner's decodings and its hardest pairs are left out: {error}."
+    if found.pairs < min(FEWEST_PAIRS, found.of):
+        return (
+            f"Only {found.pairs} of {found.of} validation pairs could be matched within seconds on this machine's CPU, "
+            "so the winner's decodings and its hardest pairs are left out; --evaluate matches all."
+        )
     some = f"{found.pairs} validation pairs" if found.pairs == found.of else f"{found.pairs} of {found.of} pairs"
     plot = winner_plots.decodings(gallery, found.accuracy, f"of trial {best.id} on {some}")
     pictures = []

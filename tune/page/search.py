@@ -52,11 +52,9 @@ def search_content(
         "gain": f"{summary.gain_points:.1f}" if summary.gain_points is not None else None,
         "default_won": best is not None and best is summary.default,
         "luck": luck,
-        "changed": _changed(summary),
         "table": _leaderboard(summary, trials, confirmed),
         "pareto": _pareto(summary),
         "went": _how_it_went(gallery, trials, rungs, best.id if best else None),
-        "important": important,
         "importance": space_plots.importance(gallery, important) if important.keys else None,
         "no_importance": NO_IMPORTANCE,
         "keys": _key_plots(gallery, trials, summary, rungs),
@@ -148,12 +146,6 @@ def _of_best(key: str, trial: TrialRecord | None) -> str:
     branch, _, field = key.partition(".")
     decode = decoding_of(trial.best) if branch == "decode" else {}
     return word(decode.get(field, trial.configuration[branch][field]))
-
-
-def _changed(summary: Summary) -> list[tuple[str, str, str]]:
-    """Return key, default value and best value of each searched key that the winner changes."""
-    rows = [(row["key"], row["default"], row["best"]) for row in _space(summary)]
-    return [row for row in rows if row[1] != row[2]] if summary.best and summary.default else []
 
 
 def _leaderboard(summary: Summary, trials: Sequence[Shown], confirmed: Confirmed | None) -> dict[str, Any]:

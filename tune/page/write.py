@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from tune.evidence.confirmed import render as render_confirmed
 from tune.page.figures import Gallery
 from tune.page.forest import forest, rows
 from tune.page.search import search_content
-from tune.results.commands import tensorboard
+from tune.results.commands import next_commands, tensorboard
 from tune.results.layout import ABLATED, CONFIRM, CONFIRMED, PAGE, PLOTS, RUNS, SUMMARY
 from tune.results.summary import load_summary
 from tune.spaces.fidelity import HIGH, LOW
@@ -35,9 +36,22 @@ def write_report(directory: Path) -> Path:
     Raises:
         UserError: nothing to report is there, a file is damaged, or the folder cannot be written.
     """
-    gallery, path = Gallery(directory / PLOTS), directory / PAGE
+    return write_page(directory, lambda: _content(directory, Gallery(directory / PLOTS)))
+
+
+def write_page(directory: Path, content: Callable[[], dict[str, Any]]) -> Path:
+    """Draw the plots of a page and write it into `directory`; return its path.
+
+    Args:
+        content: draws, and returns the title and one or more kinds of content; see results_page.html.
+
+    Raises:
+        UserError: the folder cannot be written, or an error of `content`.
+    """
+    path = directory / PAGE
+    kinds: dict[str, Any] = {"parts": [], "confirmed": None, "ablated": None, "seeds": None}
     try:
-        page = render_page(TEMPLATE, **_content(directory, gallery))
+        page = render_page(TEMPLATE, **kinds | content())
         with atomic_write(path) as file:
             file.write(page)
     except TemporaryError as error:
@@ -49,14 +63,13 @@ def _content(directory: Path, gallery: Gallery) -> dict[str, Any]:
     """Return what the template reads: parts (searches), a confirmation, an ablation."""
     if (directory / ABLATED).is_file():
         ablated = load_ablated(directory / ABLATED)
-        return {"title": ablated.name, "parts": [], "confirmed": None, "ablated": _ablated(ablated, directory, gallery)}
+        return {"title": ablated.name, "ablated": _ablated(ablated, directory, gallery)}
     again = directory / CONFIRM / CONFIRMED
     confirmed = load_confirmed(again) if again.is_file() else None
     return {
         "title": directory.resolve().name,
         "parts": _parts(directory, gallery, confirmed),
         "confirmed": _confirmed(confirmed, again.parent, gallery) if confirmed else None,
-        "ablated": None,
     }
 
 
@@ -72,8 +85,6 @@ def _parts(directory: Path, gallery: Gallery, confirmed: Confirmed | None) -> li
             content = search_content(load_summary(folder), folder, own, given, commands=False)
             parts.append({"heading": f"Stage {number} of 2, on {stage}", **content})
     if (directory / SUMMARY).is_file():
-        from tune.results.commands import next_commands
-
         parts[0]["commands"] = next_commands(load_summary(directory), directory)
     return parts
 

@@ -189,12 +189,28 @@ def load_summary(directory: str | Path) -> Summary:
         content = json.loads(path.read_text())
         trials = tuple(TrialRecord(**t) for t in content.pop("trials"))
         del content["best"], content["gain_points"]
-        return Summary(trials=trials, **content)
+        return _checked(Summary(trials=trials, **content))
     except FileNotFoundError:
         remedy = command("--search", directory.name, results=directory.parent)
         raise UserError(f"{path} does not exist: no search has run there; run one with: {remedy}") from None
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(f"{path}: not the summary of a search ({error})") from error
+
+
+def _checked(summary: Summary) -> Summary:
+    """Return the summary. Raises TypeError or ValueError where a part of it is of another kind than a search's."""
+    tables = {name: getattr(summary, name) for name in ("space", "search", "resources")}
+    for trial in summary.trials:
+        int(trial.id)
+        parts = ("searched", "configuration", "best", "last", "objectives")
+        tables |= {f"{name} of trial {trial.id}": getattr(trial, name) for name in parts}
+    for name, value in tables.items():
+        if not isinstance(value, dict):
+            raise TypeError(f"{name} is no table")
+    needed = {"sampler", "scheduler", "seed"} - summary.search.keys() | {"gpus", "workers"} - summary.resources.keys()
+    if needed:
+        raise ValueError(f"without {', '.join(sorted(needed))}")
+    return summary
 
 
 def best_checkpoint(directory: str | Path) -> Path:

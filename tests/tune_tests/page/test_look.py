@@ -19,6 +19,14 @@ def test_the_winner_is_looked_at_on_every_decoding_of_the_search(searched, galle
         assert f">{value:g}<" in found.decodings.picture
 
 
+def test_a_matcher_that_is_too_slow_for_a_look_is_left_out(searched, gallery, monkeypatch):
+    monkeypatch.setattr("tune.page.look.FEWEST_PAIRS", 41)  # more than there are: all of them are enough
+    assert isinstance(look_at(searched[1], searched[0], gallery), Winner)
+    monkeypatch.setattr("tune.page.look.SECONDS", 0.0)
+    told = str(look_at(searched[1], searched[0], gallery))
+    assert told.startswith("Only 16 of 40 validation pairs could be matched") and "--evaluate" in told
+
+
 def test_what_is_missing_is_said_in_one_sentence(searched, gallery, weights):
     directory, made = searched
     best = made.best
@@ -29,7 +37,6 @@ def test_what_is_missing_is_said_in_one_sentence(searched, gallery, weights):
 
     assert told(checkpoint=None) == told(checkpoint="trials/009/best.pt")
     assert "weights are not in this folder" in str(told(checkpoint=None))
-    assert "no winner" in str(told(state="PRUNED", accuracy_fixed_decode=None)) or made.best is not None
     elsewhere = dataclasses.replace(made, data="s3://bucket/tiny")
     assert "The data set s3://bucket/tiny is not here" in str(look_at(elsewhere, directory, gallery))
     empty = dataclasses.replace(made, data=str(directory))

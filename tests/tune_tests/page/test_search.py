@@ -26,13 +26,14 @@ def test_several_objectives_have_a_pareto_set_and_no_early_stopping_no_rungs(gal
 
 
 def test_the_leaderboard_sorts_by_the_value_and_the_commands_are_those_of_the_report(gallery, tmp_path):
-    made = write_search(tmp_path, trials=12, running=True)
-    content = search_content(made, tmp_path, gallery)
+    directory = tmp_path / "toy"
+    made = write_search(directory, trials=12, running=True)
+    content = search_content(made, directory, gallery)
     rows, heads = content["table"]["rows"], content["table"]["heads"]
     order = [row["cells"][4][1] for row in rows if row["cells"][4][1] != ""]
     assert order == sorted(order, reverse=True) and len(rows) == 13
     assert all(len(row["cells"]) == len(heads) for row in rows)
-    assert content["commands"] == next_commands(made, tmp_path) and "--resume" in content["commands"][0][0]
+    assert content["commands"] == next_commands(made, directory) and "--resume" in content["commands"][0][0]
 
 
 def test_times_are_in_the_unit_that_suits_them():

@@ -56,3 +56,24 @@ def test_damaged_summary_is_a_users_error(tmp_path: Path, content: str) -> None:
 def test_missing_summary_names_the_command(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no search has run there; run one with: python run.py --search"):
         load_summary(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("part", "value", "reason"),
+    [
+        ("search", {}, "without sampler, scheduler, seed"),
+        ("space", [], "space is no table"),
+        ("resources", None, "resources is no table"),
+        ("trials", [None], "NoneType"),
+        ("best", None, "best of trial 000 is no table"),
+        ("id", "first", "invalid literal"),
+    ],
+)
+def test_a_summary_whose_parts_are_of_another_kind_is_a_users_error(
+    tmp_path: Path, part: str, value: object, reason: str
+) -> None:
+    found = summary(record(0, 0.5)).to_dict()
+    (found["trials"][0] if part in ("best", "id") else found)[part] = value
+    (tmp_path / "summary.json").write_text(json.dumps(found))
+    with pytest.raises(UserError, match=f"summary.json: not the summary of a search .*{reason}"):
+        load_summary(tmp_path)
