@@ -68,8 +68,7 @@ class Recorder(ray.tune.Callback):
         for trial in study.trials():
             if folders.of(trial.number).is_dir():
                 folders.claim(trial.number, study.configuration(trial.number))
-            history = read_metrics(folders.of(trial.number))
-            self._note_seconds(trial.number, history)
+            self._note_seconds(trial.number, history := read_metrics(folders.of(trial.number)))
             self.health.know(trial.number, history)
             self._lines.know(trial.number, history, trial.state.name)
 

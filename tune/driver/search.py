@@ -40,6 +40,7 @@ from tune.driver.ray_searcher import StudySearcher
 from tune.driver.ray_session import ray_session
 from tune.driver.recorder import Recorder
 from tune.driver.restored import is_over, restore_study
+from tune.driver.summarize import with_val_pairs
 from tune.driver.trial_folders import TrialFolders
 from tune.driver.watchdog import Watchdog
 from tune.jobs.control import open_control
@@ -117,6 +118,7 @@ def complete(space: Space, directory: Path, *, data: Callable[[], ReadyData], ho
     if earlier is None or not is_over(earlier, space):
         ready = data()
         check_data_set(directory, ready)
+        ready = with_val_pairs(ready, space.base.data)
         with ray_session():
             preview = preflight(space, directory=directory, data=ready, storage=home.address if home else None)
             with only_one(directory), kept_in(directory), _resumable():

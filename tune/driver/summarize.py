@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from optuna.trial import FrozenTrial, TrialState
@@ -52,14 +50,13 @@ def summarize(
         trials=tuple(_kept(study, folders, t, records) for t in study.trials() if t.number in idle),
         finished=finished,
         has_test=data.has_test,
-        val_pairs=_val_pairs(data.folder, space.base.data),
+        val_pairs=data.val_pairs,
     )
 
 
-@functools.cache
-def _val_pairs(folder: Path, config: DataConfig) -> int:
-    """Return the number of validation pairs."""
-    return len(eval_pairs(ObjectStore.open(folder), config, split="val"))
+def with_val_pairs(data: ReadyData, config: DataConfig) -> ReadyData:
+    """Return the data set with the number of its validation pairs, for the report."""
+    return dataclasses.replace(data, val_pairs=len(eval_pairs(ObjectStore.open(data.folder), config, split="val")))
 
 
 def objectives(study: SearchStudy, number: int, best: Mapping[str, Any]) -> list[float]:

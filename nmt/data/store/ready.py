@@ -38,6 +38,8 @@ class ReadyData:
     weights: Mapping[str, str] = field(default_factory=dict)
     """backbone and `model.weights` -> 12 hex digits of the content; only what is trained on images and read from files
     """
+    val_pairs: int = 0
+    """validation pairs of a search; 0 where they were not counted"""
 
 
 def ready_data(data: str | Path, configs: Sequence[Config]) -> ReadyData:
