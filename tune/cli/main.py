@@ -7,13 +7,13 @@ import sys
 from collections.abc import Iterable, Sequence
 
 from nmt.errors import FailedError, UserError, nearest
-from tune.cli import confirm, download, evaluate, init, inspect, keys, match, prepare, report, search, train
+from tune.cli import confirm, download, evaluate, init, inspect, keys, match, prepare, report, search, serve, train
 from tune.cli.job import PROGRAM, Job, given_flags, help_text, parse
 from tune.results.log import discard_output, open_closed_streams, replace_unknown_characters, to_console
 
 JOBS = {
     module.JOB.flag: module.JOB
-    for module in (prepare, download, inspect, init, train, search, confirm, evaluate, report, match, keys)
+    for module in (prepare, download, inspect, init, train, search, confirm, evaluate, report, match, serve, keys)
 }
 HELP = ("--help", "-h")
 CLOSED_PIPE = 141
@@ -38,6 +38,7 @@ its table again:            run.py --report willow
 is its winner really one:   run.py --confirm willow --top 3 --seeds 5
 the winner on unseen data:  run.py --evaluate willow --split test
 two images of your own:     run.py --match willow --images A.jpg B.jpg --keypoints A.csv B.csv
+the same in the browser:    run.py --serve willow
 
 the flags of a job:         run.py --search --help
 """
