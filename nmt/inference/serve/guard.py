@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import hmac
 import ipaddress
+import logging
 from collections.abc import Collection
 from http.cookies import CookieError, SimpleCookie
 from urllib.parse import urlsplit
@@ -18,6 +19,9 @@ from starlette.datastructures import Headers, QueryParams
 from starlette.responses import JSONResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from nmt.errors import one_line
+
+_LOG = logging.getLogger("nmt.serve")
 SIMPLE_TYPES = ("", "text/plain", "multipart/form-data", "application/x-www-form-urlencoded")
 """content types that a form of any other site can send without asking first"""
 LINGER = 2.0
@@ -75,8 +79,12 @@ class Guard:
         """Pass a request on, or refuse it."""
         if scope["type"] != "http":
             return
-        answer = self._check(scope) or self._app
-        await answer(scope, receive, _with_headers(send))
+        try:
+            answer = self._check(scope) or self._app
+            await answer(scope, receive, _with_headers(send))
+        except Exception as error:
+            _LOG.error("%s: %s: %s", scope["path"], type(error).__name__, one_line(error))
+            raise
 
     def _check(self, scope: Scope) -> Response | None:
         """Return the refusal of a request, or the answer that sets the cookie; None lets it pass."""

@@ -85,7 +85,7 @@ def listen(host: str, port: int, *, token: str | None) -> Listener:
     other = "choose another with --port N, or any free one with --port 0"
     try:
         family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        listening = socket.create_server(address[:2], family=family, backlog=128)  # type: ignore[arg-type]
+        listening = socket.create_server(address[:2], family=family, backlog=128)
     except OSError as error:
         if error.errno == errno.EADDRINUSE:
             raise UserError(f"port {port} is in use; {other}") from error
@@ -109,7 +109,8 @@ def make_server(workbench: Workbench, listener: Listener) -> uvicorn.Server:
         uvicorn.Config(
             app,
             log_config=None,
-            access_log=False,  # addresses hold the token once
+            log_level="critical",  # the guard tells of errors; a line for each request would hold the token
+            access_log=False,
             lifespan="off",
             http="h11",
             ws="none",
