@@ -12,8 +12,9 @@ if TYPE_CHECKING:
     from nmt.api import evaluate, export, load_matcher, prepare, train
     from nmt.config import Config, with_overrides
     from nmt.errors import FailedError, UserError
-    from nmt.inference.image_matcher import ImageMatcher, Matches
+    from nmt.inference.image_matcher import ImageMatcher
     from nmt.inference.match import match_images
+    from nmt.inference.matches import Matches
     from nmt.recipes import recipe
 
 __all__ = [
@@ -36,8 +37,9 @@ _MODULES = {
     "nmt.api": ("evaluate", "export", "load_matcher", "prepare", "train"),
     "nmt.config": ("Config", "with_overrides"),
     "nmt.errors": ("FailedError", "UserError"),
-    "nmt.inference.image_matcher": ("ImageMatcher", "Matches"),
+    "nmt.inference.image_matcher": ("ImageMatcher",),
     "nmt.inference.match": ("match_images",),
+    "nmt.inference.matches": ("Matches",),
     "nmt.recipes": ("recipe",),
 }
 """Module -> the names of the API that it defines."""

@@ -152,7 +152,8 @@ def evaluate(checkpoint: str | Path, *, data: str | Path | None = None, split: s
         split: train, val or test.
 
     Returns:
-        The accuracy per method and category, in [0, 1]; `table()` prints them.
+        The accuracy per method and category, in [0, 1], and `outliers`, how well it leaves out keypoints that have no
+        partner; the `table()` of each prints them.
 
     Raises:
         UserError: no such checkpoint, data set or split.
@@ -162,7 +163,7 @@ def evaluate(checkpoint: str | Path, *, data: str | Path | None = None, split: s
 
     if split not in SPLITS:
         raise UserError(f"split must be one of {', '.join(SPLITS)}, but got {split!r}")
-    return evaluate_checkpoint(_checkpoint(checkpoint), data=data, split=split)
+    return evaluate_checkpoint(_checkpoint(checkpoint), data=data, split=split, outliers=True)
 
 
 def load_matcher(

@@ -18,6 +18,7 @@ from typing import Any
 from nmt.errors import UserError, nearest
 from nmt.extensions import LOSS_TERMS
 from nmt.settings import Setting, setting
+from nmt.unmatched import OFF, UNMATCHED
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -187,11 +188,7 @@ class DecodeConfig:
     """How similarities become an assignment, at evaluation and inference."""
 
     sinkhorn_iterations: int = setting(
-        27,
-        "Sinkhorn iterations over the similarities; 0 uses the similarities as they are",
-        low=0,
-        high=1000,
-        inference=True,
+        27, "Sinkhorn iterations over the similarities; 0 uses them as they are", low=0, high=1000, inference=True
     )
     epsilon: float = setting(
         0.035, "Sinkhorn regularization: similarities are divided by it; smaller is sharper", above=0, inference=True
@@ -201,6 +198,13 @@ class DecodeConfig:
         "how the final assignment is read: argmax takes the best target of each keypoint, hungarian a one-to-one "
         "assignment",
         choices=("argmax", "hungarian"),
+        inference=True,
+    )
+    unmatched: str = setting(
+        OFF,
+        "which keypoints get no partner: off matches all (published); f1 leaves out matches below the confidence of "
+        "the highest F1 on val, precision=P those below the one that has precision P there, a number those below it",
+        text=UNMATCHED,
         inference=True,
     )
 

@@ -4,11 +4,21 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from nmt.errors import UserError, nearest
+
+
+@dataclass(frozen=True)
+class Text:
+    """The values of a string setting that is neither free nor one of a few words."""
+
+    allowed: str
+    """what is allowed, in words"""
+    read: Callable[[Any], str | None]
+    """returns a value as text; None if it is not allowed"""
 
 
 def setting(
@@ -20,6 +30,7 @@ def setting(
     above: float | None = None,
     choices: tuple[str, ...] | None = None,
     inference: bool = False,
+    text: Text | None = None,
 ) -> Any:
     """A dataclass field with its meaning and allowed range (`low`/`high` inclusive, `above` exclusive)."""
     return field(
@@ -31,6 +42,7 @@ def setting(
             "above": above,
             "choices": choices,
             "inference": inference,
+            "text": text,
         },
     )
 
@@ -50,10 +62,13 @@ class Setting:
     choices: tuple[str, ...] | None
     inference: bool
     """True if the key is read at inference only, so that another value costs no training"""
+    text: Text | None = None
 
     @property
     def allowed(self) -> str:
         """The allowed values in words, for error messages and --help."""
+        if self.text is not None:
+            return self.text.allowed
         if self.choices:
             return ("a list of " if self.type is tuple else "one of ") + ", ".join(self.choices)
         kind = {
@@ -78,6 +93,8 @@ class Setting:
         return checked
 
     def _convert(self, value: Any) -> Any:
+        if self.text is not None:
+            return self.text.read(value)
         if self.type is tuple:
             entry = str if self.choices else int
             whole = isinstance(value, list | tuple) and all(type(v) is entry for v in value)

@@ -16,8 +16,10 @@ from torch import Tensor
 
 from nmt.batch import PairBatch, Side
 from nmt.config import Config, DecodeConfig, with_overrides
+from nmt.data.store.objects import ObjectStore
 from nmt.decoding import model_score, similarities, sweep
 from nmt.errors import UserError
+from nmt.inference.outliers import OutlierFigures, outlier_figures
 from nmt.io.table import aligned, shortened
 from nmt.metrics import Counts
 from nmt.model.matcher import Matcher, cosine
@@ -96,11 +98,15 @@ class Evaluation:
     """method -> category -> accuracy, in [0, 1]"""
     mean: dict[str, float]
     """method -> mean over categories, in [0, 1]"""
+    outliers: OutlierFigures | None = None
+    """figures of the matcher on pairs with keypoints that have no partner; None if they were not asked for"""
 
     @classmethod
     def from_dict(cls, content: Mapping[str, Any]) -> Evaluation:
         """Decode what `dataclasses.asdict` returned. Raises KeyError or TypeError if it is something else."""
-        return cls(**{**content, "decode": DecodeConfig(**content["decode"])})
+        outliers = content.get("outliers")
+        found = None if outliers is None else OutlierFigures(**outliers)
+        return cls(**{**content, "decode": DecodeConfig(**content["decode"]), "outliers": found})
 
     def table(self) -> str:
         """Format the accuracies, in per cent, with one row per category and the mean last."""
@@ -124,6 +130,7 @@ def evaluate_checkpoint(
     split: str,
     decode: Mapping[str, Any] | None = None,
     pairs_at_once: int | None = None,
+    outliers: bool = False,
 ) -> Evaluation:
     """Evaluate the matcher of a checkpoint, and the baselines, on the evaluation pairs of a split.
 
@@ -133,30 +140,27 @@ def evaluate_checkpoint(
         split: val or test.
         decode: decode.* keys and values, instead of those of the checkpoint.
         pairs_at_once: pairs per forward pass; None: data.pairs_per_step of the checkpoint.
+        outliers: also measure how the matcher leaves out keypoints that have no partner.
 
     Raises:
         UserError: no such checkpoint or data set, the data set has other categories, it has no test split, or the
             checkpoint was trained on val and is to be evaluated there.
     """
-    from nmt.data.store.partners import has_test
     from nmt.data.stream.pairs import eval_batches
     from nmt.device import autocast, limit_threads, pick_device
-    from nmt.inference.load import load_model, open_plain
+    from nmt.inference.load import load_trained, open_plain
 
-    matcher, config, categories = load_model(path)
-    config = with_overrides(config, decode or {}, source="--set")
+    trained = load_trained(path)
+    matcher, config = trained.matcher, with_overrides(trained.config, decode or {}, source="--set")
     if split == "val" and not config.data.validates:
         raise UserError(
             f"{path}: was trained on val too (data.train_split), so its accuracy there means nothing; evaluate it with "
             "--split test"
         )
     limit_threads(config)
-    store, features = open_plain(data, config, checkpoint=path, categories=categories)
-    if split == "test" and not has_test(store):
-        raise UserError(
-            f"{store.directory}: has no test split; evaluate on val, or prepare it again with photographs in split "
-            "test, and train again"
-        )
+    store, features = open_plain(data, config, checkpoint=path, categories=trained.categories)
+    if split == "test":
+        _require_test(store)
     device, num, batch_size = pick_device(), len(store.info.categories), pairs_at_once or config.data.pairs_per_step
     matcher.to(device)
 
@@ -168,13 +172,28 @@ def evaluate_checkpoint(
     counts = {MODEL: sweep(stored, [config.decode], num_categories=num)[config.decode]}
     plain = _plain_features(matcher, config, features is not None, device)
     counts |= baselines(plain, batches(), config.decode, num_categories=num, device=device)
+    place: dict[str, Any] = {"features": features, "device": device}
     return Evaluation(
         split=split,
         pairs=len(stored.category_P),
         decode=config.decode,
         per_category={m: c.accuracy_per_category(store.info.categories) for m, c in counts.items()},
         mean={m: c.accuracy() for m, c in counts.items()},
+        outliers=outlier_figures(matcher, store, config, trained.calibration, split=split, source=str(path), **place)
+        if outliers
+        else None,
     )
+
+
+def _require_test(store: ObjectStore) -> None:
+    """Raise UserError if the data set has no test split."""
+    from nmt.data.store.partners import has_test
+
+    if not has_test(store):
+        raise UserError(
+            f"{store.directory}: has no test split; evaluate on val, or prepare it again with photographs in split "
+            "test, and train again"
+        )
 
 
 def _plain_features(

@@ -20,6 +20,8 @@ KeypointInput = Mapping[str, tuple[float, float]] | Sequence[tuple[float, float]
 
 MIN_KEYPOINTS = 2
 """A graph needs an edge."""
+MIN_SIDE = 8
+"""pixels of the shorter side of an image below which there is nothing to see"""
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,6 +81,11 @@ def check_keypoints(keypoints: KeypointInput, image_HW3: np.ndarray, *, source: 
         number = f"{len(points_N2)} keypoint{'s' * (len(points_N2) != 1)}"
         raise UserError(f"{source}: {number}; matching needs at least two")
     height, width = image_HW3.shape[:2]
+    if min(height, width) < MIN_SIDE:
+        raise UserError(
+            f"{source}: their image has {width} x {height} pixels, but at least {MIN_SIDE} x {MIN_SIDE} are needed to "
+            "match; give the photograph itself"
+        )
     inside_N = ((points_N2 >= 0) & (points_N2 <= (width, height))).all(axis=1)  # NaN is not inside
     if not inside_N.all():
         first = int(inside_N.argmin())

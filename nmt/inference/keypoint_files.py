@@ -30,15 +30,29 @@ Row = tuple[int, str, str, str]
 """line in the file, name, x, y"""
 
 
+@dataclass(frozen=True)
+class Labelled:
+    """The keypoints of one image, as a file has them."""
+
+    points: Points
+    category: str | None
+    """of the object; None where the file does not say"""
+
+
 def read_keypoint_file(path: Path, *, image: Path) -> Points:
-    """Read the labelled keypoints of an image.
+    """Read the labelled keypoints of an image: keypoint name -> (x, y), pixels; see `read_labelled`."""
+    return read_labelled(path, image=image).points
+
+
+def read_labelled(path: Path, *, image: Path) -> Labelled:
+    """Read the labelled keypoints of an image, and the category of its object.
 
     Args:
         path: a table with or without a first line that names its columns, or JSON; the content decides, not the name.
         image: the image file, whose rows or object are taken where the file holds several images.
 
     Returns:
-        Keypoint name, composed (NFC) -> (x, y), pixels.
+        Keypoint name, composed (NFC) -> (x, y), pixels; and the category.
 
     Raises:
         UserError: it cannot be read, or holds no keypoints of the image, or several objects of it.
@@ -60,12 +74,14 @@ def parse_keypoints(data: bytes, path: Path, *, image: Path) -> Points:
     kind = next((kind for kind in FORMATS if kind.recognises(content)), None)
     if kind is None and isinstance(content, Table):
         if {"x", "y"} <= set(content.header):
-            return _points(content, _rows_of(content, image))
-        return _points(content, [_split(content, line, cells) for line, cells in content.rows])
+            rows, category = _rows_of(content, image)
+            return Labelled(_points(content, rows), category)
+        return Labelled(_points(content, [_split(content, line, cells) for line, cells in content.rows]), None)
     if kind is coco and not coco.has_keypoints(content):
         raise UserError(f"{shown_path(path)}: {coco.NO_NAMES}")
     if kind is None:
-        kind, content = json_list, [_as_object(path, content, image)]
+        alone = _of_image(json_list, path, [_as_object(path, content, image)], image)
+        return Labelled(alone.points, None)
     return _of_image(kind, path, content, image)
 
 
@@ -98,8 +114,8 @@ def _split(table: Table, line: int, cells: list[str]) -> Row:
     return line, name, x, y
 
 
-def _rows_of(table: Table, image: Path) -> list[Row]:
-    """Return the rows of an image, below a first line; all of them where no column names images."""
+def _rows_of(table: Table, image: Path) -> tuple[list[Row], str | None]:
+    """Return the rows of an image, below a first line, and their category; all where no column names images."""
     column = next((name for name in _NAME_COLUMNS if name in table.header), None)
     if column is None:
         raise UserError(f"{shown_path(table.file)}: no column name or keypoint; the first line names them: name,x,y")
@@ -108,9 +124,9 @@ def _rows_of(table: Table, image: Path) -> list[Row]:
     if "image" in several and rows:
         chosen = _choose([row["image"] for _, row in rows], image, table.file)
         rows = [(line, row) for line, row in rows if name_key(row["image"]) == chosen]
-    if "category" in several:
-        _refuse_several({row["category"] for _, row in rows}, image, table.file)
-    return [(line, row[column], row["x"], row["y"]) for line, row in rows]
+    categories = {row["category"] for _, row in rows} if "category" in several else set()
+    _refuse_several(categories, image, table.file)
+    return [(line, row[column], row["x"], row["y"]) for line, row in rows], next(iter(categories), None)
 
 
 class _OtherImage(Exception):
@@ -133,8 +149,8 @@ class _OneImage(Source):
         return str(name), self.wanted
 
 
-def _of_image(kind: Format, path: Path, content: Any, image: Path) -> Points:
-    """Return the keypoints of the one object of the image, in a format that --prepare reads."""
+def _of_image(kind: Format, path: Path, content: Any, image: Path) -> Labelled:
+    """Return the one object of the image, in a format that --prepare reads."""
     source = _OneImage(path, content, ImageFiles(path.parent), wanted=image)
     entries: list[Entry] = []
     for make in kind.entries(source):
@@ -147,7 +163,7 @@ def _of_image(kind: Format, path: Path, content: Any, image: Path) -> Points:
     if not found:
         raise UserError(f"{shown_path(path)}: no keypoints of {shown(image.name)} are labelled")
     _refuse_several([entry.id for entry in found], image, path)
-    return dict(found[0].points)
+    return Labelled(dict(found[0].points), found[0].category)
 
 
 def _as_object(path: Path, content: Any, image: Path) -> dict[str, Any]:

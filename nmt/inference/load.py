@@ -6,50 +6,103 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from torch import Tensor
+
 from nmt import checkpoint
+from nmt.confidence import IN_CHECKPOINT, Calibration
 from nmt.config import Config, from_dict
 from nmt.data.store.features import FeatureTable, features_pattern
 from nmt.data.store.node_copy import local_copy
 from nmt.data.store.objects import ObjectStore
 from nmt.errors import UserError
-from nmt.model.matcher import Matcher
+from nmt.model.matcher import Head, Matcher
+from nmt.model.undrawn import Undrawn
+
+KEYPOINT_NAMES = "keypoint_names"
+"""key of a checkpoint that older ones lack"""
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A trained matcher, and what its checkpoint knows beside the weights."""
+
+    matcher: Matcher
+    """in evaluation mode, on the CPU; without backbone where it was trained on stored features"""
+    config: Config
+    categories: list[str]
+    """that it was trained on; empty where the checkpoint does not know them"""
+    keypoint_names: dict[str, list[str]]
+    """category -> names of its keypoints; empty where the checkpoint does not know them"""
+    calibration: Calibration | None
+    """of its confidences; None for a checkpoint of an earlier version, of a training that is not complete, or of one
+    without val"""
 
 
 def load_model(path: Path) -> tuple[Matcher, Config, list[str]]:
-    """Load the model of a checkpoint, in evaluation mode on the CPU.
+    """Load the model of a checkpoint: its matcher, its configuration and its categories; see `load_trained`."""
+    trained = load_trained(path)
+    return trained.matcher, trained.config, trained.categories
+
+
+def load_trained(path: Path) -> Trained:
+    """Load a trained matcher, in evaluation mode on the CPU.
 
     Args:
         path: best.pt or checkpoint.pt.
 
-    Returns:
-        The matcher, its configuration, and the categories it was trained on. A checkpoint of features mode gives a
-        matcher without backbone.
-
     Raises:
-        UserError: missing or damaged, not a checkpoint, or a frozen backbone whose weights cannot be found.
+        UserError: missing or damaged, not a checkpoint, weights that do not fit its configuration, or a frozen backbone
+            whose weights cannot be found.
     """
-    from nmt.model.build import build_matcher
-
     content = checkpoint.load(path)
-    config = from_dict(content["config"], source=str(path))
-    weights = content["model"]
-    if config.data.mode == "features":
-        features = _Widths(weights["head.node_linear.weight"].shape[1], weights["head.global_linear.weight"].shape[1])
-    else:
-        features = None
-    # A frozen backbone is not in the checkpoint: its weights come from where the training took them.
-    frozen = config.data.mode == "images" and config.optim.backbone_lr_scale == 0
-    matcher = build_matcher(config.model, image_size=config.data.image_size, features=features, pretrained=frozen)
-    matcher.load_state_dict(weights, strict=not frozen)
-    return matcher.eval(), config, content["categories"]
+    weights, config = content.get("model"), content.get("config")
+    if not isinstance(weights, dict) or not isinstance(config, dict) or "categories" not in content:
+        raise UserError(f"{path}: holds no trained matcher; give the best.pt of a training")
+    calibration = content.get(IN_CHECKPOINT)
+    known = from_dict(config, source=str(path))
+    return Trained(
+        matcher=_matcher(known, weights, path).eval(),
+        config=known,
+        categories=list(content["categories"]),
+        keypoint_names=dict(content.get(KEYPOINT_NAMES) or {}),
+        calibration=None if calibration is None else Calibration.from_dict(calibration, source=str(path)),
+    )
 
 
-@dataclass(frozen=True)
-class _Widths:
-    """Widths of the features that a head was trained on."""
+def _matcher(config: Config, weights: dict[str, Tensor], path: Path) -> Matcher:
+    """Build the matcher around its weights. Raises UserError where they do not fit the configuration."""
+    from nmt.model.efficientnet_lite import backbone_for_use
 
-    channels: int
-    global_channels: int
+    own = {name.removeprefix("head."): value for name, value in weights.items() if name.startswith("head.")}
+    backbone = None
+    if config.data.mode == "images":
+        # A frozen backbone is not in the checkpoint: its weights come from where the training took them.
+        frozen = config.optim.backbone_lr_scale == 0
+        backbone = backbone_for_use(config.model, config.data.image_size, weights=frozen)
+    try:
+        if backbone is None:
+            widths = own["node_linear.weight"].shape[1], own["global_linear.weight"].shape[1]
+        else:
+            widths = sum(backbone.channels), backbone.global_channels
+        with Undrawn():
+            head = Head(config.model, channels=widths[0], global_channels=widths[1])
+        head.load_state_dict(own)
+        if backbone is not None:
+            given = {k.removeprefix("backbone."): v for k, v in weights.items() if k.startswith("backbone.")}
+            if given or not frozen:
+                backbone.load_state_dict(given, strict=not frozen)
+    except (KeyError, IndexError, AttributeError, RuntimeError) as error:
+        raise UserError(
+            f"{path}: its weights do not fit the model of its configuration ({_first_line(error)}); restore the file, "
+            "or train again"
+        ) from error
+    return Matcher(head, backbone)
+
+
+def _first_line(error: Exception) -> str:
+    """Return the first reason that torch lists: "Missing key(s) in state_dict", a size mismatch."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return (lines[1] if len(lines) > 1 else lines[0] if lines else type(error).__name__)[:200]
 
 
 def open_plain(

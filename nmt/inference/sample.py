@@ -88,6 +88,8 @@ def draw_split(
 
 
 def _matched(store: ObjectStore, pair: Pair, predicted_N: np.ndarray) -> MatchedPair:
+    category = store.info.categories[pair.category]
+    names = store.info.keypoint_names[category]
     return MatchedPair(
         image0_HW3=store.image(pair.row0),
         image1_HW3=store.image(pair.row1),
@@ -95,5 +97,7 @@ def _matched(store: ObjectStore, pair: Pair, predicted_N: np.ndarray) -> Matched
         points1_M2=store.points(pair.row1)[pair.positions1],
         predicted_N=predicted_N[: len(pair.positions0)],
         match_N=pair.match_N,
-        label=store.info.categories[pair.category],
+        label=category,
+        names0=[names[k] for k in pair.keypoints0],
+        names1=[names[k] for k in pair.keypoints1],
     )

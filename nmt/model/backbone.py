@@ -159,10 +159,10 @@ def _measure(backbone: Backbone, name: str, image_size: int) -> None:
             f"model.backbone={name} declares maps of {backbone.channels[0]} and {backbone.channels[1]} channels and "
             f"a global feature of {backbone.global_channels}, but gives {shapes}"
         )
-    backbone.areas = _areas(levels, maps, image_size)
+    backbone.areas = areas_of(levels, maps, image_size)
 
 
-def _areas(levels: dict[int, Cells], maps: BackboneMaps, image_size: int) -> tuple[Area, Area]:
+def areas_of(levels: dict[int, Cells], maps: BackboneMaps, image_size: int) -> tuple[Area, Area]:
     first, second = (covered(levels, value.shape[-1], image_size) for value in maps[:2])
     return first, second
 
@@ -357,7 +357,7 @@ def _try_out(
         raise _unsuitable(name, image_size, error) from error
     if [value.ndim for value in maps] != [4, 4, 2]:
         raise UserError(f"model.backbone={name} gives no two feature maps and a global feature; use another timm model")
-    return maps, _areas(levels, maps, image_size)
+    return maps, areas_of(levels, maps, image_size)
 
 
 def _unsuitable(name: str, image_size: int, error: Exception) -> UserError:

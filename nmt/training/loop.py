@@ -20,6 +20,7 @@ from nmt import distributed
 from nmt.config import Config, DecodeConfig
 from nmt.io.files import write_json
 from nmt.training import state
+from nmt.training.calibration import calibrate
 from nmt.training.files import BEST, CHECKPOINT, HOSTS
 from nmt.training.history import METRIC, EpochResult, Progress, write_metrics
 from nmt.training.signals import interruptions
@@ -163,6 +164,7 @@ def finish_epoch(
     elif first and progress.best_accuracy >= 0:
         state.check_best(directory)  # before this epoch is known: a training does not end without it
     state.save(trainer, directory / CHECKPOINT)
+    calibrate(trainer, directory)
     if first:
         write_metrics(directory, progress)
     distributed.barrier()

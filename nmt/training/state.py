@@ -16,6 +16,7 @@ from nmt.errors import FailedError, TemporaryError, UserError
 from nmt.io.files import remove_partials, write_json
 from nmt.model.matcher import Matcher
 from nmt.settings import differences
+from nmt.training.calibration import calibrate
 from nmt.training.files import BEST, CHECKPOINT, CONFIG, DATA_SET, METRICS, PREVIOUS
 from nmt.training.history import Progress, write_metrics
 from nmt.training.trainer import Trainer
@@ -24,6 +25,9 @@ log = logging.getLogger(__name__)
 
 _BEFORE = {"loss.reduction": "pairs", "model.drop_path": 0.0, "data.redraw": "objects", "data.mix_partner": "objects"}
 """what trainings did before a key was there -> its value, for checkpoints that lack it"""
+
+_KEPT = ("model", "categories", "keypoint_names", "data_set")
+"""what best.pt holds of a whole state, beside its configuration"""
 
 _Choice = tuple[str | None, str | None, UserError | None]
 """file to restore and its hash, both None to begin anew; or the error that ends the training"""
@@ -46,7 +50,7 @@ def _write_best(path: Path, weights: dict[str, Any], metrics: dict[str, Any]) ->
     """Write best.pt from what `_weights` returned, or from a checkpoint that holds it: the average, if there is one."""
     weights = {**weights, "model": weights.get("average", weights["model"])}
     decode = {name: metrics.get(f"decode/{name}", value) for name, value in weights["config"]["decode"].items()}
-    content: dict[str, Any] = {key: weights[key] for key in ("model", "categories", "data_set") if key in weights}
+    content: dict[str, Any] = {key: weights[key] for key in _KEPT if key in weights}
     config = {**weights["config"], "decode": decode}
     checkpoint.save(path, {**content, "config": config, "epoch": metrics["epoch"], "metrics": metrics})
 
@@ -57,7 +61,8 @@ def _weights(trainer: Trainer) -> dict[str, Any]:
     if trainer.average is not None:
         model["average"] = _own(trainer.average.matcher, trainer)
     info = trainer.store.info
-    known = {"categories": list(info.categories), "data_set": info.identity}
+    names = {category: list(several) for category, several in info.keypoint_names.items()}
+    known = {"categories": list(info.categories), "keypoint_names": names, "data_set": info.identity}
     return {**model, "config": to_dict(trainer.config), **known}
 
 
@@ -83,6 +88,7 @@ def begin(trainer: Trainer, directory: Path, *, resume: bool) -> None:
     if resume:
         check_same(saved_record(directory / DATA_SET), identity, where=directory, data=data)
         _resume(trainer, directory)
+        calibrate(trainer, directory)  # if the process died between its last epoch and that
     if distributed.rank() == 0:
         remove_partials(directory)
         write_json(directory / CONFIG, to_dict(trainer.config))

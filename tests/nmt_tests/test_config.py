@@ -83,4 +83,5 @@ def test_only_the_decoding_is_marked_inference_only():
         "decode.sinkhorn_iterations",
         "decode.epsilon",
         "decode.assignment",
+        "decode.unmatched",
     }

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from nmt.config import Config, with_overrides
-from nmt.device import SMALL_HEAD, autocast, limit_threads, pick_device
+from nmt.device import SMALL_HEAD, autocast, limit_threads, one_thread, pick_device
 
 
 @pytest.fixture(autouse=True)
@@ -68,3 +68,11 @@ def test_only_a_small_head_on_features_is_held_to_one_thread(mode: str, width: i
     changes = {"data.mode": mode, "model.d_model": width, "model.heads": 1}
     limit_threads(with_overrides(Config(), changes, source="test"))
     assert torch.get_num_threads() == expected
+
+
+@pytest.mark.parametrize("wanted", [True, False])
+def test_one_thread_inside_and_as_many_as_before_outside(wanted: bool) -> None:
+    with pytest.raises(KeyError), one_thread(wanted):
+        assert torch.get_num_threads() == (1 if wanted else 2)
+        raise KeyError
+    assert torch.get_num_threads() == 2

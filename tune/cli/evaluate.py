@@ -31,12 +31,14 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     from nmt.inference.sample import draw_split
     from tune.cli.picture import write_picture
 
-    result = evaluate_checkpoint(checkpoint, data=data, split=split, decode=decode)
+    result = evaluate_checkpoint(checkpoint, data=data, split=split, decode=decode, outliers=True)
     if split == "test":
         print(READS_TEST)
     setting = ", ".join(f"{k} {v}" for k, v in dataclasses.asdict(result.decode).items())
     print(f"{checkpoint} on {result.pairs} {result.split} pairs ({setting})")
     print(result.table())
+    if result.outliers is not None:
+        print(f"\n{result.outliers.table()}")
     picture = checkpoint.with_name(f"matches-{split}.png")
     write_picture(picture, draw_split(checkpoint, data=data, split=split, decode=decode))
     return {**dataclasses.asdict(result), "picture": str(picture)}
@@ -76,7 +78,8 @@ JOB = Job(
     summary="print the accuracy of a search's winner, a training or a best.pt",
     description=(
         "Print the accuracy per category on the evaluation pairs of a split, beside chance, keypoint positions alone "
-        "and the untrained backbone's features. A picture of some matched pairs is written beside the checkpoint. "
+        "and the untrained backbone's features. A second table shows how well the matcher leaves out keypoints that "
+        "have no partner. A picture of some matched pairs is written beside the checkpoint. "
         "Trainings of several seeds in one folder give the mean over the seeds with its 95 % interval. Read the test "
         "split once, to report; choose on validation."
     ),

@@ -91,6 +91,8 @@ def _beginning(section: Section, prefix: str) -> dict[str, Setting]:
 
 def kind_and_range(setting: Setting) -> str:
     """Return the allowed values in short: "integer, 1 to 64"."""
+    if setting.text is not None:
+        return setting.text.allowed
     if setting.choices:
         return ("list of " if setting.type is tuple else "") + ", ".join(setting.choices)
     low, high, above = setting.low, setting.high, setting.above

@@ -24,6 +24,7 @@ NOT_SEARCHABLE = {
     "data.image_size": "the data set is stored at one size",
     "data.eval_pairs": "it changes what is measured",
     "data.train_split": "without val there is nothing to compare by",
+    "decode.unmatched": "accuracy counts every match",
     "train.epochs": "early stopping compares trials by epoch",
     "train.seed": "a lucky seed is not a better configuration",
     "train.micro_batch": "it changes the memory a trial takes, not its result",

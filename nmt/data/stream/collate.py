@@ -4,15 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import torch
 
 from nmt.batch import PairBatch, Side
 from nmt.data.graph import edge_attributes, remembered_edges
-from nmt.data.store.features import FeatureTable
 from nmt.data.store.objects import ObjectStore
 from nmt.data.stream.pair import Pair
+
+
+class Features(Protocol):
+    """Backbone features of objects, by their rows in the data set: a FeatureTable, or those of a few objects."""
+
+    channels: int
+    global_channels: int
+
+    def nodes(self, row: int, view: int = 0) -> np.ndarray:
+        """Return the features at the keypoints, (N, C) float16, in the order of `ObjectStore.keypoints`."""
+
+    def global_feature(self, row: int, view: int = 0) -> np.ndarray:
+        """Return the global feature, (G,) float32."""
 
 
 @dataclass(frozen=True)
@@ -29,7 +42,7 @@ def collate(
     store: ObjectStore,
     pairs: Sequence[Pair],
     *,
-    features: FeatureTable | None = None,
+    features: Features | None = None,
     images: tuple[np.ndarray, np.ndarray] | None = None,
     draws_B2: np.ndarray | None = None,
     seen: Sequence[tuple[ShownObject | None, ShownObject | None]] | None = None,
@@ -38,16 +51,15 @@ def collate(
     """Collate pairs, with their stored features or their images, into one padded batch.
 
     Args:
-        features: the table to read features from, in features mode.
+        features: where to read features from, in features mode.
         images: uint8 (B, H, W, 3) of the source and the target side, in images mode.
         draws_B2: int64 random numbers for the backbone, source and target, in images mode.
         seen: how both sides of each pair appear; None if all appear as stored.
-        width: keypoints to pad to, more than any pair has; the edges are then padded too. 0: the longest pair's.
+        width: keypoints to pad to, more than any pair has; the edges are then padded too. 0: each side's longest.
     """
-    num_B = np.array([len(pair.keypoints0) for pair in pairs], np.int64)
-    match_BN = np.full((len(pairs), width or num_B.max(initial=0)), -1, np.int64)
+    match_BN = np.full((len(pairs), width or max((len(pair.match_N) for pair in pairs), default=0)), -1, np.int64)
     for b, pair in enumerate(pairs):
-        match_BN[b, : num_B[b]] = pair.match_N
+        match_BN[b, : len(pair.match_N)] = pair.match_N
     sides = (
         [(pair.row0, pair.positions0) for pair in pairs],
         [(pair.row1, pair.positions1) for pair in pairs],
@@ -56,7 +68,6 @@ def collate(
         _side(
             store,
             side,
-            num_B,
             features=features,
             images_BHW3=images[s] if images else None,
             draw_B=draws_B2[:, s].copy() if draws_B2 is not None else None,
@@ -72,9 +83,8 @@ def collate(
 def _side(
     store: ObjectStore,
     objects: Sequence[tuple[int, np.ndarray]],
-    num_B: np.ndarray,
     *,
-    features: FeatureTable | None,
+    features: Features | None,
     images_BHW3: np.ndarray | None,
     draw_B: np.ndarray | None,
     seen: Sequence[ShownObject | None],
@@ -84,8 +94,8 @@ def _side(
 
     Args:
         objects: (row, positions of its keypoints in order) of each pair.
-        num_B: keypoints of each pair.
     """
+    num_B = np.array([len(order) for _, order in objects], np.int64)
     shape = (len(objects), width or int(num_B.max(initial=0)))
     points_BN2 = np.zeros((*shape, 2), np.float32)
     nodes_BNC = np.zeros((*shape, features.channels), np.float16) if features else None

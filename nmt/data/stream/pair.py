@@ -12,13 +12,16 @@ from nmt.data.store.objects import MIN_KEYPOINTS, ObjectStore
 
 @dataclass(frozen=True)
 class Pair:
-    """Two objects of one category and their common keypoints, each side in a random order of its own.
+    """Two objects and the keypoints shown of each, either side in a random order of its own.
 
     A keypoint has an id, its index into the category's keypoint names, and in each object a position, its index
-    into the keypoints that the data set stores of the object. Positions are found once, when the pair is made.
+    into the keypoints that the data set stores of the object. Positions are found once, when the pair is made. A
+    published pair shows the common keypoints of two objects of one category, so every keypoint has a match. Others
+    (nmt.data.stream.outliers) show keypoints without one, on either side.
     """
 
     category: int
+    """of the source object"""
     row0: int
     """row of the source object in the data set"""
     row1: int
@@ -26,28 +29,37 @@ class Pair:
     keypoints0: np.ndarray
     """(N,) int16 ids in source order"""
     keypoints1: np.ndarray
-    """(N,) int16 ids of the same keypoints in target order"""
+    """(M,) int16 ids in target order; of the same keypoints in a published pair"""
     positions0: np.ndarray
     """(N,) int64 positions of `keypoints0` in the source object"""
     positions1: np.ndarray
-    """(N,) int64 positions of `keypoints1` in the target object"""
+    """(M,) int64 positions of `keypoints1` in the target object"""
     match_N: np.ndarray
-    """(N,) int64, for each source keypoint the index of its match in target order"""
+    """(N,) int64, for each source keypoint the index of its match in target order; -1 = none"""
 
     def keep(self, keep_N: np.ndarray) -> Pair:
         """Drop the source keypoints where `keep_N` (N,) is False, and their matches."""
         if keep_N.all():
             return self
-        keep1_N = np.empty_like(keep_N)
-        keep1_N[self.match_N] = keep_N
-        kept_before_N = keep1_N.cumsum() - 1
+        keep1_M = np.ones(len(self.keypoints1), bool)
+        keep1_M[self.match_N[~keep_N & (self.match_N >= 0)]] = False
+        return self.keep_sides(keep_N, keep1_M)
+
+    def keep_sides(self, keep0_N: np.ndarray, keep1_M: np.ndarray) -> Pair:
+        """Drop keypoints of either side by itself: where one side's is dropped, the other's has no match any more.
+
+        Args:
+            keep0_N, keep1_M: bool, False where a source and a target keypoint is dropped.
+        """
+        new_index_M = np.where(keep1_M, keep1_M.cumsum() - 1, -1)
+        match_N = self.match_N[keep0_N]
         return dataclasses.replace(
             self,
-            keypoints0=self.keypoints0[keep_N],
-            keypoints1=self.keypoints1[keep1_N],
-            positions0=self.positions0[keep_N],
-            positions1=self.positions1[keep1_N],
-            match_N=kept_before_N[self.match_N[keep_N]],
+            keypoints0=self.keypoints0[keep0_N],
+            keypoints1=self.keypoints1[keep1_M],
+            positions0=self.positions0[keep0_N],
+            positions1=self.positions1[keep1_M],
+            match_N=np.where(match_N >= 0, new_index_M[match_N], -1),
         )
 
 
@@ -76,6 +88,7 @@ def swap_names(pair: Pair, mirror: np.ndarray) -> Pair | None:
     """Match the pair anew when one of its images is mirrored: a left wing then matches a right one.
 
     Args:
+        pair: a published pair, where every keypoint has a match.
         mirror: (K,) keypoint id -> its id in a mirrored image.
 
     Returns:

@@ -21,7 +21,7 @@ from nmt.data.store.features import FeatureTable
 from nmt.data.store.objects import MIN_KEYPOINTS, ObjectStore
 from nmt.data.store.photographs import open_photographs
 from nmt.data.store.ready import check_fit
-from nmt.data.stream.collate import ShownObject, collate
+from nmt.data.stream.collate import Features, ShownObject, collate
 from nmt.data.stream.pair import Pair, swap_names
 from nmt.data.stream.sampler import pair_sampler
 
@@ -195,9 +195,7 @@ def eval_batches(
         yield plain_batch(store, pairs[first : first + batch_size], features=features, width=config.pad_keypoints)
 
 
-def plain_batch(
-    store: ObjectStore, pairs: Sequence[Pair], *, features: FeatureTable | None, width: int = 0
-) -> PairBatch:
+def plain_batch(store: ObjectStore, pairs: Sequence[Pair], *, features: Features | None, width: int = 0) -> PairBatch:
     """Collate pairs without augmentation, with images if there are no features; `width` as in `collate`."""
     if features is not None:
         return collate(store, pairs, features=features, width=width)

@@ -31,7 +31,8 @@ from nmt.inference.serve import bodies
 from nmt.inference.serve.bodies import TooLargeError, TooSlowError, file_name, read_body
 from nmt.inference.serve.examples import example_pairs
 from nmt.inference.serve.guard import Guard, Refusal
-from nmt.inference.serve.pictures import MAX_PIXELS, GoneError, Pictures
+from nmt.inference.serve.pictures import GoneError, Pictures
+from nmt.unmatched import OFF
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp
@@ -75,12 +76,16 @@ class Workbench:
         """Start without pictures.
 
         Args:
-            matcher: the matcher.
+            matcher: the matcher. It is asked for every match from now on: the page hides those below its threshold.
             name: what the page calls it.
             examples: a data set to take example pairs of; None: there are none.
         """
         self.name, self.pictures = name, Pictures(matcher.config.data.image_size)
         self._matcher, self._examples = matcher, examples
+        self._threshold = 0.0
+        if matcher.calibration is not None:
+            self._threshold = matcher.calibration.threshold
+            matcher.calibration = matcher.calibration.with_threshold(OFF, source=name)
         self._matching, self._decoding = ThreadPoolExecutor(1, "match"), ThreadPoolExecutor(1, "decode")
         self._uploads = asyncio.Semaphore(UPLOADS)
         self._waiting = 0
@@ -97,8 +102,16 @@ class Workbench:
 
     async def info(self, request: Request) -> Response:
         """Say what is served, and the limits."""
-        limits = {"bytes": bodies.MAX_UPLOAD, "pixels": MAX_PIXELS, "points": bodies.MAX_POINTS}
-        return JSONResponse({"name": self.name, "limits": limits, "examples": self._examples is not None})
+        return JSONResponse(
+            {
+                "name": self.name,
+                "calibrated": self._matcher.calibration is not None,
+                "threshold": self._threshold,
+                "keypointNames": {category: list(names) for category, names in self._matcher.keypoint_names.items()},
+                "limits": {"bytes": bodies.MAX_UPLOAD, "points": bodies.MAX_POINTS},
+                "examples": self._examples is not None,
+            }
+        )
 
     async def examples(self, request: Request) -> Response:
         """List example pairs, and hold their pictures."""
@@ -143,11 +156,11 @@ class Workbench:
             picture0.square_SS3, picture0.to_square(points0_N2), picture1.square_SS3, picture1.to_square(points1_M2)
         )
         seconds = round(time.perf_counter() - started, 3)
-        return {"matches": _rows(matches), "confidence": "similarity", "seconds": seconds}
+        return {"matches": _rows(matches), "seconds": seconds}
 
 
 def _rows(matches: Matches) -> list[dict[str, float]]:
-    columns = matches.indices[:, 0].tolist(), matches.indices[:, 1].tolist(), matches.similarity.tolist()
+    columns = matches.indices[:, 0].tolist(), matches.indices[:, 1].tolist(), matches.confidence.tolist()
     return [{"source": i, "target": j, "confidence": round(c, 4)} for i, j, c in zip(*columns, strict=True)]
 
 

@@ -9,12 +9,14 @@ const $ = (id) => document.getElementById(id);
 const SVG = "http://www.w3.org/2000/svg";
 const KEYPOINT_FILE = /\.(csv|tsv|txt|json)$/i;
 const RAMP = ["--low", "--middle", "--high"];
+const FEW = 0.5; // share of the keypoints below which the page doubts that the pictures show the same object
 const count = (number, word) => `${number} ${word}${number === 1 ? "" : "s"}`;
 
 class Page {
   constructor() {
     this.work = new Workspace();
     this.limits = { bytes: Infinity, points: 200 };
+    this.known = {}; // category -> names of its keypoints, as the matcher was trained
     this.selected = null; // uid of a point
     this.active = 0; // the side that was used last
     this.matches = []; // {source, target, confidence}, uids
@@ -29,8 +31,10 @@ class Page {
   async start() {
     const info = await server.info();
     this.limits = info.limits;
+    this.known = info.keypointNames;
     $("run").textContent = info.name;
-    if (info.threshold != null) $("threshold").value = info.threshold;
+    $("threshold").value = info.threshold;
+    $("measure").textContent = info.calibrated ? "Confidence" : "Raw score";
     this.drawMatches();
     if (info.examples) await this.listExamples();
   }
@@ -335,10 +339,18 @@ class Page {
     return Number($("threshold").value);
   }
 
+  // The matches from the threshold up. With one, a target keypoint is left to its most confident match.
+  get shown() {
+    const { threshold } = this;
+    const found = this.matches.filter((m) => m.confidence >= threshold);
+    if (threshold === 0) return found;
+    return found.filter((m) => !found.some((o) => o.target === m.target && o.confidence > m.confidence));
+  }
+
   // The match of a point that is shown, on either side.
   shownMatch(side, uid) {
     const end = side === 0 ? "source" : "target";
-    return this.matches.find((m) => m[end] === uid && m.confidence >= this.threshold) ?? null;
+    return this.shown.find((m) => m[end] === uid) ?? null;
   }
 
   describe(side, p) {
@@ -371,10 +383,12 @@ class Page {
     for (const key of ["name", "x", "y"]) {
       if (found || document.activeElement !== $(key)) $(key).value = found ? found.point[key] : "";
     }
-    const names = new Set(this.work.pictures.flatMap((p) => p.points.map((q) => q.name)).filter(isChosenName));
+    const used = this.work.pictures.flatMap((p) => p.points.map((q) => q.name)).filter(isChosenName);
+    const names = new Set([...(this.known[found?.picture.category] ?? []), ...used]);
     for (const p of found?.picture.points ?? []) names.delete(p.name);
     $("names").replaceChildren(...[...names].map((name) => new Option(name)));
-    $("categories").replaceChildren(...[...new Set(this.work.pictures.map((p) => p.category))].map((name) => new Option(name)));
+    const categories = new Set([...Object.keys(this.known), ...this.work.pictures.map((p) => p.category)]);
+    $("categories").replaceChildren(...[...categories].map((name) => new Option(name)));
   }
 
   drawMatches() {
@@ -393,7 +407,7 @@ class Page {
   drawLines() {
     const box = $("stage").getBoundingClientRect();
     const lines = [];
-    for (const match of this.matches.filter((m) => m.confidence >= this.threshold)) {
+    for (const match of this.shown) {
       const ends = [this.panels[0].position(match.source), this.panels[1].position(match.target)];
       if (ends.includes(null)) continue;
       const now = this.selected === match.source || this.selected === match.target;
@@ -420,7 +434,6 @@ class Page {
       rows.push(...alone.map((p) => this.row(null, null, p)));
     }
     $("rows").replaceChildren(...rows);
-    $("measure").textContent = this.answer?.confidence === "similarity" ? "Similarity" : "Confidence";
   }
 
   row(from, match, alone = null) {
@@ -475,7 +488,9 @@ class Page {
     const shown = source.points.filter((p) => this.shownMatch(0, p.uid)).length;
     const none = source.points.length - shown;
     const rest = none ? `, ${none} without` : "";
-    return `${count(shown, "match").replace("matchs", "matches")}${rest} · ${Math.round(this.answer.seconds * 1000)} ms`;
+    const found = `${shown} ${shown === 1 ? "match" : "matches"}${rest} · ${Math.round(this.answer.seconds * 1000)} ms`;
+    const few = this.threshold > 0 && shown < FEW * Math.min(source.points.length, target.points.length);
+    return few ? `${found}. These pictures may not show the same object.` : found;
   }
 }
 

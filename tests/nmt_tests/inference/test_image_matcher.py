@@ -5,8 +5,12 @@ import pytest
 import torch
 from PIL import Image
 
+from nmt import checkpoint
 from nmt.api import load_matcher
+from nmt.confidence import IN_CHECKPOINT, Calibration
 from nmt.errors import UserError
+from nmt.inference import image_matcher
+from nmt.inference.image_matcher import UNMATCHED, one_each
 
 
 @pytest.fixture(scope="module")
@@ -19,7 +23,7 @@ def test_a_picture_matches_itself(matcher, picture, keypoints):
     assert matches.names() == {name: name for name in keypoints}
     assert matches.indices.tolist() == [[0, 4], [1, 3], [2, 2], [3, 1], [4, 0]]
     assert (matches.indices.dtype, matches.similarity.dtype) == (np.int64, np.float32)
-    assert str(matches).splitlines()[0] == f"nose -> nose  {matches.similarity[0]:.2f}"
+    assert str(matches).splitlines()[1].split() == ["nose", "nose", f"{matches.confidence[0]:.2f}"]
 
 
 def test_similarity_is_the_models_cosine_of_each_match(matcher, picture, keypoints, monkeypatch):
@@ -50,22 +54,88 @@ def test_proportions_of_an_image_do_not_matter(matcher, picture, keypoints):
     assert matches.names() == expected.names()
     assert np.allclose(matches.similarity, expected.similarity, atol=0.02)
     assert matches.points1[0].tolist() == [36.0, 10.0]
-    assert matches.draw(side=300).shape == (240 + 18, 300 + 6 + 300, 3)
+    assert matches.draw(side=300).shape == (240 + 18 + 18, 300 + 6 + 300, 3)
 
 
-def test_source_keypoints_without_a_match_have_no_row(matcher, picture, keypoints):
+def test_source_keypoints_without_a_match_have_no_row(small_checkpoint, picture, keypoints):
+    matcher = load_matcher(small_checkpoint, overrides={"decode.assignment": "hungarian"}, device="cpu")
     two = {name: keypoints[name] for name in ("nose", "tail")}
-    matches = load_one_to_one(matcher).match(picture, keypoints, picture, two)
+    matches = matcher.match(picture, keypoints, picture, two)
     assert len(matches.indices) == 2 and list(matches.names().values()).count(None) == 3
-    assert sum(line.endswith("None") for line in str(matches).splitlines()) == 3
+    assert len(matches.unmatched0) == 3 and matches.unmatched1 == ()
 
 
-def load_one_to_one(matcher):
-    from nmt.config import with_overrides
-    from nmt.inference.image_matcher import ImageMatcher
+@pytest.fixture
+def calibrated(small_checkpoint, tmp_path):
+    """best.pt with a calibration: the confidence is a steep function of the plan's entry, and 0.5 at 0.1."""
+    content = checkpoint.load(small_checkpoint)
+    del content["version"]
+    found = Calibration((1.0, 0.0, 0.0, 0.0), 2.3, 0.5, "f1", {}, {}, ((0.0, 0.5), (0.7, 0.9)))
+    checkpoint.save(tmp_path / "best.pt", {**content, IN_CHECKPOINT: found.to_dict()})
+    return tmp_path / "best.pt"
 
-    config = with_overrides(matcher.config, {"decode.assignment": "hungarian"}, source="test")
-    return ImageMatcher(matcher._model, config, device=torch.device("cpu"))
+
+def test_matches_below_the_threshold_of_the_checkpoint_are_left_out(calibrated, small_checkpoint, picture, keypoints):
+    other = {"a": (5.0, 5.0), "b": (95.0, 75.0)}
+    every = load_matcher(small_checkpoint, device="cpu").match(picture, keypoints, picture[::-1].copy(), other)
+    assert len(every.indices) == 5 and not every.calibrated and every.threshold is None
+    off = load_matcher(calibrated, device="cpu", overrides={UNMATCHED: "off"})
+    all_of = off.match(picture, keypoints, picture[::-1].copy(), other)
+    assert np.array_equal(all_of.indices, every.indices) and all_of.calibrated and all_of.threshold is None
+    assert all_of.confidence == pytest.approx(1 / (1 + np.exp(-2.3) / every.confidence), abs=1e-4)
+    for overrides, threshold in (({}, 0.5), ({UNMATCHED: "0.62"}, 0.62), ({UNMATCHED: "precision=0.8"}, 0.7)):
+        kept = load_matcher(calibrated, device="cpu", overrides=overrides)
+        matches = kept.match(picture, keypoints, picture[::-1].copy(), other)
+        high = all_of.indices[all_of.confidence >= threshold]
+        assert set(map(tuple, matches.indices.tolist())) <= set(map(tuple, high.tolist()))
+        assert set(matches.indices[:, 1].tolist()) == set(high[:, 1].tolist())  # each target once
+        assert len(set(matches.indices[:, 1].tolist())) == len(matches.indices) and matches.threshold == threshold
+        assert len(matches.unmatched0) == 5 - len(matches.indices)
+
+
+def test_a_threshold_needs_a_calibration(small_checkpoint):
+    with pytest.raises(UserError, match=r"best\.pt: decode\.unmatched=f1 needs a calibration, .*train again"):
+        load_matcher(small_checkpoint, overrides={UNMATCHED: "f1"})
+
+
+def test_a_target_goes_to_the_most_confident_of_its_sources():
+    target, confidence = np.array([1, 1, -1, 0, 1]), np.array([0.4, 0.9, 1.0, 0.1, 0.9], np.float32)
+    assert one_each(target, confidence).tolist() == [-1, 1, -1, 0, -1]
+
+
+def test_pairs_in_one_call_match_as_one_by_one(matcher, picture, keypoints, monkeypatch):
+    monkeypatch.setattr(image_matcher, "PAIRS_AT_ONCE", 2)
+    turned = picture[::-1].copy()
+    few = {name: keypoints[name] for name in ("tail", "nose", "paw")}
+    pairs = [(picture, keypoints, turned, few), (turned, few, picture, keypoints), (picture, few, picture, few)]
+    together = matcher.match_pairs(pairs, labels=["a", "b", "c"])
+    assert [matches.label for matches in together] == ["a", "b", "c"]
+    for pair, matches in zip(pairs, together, strict=True):
+        alone = matcher.match(*pair)
+        assert np.array_equal(matches.indices, alone.indices) and matches.names0 == alone.names0
+        assert matches.similarity == pytest.approx(alone.similarity, abs=1e-5)
+        assert matches.confidence == pytest.approx(alone.confidence, abs=1e-5)
+    assert matcher.match_pairs([]) == []
+    with pytest.raises(UserError, match=r"^pair 3: target keypoints: 1 keypoint; matching needs at least two"):
+        matcher.match_pairs([*pairs[:2], (picture, few, picture, {"nose": (1, 2)})])
+
+
+def test_an_image_that_was_seen_needs_no_backbone_pass(small_checkpoint, picture, keypoints):
+    matcher, passes = load_matcher(small_checkpoint, device="cpu"), []
+    matcher._features._backbone.register_forward_hook(lambda *_: passes.append(1))
+    matcher.match(picture, keypoints, picture, keypoints)
+    matcher.match(picture, {"a": (1, 2), "b": (3, 40)}, Image.fromarray(picture), keypoints)
+    assert len(passes) == 1
+
+
+def test_threads_of_the_caller_are_as_before(small_checkpoint, picture, keypoints):
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)
+    try:
+        load_matcher(small_checkpoint, device="cpu").match(picture, keypoints, picture, keypoints)
+        assert torch.get_num_threads() == 3
+    finally:
+        torch.set_num_threads(before)
 
 
 def test_what_cannot_be_read_is_one_line_that_names_the_side(matcher, picture, keypoints, tmp_path):
@@ -102,17 +172,14 @@ def test_a_wrong_place_or_key_is_one_line(small_checkpoint, tmp_path):
 def test_a_head_trained_on_features_builds_its_backbone_once(
     small_checkpoint, picture, keypoints, tmp_path, monkeypatch
 ):
-    from nmt import checkpoint
-    from nmt.model import backbone
-
     content = checkpoint.load(small_checkpoint)
     content["config"]["data"]["mode"] = "features"
     content["model"] = {k: v for k, v in content["model"].items() if k.startswith("head.")}
     del content["version"]
     checkpoint.save(tmp_path / "best.pt", content)
     built = []
-    build = backbone.build_backbone
-    monkeypatch.setattr(backbone, "build_backbone", lambda *args: built.append(args) or build(*args))
+    build = image_matcher.backbone_for_use
+    monkeypatch.setattr(image_matcher, "backbone_for_use", lambda *args: built.append(args) or build(*args))
     matcher = load_matcher(tmp_path, device="cpu")
     for _ in range(2):
         assert matcher.match(picture, keypoints, picture, keypoints).names() == {name: name for name in keypoints}

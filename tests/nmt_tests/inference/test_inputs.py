@@ -85,3 +85,9 @@ def test_wrong_keypoints_are_one_line(keypoints, message):
     with pytest.raises(UserError, match=f"^where: .*{message}") as raised:
         check_keypoints(keypoints, IMAGE, source="where")
     assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (7, 300), (300, 7)])
+def test_an_image_with_nothing_to_see_is_one_line(shape):
+    with pytest.raises(UserError, match=rf"a\.csv: their image has {shape[1]} x {shape[0]} pixels, but at least 8 x 8"):
+        check_keypoints({"a": (0, 0), "b": (1, 1)}, np.zeros((*shape, 3), np.uint8), source="a.csv")

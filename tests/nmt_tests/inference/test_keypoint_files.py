@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from nmt.errors import UserError
-from nmt.inference.keypoint_files import read_keypoint_file
+from nmt.inference.keypoint_files import read_keypoint_file, read_labelled
 from tests.nmt_tests.data.readers.raw_sets import or_one_line
 
 EXPECTED = {"beak": (10.0, 20.5), "tail": (60.0, 30.0)}
@@ -209,3 +209,19 @@ json_values = st.recursive(st.none() | st.integers() | st.text(max_size=3), lamb
 def test_anything_is_read_or_is_one_line(tmp_path, content):
     with or_one_line():
         read(tmp_path, content)
+
+
+@pytest.mark.parametrize(
+    ("content", "category"),
+    [
+        ("beak,10,20\ntail,5,6\n", None),
+        ("name,x,y\nbeak,10,20\ntail,5,6\n", None),
+        ("image,category,keypoint,x,y\na.jpg,bird,beak,10,20\na.jpg,bird,tail,5,6\n", "bird"),
+        (json.dumps({"beak": [10, 20]}), None),
+        (json.dumps([OBJECT]), "bird"),
+        (json.dumps(coco()), "bird"),
+    ],
+)
+def test_the_category_is_read_where_a_file_has_one(tmp_path, content, category):
+    (tmp_path / "keypoints").write_text(content)
+    assert read_labelled(tmp_path / "keypoints", image=Path("a.jpg")).category == category

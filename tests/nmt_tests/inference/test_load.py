@@ -8,7 +8,7 @@ import torch
 from nmt import checkpoint
 from nmt.config import Config, to_dict, with_overrides
 from nmt.errors import UserError
-from nmt.inference.load import load_model
+from nmt.inference.load import load_model, load_trained
 from nmt.model.build import build_matcher
 
 
@@ -59,3 +59,30 @@ def test_a_checkpoint_of_an_unknown_setting_names_the_file(tmp_path: Path) -> No
     checkpoint.save(tmp_path / "best.pt", content)
     with pytest.raises(UserError, match="best.pt: no configuration key 'model.colour'"):
         load_model(tmp_path / "best.pt")
+
+
+def test_what_is_no_trained_matcher_or_does_not_fit_is_one_line(small_checkpoint: Path, tmp_path: Path) -> None:
+    content = checkpoint.load(small_checkpoint)
+    del content["version"]
+    wider = {**content["config"], "model": {**content["config"]["model"], "d_model": 48}}
+    deeper = {**content["config"], "model": {**content["config"]["model"], "decoder_layers": 2}}
+    without = {name: value for name, value in content["model"].items() if not name.startswith("head.node")}
+    features = {**content["config"], "data": {**content["config"]["data"], "mode": "features"}}
+    for changed, message in (
+        ({"config": wider}, "its weights do not fit the model of its configuration"),
+        ({"config": deeper}, "its weights do not fit the model of its configuration"),
+        ({"config": features, "model": without}, "its weights do not fit the model of its configuration"),
+        ({"model": {}}, "its weights do not fit the model of its configuration"),
+        ({"model": None}, "holds no trained matcher; give the best.pt of a training"),
+        ({"config": 3}, "holds no trained matcher; give the best.pt of a training"),
+    ):
+        checkpoint.save(tmp_path / "best.pt", {**content, **changed})
+        with pytest.raises(UserError, match=message) as error:
+            load_model(tmp_path / "best.pt")
+        assert "\n" not in str(error.value) and str(error.value).startswith(str(tmp_path / "best.pt"))
+
+
+def test_what_a_checkpoint_knows_comes_with_it(trained: Path, small_checkpoint: Path) -> None:
+    found = load_trained(trained / "best.pt")
+    assert list(found.keypoint_names) == ["chair", "plane"] and all(found.keypoint_names.values())
+    assert load_trained(small_checkpoint).keypoint_names == {} and load_trained(small_checkpoint).calibration is None

@@ -8,7 +8,7 @@ from PIL import Image
 
 from nmt.api import load_matcher
 from nmt.errors import UserError
-from nmt.inference.match import match_images
+from nmt.inference.match import match_images, never_trained, read_pair
 
 
 def test_files_match_as_the_same_arrays_do(small_checkpoint, picture, keypoints, tmp_path):
@@ -56,3 +56,28 @@ def test_a_file_name_that_no_font_has_is_drawn(small_checkpoint, picture, keypoi
     (tmp_path / "a.json").write_text(json.dumps(keypoints))
     matches = match_images(small_checkpoint, [tmp_path / name] * 2, [tmp_path / "a.json"] * 2)
     assert matches.draw().ndim == 3 and matches.label.isprintable()
+
+
+class Known:
+    """What a warning reads of a matcher."""
+
+    def __init__(self, **names: list[str]) -> None:
+        self.categories, self.keypoint_names = tuple(names), names
+
+
+@pytest.mark.parametrize(
+    ("content", "warning"),
+    [
+        ("nose,1,2\ntail,5,6\n", None),  # one name is known
+        ("nose,1,2\nfin,5,6\n", "none of its keypoint names was in the training (on bird, car)"),
+        ("image,category,keypoint,x,y\na.png,bird,nose,1,2\na.png,bird,fin,5,6\n", None),  # the category counts
+        ("image,category,keypoint,x,y\na.png,fish,tail,1,2\na.png,fish,beak,5,6\n", "its category 'fish' was not in"),
+    ],
+)
+def test_what_was_never_trained_is_told(picture, tmp_path, content, warning):
+    Image.fromarray(picture).save(tmp_path / "a.png")
+    (tmp_path / "a.csv").write_text(content)
+    pair = read_pair([tmp_path / "a.png"] * 2, [tmp_path / "a.csv"] * 2)
+    told = never_trained(Known(bird=["beak", "tail"], car=["wheel"]), pair)
+    assert told is None if warning is None else warning in told and "a.csv" in told
+    assert never_trained(Known(), pair) is None  # an older checkpoint

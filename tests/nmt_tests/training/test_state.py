@@ -88,7 +88,9 @@ def test_the_best_weights_carry_the_best_decoding_and_no_optimizer(toy_data, tmp
     best = {"decode/sinkhorn_iterations": 3, "decode/epsilon": 0.2, "decode/assignment": "hungarian"}
     state.save_best(trainer, tmp_path / "best.pt", {"epoch": 2, **best})
     found = checkpoint.load(tmp_path / "best.pt")
-    assert found["config"]["decode"] == {"sinkhorn_iterations": 3, "epsilon": 0.2, "assignment": "hungarian"}
+    assert found["config"]["decode"] == {
+        "sinkhorn_iterations": 3, "epsilon": 0.2, "assignment": "hungarian", "unmatched": "off",
+    }  # fmt: skip
     assert found["epoch"] == 2 and "optimizer" not in found
 
 

@@ -29,7 +29,7 @@ READS = {
     "--confirm": "--top --seeds --final --seed --data --set --results --storage --json",
     "--evaluate": "--split --data --set --results --storage --json",
     "--report": "--results --storage --json",
-    "--match": "--images --keypoints --out --set --results --storage --json",
+    "--match": "--images --keypoints --pairs --out --set --results --storage --json",
     "--serve": "--port --host --token --open --data --set --results --storage --json",
     "--keys": "--json",
 }

@@ -4,7 +4,7 @@ import torch
 from nmt.config import DataConfig
 from nmt.data.graph import delaunay_edges, edge_attributes
 from nmt.data.stream.collate import graph
-from nmt.data.stream.pairs import PairStream
+from nmt.data.stream.pairs import PairStream, eval_pairs, plain_batch
 
 
 def test_stored_graph_relabelled_equals_the_graph_computed_anew(toy_store):
@@ -65,3 +65,15 @@ def test_padding_does_not_change_what_the_model_says(toy_store, toy_features):
     (num_B, alone), (_, padded) = scores
     for b, num in enumerate(num_B.tolist()):
         torch.testing.assert_close(alone[b, :num, :num], padded[b, :num, :num], atol=2e-6, rtol=0)
+
+
+def test_sides_of_different_size_are_padded_each_by_itself(toy_store, toy_features):
+    pairs = eval_pairs(toy_store, DataConfig(name="toy", image_size=64, eval_pairs=3), split="val")
+    few = [pair.keep_sides(np.arange(len(pair.keypoints0)) < 3, np.arange(len(pair.keypoints1)) > 0) for pair in pairs]
+    batch = plain_batch(toy_store, few, features=toy_features)
+    assert batch.source.num_B.tolist() == [3] * len(few) and batch.match_BN.shape == (len(few), 3)
+    assert batch.target.num_B.tolist() == [len(pair.keypoints1) for pair in few]
+    for b, pair in enumerate(few):
+        ids = batch.target.nodes_BNC[b, : len(pair.keypoints1), 0]  # channel 0 holds the id
+        assert ids.tolist() == pair.keypoints1.tolist() and (batch.target.points_BN2[b, len(ids) :] == 0).all()
+        assert batch.match_BN[b].tolist() == pair.match_N.tolist()

@@ -23,6 +23,27 @@ def test_positions_and_matches_stay_with_their_ids_when_keypoints_are_dropped(to
     assert np.array_equal(pair.keep(keep).keypoints0, pair.keypoints0[keep])
 
 
+@given(data=st.data(), seed=st.integers(0, 2**32 - 1))
+def test_keypoints_dropped_from_one_side_leave_the_other_without_a_match(toy_store, data, seed):
+    rng = np.random.default_rng(seed)
+    row0, row1 = (int(row) for row in rng.choice(toy_store.rows("train")[0], 2, replace=False))
+    common = np.intersect1d(toy_store.keypoints(row0), toy_store.keypoints(row1))
+    pair = make_pair(toy_store, 0, row0, row1, common, rng)
+    keep0, keep1, again = (
+        np.array(data.draw(st.lists(st.booleans(), min_size=len(common), max_size=len(common))), bool) for _ in range(3)
+    )
+    part = pair.keep_sides(keep0, keep1)
+    assert part.keypoints0.tolist() == pair.keypoints0[keep0].tolist()
+    assert part.keypoints1.tolist() == pair.keypoints1[keep1].tolist()
+    targets = part.keypoints1.tolist()
+    assert part.match_N.tolist() == [targets.index(k) if k in targets else -1 for k in part.keypoints0.tolist()]
+    # Dropping sources later takes their matches along, and leaves the targets that had none.
+    left, gone = part.keep(again[keep0]), set(part.keypoints0[~again[keep0]].tolist())
+    targets = left.keypoints1.tolist()
+    assert targets == [k for k in part.keypoints1.tolist() if k not in gone]
+    assert left.match_N.tolist() == [targets.index(k) if k in targets else -1 for k in left.keypoints0.tolist()]
+
+
 @given(seed=st.integers(0, 2**32 - 1))
 def test_swapped_names_match_the_mirrored_id_at_its_own_position(toy_store, seed):
     rng = np.random.default_rng(seed)

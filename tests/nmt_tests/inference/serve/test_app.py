@@ -71,7 +71,7 @@ def test_a_picture_matches_itself_as_the_matcher_says(site, held, picture, small
     assert status == 200
     assert [(m["source"], m["target"]) for m in answer["matches"]] == [(k, 4 - k) for k in range(5)]
     expected = load_matcher(small_checkpoint, device="cpu").match(picture, POINTS, picture, turned)
-    assert np.allclose([m["confidence"] for m in answer["matches"]], expected.similarity, atol=1e-3)
+    assert np.allclose([m["confidence"] for m in answer["matches"]], expected.confidence, atol=1e-3)
 
 
 def test_an_image_is_upright_as_viewers_show_it(site, picture, encode):
