@@ -57,11 +57,11 @@ def read_labelled(path: Path, *, image: Path) -> Labelled:
     Raises:
         UserError: it cannot be read, or holds no keypoints of the image, or several objects of it.
     """
-    return parse_keypoints(read_bytes(path), path, image=image)
+    return parse_labelled(read_bytes(path), path, image=image)
 
 
-def parse_keypoints(data: bytes, path: Path, *, image: Path) -> Points:
-    """Read the labelled keypoints of an image from the content of a file, as `read_keypoint_file` does.
+def parse_labelled(data: bytes, path: Path, *, image: Path) -> Labelled:
+    """Read the labelled keypoints of an image from the content of a file, as `read_labelled` does of a file.
 
     Args:
         data: the content.

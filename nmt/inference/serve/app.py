@@ -26,7 +26,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from nmt.errors import UserError, one_line
-from nmt.inference.keypoint_files import parse_keypoints
+from nmt.inference.keypoint_files import parse_labelled
 from nmt.inference.serve import bodies
 from nmt.inference.serve.bodies import TooLargeError, TooSlowError, file_name, read_body
 from nmt.inference.serve.examples import example_pairs
@@ -38,7 +38,8 @@ if TYPE_CHECKING:
     from starlette.types import ASGIApp
 
     from nmt.data.store.objects import ObjectStore
-    from nmt.inference.image_matcher import ImageMatcher, Matches
+    from nmt.inference.image_matcher import ImageMatcher
+    from nmt.inference.matches import Matches
     from nmt.inference.serve.bodies import MatchRequest
 
 _LOG = logging.getLogger("nmt.serve")
@@ -139,9 +140,10 @@ class Workbench:
         """Read a keypoint file, the body as it is in its file; ?image= names the picture."""
         name, image = file_name(request, "keypoints"), request.query_params.get("image") or "picture"
         content = await read_body(request, most=bodies.MAX_KEYPOINT_FILE, what=name)
-        read = partial(parse_keypoints, content, UPLOAD_FOLDER / name, image=Path(image))
-        points = await asyncio.get_running_loop().run_in_executor(self._decoding, read)
-        return JSONResponse({"points": [{"name": n, "x": x, "y": y} for n, (x, y) in points.items()]})
+        read = partial(parse_labelled, content, UPLOAD_FOLDER / name, image=Path(image))
+        found = await asyncio.get_running_loop().run_in_executor(self._decoding, read)
+        points = [{"name": n, "x": x, "y": y} for n, (x, y) in found.points.items()]
+        return JSONResponse({"points": points, "category": found.category})
 
     async def match(self, request: Request) -> Response:
         """Match the points of two pictures."""

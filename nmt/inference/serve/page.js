@@ -22,6 +22,7 @@ class Page {
     this.matches = []; // {source, target, confidence}, uids
     this.answer = null; // what the server said last; null before
     this.asking = this.again = false;
+    this.examples = []; // {label, sides}
     this.panels = [0, 1].map((side) => new Panel(side, this));
     for (const panel of this.panels) $("stage").insertBefore(panel.root, $("lines"));
     this.listen();
@@ -43,11 +44,16 @@ class Page {
     this.examples = (await server.examples()).pairs;
     $("examples").append(...this.examples.map((pair, k) => new Option(pair.label, k)));
     $("examples-label").hidden = this.examples.length === 0;
+    this.draw();
   }
 
   listen() {
     const doing = (work) => () => this.attempt(work);
     $("examples").onchange = doing(() => this.showExample());
+    $("first-example").onclick = () => {
+      $("examples").value = "0";
+      this.showExample();
+    };
     $("undo").onclick = () => this.afterStep(this.work.undo());
     $("redo").onclick = () => this.afterStep(this.work.redo());
     $("swap").onclick = () => {
@@ -153,7 +159,7 @@ class Page {
 
   async loadKeypoints(picture, file) {
     if (!picture) throw new Error(`${file.name}: open its picture first.`);
-    const { points } = await server.readKeypoints(file, picture.name);
+    const { points, category } = await server.readKeypoints(file, picture.name);
     const outside = points.find((p) => !(p.x >= 0 && p.y >= 0 && p.x <= picture.width && p.y <= picture.height));
     if (outside) {
       throw new Error(`${file.name}: ${outside.name} lies outside the picture of ${picture.width} x ${picture.height} pixels.`);
@@ -162,6 +168,7 @@ class Page {
       throw new Error(`${file.name}: ${points.length} keypoints; a picture takes at most ${this.limits.points}.`);
     }
     this.edit(picture, (held) => held.splice(0, held.length, ...points.map((p) => point(p.name, p.x, p.y))));
+    if (category) this.setCategory(picture, category);
   }
 
   saveKeypoints(picture) {
@@ -374,6 +381,7 @@ class Page {
 
   draw() {
     this.drawMatches();
+    $("first-example").hidden = !this.examples.length || this.work.sides.some(Boolean);
     $("undo").disabled = !this.work.past.length;
     $("redo").disabled = !this.work.future.length;
     $("swap").disabled = !this.work.sides.some(Boolean);

@@ -15,6 +15,7 @@ import numpy as np
 from PIL import Image
 
 from nmt.errors import UserError
+from nmt.inference.inputs import MIN_SIDE
 from nmt.io.images import decode_image
 
 MAX_PIXELS = 64_000_000
@@ -67,14 +68,20 @@ class Pictures:
         """Decode the content of an image file; the same content is the same picture.
 
         Raises:
-            UserError: not a readable image, or too large.
+            UserError: not a readable image, too large, or too small.
         """
         key = hashlib.sha256(content).hexdigest()[:32]
         with self._lock:
             if key in self._held:
                 self._held.move_to_end(key)
                 return self._held[key]
-        return self._hold(key, decode_image(content, source=name, most=MAX_PIXELS))
+        image = decode_image(content, source=name, most=MAX_PIXELS)
+        if min(image.size) < MIN_SIDE:
+            raise UserError(
+                f"{name}: {image.width} x {image.height} pixels, but at least {MIN_SIDE} x {MIN_SIDE} are needed to "
+                "match; give the photograph itself"
+            )
+        return self._hold(key, image)
 
     def add_array(self, image_HW3: np.ndarray) -> Picture:
         """Hold an image that is decoded already."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import struct
 import threading
 import time
@@ -11,7 +12,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from nmt import checkpoint
 from nmt.api import load_matcher
+from nmt.confidence import IN_CHECKPOINT, Calibration
+from nmt.inference.load import KEYPOINT_NAMES
 from nmt.inference.serve import app, bodies
 from nmt.inference.serve.app import WAITING, Workbench
 
@@ -26,6 +30,13 @@ def huge_png(width: int, height: int) -> bytes:
 
     size = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", size) + chunk(b"IDAT", zlib.compress(b"")) + chunk(b"IEND", b"")
+
+
+def encoded(image: Image.Image | np.ndarray) -> bytes:
+    """The content of a PNG file."""
+    buffer = io.BytesIO()
+    (image if isinstance(image, Image.Image) else Image.fromarray(image)).save(buffer, "PNG")
+    return buffer.getvalue()
 
 
 def endless(size: int):
@@ -98,6 +109,8 @@ def test_an_image_is_upright_as_viewers_show_it(site, picture, encode):
         (huge_png(10_000, 10_000), "a.jpg: 100 megapixels, but at most 64 are read"),
         (huge_png(2**31 - 1, 2**31 - 1), "megapixels, but at most 64 are read"),
         (huge_png(0, 5), "not a readable image"),
+        (encoded(Image.new("RGB", (1, 1))), "a.jpg: 1 x 1 pixels, but at least 8 x 8 are needed to match"),
+        (encoded(Image.new("RGB", (7, 900))), "a.jpg: 7 x 900 pixels, but at least 8 x 8"),
     ],
     ids=lambda value: value[:24] if isinstance(value, str) else None,
 )
@@ -105,7 +118,7 @@ def test_what_is_no_picture_is_one_line(site, content, message):
     assert message in site.error("/api/pictures?name=..%2F..%2Fa.jpg", content)
 
 
-@pytest.mark.parametrize(("width", "height"), [(1, 1), (1, 5000), (5000, 1)])
+@pytest.mark.parametrize(("width", "height"), [(8, 8), (8, 5000), (5000, 8)])
 def test_a_picture_of_any_proportions_is_matched(site, encode, width, height):
     status, answer = site.post("/api/pictures", encode(np.zeros((height, width, 3), np.uint8)))
     assert (status, answer["width"], answer["height"]) == (200, width, height)
@@ -182,15 +195,16 @@ def test_a_picture_that_is_not_held_is_404_so_that_the_page_sends_it_again(site)
 
 def test_a_keypoint_file_is_read_as_match_reads_it(site):
     query = "/api/keypoints?name=points.csv&image=a.jpg"
-    beak = {"points": [{"name": "beak", "x": 10.0, "y": 20.5}]}
+    beak = [{"name": "beak", "x": 10.0, "y": 20.5}]
     for content in (
         "name,x,y\nbeak,10,20.5\n",
         "beak;10;20,5\n",
         '{"beak": [10, 20.5]}',
         "image,category,keypoint,x,y\nb.jpg,bird,beak,1,2\na.jpg,bird,beak,10,20.5\n",
     ):
-        assert site.post(query, content.encode()) == (200, beak)
-        assert site.post(query, content.encode("utf-16")) == (200, beak)
+        category = "bird" if "bird" in content else None
+        for data in (content.encode(), content.encode("utf-16")):
+            assert site.post(query, data) == (200, {"points": beak, "category": category})
     assert site.error(query, b"beak,10\n").startswith("upload/points.csv, line 1: expected lines name,x,y in pixels")
     assert "no keypoints of 'a.jpg'; it names 'b.jpg'" in site.error(
         query, b"image,category,keypoint,x,y\nb.jpg,bird,beak,1,2"
@@ -267,6 +281,23 @@ def test_nothing_is_written(site, held, tmp_path, monkeypatch):
     assert site.post("/api/match", body)[0] == 200
     assert site.post("/api/keypoints?name=a.csv", b"a,1,2\nb,3,4\n")[0] == 200
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_calibrated_matcher_gives_every_match_and_the_page_its_threshold(
+    small_checkpoint, serving, picture, tmp_path
+):
+    content = checkpoint.load(small_checkpoint)
+    del content["version"]
+    calibration = Calibration((1.0, 0.0, 0.0, 0.0), 2.3, 0.9, "f1", {}, {}, ((0.0, 0.5), (0.7, 0.9)))
+    checkpoint.save(
+        tmp_path / "best.pt", {**content, IN_CHECKPOINT: calibration.to_dict(), KEYPOINT_NAMES: {"a": ["x"]}}
+    )
+    site = serving(Workbench(load_matcher(tmp_path, device="cpu"), name="calibrated", examples=None))
+    info = site.ask("GET", "/api/info")[1]
+    assert (info["calibrated"], info["threshold"], info["keypointNames"]) == (True, 0.9, {"a": ["x"]})
+    side = {"picture": site.post("/api/pictures", encoded(picture))[1]["id"], "points": POINTS}
+    matches = site.post("/api/match", {"source": side, "target": side})[1]["matches"]
+    assert len(matches) == 5 and min(m["confidence"] for m in matches) < 0.9
 
 
 def test_the_page_of_a_run_without_its_data_has_no_examples(site):

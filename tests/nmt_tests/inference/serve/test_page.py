@@ -160,6 +160,8 @@ def test_two_photographs_are_matched_edited_saved_and_loaded_again(page, photogr
     # the threshold hides matches
     page.locator("#threshold").fill("1")
     assert page.locator("#lines line").count() == 0 and "without" in page.inner_text("#status")
+    assert rows(page)[:5] == [[name, "none"] for name in names(page, "source")]
+    assert rows(page)[5:] == [["none", name] for name in names(page, "target")]
     page.locator("#threshold").fill("0")
 
     # the saved table is what --match reads, also of the turned photograph; the page reads it too
