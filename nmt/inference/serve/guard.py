@@ -26,6 +26,8 @@ SIMPLE_TYPES = ("", "text/plain", "multipart/form-data", "application/x-www-form
 """content types that a form of any other site can send without asking first"""
 LINGER = 2.0
 """seconds in which the rest of a refused upload is read and dropped, so that the answer arrives"""
+WHOLE = "nmt.whole"
+"""key of a scope: its request has arrived whole, or its client has gone"""
 HEADERS = {
     "Content-Security-Policy": (
         "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob:; connect-src 'self'; "
@@ -51,9 +53,8 @@ class Refusal(JSONResponse):
         await send({"type": "http.response.body", "body": bytes(self.body), "more_body": True})
         try:
             async with asyncio.timeout(LINGER):
-                message = await receive()
-                while message["type"] == "http.request" and message.get("more_body"):
-                    message = await receive()
+                while not scope.get(WHOLE):
+                    await receive()
         except TimeoutError:
             pass  # the client has had its time
         await send({"type": "http.response.body", "body": b""})
@@ -81,7 +82,7 @@ class Guard:
             return
         try:
             answer = self._check(scope) or self._app
-            await answer(scope, receive, _with_headers(send))
+            await answer(scope, _noting_the_end(scope, receive), _with_headers(send))
         except Exception as error:
             _LOG.error("%s: %s: %s", scope["path"], type(error).__name__, one_line(error))
             raise
@@ -147,6 +148,18 @@ def _check_origin(headers: Headers, host: str) -> Response | None:
     if headers.get("content-type", "").partition(";")[0].strip().lower() in SIMPLE_TYPES:
         return Refusal(415, "send application/json, or a file as application/octet-stream")
     return None
+
+
+def _noting_the_end(scope: Scope, receive: Receive) -> Receive:
+    """Return `receive` that sets WHOLE once nothing more of the request is to come."""
+
+    async def receiving() -> Message:
+        message = await receive()
+        if message["type"] != "http.request" or not message.get("more_body"):
+            scope[WHOLE] = True
+        return message
+
+    return receiving
 
 
 def _with_headers(send: Send) -> Send:
