@@ -1,7 +1,7 @@
 // The page: what the user does, the matches of what is on both pictures now, and how they are drawn.
 
 import { download, imageName, named, table, zip } from "./files.js";
-import { Panel } from "./panel.js";
+import { Panel, refill } from "./panel.js";
 import { Workspace, clamped, isChosenName, plainName, point } from "./points.js";
 import * as server from "./server.js";
 
@@ -63,11 +63,15 @@ class Page {
     $("save-all").onclick = doing(() => this.saveAll());
     $("labels").onchange = () => $("stage").classList.toggle("bare", !$("labels").checked);
     $("threshold").oninput = () => this.drawMatches();
-    $("name").onchange = () => this.rename($("name").value);
+    const typed = (use) => () => {
+      use();
+      this.drawChosen(this.work.find(this.selected)?.point, true);
+    };
+    $("name").onchange = typed(() => this.rename($("name").value));
     $("name").onkeydown = (event) => {
       if (event.key === "Enter") this.focusPoint(this.selected);
     };
-    $("x").onchange = $("y").onchange = () => this.moveTo(Number($("x").value), Number($("y").value));
+    $("x").onchange = $("y").onchange = typed(() => this.moveTo(Number($("x").value), Number($("y").value)));
     $("delete").onclick = () => this.remove(this.selected);
     document.onkeydown = (event) => this.key(event);
     document.onpaste = (event) => {
@@ -252,7 +256,6 @@ class Page {
     } else if (name && name !== found.point.name) {
       this.edit(found.picture, () => (found.point.name = name));
     }
-    this.draw();
   }
 
   key(event) {
@@ -388,15 +391,20 @@ class Page {
     $("save-all").disabled = !this.work.pictures.some((p) => p.points.length);
     const found = this.work.find(this.selected);
     $("chosen").disabled = !found;
-    for (const key of ["name", "x", "y"]) {
-      if (found || document.activeElement !== $(key)) $(key).value = found ? found.point[key] : "";
-    }
+    this.drawChosen(found?.point);
     const used = this.work.pictures.flatMap((p) => p.points.map((q) => q.name)).filter(isChosenName);
     const names = new Set([...(this.known[found?.picture.category] ?? []), ...used]);
     for (const p of found?.picture.points ?? []) names.delete(p.name);
-    $("names").replaceChildren(...[...names].map((name) => new Option(name)));
+    refill($("names"), [...names]);
     const categories = new Set([...Object.keys(this.known), ...this.work.pictures.map((p) => p.category)]);
-    $("categories").replaceChildren(...[...categories].map((name) => new Option(name)));
+    refill($("categories"), [...categories]);
+  }
+
+  // Shows the selected point; what is being typed stays until it is done.
+  drawChosen(p, done = false) {
+    const typing = !done && this.drawn === p?.uid ? document.activeElement : null;
+    for (const key of ["name", "x", "y"]) if ($(key) !== typing) $(key).value = p ? p[key] : "";
+    this.drawn = p?.uid;
   }
 
   drawMatches() {

@@ -3,6 +3,13 @@
 import { clamped, copied, freeName, point } from "./points.js";
 import { pictureAddress } from "./server.js";
 
+// Fills a list with options, unless it has them: a list that is open would close.
+export function refill(list, texts) {
+  if (texts.length !== list.children.length || texts.some((text, k) => list.children[k].text !== text)) {
+    list.replaceChildren(...texts.map((text) => new Option(text)));
+  }
+}
+
 const NAMES = ["Source", "Target"];
 
 export class Panel {
@@ -49,7 +56,7 @@ export class Panel {
     this.save.onclick = () => page.saveKeypoints(this.picture);
     this.clear.onclick = () => page.edit(this.picture, (points) => points.splice(0));
     this.add.onclick = () => this.addPoint(this.picture.width / 2, this.picture.height / 2);
-    this.pictures.onchange = () => page.show(this.side, page.work.pictures[this.pictures.value]);
+    this.pictures.onchange = () => page.show(this.side, page.work.pictures[this.pictures.selectedIndex]);
     this.category.onchange = () => page.setCategory(this.picture, this.category.value);
     this.root.onpointerdown = this.root.onfocusin = () => (page.active = this.side);
     this.frame.onclick = (event) => {
@@ -99,9 +106,8 @@ export class Panel {
     for (const element of [this.save, this.clear]) element.disabled = !picture?.points.length;
     const all = this.page.work.pictures;
     this.pictures.hidden = all.length === 0;
-    this.pictures.replaceChildren(...all.map((p, k) => new Option(`${p.name} (${p.points.length})`, k, false, p === picture)));
-    if (picture && !this.pictures.hidden) this.pictures.value = all.indexOf(picture);
-    else this.pictures.selectedIndex = -1;
+    refill(this.pictures, all.map((p) => `${p.name} (${p.points.length})`));
+    this.pictures.selectedIndex = all.indexOf(picture);
     if (document.activeElement !== this.category) this.category.value = picture?.category ?? "";
     if (!picture) return this.drawPoints([]);
     if (this.image.getAttribute("src") !== pictureAddress(picture.id)) this.image.src = pictureAddress(picture.id);

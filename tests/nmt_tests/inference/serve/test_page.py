@@ -18,7 +18,7 @@ from nmt.data.readers.own.read import read
 from nmt.inference.keypoint_files import read_keypoint_file
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser, Page
+    from playwright.sync_api import Browser, Page, Route
 
 pytestmark = pytest.mark.slow
 WIDTH, HEIGHT = 400, 300
@@ -298,6 +298,20 @@ def test_everything_is_done_by_keyboard_alone(page, photographs):
     page.keyboard.press("Control+z")
     page.keyboard.press("Control+z")
     wait_rows(page, [["1", "1"], ["2", "2"]])
+
+
+def test_an_answer_that_comes_late_leaves_alone_what_is_being_typed(page, photographs):
+    held: list[Route] = []
+    page.route("**/api/match", held.append)
+    for side in ("source", "target"):
+        open_picture(page, side, photographs[0])
+        click_spots(page, side, SPOTS[:2])
+    page.fill("#name", "unfinis")
+    assert page.locator("#lines line").count() == 0 and len(held) == 1
+    page.unroute("**/api/match")
+    held[0].continue_()
+    page.wait_for_selector("#lines line", state="attached")
+    assert page.input_value("#name") == "unfinis" and names(page, "target") == ["1", "2"]
 
 
 @pytest.mark.parametrize("width", [360, 1000])
