@@ -18,8 +18,8 @@ from nmt.data.readers.own.read import FORMATS
 from nmt.data.readers.own.source import Format, Source
 from nmt.data.readers.values import as_label
 from nmt.errors import UserError
-from nmt.io.spreadsheet import Table, filled, read_table
-from nmt.io.user_files import listed, read_json, read_text, shown, shown_path
+from nmt.io.spreadsheet import Table, filled, parse_table
+from nmt.io.user_files import decode_text, listed, parse_json, read_bytes, shown, shown_path
 
 EXPECTED = "expected lines name,x,y in pixels"
 EXPECTED_JSON = 'expected {"NAME": [x, y], ...} in pixels, or annotations that --prepare reads'
@@ -57,8 +57,20 @@ def read_labelled(path: Path, *, image: Path) -> Labelled:
     Raises:
         UserError: it cannot be read, or holds no keypoints of the image, or several objects of it.
     """
-    is_json = read_text(path, what="keypoints").lstrip()[:1] in ("{", "[")
-    content = read_json(path) if is_json else read_table(path)
+    return parse_labelled(read_bytes(path), path, image=image)
+
+
+def parse_labelled(data: bytes, path: Path, *, image: Path) -> Labelled:
+    """Read the labelled keypoints of an image from the content of a file, as `read_labelled` does of a file.
+
+    Args:
+        data: the content.
+        path: what error messages call the file; it need not exist.
+        image: the image file, which need not exist either; its name counts.
+    """
+    text = decode_text(data, path, what="keypoints")
+    is_json = text.lstrip()[:1] in ("{", "[")
+    content = parse_json(text, path) if is_json else parse_table(text, path)
     kind = next((kind for kind in FORMATS if kind.recognises(content)), None)
     if kind is None and isinstance(content, Table):
         if {"x", "y"} <= set(content.header):

@@ -76,6 +76,26 @@ def open_image(path: Path, *, size: tuple[int, int] | None = None) -> Image.Imag
     return image
 
 
+def decode_image(content: bytes, *, source: str, most: int = MAX_PIXELS) -> Image.Image:
+    """Decode the content of an image file as `open_image` does.
+
+    Args:
+        content: the bytes of the file.
+        source: what error messages call it.
+        most: largest number of pixels; a larger image is refused before it is decoded.
+
+    Raises:
+        UserError: not an image, damaged, or too large.
+    """
+    file = io.BytesIO(content)
+    with _one_line(source, file, most=most):
+        width, height = Image.open(file).size
+        if width * height > most:
+            raise Image.DecompressionBombError(f"{width * height} pixels")
+        file.seek(0)
+        return to_rgb(_decoded(file))
+
+
 def picture(image: Image.Image, *, source: str) -> Image.Image:
     """Convert an image of Pillow, perhaps not loaded yet, to RGB, upright.
 
@@ -179,12 +199,13 @@ def _png_picture(file: BinaryIO) -> bytes:
 
 
 @contextlib.contextmanager
-def _one_line(source: str, file: BinaryIO | None = None) -> Iterator[None]:
+def _one_line(source: str, file: BinaryIO | None = None, *, most: int = MAX_PIXELS) -> Iterator[None]:
     """Turn what Pillow raises into a UserError, and keep its warnings and its log from the user.
 
     Args:
         source: what messages call the image.
         file: the image file; its first bytes tell what it holds.
+        most: largest number of pixels that is decoded, for the message.
     """
     log = logging.getLogger("PIL")
     level = log.level
@@ -197,7 +218,7 @@ def _one_line(source: str, file: BinaryIO | None = None) -> Iterator[None]:
         pixels = re.search(r"\d+", str(error))
         found = f"{int(pixels[0]) / 1e6:,.0f}" if pixels else "too many"
         raise UserError(
-            f"{source}: {found} megapixels, but at most {MAX_PIXELS / 1e6:.0f} are read; save a smaller copy, and "
+            f"{source}: {found} megapixels, but at most {most / 1e6:.0f} are read; save a smaller copy, and "
             "scale its keypoints with it"
         ) from error
     except MemoryError as error:

@@ -93,15 +93,19 @@ class Table:
 
 
 def read_table(path: Path) -> Table:
-    """Read a table whole.
+    """Read a table whole. Raises UserError if it cannot be read, or as `parse_table` does."""
+    return parse_table(read_text(path, what="CSV"), path)
+
+
+def parse_table(text: str, path: Path) -> Table:
+    """Split the text of a table, which messages call `path`.
 
     The delimiter is the one that Excel's line `sep=;` names, or the one that occurs most often in the first line.
     Blanks separate cells where the first line has no other delimiter.
 
     Raises:
-        UserError: it cannot be read, has another encoding, or is no CSV.
+        UserError: it is no CSV.
     """
-    text = read_text(path, what="CSV")
     first = re.split(r"[\r\n]", text.lstrip("\r\n"), maxsplit=1)[0]
     if named := _SEP_LINE.fullmatch(first):
         text = text.replace(first, "", 1)  # an empty line stays, so that line numbers do not change

@@ -196,7 +196,19 @@ def read_text(path: Path, *, what: str = "text") -> str:
     Raises:
         UserError: it cannot be read, has another encoding, or plainly holds something else.
     """
-    content = read_bytes(path)
+    return decode_text(read_bytes(path), path, what=what)
+
+
+def decode_text(content: bytes, path: Path, *, what: str = "text") -> str:
+    """Decode the content of a text file as `read_text` does.
+
+    Args:
+        path: what error messages call the file; nothing is read from it.
+        what: what the file should be, for the message: "CSV", "JSON".
+
+    Raises:
+        UserError: it has another encoding, or plainly holds something else.
+    """
     encoding = "utf-16" if content.startswith(_UTF16_MARKS) else "utf-8-sig"
     try:
         text = content.decode(encoding)
@@ -214,6 +226,11 @@ def read_text(path: Path, *, what: str = "text") -> str:
 
 def read_json(path: Path) -> Any:
     """Parse a JSON file. Raises UserError when it cannot be read, is not JSON, or names a key twice."""
+    return parse_json(read_text(path, what="JSON"), path)
+
+
+def parse_json(text: str, path: Path) -> Any:
+    """Parse the text of a JSON file; messages call it `path`. Raises UserError as `read_json` does."""
 
     def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         found = dict(pairs)
@@ -224,7 +241,7 @@ def read_json(path: Path) -> Any:
         return found
 
     try:
-        return json.loads(read_text(path, what="JSON"), object_pairs_hook=unique)
+        return json.loads(text, object_pairs_hook=unique)
     except (ValueError, RecursionError) as error:
         raise UserError(f"{shown_path(path)}: not readable JSON ({one_line(error)})") from error
 

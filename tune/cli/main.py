@@ -21,6 +21,7 @@ from tune.cli import (
     prepare,
     report,
     search,
+    serve,
     train,
 )
 from tune.cli.job import PROGRAM, Job, given_flags, help_text, parse
@@ -39,6 +40,7 @@ JOBS = {
         evaluate,
         report,
         match,
+        serve,
         export,
         keys,
         completion,
@@ -70,6 +72,7 @@ its table again:            {program} --report willow
 is its winner really one:   {program} --confirm willow --top 3 --seeds 5
 the winner on unseen data:  {program} --evaluate willow --split test
 two images of your own:     {program} --match willow --images A.jpg B.jpg --keypoints A.csv B.csv
+the same in the browser:    {program} --serve willow
 the winner as ONNX:         {program} --export willow
 
 the flags of a job:         {program} --search --help

@@ -30,6 +30,7 @@ READS = {
     "--evaluate": "--split --data --set --results --storage --json",
     "--report": "--results --storage --json",
     "--match": "--images --keypoints --pairs --out --set --results --storage --json",
+    "--serve": "--port --host --token --open --data --set --results --storage --json",
     "--keys": "--json",
 }
 """job -> the flags it reads"""

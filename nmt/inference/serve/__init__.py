@@ -1,0 +1,1 @@
+"""The page of `--serve`: two pictures, keypoints to click, and their matches."""
