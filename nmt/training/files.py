@@ -14,7 +14,16 @@ BEST = "best.pt"
 """the weights of the epoch with the highest validation accuracy"""
 METRICS = "metrics.jsonl"
 """one line per completed epoch"""
+TABLE = "metrics.csv"
+"""the same as a table, from the logger csv"""
 EVENTS = "events.out.tfevents."
 """prefix of the names of TensorBoard's event files"""
 HOSTS = "hosts.json"
 """hosts of the data-parallel workers that trained, from which step on"""
+MLFLOW_STORE = "mlruns"
+"""folder of the logger mlflow, in the folder of the search or of the training"""
+
+
+def logger_file(name: str) -> str:
+    """Return the file with the id that a training has at the service of a logger."""
+    return f"logger_{name}.json"
