@@ -266,8 +266,8 @@ class TrainConfig:
     )
     loggers: tuple[str, ...] = setting(
         ("tensorboard",),
-        "where metrics and pictures go besides metrics.jsonl, a list of tensorboard, csv, wandb, mlflow and loggers of "
-        "your own (docs/extend.md); may change when a training is resumed; [] uses none",
+        "where metrics and pictures go besides metrics.jsonl: a list of tensorboard, csv, wandb, mlflow and names "
+        "of your own (docs/extend.md); may change at --resume",
     )
 
 
@@ -345,8 +345,7 @@ def _check_together(config: Config, *, source: str) -> None:
 
 def comparable(config: Config) -> Config:
     """The configuration with fields reset that change memory use or what is logged, but not the result."""
-    same = TrainConfig()
-    train = dataclasses.replace(config.train, micro_batch=same.micro_batch, loggers=same.loggers)
+    train = dataclasses.replace(config.train, micro_batch=0, loggers=TrainConfig().loggers)
     return dataclasses.replace(config, train=train)
 
 

@@ -22,8 +22,5 @@ HOSTS = "hosts.json"
 """hosts of the data-parallel workers that trained, from which step on"""
 MLFLOW_STORE = "mlruns"
 """folder of the logger mlflow, in the folder of the search or of the training"""
-
-
-def logger_file(name: str) -> str:
-    """Return the file with the id that a training has at the service of a logger."""
-    return f"logger_{name}.json"
+LOGGER = "logger_"
+"""prefix of the names of files with the id that the training has at the service of a logger: logger_wandb.json"""

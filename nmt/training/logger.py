@@ -1,6 +1,6 @@
 """What a logger is: a small class that takes the metrics and pictures of a training, registered under a name.
 
-`train.loggers` names the loggers of a training; nmt.training.loggers.chosen opens them. metrics.jsonl is always written.
+`train.loggers` names the loggers of a training; nmt.training.loggers.chosen opens them.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from nmt.errors import UserError, one_line
 from nmt.extensions import LOGGERS
 from nmt.io.files import write_json
 from nmt.io.user_files import read_json
-from nmt.training.files import logger_file
+from nmt.training.files import LOGGER
 
 PACKAGES = {"wandb": "wandb", "mlflow": "mlflow"}
 """logger -> the package that it imports, and the extra of this project that installs it"""
@@ -65,7 +65,7 @@ class Run:
 
         The name is None for a training that the service does not know, or that has begun anew since.
         """
-        path = self.directory / logger_file(logger)
+        path = self.directory / f"{LOGGER}{logger}.json"
         known = None
         if self.history and path.is_file():
             with contextlib.suppress(UserError, AttributeError):

@@ -51,9 +51,8 @@ def train(
     """Train to `config.train.epochs`, or to the end of epoch `until`.
 
     Writes to `directory`: config.json, checkpoint.pt (to resume) and the one before it, best.pt (best validation
-    epoch; the last epoch where val is trained on), metrics.jsonl and what `train.loggers` write. When torch.distributed is
-    initialised, the process trains as one worker of the group; hosts.json then records the workers and the step from
-    which they trained.
+    epoch; the last epoch where val is trained on), metrics.jsonl and the files of `train.loggers`. In a group of
+    torch.distributed it trains as one worker; hosts.json then records the workers and the step they trained from.
 
     Args:
         config: the whole configuration.
@@ -67,9 +66,8 @@ def train(
         decode_grid: decodings to try on the validation similarities; `val/accuracy` is the best of them.
         progress: show a progress bar on standard error.
         device: device to train on; by default this rank's, see nmt.device.pick_device.
-        interrupted: function called after each step. When it returns True on any rank, all ranks save and stop. By
-            default it returns True after one of SIGNALS.
-        root: folder of the search that the training is part of, by which its loggers group it.
+        interrupted: called after each step; when True on any rank, all save and stop. By default after SIGNALS.
+        root: folder of the search that the training is part of, for its loggers.
 
     Returns:
         The report of the epoch in best.pt.

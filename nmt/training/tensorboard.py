@@ -37,7 +37,7 @@ GROUPS = {
     "inference_seconds": "~speed/inference_seconds",
     "workers": "~speed/workers",
 }
-"""beginning of a metric's name -> that of its tag, the first that fits; other metrics, such as val/accuracy, keep theirs.
+"""beginning of a metric's name -> that of its tag, the first that fits; others, such as val/accuracy, keep theirs.
 "~" sorts after all letters"""
 
 
@@ -102,7 +102,6 @@ class TensorBoardLog:
     def text(self, name: str, markdown: str, step: int) -> None:
         """Log a text, instead of all that was logged from this step on."""
         from tensorboard.compat.proto.event_pb2 import Event, SessionLog
-        from tensorboard.compat.proto.summary_pb2 import Summary
         from tensorboard.plugins.text.summary_v2 import text_pb
 
         self._add(Event(step=step, session_log=SessionLog(status=SessionLog.START)))

@@ -34,7 +34,7 @@ class Loggers:
 
     def __init__(self, config: Config, run: Run) -> None:
         self._loggers: list[Logger] = []
-        for name in config.train.loggers:
+        for name in dict.fromkeys(config.train.loggers):
             report = _reporter(name, run.directory)
             if name in LOCAL:
                 self._loggers.append(Guarded(functools.partial(open_logger, name, run), report))

@@ -58,7 +58,7 @@ class MlflowLog:
 
         now = int(time.time() * 1000)
         numbers = {name: float(value) for name, value in values.items() if isinstance(value, int | float)}
-        metrics = [Metric(RESERVED.sub("_", name), value, now, epoch) for name, value in numbers.items()]
+        metrics = [Metric(name_of(metric), value, now, epoch) for metric, value in numbers.items()]
         self._client.log_batch(self._id, metrics=metrics)
 
     def picture(self, name: str, image_HW3: np.ndarray, epoch: int, caption: str) -> None:
@@ -80,6 +80,15 @@ class MlflowLog:
                 if found is None:
                     raise
         return str(found.experiment_id)
+
+
+def name_of(metric: str) -> str:
+    """Return the name of a metric in MLflow: val/accuracy, val/accuracy.CATEGORY.
+
+    MLflow's folders cannot hold val/accuracy/CATEGORY beside val/accuracy.
+    """
+    group, slash, rest = metric.partition("/")
+    return RESERVED.sub("_", group + slash + rest.replace("/", "."))
 
 
 def _address(root: Path) -> str:

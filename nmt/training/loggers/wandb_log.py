@@ -1,4 +1,4 @@
-"""The metrics and pictures of a training in Weights & Biases. WANDB_MODE=offline keeps them in the training's folder."""
+"""The metrics and pictures of a training in Weights & Biases; WANDB_MODE=offline keeps them in its folder."""
 
 from __future__ import annotations
 
