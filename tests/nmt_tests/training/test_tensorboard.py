@@ -25,7 +25,7 @@ def test_numbers_are_curves_over_epochs_and_strings_are_none(tmp_path: Path) -> 
         log.scalars({"val/accuracy": 0.25 * epoch, "workers": 2, "decode/assignment": "argmax"}, epoch)
     found = read(tmp_path)  # while the log is open: a run is watched while it trains
     log.close()
-    assert sorted(found.Tags()["scalars"]) == ["val/accuracy", "workers"]
+    assert sorted(found.Tags()["scalars"]) == ["val/accuracy", "~speed/workers"]
     assert [(e.step, e.value) for e in found.Scalars("val/accuracy")] == [(1, 0.25), (2, 0.5)]
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import struct
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,17 +21,24 @@ KEY = "0123456789abcdef0123456789abcdef01234567"
 def records(folder: Path) -> list[Any]:
     """Every record of the offline runs in a training's folder."""
     from wandb.proto import wandb_internal_pb2
-    from wandb.sdk.internal.datastore import DataStore
 
-    found = []
-    for path in sorted(folder.glob("wandb/offline-run-*/run-*.wandb")):
-        store = DataStore()
-        store.open_for_scan(str(path))
-        while (data := store.scan_data()) is not None:
-            record = wandb_internal_pb2.Record()
-            record.ParseFromString(data)
-            found.append(record)
-    return found
+    files = sorted(folder.glob("wandb/offline-run-*/run-*.wandb"))
+    return [wandb_internal_pb2.Record.FromString(data) for path in files for data in leveldb_log(path.read_bytes())]
+
+
+def leveldb_log(content: bytes) -> Iterator[bytes]:
+    """The records of a file of LevelDB's log format, which W&B writes after a header of 7 bytes."""
+    at, whole = 7, b""
+    while at + 7 <= len(content):
+        if 32768 - at % 32768 < 7:  # the end of a block has no room for a header
+            at += 32768 - at % 32768
+            continue
+        _, length, kind = struct.unpack("<IHB", content[at : at + 7])
+        whole += content[at + 7 : at + 7 + length]
+        at += 7 + length
+        if kind in (1, 4):  # a whole record, or the last part of one
+            yield whole
+            whole = b""
 
 
 def values(record: Any) -> dict[str, Any]:
