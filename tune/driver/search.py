@@ -200,8 +200,8 @@ def _search(
 ) -> Summary:
     write_definition(space, directory, data, home=home.address if home else None)
     keep(space, directory / layout.WARM_START, warm)
-    attributes = study_attributes(space, data, preview.versions, SOURCES)
-    study = SearchStudy(directory / layout.STUDY, space, warm=warm, attributes=attributes)
+    about = study_attributes(space, data, preview.versions, SOURCES)
+    study = SearchStudy(directory / layout.STUDY, space, warm=warm, about=about)
     at = f" and {home.address}" if home else ""
     budget = plan(space.search, study.ladder)
     log.info(f"{budget}; {preview.at_once} at once, in {directory}{at}; 000 is the default configuration")

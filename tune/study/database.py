@@ -85,6 +85,15 @@ def write_state(storage: RDBStorage, trial_id: int, state: TrialState) -> None:
         )
 
 
+def park(storage: RDBStorage, study_id: int) -> None:
+    """Make the RUNNING trials of a study WAITING: their jobs ended with the process of an earlier run."""
+    with storage.engine.begin() as connection:
+        connection.execute(
+            sqlalchemy.text("UPDATE trials SET state = 'WAITING' WHERE study_id = :id AND state = 'RUNNING'"),
+            {"id": study_id},
+        )
+
+
 def write_duration(storage: RDBStorage, trial_id: int, seconds: float | None) -> None:
     """Set the end of a finished trial so that its duration is what it trained, without the time it waited.
 

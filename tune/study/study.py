@@ -12,6 +12,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import math
+import types
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,11 +26,13 @@ from nmt.errors import UserError
 from nmt.training.packable import is_shared, shape
 from tune.spaces.space import Space
 from tune.study.budget import epochs_left, may_start
-from tune.study.database import label, open_storage, write_duration, write_state
+from tune.study.database import label, open_storage, park, write_duration, write_state
 from tune.study.halving import Ladder, NextJob, Pause, Standing, next_job
 from tune.study.sampler import Suggestion, directions, given, suggest
 from tune.study.sampler_view import UNTIL, Known, standing
 
+About = Mapping[str, Any]
+NOTHING: About = types.MappingProxyType({})
 ORIGIN = "origin"
 """user attribute of a trial that came from another search: that search and its trial there"""
 
@@ -54,19 +57,12 @@ class SearchStudy:
     again once it was written. Optuna's own cache holds no paused trials, which are most of a search.
     """
 
-    def __init__(
-        self,
-        path: Path,
-        space: Space,
-        *,
-        warm: Sequence[FrozenTrial] = (),
-        attributes: Mapping[str, Any] | None = None,
-    ) -> None:
+    def __init__(self, path: Path, space: Space, *, warm: Sequence[FrozenTrial] = (), about: About = NOTHING) -> None:
         """Open the study in the file `path`, or create it. Jobs that an earlier run left unfinished come first.
 
         Args:
             warm: trials of another search, for the sampler alone.
-            attributes: what other tools show of the study.
+            about: attributes of the study, which other tools show.
         """
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         self.space, self._warm = space, warm
@@ -77,8 +73,9 @@ class SearchStudy:
         self._study = optuna.create_study(
             storage=self._storage, study_name=space.name, directions=directions(space), load_if_exists=True
         )
-        label(self._study, space.search.objectives, attributes or {})
+        label(self._study, space.search.objectives, about)
         self._study_id = self._storage.get_study_id_from_name(space.name)
+        park(self._storage, self._study_id)
         self._running, self._aside = set[int](), set[int]()
         self._trials = list[FrozenTrial]()
         """each trial as the file holds it: another object once it was written"""
@@ -86,8 +83,6 @@ class SearchStudy:
         self._size = space.size or math.inf
         for trial in self._storage.get_all_trials(self._study_id, deepcopy=False):
             self._keep(trial)
-            if trial.state == TrialState.RUNNING:  # its job ended with the process of an earlier run
-                self.end_job(trial.number)
 
     def next_job(self, *, out_of_time: bool = False) -> Job | Pause:
         """Return the job to run now, which counts as running until `end_job` or `finish`; none when out of time."""

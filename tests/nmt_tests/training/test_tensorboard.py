@@ -80,8 +80,10 @@ def test_a_full_disk_is_one_line_and_leaves_no_half_event(tmp_path: Path, then: 
 def test_a_picture_comes_back_pixel_by_pixel(tmp_path: Path) -> None:
     picture = np.random.default_rng(0).integers(0, 256, (6, 9, 3), dtype=np.uint8)
     log = TensorBoardLog(tmp_path, first_epoch=1)
-    log.picture("val/matches", picture, 4)
+    log.picture("val/matches", picture, 4, "cup/1 → cup/2")
     log.close()
-    (event,) = read(tmp_path).Images("val/matches")
+    found = read(tmp_path)
+    assert found.SummaryMetadata("val/matches").summary_description == "cup/1 → cup/2"
+    (event,) = found.Images("val/matches")
     assert event.step == 4
     np.testing.assert_array_equal(np.asarray(Image.open(io.BytesIO(event.encoded_image_string))), picture)

@@ -194,6 +194,4 @@ def test_curves_compare_by_epoch_and_pictures_are_there(server: str) -> None:
         run = f"trials%2F{name}"
         points = get(server, f"/data/plugin/scalars/scalars?tag=val%2Faccuracy&run={run}")
         assert [step for _, step, _ in points] == [1, 2, 3]
-    pictures = get(server, "/data/plugin/images/tags")
-    assert set(pictures) == {f"trials/{name}" for name in TRIALS}
-    assert "cup/1 → cup/2" in pictures["trials/000"]["val/matches"]["description"]
+    assert set(get(server, "/data/plugin/images/tags")) == {f"trials/{name}" for name in TRIALS}
