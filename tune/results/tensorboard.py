@@ -116,7 +116,7 @@ def write_text(log: TensorBoardLog, text: str) -> None:
 
 
 def summary_text(summary: Summary) -> str:
-    """Return the search so far as Markdown: its states, the best trial and the default, the keys, the best trials."""
+    """Return the search so far as Markdown: its states, its best trials and the default, the searched keys."""
     states = [trial.state for trial in summary.trials]
     words = {"COMPLETE": "complete", "PRUNED": "stopped early or paused", "FAIL": "failed"}
     counts = ", ".join(f"{states.count(state)} {word}" for state, word in words.items())
@@ -132,8 +132,9 @@ def summary_text(summary: Summary) -> str:
         f"# {summary.name}",
         summary.description,
         f"{'Finished' if summary.finished else 'Not finished'}: {len(states)} trials, {counts}{gain}",
-        _markdown(["searched key", "values"], [[key, words] for key, words in summary.space.items()]),
         _markdown(["", "trial", "state", "epochs", METRIC, *trained], rows) if rows else "",
+        "Searched:",  # Markdown would join the tables
+        _markdown(["key", "values"], [[key, words] for key, words in summary.space.items()]),
     ]
     return "\n\n".join(part for part in parts if part)
 

@@ -23,6 +23,7 @@ from tensorboard.plugins.hparams import backend_context
 
 from nmt.training.tensorboard import TensorBoardLog
 from tune.results import tensorboard
+from tune.results.summary import Summary, TrialRecord
 from tune.spaces.read import load_space
 from tune.spaces.space import Space
 
@@ -195,3 +196,33 @@ def test_curves_compare_by_epoch_and_pictures_are_there(server: str) -> None:
         points = get(server, f"/data/plugin/scalars/scalars?tag=val%2Faccuracy&run={run}")
         assert [step for _, step, _ in points] == [1, 2, 3]
     assert set(get(server, "/data/plugin/images/tags")) == {f"trials/{name}" for name in TRIALS}
+
+
+def test_the_text_names_best_and_default_and_what_was_searched() -> None:
+    def trial(number: int, state: str, accuracy: float) -> TrialRecord:
+        metrics = {"val/accuracy": accuracy, "epoch": 2}
+        return TrialRecord(
+            id=f"{number:03d}", state=state, searched={"optim.lr": 10.0**-number, "model.heads": 4},
+            configuration={}, best=metrics, last=metrics, accuracy_fixed_decode=accuracy, epochs=2, seconds=1.0, seed=0,
+            checkpoint=None, reason=None,
+        )  # fmt: skip
+
+    trials = (
+        trial(0, "COMPLETE", 0.1),
+        *(trial(n, "PRUNED", n / 100) for n in range(20, 33)),
+        trial(40, "COMPLETE", 0.5),
+    )
+    summary = Summary(
+        name="tiny", description="a | b", data="data/tiny", space={"optim.lr": "0 to 1", "model.heads": "2 | 4"},
+        search={}, resources={}, epochs=2, seconds=1.0, trials=trials,
+    )  # fmt: skip
+    lines = tensorboard.summary_text(summary).splitlines()
+    assert lines[0] == "# tiny"
+    assert (
+        "Not finished: 15 trials, 2 complete, 13 stopped early or paused, 0 failed; best minus default: +40.0 points"
+        in lines
+    )
+    rows = [line for line in lines if "| COMPLETE |" in line or "| PRUNED |" in line]
+    assert rows[0] == "| best | 040 | COMPLETE | 2 | 50.0% | 1e-40 | 4 |"
+    assert rows[-1] == "| default | 000 | COMPLETE | 2 | 10.0% | 1 | 4 |" and len(rows) == tensorboard.ROWS + 1
+    assert lines[-1] == "| model.heads | 2 &#124; 4 |"
