@@ -114,11 +114,12 @@ def train(
         The metrics of the epoch with the best validation accuracy; of the last one where val is trained on.
 
     Raises:
-        UserError: no such recipe or data set, or a training in `directory` that is not to be resumed.
+        UserError: no such recipe, data set or logger, or a training in `directory` that is not to be resumed.
         FailedError: the loss is no longer finite.
     """
     from nmt.data.store.ready import local_data
     from nmt.device import limit_threads
+    from nmt.training.logger import check_loggers
     from nmt.training.loop import train as run_training
     from nmt.training.out_of_memory import twice_within_memory
     from nmt.training.plan import plan_training
@@ -131,6 +132,7 @@ def train(
         require_own_features(config, source)
     if not resume and (folder / files.CHECKPOINT).exists():
         raise UserError(f"{folder}: already holds a training; resume it with resume=True, or choose a directory")
+    check_loggers(config)
     limit_threads(config)
     here = local_data(source, config)
 

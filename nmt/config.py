@@ -268,6 +268,11 @@ class TrainConfig:
     micro_batch: int = setting(
         0, "pairs a worker computes at once, to save memory; the result is the same; 0 computes all at once", low=0
     )
+    loggers: tuple[str, ...] = setting(
+        ("tensorboard",),
+        "where metrics and pictures go besides metrics.jsonl: a list of tensorboard, csv, wandb, mlflow and names "
+        "of your own (docs/extend.md); may change at --resume",
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -343,8 +348,9 @@ def _check_together(config: Config, *, source: str) -> None:
 
 
 def comparable(config: Config) -> Config:
-    """The configuration with fields reset that change memory use but not the result."""
-    return dataclasses.replace(config, train=dataclasses.replace(config.train, micro_batch=0))
+    """The configuration with fields reset that change memory use or what is logged, but not the result."""
+    train = dataclasses.replace(config.train, micro_batch=0, loggers=TrainConfig().loggers)
+    return dataclasses.replace(config, train=train)
 
 
 def flatten(nested: Mapping[str, Any], *, source: str) -> dict[str, Any]:

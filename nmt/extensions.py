@@ -1,4 +1,4 @@
-"""Extensions: readers, backbones, loss terms and samplers that a user registers by name, without changing the project.
+"""Extensions: readers, backbones, loss terms, loggers and samplers of a user, registered by name from outside.
 
 The environment variable NMT_EXTENSIONS names the modules that register them, separated by commas. A process imports
 them when it looks up a name that the project does not have. Ray sends the variable to the processes of trials. So one
@@ -66,6 +66,8 @@ LOSS_TERMS: Registry[Callable[..., Any]] = Registry("loss term")
 
 def _path(item: object) -> str:
     """Return the full name of a function or class: "module.name"."""
+    if isinstance(item, str):
+        return item.replace(":", ".")
     return f"{getattr(item, '__module__', '?')}.{getattr(item, '__qualname__', repr(item))}"
 
 
@@ -81,3 +83,11 @@ def load_extensions() -> None:
                 f"{VARIABLE}: {name!r} cannot be imported ({type(error).__name__}: {error}); "
                 f"it must be a module on PYTHONPATH"
             ) from error
+
+
+LOGGERS: Registry[Callable[..., Any] | str] = Registry("logger")
+"""loggers that `train.loggers` may name; the project's own as "module:class", which is imported by who opens it"""
+LOGGERS.add("tensorboard", "nmt.training.tensorboard:open_tensorboard")
+LOGGERS.add("csv", "nmt.training.loggers.csv_log:CsvLog")
+LOGGERS.add("wandb", "nmt.training.loggers.wandb_log:WandbLog")
+LOGGERS.add("mlflow", "nmt.training.loggers.mlflow_log:MlflowLog")

@@ -53,7 +53,7 @@ class Setting:
 
     key: str
     type: type
-    """int, float, bool, str or tuple (of int; of str where there are choices)"""
+    """int, float, bool, str or tuple (of int; of str where there are choices or the default holds some)"""
     default: Any
     doc: str
     low: float | None
@@ -76,12 +76,17 @@ class Setting:
             float: "a number",
             bool: "true or false",
             str: "a string",
-            tuple: "a list of integers",
+            tuple: "a list of names" if self._of_names else "a list of integers",
         }[self.type]
         bounds = [f"above {self.above:g}"] if self.above is not None else []
         bounds += [f"at least {self.low:g}"] if self.low is not None else []
         bounds += [f"at most {self.high:g}"] if self.high is not None else []
         return " ".join([kind, " and ".join(bounds)]).strip()
+
+    @property
+    def _of_names(self) -> bool:
+        """True if the entries of a tuple are strings."""
+        return bool(self.choices) or (self.type is tuple and any(isinstance(v, str) for v in self.default))
 
     def check(self, value: Any, *, source: str) -> Any:
         """The value in its exact type. Raises UserError naming `source`, the key, the value and what is allowed."""
@@ -96,7 +101,7 @@ class Setting:
         if self.text is not None:
             return self.text.read(value)
         if self.type is tuple:
-            entry = str if self.choices else int
+            entry = str if self._of_names else int
             whole = isinstance(value, list | tuple) and all(type(v) is entry for v in value)
             return tuple(value) if whole else None
         if self.type is float and type(value) is int:

@@ -30,7 +30,7 @@ from tune.spaces.samplers import SAMPLERS
 from tune.study.study import SearchStudy
 
 EXAMPLES = re.findall(r"^```python\n(.*?)^```", (ROOT / "docs/extend.md").read_text(), re.DOTALL | re.MULTILINE)
-KINDS = ("reader", "backbone", "loss_term", "sampler")
+KINDS = ("reader", "backbone", "loss_term", "sampler", "logger")
 MODULES = (*KINDS, "network")
 """the last one registers nothing"""
 SMALL = {
@@ -64,7 +64,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(autouse=True)
 def _installed(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """The modules named in the environment; what they register is forgotten after each test."""
-    for registry in (READERS, BACKBONES, extensions.LOSS_TERMS, SAMPLERS):
+    for registry in (READERS, BACKBONES, extensions.LOSS_TERMS, extensions.LOGGERS, SAMPLERS):
         monkeypatch.setattr(registry, "_items", dict(registry._items))
     monkeypatch.syspath_prepend(folder)
     monkeypatch.setenv("PYTHONPATH", f"{folder}{os.pathsep}{ROOT}")
@@ -105,9 +105,11 @@ def test_the_command_line_prepares_and_trains_with_reader_backbone_and_loss_term
     assert info.counts == {"train": {"stag": 5}, "val": {"stag": 6}, "test": {"stag": 6}}
     assert info.keypoint_names == {"stag": ["jaw", "leg", "tip", "wing"]}
 
-    chosen = SMALL | {"loss.extra": "margin", "loss.extra_weight": 0.5}
+    chosen = SMALL | {"loss.extra": "margin", "loss.extra_weight": 0.5, "train.loggers": ["lines"]}
     assert run.main(["--train", "beetles", *assignments(chosen)]) == 0
     (metrics,) = map(json.loads, Path("results/beetles-train/metrics.jsonl").read_text().splitlines())
+    lines = Path("results/beetles-train/lines.txt").read_text()
+    assert lines == f"beetles-train 1 {metrics['val/accuracy']}\n"
     terms = {name: metrics[f"train/loss/{name}"] for name in ("info_nce", "hyperspherical", "layer", "margin")}
     weighted = terms["info_nce"] + terms["hyperspherical"] + 0.3 * terms["layer"] + 0.5 * terms["margin"]
     assert metrics["train/loss"] == pytest.approx(weighted, rel=1e-5) and terms["margin"] > 0

@@ -50,17 +50,26 @@ def sample_pairs(
         split: train, val or test.
         count: number of pairs.
     """
-    by_category: dict[int, list[Pair]] = {}
-    for pair in eval_pairs(store, config.data, split=split):
-        by_category.setdefault(pair.category, []).append(pair)
-    # The first pair of every category, then the second of each, and so on.
-    turns = [pairs[turn] for turn in range(count) for pairs in by_category.values() if turn < len(pairs)]
-    chosen = turns[:count]
+    chosen = _chosen(store, config, split, count)
     was_training = matcher.training
     matcher.eval()
     predicted_BN = match_batch(matcher, plain_batch(store, chosen, features=features), config.decode)
     matcher.train(was_training)
     return [matched_pair(store, pair, row) for pair, row in zip(chosen, predicted_BN, strict=True)]
+
+
+def pair_names(store: ObjectStore, config: Config, *, split: str, count: int) -> list[str]:
+    """Name the pairs of `sample_pairs`, each by its two objects."""
+    return [f"{store.id(pair.row0)} → {store.id(pair.row1)}" for pair in _chosen(store, config, split, count)]
+
+
+def _chosen(store: ObjectStore, config: Config, split: str, count: int) -> list[Pair]:
+    """Return the first pair of every category, then the second of each, and so on."""
+    by_category: dict[int, list[Pair]] = {}
+    for pair in eval_pairs(store, config.data, split=split):
+        by_category.setdefault(pair.category, []).append(pair)
+    turns = [pairs[turn] for turn in range(count) for pairs in by_category.values() if turn < len(pairs)]
+    return turns[:count]
 
 
 def draw_split(

@@ -28,7 +28,7 @@ from nmt.training.trainer import Trainer
 from nmt.training.validation import validate
 
 if TYPE_CHECKING:
-    from nmt.training.tensorboard import TensorBoardLog
+    from nmt.training.loggers.chosen import Loggers
 
 CHECKPOINT_SECONDS = 600
 """longest time between checkpoints within an epoch, seconds: what a crash can lose"""
@@ -47,13 +47,13 @@ def train(
     progress: bool = False,
     device: torch.device | None = None,
     interrupted: Callable[[], bool] | None = None,
+    root: Path | None = None,
 ) -> EpochResult:
     """Train to `config.train.epochs`, or to the end of epoch `until`.
 
     Writes to `directory`: config.json, checkpoint.pt (to resume) and the one before it, best.pt (best validation
-    epoch; the last epoch where val is trained on), metrics.jsonl and TensorBoard events. When torch.distributed is
-    initialised, the process trains as one worker of the group; hosts.json then records the workers and the step from
-    which they trained.
+    epoch; the last epoch where val is trained on), metrics.jsonl and the files of `train.loggers`. In a group of
+    torch.distributed it trains as one worker; hosts.json then records the workers and the step they trained from.
 
     Args:
         config: the whole configuration.
@@ -67,8 +67,8 @@ def train(
         decode_grid: decodings to try on the validation similarities; `val/accuracy` is the best of them.
         progress: show a progress bar on standard error.
         device: device to train on; by default this rank's, see nmt.device.pick_device.
-        interrupted: function called after each step. When it returns True on any rank, all ranks save and stop. By
-            default it returns True after one of SIGNALS.
+        interrupted: called after each step; when True on any rank, all save and stop. By default after SIGNALS.
+        root: folder of the search that the training is part of, for its loggers.
 
     Returns:
         The report of the epoch in best.pt.
@@ -85,7 +85,7 @@ def train(
     if (trainers := distributed.trainers(trainer.device)) and first:
         _note_trainers(directory, trainer.progress, trainers)
     with contextlib.ExitStack() as stack:
-        log = open_log(trainer, directory, stack) if first else None
+        log = open_log(trainer, directory, stack, root) if first else None
         interrupted = interrupted or stack.enter_context(interruptions())
         bar = stack.enter_context(_progress_bar(trainer, shown=progress and first))
         while trainer.progress.epoch < min(until or config.train.epochs, config.train.epochs):
@@ -178,16 +178,16 @@ def _note_trainers(directory: Path, progress: Progress, trainers: list[dict[str,
     write_json(path, [*earlier, {"epoch": progress.epoch + 1, "step": progress.step, "workers": trainers}])
 
 
-def open_log(trainer: Trainer, directory: Path, stack: contextlib.ExitStack) -> TensorBoardLog:
-    """Open the TensorBoard events of a training; `stack` closes them."""
-    from nmt.training.tensorboard import TensorBoardLog
+def open_log(trainer: Trainer, directory: Path, stack: contextlib.ExitStack, root: Path | None) -> Loggers:
+    """Open the loggers of a training; `stack` closes them."""
+    from nmt.training.loggers.chosen import open_loggers
 
-    log = TensorBoardLog(directory, first_epoch=trainer.progress.epoch + 1)
+    log = open_loggers(trainer.config, directory, root=root, history=trainer.progress.history)
     stack.callback(log.close)
     return log
 
 
-def log_epoch(trainer: Trainer, log: TensorBoardLog, report: EpochResult) -> None:
+def log_epoch(trainer: Trainer, log: Loggers, report: EpochResult) -> None:
     """Log the epoch's metrics, and a picture of matched pairs if it is the best so far."""
     log.scalars({k: v for k, v in report.metrics.items() if k != "epoch"}, report.epoch)
     if METRIC in report.metrics and float(report.metrics[METRIC]) >= trainer.progress.best_accuracy:
@@ -207,9 +207,10 @@ def _progress_bar(trainer: Trainer, *, shown: bool) -> Any:
     )
 
 
-def _log_picture(trainer: Trainer, log: TensorBoardLog, epoch: int) -> None:
+def _log_picture(trainer: Trainer, log: Loggers, epoch: int) -> None:
     from nmt.inference.pictures import draw_sheet
-    from nmt.inference.sample import sample_pairs
+    from nmt.inference.sample import pair_names, sample_pairs
 
     pairs = sample_pairs(trainer.evaluated, trainer.store, trainer.features, trainer.config, split="val", count=6)
-    log.picture("val/matches", draw_sheet(pairs, side=160), epoch)
+    names = "; ".join(pair_names(trainer.store, trainer.config, split="val", count=6))
+    log.picture("val/matches", draw_sheet(pairs, side=160), epoch, names)

@@ -31,10 +31,10 @@ from nmt.model.packed import PackedMatcher, repeated
 from nmt.training import state
 from nmt.training.files import CHECKPOINT
 from nmt.training.history import EpochResult
+from nmt.training.loggers.chosen import Loggers
 from nmt.training.loop import CHECKPOINT_SECONDS, finish_epoch, log_epoch, open_log
 from nmt.training.packable import check_packable
 from nmt.training.signals import interruptions
-from nmt.training.tensorboard import TensorBoardLog
 from nmt.training.trainer import SYNC_STEPS, DivergedError, Trainer
 from nmt.training.validation import val_batches, val_metrics
 
@@ -52,6 +52,7 @@ def train_packed(
     resume: bool = False,
     decode_grid: Sequence[DecodeConfig] = (),
     interrupted: Callable[[], bool] | None = None,
+    root: Path | None = None,
 ) -> list[EpochResult | DivergedError]:
     """Run `nmt.training.loop.train` for several configurations at once.
 
@@ -68,7 +69,7 @@ def train_packed(
             an exception stops all.
         on_checkpoint: hook called with a member's index after each checkpoint within an epoch.
         resume: continue from each directory's checkpoint.pt if there is one.
-        decode_grid, interrupted: as for `train`.
+        decode_grid, interrupted, root: as for `train`.
 
     Returns:
         The best epoch of each configuration, or the error that ended it.
@@ -88,7 +89,7 @@ def train_packed(
         for index, (config, directory) in enumerate(zip(configs, directories, strict=True)):
             trainer = Trainer(config, data=data)
             state.begin(trainer, directory, resume=resume)
-            members.append(Member(index, trainer, directory, open_log(trainer, directory, stack)))
+            members.append(Member(index, trainer, directory, open_log(trainer, directory, stack, root)))
         interrupted = interrupted or stack.enter_context(interruptions())
         pack: Pack | None = None
         while behind := _behind(members, last):
@@ -106,7 +107,7 @@ class Member:
     """position in the list of configurations"""
     trainer: Trainer
     directory: Path
-    log: TensorBoardLog
+    log: Loggers
     failure: DivergedError | None = None
     """the error that ended it"""
     ended: bool = False

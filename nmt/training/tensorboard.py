@@ -1,5 +1,8 @@
 """TensorBoard log of a training: scalars per epoch, and a picture of matched pairs.
 
+TensorBoard sorts the groups of tags by name, and opens the first two. So the tags put validation first, then the loss,
+and what is rarely looked at into groups that stay folded.
+
 Written here, not by SummaryWriter: its thread prints a traceback of its own when the disk is full, and leaves half an
 event in the file, after which TensorBoard reads no further.
 """
@@ -20,8 +23,35 @@ import numpy as np
 
 from nmt.errors import one_line
 from nmt.training.files import EVENTS
+from nmt.training.history import METRIC
+from nmt.training.logger import Run
 
 log = logging.getLogger(__name__)
+
+GROUPS = {
+    f"{METRIC}/": "~categories/",
+    "train/pairs_per_second": "~speed/pairs_per_second",
+    "train/": "while_training/",
+    "decode/": "~decode/",
+    "seconds": "~speed/seconds",
+    "inference_seconds": "~speed/inference_seconds",
+    "workers": "~speed/workers",
+}
+"""beginning of a metric's name -> that of its tag, the first that fits; others, such as val/accuracy, keep theirs.
+"~" sorts after all letters"""
+
+
+def tag_of(metric: str) -> str:
+    """Return the tag of a metric in TensorBoard."""
+    for beginning, tag in GROUPS.items():
+        if metric == beginning or (beginning.endswith("/") and metric.startswith(beginning)):
+            return tag + metric.removeprefix(beginning)
+    return metric
+
+
+def open_tensorboard(run: Run) -> TensorBoardLog:
+    """Open the events of a training: the logger `tensorboard`."""
+    return TensorBoardLog(run.directory, first_epoch=len(run.history) + 1)
 
 
 class TensorBoardLog:
@@ -50,21 +80,32 @@ class TensorBoardLog:
         self._flush()
 
     def scalars(self, values: Mapping[str, Any], epoch: int) -> None:
-        """Log every number among `values` under its name; strings are left out."""
+        """Log every number among `values` under its tag; strings are left out."""
         from tensorboard.compat.proto.event_pb2 import Event
         from tensorboard.compat.proto.summary_pb2 import Summary
 
         numbers = {name: float(value) for name, value in values.items() if isinstance(value, int | float)}
         for name, number in numbers.items():
-            self._add(Event(step=epoch, summary=Summary(value=[Summary.Value(tag=name, simple_value=number)])))
+            self._add(Event(step=epoch, summary=Summary(value=[Summary.Value(tag=tag_of(name), simple_value=number)])))
         self._flush()
 
-    def picture(self, name: str, image_HW3: np.ndarray, epoch: int) -> None:
-        """Log a picture, uint8."""
+    def picture(self, name: str, image_HW3: np.ndarray, epoch: int, caption: str = "") -> None:
+        """Log a picture, uint8, with the description that TensorBoard shows beside it."""
         from tensorboard.compat.proto.event_pb2 import Event
         from torch.utils.tensorboard.summary import image
 
-        self._add(Event(step=epoch, summary=image(name, image_HW3, dataformats="HWC")))
+        summary = image(name, image_HW3, dataformats="HWC")
+        summary.value[0].metadata.summary_description = caption
+        self._add(Event(step=epoch, summary=summary))
+        self._flush()
+
+    def text(self, name: str, markdown: str, step: int) -> None:
+        """Log a text, instead of all that was logged from this step on."""
+        from tensorboard.compat.proto.event_pb2 import Event, SessionLog
+        from tensorboard.plugins.text.summary_v2 import text_pb
+
+        self._add(Event(step=step, session_log=SessionLog(status=SessionLog.START)))
+        self._add(Event(step=step, summary=text_pb(name, markdown)))
         self._flush()
 
     def close(self) -> None:

@@ -12,6 +12,7 @@ from nmt.data.store.present import require_data_set
 from nmt.errors import UserError
 from nmt.training.files import BEST, CHECKPOINT
 from nmt.training.history import METRIC
+from nmt.training.logger import check_loggers
 from tune.cli import names
 from tune.cli.configuration import change_line, data_of, has_default_recipe, recipe, recipe_line
 from tune.cli.flags import DATA, JSON, RESULTS, RESUME, SET, STORAGE, flag, seed_flag
@@ -30,6 +31,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     config = recipe(args)
     if args.seed is not None:
         config = with_overrides(config, {"train.seed": args.seed}, source="--seed")
+    check_loggers(config)
     if args.workers is not None:
         workers_for(args.workers, config.data.pairs_per_step)
     data = data_of(args, config)

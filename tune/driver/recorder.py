@@ -32,6 +32,7 @@ from tune.jobs.protocol import FAILURE, INTERRUPTED, NOTE, members
 from tune.jobs.reservations import release, training_of
 from tune.results.layout import trial_id
 from tune.results.summary import Summary
+from tune.results.tensorboard import shown as shown_in_tensorboard
 from tune.study.budget import out_of_time
 from tune.study.study import SearchStudy
 
@@ -125,7 +126,7 @@ class Recorder(ray.tune.Callback):
             self._begun.add(begun.number)
             if not begun.state.is_finished():
                 self.folders.claim(begun.number, self._study.configuration(begun.number))
-                self.folders.write_start(begun.number, begun.params)
+                self.folders.write_start(begun.number, shown_in_tensorboard(self._study.space, begun.params))
         # A search that is resumed elsewhere must know every trial that has a checkpoint. One that began after the last
         # copy it finds by its folder (tune.study.restore).
         self._saving.copy_soon()
@@ -247,7 +248,7 @@ def write_end(
     decode = {f"decode.{name}": value for name, value in decoding_of(best).items()}
     seconds = {"seconds": history[-1]["seconds"]} if history else {}
     swept = {p.key: decode[p.key] for p in study.space.sweep if p.key in decode}
-    folders.write_start(number, study.trial(number).params | swept)
+    folders.write_start(number, shown_in_tensorboard(study.space, study.trial(number).params | swept))
     folders.write_end(number, success=state != TrialState.FAIL, best=best)
     # The study comes last: if this is cut short, --resume finds the trial running and ends it again.
     others = objectives(study, number, best)[1:] if state == TrialState.COMPLETE else []

@@ -11,11 +11,13 @@ import time
 from collections.abc import Callable
 
 from nmt.data.store.ready import ReadyData
+from nmt.training.tensorboard import TensorBoardLog
 from tune.driver.lines import Lines
 from tune.driver.summarize import Records, summarize
 from tune.driver.trial_folders import TrialFolders
 from tune.results.layout import STUDY
 from tune.results.summary import Summary
+from tune.results.tensorboard import summary_text, write_text
 from tune.study.study import SearchStudy
 
 SECONDS = 10.0
@@ -62,6 +64,8 @@ class Saving:
         self._study, self._folders, self._data, self._lines = study, folders, data, lines
         self._records = Records()
         self._finished = False
+        self._board: TensorBoardLog | None = None
+        self._text = ""
         self._summed, self._copied = Throttle(self._write_summary), Throttle(self._copy_study)
 
     def summary(self) -> Summary:
@@ -96,9 +100,21 @@ class Saving:
         self._copied.now()
 
     def _write_summary(self) -> None:
+        summary = self.summary()
         with self._folders.noted():
-            self.summary().save(self._folders.directory)
+            summary.save(self._folders.directory)
+        self._show(summary)
         self._folders.put()
+
+    def _show(self, summary: Summary) -> None:
+        """Show the summary in TensorBoard, if there is something new in it."""
+        text = summary_text(summary)
+        if text == self._text:
+            return
+        if self._board is None:
+            self._board = TensorBoardLog(self._folders.directory, first_epoch=1)
+        write_text(self._board, text)
+        self._text = text
 
     def _copy_study(self) -> None:
         self._folders.back_up()

@@ -21,6 +21,7 @@ from nmt.data.store.ready import ReadyData, ready_data
 from nmt.errors import FailedError, TemporaryError, UserError
 from nmt.training.files import BEST
 from nmt.training.history import METRIC
+from nmt.training.logger import check_loggers
 from tune.driver.early_stopping import make_scheduler
 from tune.driver.groups import Groups
 from tune.driver.identity import (
@@ -34,8 +35,9 @@ from tune.driver.identity import (
 from tune.driver.interruption import Interruption
 from tune.driver.kept import settle_left
 from tune.driver.lines import Lines, goal_of
-from tune.driver.preflight import SearchPreview, epoch_line, preflight
+from tune.driver.preflight import SOURCES, SearchPreview, epoch_line, preflight
 from tune.driver.preflight import render as render_preview
+from tune.driver.provenance import study_attributes
 from tune.driver.ray_searcher import StudySearcher
 from tune.driver.ray_session import ray_session
 from tune.driver.recorder import Recorder
@@ -116,6 +118,7 @@ def complete(space: Space, directory: Path, *, data: Callable[[], ReadyData], ho
     earlier = restore_study(space, directory)
     warm = warm_trials(space, directory / layout.WARM_START, ladder(space), study_file=layout.STUDY)
     if earlier is None or not is_over(earlier, space):
+        check_loggers(space.base)
         ready = data()
         check_data_set(directory, ready)
         ready = with_val_pairs(ready, space.base.data)
@@ -148,6 +151,7 @@ def preview_search(
     """Run every check of `run_search` and print what it would do (`--dry-run`). Changes nothing."""
     directory, space = results / space.name, space.with_budget(trials=trials, seed=seed)
     home = storage and run_address(storage, space.name)
+    check_loggers(space.base)
     ready = ready_data(data, space.stored())
     with ray_session():
         plan = preflight(space, directory=directory, data=ready, storage=home)
@@ -199,7 +203,8 @@ def _search(
 ) -> Summary:
     write_definition(space, directory, data, home=home.address if home else None)
     keep(space, directory / layout.WARM_START, warm)
-    study = SearchStudy(directory / layout.STUDY, space, warm=warm)
+    about = study_attributes(space, data, preview.versions, SOURCES)
+    study = SearchStudy(directory / layout.STUDY, space, warm=warm, about=about)
     at = f" and {home.address}" if home else ""
     budget = plan(space.search, study.ladder)
     log.info(f"{budget}; {preview.at_once} at once, in {directory}{at}; 000 is the default configuration")

@@ -26,6 +26,7 @@ from nmt.io.files import write_json
 from nmt.settings import differences
 from nmt.training.files import BEST, CHECKPOINT, CONFIG, DATA_SET, PREVIOUS
 from nmt.training.history import FIXED_METRIC, METRIC, best_epoch, decoding_of, read_metrics
+from nmt.training.logger import check_loggers
 from nmt.training.signals import interruptions
 from tune.evidence.progress import Progress
 from tune.jobs.tasks import evaluate_on_test, outcomes, train_to_end
@@ -179,6 +180,7 @@ class Repetition:
         """Check that the trainings can run, before anything starts; return their data set. Raises UserError."""
         ready = ready_data(self.data, [v.config for v in variants])
         for variant in variants:
+            check_loggers(variant.config)
             for seed in seeds:
                 _check_earlier(self.run_directory(variant, seed), variant.with_seed(seed), ready)
         return ready

@@ -22,7 +22,7 @@ from tune.jobs.control import POLL_SECONDS, Asked
 from tune.jobs.protocol import NOTE, TrialSetup, event, failure, interrupted, trial_directory
 from tune.jobs.reservations import release, training_of
 from tune.jobs.worker_group import WorkerGroup
-from tune.results.layout import RAY_TRAIN, trial_folder
+from tune.results.layout import RAY_TRAIN, run_folder, trial_folder
 from tune.results.storage import no_weights
 
 
@@ -55,7 +55,11 @@ class WorkersTrial(ray.tune.Trainable):
             self._configuration,
             directory=self._directory,
             data=self._shared.data,
-            arguments={"until": self._trial["until"], "decode_grid": self._shared.decode_grid},
+            arguments={
+                "until": self._trial["until"],
+                "decode_grid": self._shared.decode_grid,
+                "root": run_folder(self._directory),
+            },
             resources=self._shared.resources,
             control=self._shared.control,
             storage=(self._shared.storage, self._folder) if self._shared.storage is not None else None,

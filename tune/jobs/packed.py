@@ -22,7 +22,7 @@ from tune.jobs.protocol import TrialSetup, event, failure, interrupted, trial_di
 from tune.jobs.spot import node_watch
 from tune.jobs.stored import take_over
 from tune.jobs.uploads import Uploads
-from tune.results.layout import trial_folder
+from tune.results.layout import run_folder, trial_folder
 
 
 def run_pack(setup: TrialSetup, jobs: Sequence[Mapping[str, Any]]) -> None:
@@ -85,6 +85,7 @@ def _train(setup: TrialSetup, jobs: Sequence[Mapping[str, Any]], notes: Notes, u
         resume=True,
         decode_grid=setup.decode_grid,
         interrupted=Asked(setup.control),
+        root=run_folder(directories[0]),
     )
     for job, folder, epoch in zip(jobs, folders, trained, strict=True):
         uploads.leave(folder)

@@ -24,7 +24,7 @@ from tune.jobs.protocol import TrialSetup, event, failure, interrupted, trial_di
 from tune.jobs.spot import node_watch
 from tune.jobs.stored import take_over
 from tune.jobs.uploads import Uploads
-from tune.results.layout import trial_folder
+from tune.results.layout import run_folder, trial_folder
 
 
 def run_trial(setup: TrialSetup, trial: Mapping[str, Any]) -> None:
@@ -84,6 +84,7 @@ def _train(setup: TrialSetup, trial: Mapping[str, Any], config: Config, notes: N
             until=trial["until"],
             decode_grid=setup.decode_grid,
             interrupted=Asked(setup.control),
+            root=run_folder(directory),
         )
 
     twice_within_memory(train, config)

@@ -14,6 +14,7 @@ from nmt.io.files import require_file
 from nmt.training.files import CONFIG
 from nmt.training.out_of_memory import pairs_at_once, twice_within_memory
 from nmt.training.signals import interruptions
+from tune.results.layout import run_folder
 from tune.spaces.settings import Resources
 
 LOOK_SECONDS = 2.0
@@ -49,6 +50,7 @@ def train_to_end(
                 resume=True,
                 decode_grid=decode_grid,
                 interrupted=lambda: came() or watch.taken,
+                root=run_folder(directory),
             )
 
     try:

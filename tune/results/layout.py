@@ -6,6 +6,10 @@ folder of a trial and the folder of a repeated training hold those too.
 
 from __future__ import annotations
 
+from pathlib import Path
+
+from tune.spaces.fidelity import FIDELITIES
+
 SPACE = "search.toml"
 """the TOML file of a search or an ablation, as the user gave it"""
 DEFINITION = "search.json"
@@ -92,6 +96,16 @@ def trial_id(number: int) -> str:
 def trial_folder(number: int) -> str:
     """Return the folder of a trial, relative to the search's."""
     return f"{TRIALS}/{trial_id(number)}"
+
+
+def run_folder(directory: Path) -> Path:
+    """Return the folder of the search or ablation that a training's folder is part of; its own if of none."""
+    if directory.parent.name not in (TRIALS, RUNS):
+        return directory
+    folder = directory.parent.parent
+    while folder.name in (CONFIRM, FINAL, *FIDELITIES):
+        folder = folder.parent
+    return folder
 
 
 def stays_here(name: str) -> bool:

@@ -28,6 +28,7 @@ NOT_SEARCHABLE = {
     "train.epochs": "early stopping compares trials by epoch",
     "train.seed": "a lucky seed is not a better configuration",
     "train.micro_batch": "it changes the memory a trial takes, not its result",
+    "train.loggers": "it changes where the metrics go, not the result",
 }
 
 RELATIONS: dict[str, Callable[[Any, Any], bool]] = {

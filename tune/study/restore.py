@@ -13,6 +13,7 @@ import shutil
 import sqlite3
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -99,7 +100,7 @@ def _extent(study: Path, name: str) -> tuple[Any, int]:
     """Return when the first trial of a study began, and the number of all that is known of its trials."""
     with contextlib.closing(open_database(study)) as connection:
         first = connection.execute(f"SELECT datetime_start {_ITS_TRIALS} AND number = 0", [name]).fetchone()
-        ended = f"SELECT COUNT(*) {_ITS_TRIALS} AND state <> 'RUNNING'"
+        ended = f"SELECT COUNT(*) {_ITS_TRIALS} AND state NOT IN ('RUNNING', 'WAITING')"
         rows = int(connection.execute(ended, [name]).fetchone()[0])
         for table in ("trials", *_TABLES):
             rows += int(connection.execute(f"SELECT COUNT(*) FROM {table}").fetchone()[0])
@@ -217,20 +218,13 @@ def _find(remains: Remains, space: Space, number: int, folder: Path | None) -> F
     over = remains.finished or record.get("ended", False)
     try:
         chosen = given(space, space.encoded(values))
-        return optuna.trial.create_trial(
-            params=chosen.params,
-            distributions=chosen.distributions,
-            **_outcome(
-                space,
-                number,
-                config,
-                read_metrics(folder),
-                record,
-                finished=over,
-            ),
-        )
+        outcome = _outcome(space, number, config, read_metrics(folder), record, finished=over)
+        trial = optuna.trial.create_trial(params=chosen.params, distributions=chosen.distributions, **outcome)
     except (ValueError, KeyError) as error:
         raise UserError(f"{source}: not a configuration of this search ({error}); choose another --results") from error
+    if trial.datetime_complete is not None:  # its duration is what it trained, as tune.study.study writes it
+        trial.datetime_start = trial.datetime_complete - timedelta(seconds=outcome["user_attrs"].get("seconds", 0.0))
+    return trial
 
 
 def _check_reported(remains: Remains, record: Mapping[str, Any], config: Config, source: Path) -> None:
@@ -261,7 +255,7 @@ def _outcome(
     if 0 < number <= len(space.given):
         attributes[ORIGIN] = space.given[number - 1].origin
     outcome: dict[str, Any] = {
-        "state": TrialState.RUNNING,
+        "state": TrialState.WAITING if epoch == attributes[UNTIL] else TrialState.RUNNING,
         "intermediate_values": {m["epoch"]: m[METRIC] for m in history if math.isfinite(m[METRIC])},
         "user_attrs": attributes,
     }

@@ -64,7 +64,7 @@ def study_params(space: Space, params: Mapping[str, Any]) -> dict[str, Any]:
 def seen(space: Space, trial: FrozenTrial) -> FrozenTrial:
     """Convert the values of a trial of a study to the form of a sampler."""
     return optuna.trial.create_trial(
-        state=trial.state,
+        state=trial.state if trial.state.is_finished() else TrialState.RUNNING,
         values=trial.values,
         params=seen_params(space, trial.params),
         distributions={p.key: seen_distribution(p) for p in space.parameters if p.key in trial.params},
@@ -102,7 +102,7 @@ def view_of(
 
     Values at different epochs do not compare, but their order does. The value in the view is the normal quantile of the
     trial's rank, which suits samplers that model values (GP), split them (TPE) or rank them (CMA-ES). A trial without a
-    value stays RUNNING, so that the sampler avoids its place. With several objectives every trial is trained in full,
+    value is RUNNING, so that the sampler avoids its place. With several objectives every trial is trained in full,
     and the values are those of the study.
 
     Args:
@@ -120,10 +120,13 @@ def view_of(
 
 
 def _shown(known: Known, values: list[float] | None) -> SharedTrial:
-    state = known.trial.state
+    if values is not None:
+        state = TrialState.COMPLETE
+    else:
+        state = TrialState.FAIL if known.trial.state.is_finished() else TrialState.RUNNING
     return SharedTrial(
         number=known.trial.number,
-        state=TrialState.COMPLETE if values is not None else TrialState.FAIL if state.is_finished() else state,
+        state=state,
         value=None,
         values=values,
         datetime_start=known.seen.datetime_start,

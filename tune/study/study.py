@@ -1,7 +1,8 @@
 """The Optuna study of a search: which job comes next, and what became of each trial. Imports no Ray.
 
 The study is one sqlite file that Optuna's own tools open. A trial that early stopping ended is PRUNED with its value at
-every epoch, a failed one is FAIL, and only a full budget is COMPLETE. A trial that pauses at a rung is RUNNING. The
+every epoch, a failed one is FAIL, and only a full budget is COMPLETE. A trial without a job, such
+as one that pauses at a rung, is WAITING. The duration of an ended trial is what it trained, without its pauses. The
 study is the only state of a search: every suggestion and every decision is a function of (search settings, trials so
 far). So a resumed search draws and promotes nothing twice.
 """
@@ -11,6 +12,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import math
+import types
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,11 +26,13 @@ from nmt.errors import UserError
 from nmt.training.packable import is_shared, shape
 from tune.spaces.space import Space
 from tune.study.budget import epochs_left, may_start
-from tune.study.database import open_storage
+from tune.study.database import label, open_storage, park, write_duration, write_state
 from tune.study.halving import Ladder, NextJob, Pause, Standing, next_job
 from tune.study.sampler import Suggestion, directions, given, suggest
 from tune.study.sampler_view import UNTIL, Known, standing
 
+About = Mapping[str, Any]
+NOTHING: About = types.MappingProxyType({})
 ORIGIN = "origin"
 """user attribute of a trial that came from another search: that search and its trial there"""
 
@@ -53,11 +57,12 @@ class SearchStudy:
     again once it was written. Optuna's own cache holds no paused trials, which are most of a search.
     """
 
-    def __init__(self, path: Path, space: Space, *, warm: Sequence[FrozenTrial] = ()) -> None:
+    def __init__(self, path: Path, space: Space, *, warm: Sequence[FrozenTrial] = (), about: About = NOTHING) -> None:
         """Open the study in the file `path`, or create it. Jobs that an earlier run left unfinished come first.
 
         Args:
             warm: trials of another search, for the sampler alone.
+            about: attributes of the study, which other tools show.
         """
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         self.space, self._warm = space, warm
@@ -68,7 +73,9 @@ class SearchStudy:
         self._study = optuna.create_study(
             storage=self._storage, study_name=space.name, directions=directions(space), load_if_exists=True
         )
+        label(self._study, space.search.objectives, about)
         self._study_id = self._storage.get_study_id_from_name(space.name)
+        park(self._storage, self._study_id)
         self._running, self._aside = set[int](), set[int]()
         self._trials = list[FrozenTrial]()
         """each trial as the file holds it: another object once it was written"""
@@ -105,6 +112,7 @@ class SearchStudy:
                 return None
         else:
             self._storage.set_trial_user_attr(self._id(number), UNTIL, until)
+            write_state(self._storage, self._id(number), TrialState.RUNNING)
         self._running.add(number)
         self._read(number)
         return Job(number, self.configuration(number), until)
@@ -128,23 +136,17 @@ class SearchStudy:
             return None
         number, start = decision.number, self._standings[first.number].epoch
         if number == len(self._trials):
-            if start or (fixed := self._fixed_like(first, number)) is None:
+            if start or (fixed := _fixed_like(self, first, number)) is None:
                 return None
             return self._begin(decision, fixed)
         alike = shape(self.configuration(number)) == shape(first.config)
         return self._begin(decision) if alike and self._standings[number].epoch == start else None
 
-    def _fixed_like(self, first: Job, number: int) -> dict[str, Any] | None:
-        """Return the values that give a new trial the shape of `first`; None if its values are given already."""
-        if (values := self._known_values(number)) is not None:
-            return {} if shape(self.space.configuration(values)) == shape(first.config) else None
-        params = self.trial(first.number).params
-        return {key: value for key, value in params.items() if is_shared(key, first.config)}
-
     def end_job(self, number: int) -> None:
         """Record that the trial's job has ended at its rung: the trial pauses."""
         self._running.discard(number)
-        self._keep(self._trials[number])
+        write_state(self._storage, self._id(number), TrialState.WAITING)
+        self._read(number)
 
     def interrupt(self, number: int, *, aside: bool) -> None:
         """Record that the trial's job ended early. The trial continues next or, set `aside`, in the next run."""
@@ -182,7 +184,9 @@ class SearchStudy:
             self._storage.set_trial_user_attr(self._id(number), name, value)
         complete = state == TrialState.COMPLETE
         best = max(self.trial(number).intermediate_values.values()) if complete else None
+        write_state(self._storage, self._id(number), TrialState.RUNNING)  # Optuna ends no trial that waits
         self._study.tell(number, [best, *others] if best is not None else None, state=state)
+        write_duration(self._storage, self._id(number), attributes.get("seconds"))
         self._read(number)
 
     def trial(self, number: int) -> FrozenTrial:
@@ -211,7 +215,7 @@ class SearchStudy:
     def _add(self, number: int, until: int, fixed: Mapping[str, Any]) -> bool:
         """Write a new trial to the study, its values and its first job at once; False if none is left to draw."""
         attributes: dict[str, Any] = {UNTIL: until}
-        if (values := self._known_values(number)) is not None:
+        if (values := self.known_values(number)) is not None:
             chosen: Suggestion | None = given(self.space, self.space.encoded(values))
         else:
             past, rungs = self._trials, judged(self.space)
@@ -231,7 +235,7 @@ class SearchStudy:
         )
         return True
 
-    def _known_values(self, number: int) -> Mapping[str, Any] | None:
+    def known_values(self, number: int) -> Mapping[str, Any] | None:
         """Return the searched values of a trial that no sampler draws; None for any other."""
         space = self.space
         if number == 0:
@@ -246,6 +250,14 @@ class SearchStudy:
     def _points(self) -> list[dict[str, Any]]:
         """Every configuration but the default one, in the order of a grid search."""
         return shuffled(self.space.grid()[1:], self.space.search.seed)
+
+
+def _fixed_like(study: SearchStudy, first: Job, number: int) -> dict[str, Any] | None:
+    """Return the values that give a new trial the shape of `first`; None if its values are given already."""
+    if (values := study.known_values(number)) is not None:
+        return {} if shape(study.space.configuration(values)) == shape(first.config) else None
+    params = study.trial(first.number).params
+    return {key: value for key, value in params.items() if is_shared(key, first.config)}
 
 
 def ladder(space: Space) -> Ladder:

@@ -25,7 +25,7 @@ def test_numbers_are_curves_over_epochs_and_strings_are_none(tmp_path: Path) -> 
         log.scalars({"val/accuracy": 0.25 * epoch, "workers": 2, "decode/assignment": "argmax"}, epoch)
     found = read(tmp_path)  # while the log is open: a run is watched while it trains
     log.close()
-    assert sorted(found.Tags()["scalars"]) == ["val/accuracy", "workers"]
+    assert sorted(found.Tags()["scalars"]) == ["val/accuracy", "~speed/workers"]
     assert [(e.step, e.value) for e in found.Scalars("val/accuracy")] == [(1, 0.25), (2, 0.5)]
 
 
@@ -80,8 +80,10 @@ def test_a_full_disk_is_one_line_and_leaves_no_half_event(tmp_path: Path, then: 
 def test_a_picture_comes_back_pixel_by_pixel(tmp_path: Path) -> None:
     picture = np.random.default_rng(0).integers(0, 256, (6, 9, 3), dtype=np.uint8)
     log = TensorBoardLog(tmp_path, first_epoch=1)
-    log.picture("val/matches", picture, 4)
+    log.picture("val/matches", picture, 4, "cup/1 → cup/2")
     log.close()
-    (event,) = read(tmp_path).Images("val/matches")
+    found = read(tmp_path)
+    assert found.SummaryMetadata("val/matches").summary_description == "cup/1 → cup/2"
+    (event,) = found.Images("val/matches")
     assert event.step == 4
     np.testing.assert_array_equal(np.asarray(Image.open(io.BytesIO(event.encoded_image_string))), picture)

@@ -58,7 +58,9 @@ def test_the_last_epochs_weights_count_and_nothing_is_validated(both):
         "sinkhorn_iterations": 27, "epsilon": 0.035, "assignment": "argmax", "unmatched": "off",
     }  # fmt: skip
     events = EventAccumulator(str(both)).Reload().Tags()
-    assert "train/loss" in events["scalars"] and not [tag for tag in events["scalars"] if tag.startswith("val/")]
+    assert "while_training/loss" in events["scalars"] and not [
+        tag for tag in events["scalars"] if tag.startswith("val/")
+    ]
     assert not events["images"]
 
 

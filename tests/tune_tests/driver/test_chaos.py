@@ -117,7 +117,7 @@ def trained(directory: Path) -> collections.Counter[tuple[str, int]]:
     counts: collections.Counter[tuple[str, int]] = collections.Counter()
     for path in sorted(directory.glob("trials/*/events.out.tfevents.*")):
         for event in EventFileLoader(str(path)).Load():
-            if any(value.tag == "train/loss" for value in event.summary.value):
+            if any(value.tag == "while_training/loss" for value in event.summary.value):
                 counts[path.parent.name, event.step] += 1
     return counts
 

@@ -138,7 +138,7 @@ def test_epochs_trained_unheard_are_told_to_the_study_and_not_trained_again(spac
     search.recorder.sync_unfinished()
     default, waiting = search.study.trials()
     assert default.state == TrialState.COMPLETE and default.value == 0.5
-    assert waiting.state == TrialState.RUNNING and waiting.intermediate_values == {1: 0.3}
+    assert waiting.state == TrialState.WAITING and waiting.intermediate_values == {1: 0.3}
     shown = search.recorder.save().trials
     assert [(t.id, t.state, t.epochs) for t in shown] == [("000", "COMPLETE", 4), ("001", "PRUNED", 1)]
     job = search.study.next_job()
@@ -254,10 +254,10 @@ def test_a_complete_trial_stays_complete_in_every_order(space: Space, tmp_path: 
 @pytest.mark.parametrize(
     ("epochs", "how", "state", "line"),
     [
-        (1, {}, TrialState.RUNNING, "paused at 1 of 4 epochs  10.0 %"),
+        (1, {}, TrialState.WAITING, "paused at 1 of 4 epochs  10.0 %"),
         (0, {}, TrialState.FAIL, "it reported no accuracy"),
         (1, {FAILURE: "the loss is no longer finite"}, TrialState.FAIL, "the loss is no longer finite"),
-        (0, {INTERRUPTED: True}, TrialState.RUNNING, None),
+        (0, {INTERRUPTED: True}, TrialState.WAITING, None),
     ],
 )
 def test_how_a_job_ended_decides_of_a_trial_below_the_last_epoch(

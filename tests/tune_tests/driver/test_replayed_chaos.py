@@ -273,7 +273,7 @@ def trained_again(directory: Path) -> collections.Counter[str]:
     counts: collections.Counter[tuple[str, int]] = collections.Counter()
     for path in directory.glob("trials/*/events.out.tfevents.*"):
         for event in EventFileLoader(str(path)).Load():
-            counts[path.parent.name, event.step] += any(v.tag == "train/loss" for v in event.summary.value)
+            counts[path.parent.name, event.step] += any(v.tag == "while_training/loss" for v in event.summary.value)
     again: collections.Counter[str] = collections.Counter()
     for (trial, _), count in counts.items():
         again[trial] += max(count - 1, 0)
