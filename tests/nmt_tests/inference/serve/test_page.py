@@ -302,7 +302,7 @@ def test_everything_is_done_by_keyboard_alone(page, photographs):
 
 def test_an_answer_that_comes_late_leaves_alone_what_is_being_typed(page, photographs):
     held: list[Route] = []
-    page.route("**/api/match", held.append)
+    page.route("**/api/match", lambda route: held.append(route))
     for side in ("source", "target"):
         open_picture(page, side, photographs[0])
         click_spots(page, side, SPOTS[:2])
