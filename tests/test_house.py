@@ -59,6 +59,7 @@ WITHOUT_TEST = {
 
 WITHOUT_MODULE = {
     "tests/nmt_tests/training/test_train_split.py": "one key of the configuration through every module of the training",
+    "tests/nmt_tests/inference/serve/test_page.py": "page.html and its scripts, in a browser",
     "tests/tune_tests/cluster/test_ray_up.py": "machines of a cluster as `ray up` starts them: several modules at once",
     "tests/tune_tests/cluster/test_orphan.py": "cluster/orphan.sh, which ends a node without a head",
     "tests/tune_tests/cluster/test_scripts.py": "the other scripts of cluster/",
