@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from nmt.config import Config, load_config, with_overrides
 from nmt.data.store.own_data import fitted, require_own_features
 from nmt.errors import UserError
+from nmt.inference.repository import WEIGHTS
 from nmt.recipes import check_name, has_file
 from nmt.recipes import recipe as read_recipe
 from nmt.training import files
@@ -233,7 +234,7 @@ def _checkpoint(path: str | Path) -> Path:
     path = Path(path)
     if not path.is_dir():
         return path
-    for name in (files.BEST, files.HUB_WEIGHTS):
+    for name in (files.BEST, WEIGHTS):
         if (path / name).is_file():
             return path / name
     raise UserError(f"{path}: no {files.BEST} in this folder; give a training's folder or a checkpoint file")

@@ -389,16 +389,3 @@ def load_config(path: Path) -> Config:
     if not isinstance(content, dict):
         raise UserError(f"{path}: a configuration is a JSON object, but got {type(content).__name__}")
     return from_dict(content, source=str(path))
-
-
-def parse_assignment(text: str) -> tuple[str, Any]:
-    """`a.b=value` of --set: the value is JSON where it reads as JSON, else a string."""
-    key, equals, value = text.partition("=")
-    if not equals:
-        raise UserError(f"--set {text}: expected KEY=VALUE, for instance optim.lr=1e-3")
-    key = key.strip()
-    find_setting(key, source=f"--set {text}")
-    try:
-        return key, json.loads(value)
-    except json.JSONDecodeError:
-        return key, value

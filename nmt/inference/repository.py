@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from nmt.errors import UserError, one_line
-from nmt.training.files import CONFIG
 
+WEIGHTS, CONFIG = "model.safetensors", "config.json"
+"""names of the files, as model hubs expect them; this config.json is another than a training's"""
 MODEL_TYPE, VERSION = "nmt", 1
 
 

@@ -7,7 +7,6 @@ from nmt.config import (
     Config,
     from_dict,
     load_config,
-    parse_assignment,
     to_dict,
     to_flat,
     with_overrides,
@@ -53,24 +52,6 @@ def test_all_losses_off_is_refused():
         with_overrides(Config(), off, source="test")
 
 
-@pytest.mark.parametrize(
-    ("text", "expected"),
-    [
-        ("optim.lr=1e-3", ("optim.lr", 1e-3)),
-        ("data.mode=features", ("data.mode", "features")),
-        ("optim.milestones=[3, 6]", ("optim.milestones", [3, 6])),
-        ("train.compile=true", ("train.compile", True)),
-    ],
-)
-def test_assignment_reads_json_or_a_plain_string(text, expected):
-    assert parse_assignment(text) == expected
-
-
-def test_assignment_without_equals_says_the_form():
-    with pytest.raises(UserError, match="expected KEY=VALUE"):
-        parse_assignment("optim.lr")
-
-
 def test_broken_json_file_names_the_file(tmp_path):
     path = tmp_path / "config.json"
     path.write_text("{")
@@ -90,7 +71,6 @@ def test_only_the_decoding_is_marked_inference_only():
 def test_matches_to_leave_out_are_given_as_a_word_or_a_number():
     for value, kept in (("f1", "f1"), (0.4, "0.4"), ("precision=0.9", "precision=0.9")):
         assert with_overrides(Config(), {"decode.unmatched": value}, source="x").decode.unmatched == kept
-    assert dict([parse_assignment("decode.unmatched=precision=0.9")]) == {"decode.unmatched": "precision=0.9"}
     with pytest.raises(
         UserError, match=r"x: decode.unmatched must be off, f1, precision=P or a confidence, .* got 1.5"
     ):

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import json
 import os
 from pathlib import Path
 from typing import Any
 
 from nmt.commands import command
-from nmt.config import SETTINGS, Config, load_config, parse_assignment, with_overrides
+from nmt.config import SETTINGS, Config, find_setting, load_config, with_overrides
 from nmt.errors import UserError
 from nmt.io.address import is_address
 
@@ -85,3 +86,16 @@ def _is_there(data: str) -> bool:
 def data_of(args: argparse.Namespace, config: Config) -> str:
     """Return the data set of a job, a folder or an address: --data, or data/NAME of the configuration."""
     return args.data or f"data/{config.data.name}"
+
+
+def parse_assignment(text: str) -> tuple[str, Any]:
+    """Split `a.b=value` of --set; the value is JSON where it reads as JSON, else a string. Raises UserError."""
+    key, equals, value = text.partition("=")
+    if not equals:
+        raise UserError(f"--set {text}: expected KEY=VALUE, for instance optim.lr=1e-3")
+    key = key.strip()
+    find_setting(key, source=f"--set {text}")
+    try:
+        return key, json.loads(value)
+    except json.JSONDecodeError:
+        return key, value

@@ -12,9 +12,8 @@ from torch import Tensor
 from nmt.config import to_dict
 from nmt.errors import UserError
 from nmt.inference.load import Trained
-from nmt.inference.repository import MODEL_TYPE, VERSION, repository_config
+from nmt.inference.repository import CONFIG, MODEL_TYPE, VERSION, WEIGHTS, repository_config
 from nmt.io.files import atomic_output, write_json
-from nmt.training.files import CONFIG, HUB_WEIGHTS
 
 
 def write_hub(trained: Trained, folder: Path) -> tuple[Path, Path]:
@@ -29,7 +28,7 @@ def write_hub(trained: Trained, folder: Path) -> tuple[Path, Path]:
     if config.is_file() and repository_config(config) is None:
         raise UserError(f"{folder}: holds a training, whose {CONFIG} is needed; give another folder")
     weights = _weights(trained)
-    path = folder / HUB_WEIGHTS
+    path = folder / WEIGHTS
     with atomic_output(path) as part:
         save_file(weights, part, metadata={"format": "pt"})
     calibration = trained.calibration

@@ -6,7 +6,7 @@ import pytest
 
 from nmt.errors import UserError
 from tune.cli import inspect, train
-from tune.cli.configuration import data_of, overrides, recipe
+from tune.cli.configuration import data_of, overrides, parse_assignment, recipe
 from tune.cli.job import parse
 
 
@@ -35,3 +35,22 @@ def test_a_name_without_a_recipe_is_ones_own_once_its_data_set_is_there(tmp_path
     assert recipe(args, own=True).data.name == "birds"
     (tmp_path / "data" / "birds").mkdir(parents=True)
     assert recipe(args).data.name == "birds"
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("optim.lr=1e-3", ("optim.lr", 1e-3)),
+        ("data.mode=features", ("data.mode", "features")),
+        ("optim.milestones=[3, 6]", ("optim.milestones", [3, 6])),
+        ("train.compile=true", ("train.compile", True)),
+        ("decode.unmatched=precision=0.9", ("decode.unmatched", "precision=0.9")),
+    ],
+)
+def test_assignment_reads_json_or_a_plain_string(text, expected):
+    assert parse_assignment(text) == expected
+
+
+def test_assignment_without_equals_says_the_form():
+    with pytest.raises(UserError, match="expected KEY=VALUE"):
+        parse_assignment("optim.lr")
