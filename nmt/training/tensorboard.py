@@ -90,13 +90,11 @@ class TensorBoardLog:
         self._flush()
 
     def picture(self, name: str, image_HW3: np.ndarray, epoch: int, caption: str = "") -> None:
-        """Log a picture, uint8, with the description that TensorBoard shows beside it."""
+        """Log a picture, uint8. TensorBoard's pages show no caption."""
         from tensorboard.compat.proto.event_pb2 import Event
         from torch.utils.tensorboard.summary import image
 
-        summary = image(name, image_HW3, dataformats="HWC")
-        summary.value[0].metadata.summary_description = caption
-        self._add(Event(step=epoch, summary=summary))
+        self._add(Event(step=epoch, summary=image(name, image_HW3, dataformats="HWC")))
         self._flush()
 
     def text(self, name: str, markdown: str, step: int) -> None:

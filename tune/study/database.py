@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import sqlite3
 import warnings
@@ -74,15 +75,12 @@ def label(study: optuna.Study, metrics: Sequence[str], attributes: Mapping[str, 
 def write_state(storage: RDBStorage, trial_id: int, state: TrialState) -> None:
     """Set the state of an unfinished trial: RUNNING, or WAITING while it has no job. Its start stays as it was.
 
-    Optuna itself would set the start to now whenever a waiting trial runs again.
+    Optuna itself would set the start to now whenever a waiting trial runs again. Only other tools read this state, so
+    a full disk leaves it as it is.
     """
-    with storage.engine.begin() as connection:
-        connection.execute(
-            sqlalchemy.text(
-                "UPDATE trials SET state = :state WHERE trial_id = :id AND state IN ('RUNNING', 'WAITING')"
-            ),
-            {"state": state.name, "id": trial_id},
-        )
+    statement = "UPDATE trials SET state = :new WHERE trial_id = :id AND state IN ('RUNNING', 'WAITING')"
+    with contextlib.suppress(UserError), storage.engine.begin() as connection:
+        connection.execute(sqlalchemy.text(statement), {"new": state.name, "id": trial_id})
 
 
 def park(storage: RDBStorage, study_id: int) -> None:

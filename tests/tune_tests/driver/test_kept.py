@@ -98,7 +98,7 @@ def test_a_paused_trial_keeps_everything_until_the_search_is_over(
     search = opened(tmp_path / "run", space, home=home)
     end(search, home)
     number = end(search, home, epochs=1)
-    assert search.study.trial(number).state == TrialState.RUNNING
+    assert search.study.trial(number).state == TrialState.WAITING
     assert there(search.directory, number, home) == WEIGHTS
     search.recorder.end_waiting()
     assert search.study.trial(number).state == TrialState.PRUNED
@@ -183,7 +183,7 @@ def test_an_older_copy_of_the_study_learns_the_end_from_the_folder(space: Space,
     assert state == (TrialState.COMPLETE if epochs == 4 else TrialState.PRUNED)
     shutil.copyfile(tmp_path / "older.db", search.directory / "study.db")
     older = opened(tmp_path / "run", space)
-    assert [older.study.trial(n).state for n in (1, 2)] == [TrialState.RUNNING] * 2
+    assert [older.study.trial(n).state for n in (1, 2)] == [TrialState.WAITING] * 2
     older.recorder.sync_unfinished()
     assert [older.study.trial(n).state for n in (1, 2)] == [TrialState.PRUNED, state]
     following = older.study.next_job()
@@ -243,7 +243,7 @@ def test_an_end_since_the_last_copy_at_the_storage_is_not_forgotten_by_a_resume_
         Storage(home.address, study.parent).put(pattern="study.db")
     assert find_home(str(tmp_path / "nfs"), home.directory, resume=True) is not None
     states = [trial.state for trial in SearchStudy(home.directory / "study.db", space).trials()]
-    assert states == ([TrialState.RUNNING, TrialState.PRUNED] if same else [TrialState.RUNNING])
+    assert states == ([TrialState.WAITING, TrialState.PRUNED] if same else [TrialState.WAITING])
 
 
 @pytest.mark.slow

@@ -229,7 +229,7 @@ def test_whatever_events_are_lost_or_repeated_the_search_ends_as_if_none_was(
     whole, other = run({1, 2, 3, 4}, 0, False), run(heard, late, again)
     assert other.state() == whole.state()
     assert len(other.lines) == len(whole.lines) == 2
-    assert [t.state for t in other.study.trials()] == [TrialState.COMPLETE, TrialState.RUNNING]
+    assert [t.state for t in other.study.trials()] == [TrialState.COMPLETE, TrialState.WAITING]
 
 
 @pytest.mark.parametrize("order", list(itertools.permutations(["event", "ended", "sync"])))
@@ -331,7 +331,7 @@ def test_an_epoch_whose_event_died_with_its_process_reaches_the_study_and_the_tr
     assert (again.config["number"], again.config["until"]) == (0, 4)
     error_of(again, tmp_path, ray.exceptions.RayActorError())
     search.recorder.on_trial_error(0, [], again)
-    assert search.study.trial(0).state == TrialState.RUNNING and list(search.recorder.retries.waiting) == [0]
+    assert search.study.trial(0).state == TrialState.WAITING and list(search.recorder.retries.waiting) == [0]
     assert (tmp_path / "trials/000/error.txt").read_text() == "Traceback"
     assert "000  its process died (killed, out of memory, or crashed); interrupted again" in caplog.messages[-1]
     (other,) = search.begin()
@@ -422,7 +422,7 @@ def test_a_trial_whose_folder_stays_behind_is_resumed_and_not_judged(
     (trial,) = search.begin()
     search.event(trial, epoch=4)
     search.ended(trial)
-    assert search.study.trial(0).state == TrialState.RUNNING
+    assert search.study.trial(0).state == TrialState.WAITING
     job = search.study.next_job()
     assert isinstance(job, Job) and (job.number, job.until) == (0, 4)
 

@@ -19,7 +19,10 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 import nmt
 import tune
+from nmt.config import load_config
+from nmt.data.store.objects import ObjectStore
 from nmt.errors import UserError
+from nmt.inference.sample import pair_names
 from nmt.training.history import read_metrics
 from nmt.training.loggers.mlflow_log import DEFAULTS
 from tests.paths import ROOT
@@ -36,7 +39,7 @@ def test_a_search_from_space_to_study_and_best_weights(tiny_data: Path, space_fi
     assert isinstance(study, optuna.Study) and len(study.trials) == 2
     assert study.best_value == summary.best.accuracy  # type: ignore[union-attr]
     other_tools_read(study)
-    every_trial_is_logged(Path(results, "tiny"))
+    every_trial_is_logged(Path(results, "tiny"), ObjectStore.open(tiny_data))
 
     best = tune.best_checkpoint(f"{results}/tiny")
     assert best == Path(results, "tiny/trials", summary.best.id, "best.pt")  # type: ignore[union-attr]
@@ -63,17 +66,17 @@ def other_tools_read(study: optuna.Study) -> None:
     def get(path: str) -> Any:
         environ: dict[str, Any] = {"PATH_INFO": path}
         wsgiref.util.setup_testing_defaults(environ)
-        return json.loads(b"".join(dashboard(environ, lambda status, headers: None)))
+        return json.loads(b"".join(dashboard(environ, lambda *started: None)))
 
     (listed,) = get("/api/studies")["study_summaries"]
     assert listed["study_name"] == "tiny"
     shown = get(f"/api/studies/{listed['study_id']}")
     assert [trial["state"] for trial in shown["trials"]] == [trial.state.name.capitalize() for trial in study.trials]
     assert all(trial["intermediate_values"] for trial in shown["trials"])
-    assert shown["metric_names"] == ["val/accuracy"]
+    assert shown["objective_names"] == ["val/accuracy"]
 
 
-def every_trial_is_logged(directory: Path) -> None:
+def every_trial_is_logged(directory: Path, store: ObjectStore) -> None:
     """The files of the loggers csv and mlflow, and what TensorBoard reads of the search."""
     os.environ.update({name: value for name, value in DEFAULTS.items() if name not in os.environ})
     import mlflow
@@ -90,11 +93,12 @@ def every_trial_is_logged(directory: Path) -> None:
         assert steps == [metrics["epoch"] for metrics in history] and run.data.params["data.name"] == "tiny"
         events = EventAccumulator(str(trial)).Reload()
         assert [event.step for event in events.Scalars("val/accuracy")] == steps
-        pictures.add(events.SummaryMetadata("val/matches").summary_description)
+        assert events.Images("val/matches")
+        pictures.add(tuple(pair_names(store, load_config(trial / "config.json"), split="val", count=6)))
     assert not runs
-    assert len(pictures) == 1 and " → " in pictures.pop()  # the same pairs in each trial
+    assert len(pictures) == 1 and len(set(pictures.pop())) == 6  # the same pairs in each trial
     text = EventAccumulator(str(directory)).Reload().Tensors("summary")
-    assert len(text) == 1 and b"Finished: 2 trials" in text[0].tensor_proto.string_val[0]
+    assert b"Finished: 2 trials" in text[-1].tensor_proto.string_val[0]
 
 
 @pytest.mark.slow

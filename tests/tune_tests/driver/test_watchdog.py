@@ -115,7 +115,7 @@ def test_failures_in_a_row_stop_the_search_with_the_common_reason(
         FailedError, match=r"3 trials in a row failed, 3 of them with this error: the loss is no longer finite"
     ):
         run_search(load_space(space_file), results=tmp_path, data=tiny_data)
-    assert set(states(tmp_path / "tiny")) <= {"FAIL", "RUNNING"} and 3 <= states(tmp_path / "tiny").count("FAIL") < 8
+    assert set(states(tmp_path / "tiny")) <= {"FAIL", "WAITING"} and 3 <= states(tmp_path / "tiny").count("FAIL") < 8
     with pytest.raises(FailedError):
         run_search(load_space(space_file), results=tmp_path, data=tiny_data, resume=True)
     assert states(tmp_path / "tiny").count("FAIL") >= 6
@@ -148,7 +148,7 @@ def test_ctrl_c_leaves_checkpoints_at_the_step_and_a_search_to_resume(
     output = under_way.communicate(timeout=120)[0]
     assert under_way.returncode == 130 and "with --resume continues" in output
     assert "Traceback" not in output
-    assert set(states(directory)) == {"RUNNING"}
+    assert set(states(directory)) == {"WAITING"}
     steps = [checkpoint.load(path)["progress"]["step"] for path in directory.glob("trials/*/checkpoint.pt")]
     assert steps and all(0 < step < 3000 for step in steps)
 
@@ -164,5 +164,5 @@ def test_second_ctrl_c_ends_at_once_and_leaves_no_process(under_way: subprocess.
     assert under_way.returncode == 130 and "Traceback" not in output
     psutil.wait_procs(below, timeout=30)
     assert not [p for p in below if p.is_running() and p.status() != psutil.STATUS_ZOMBIE]
-    assert set(states(tmp_path / "tiny")) == {"RUNNING"}
+    assert set(states(tmp_path / "tiny")) == {"WAITING"}
     assert not list((tmp_path / "tiny").glob("trials/*/*.partial"))

@@ -246,11 +246,11 @@ def test_a_trial_that_only_the_summary_knows_is_not_forgotten(played: Path, spac
         restore(remains(played, {1: {"state": "PRUNED"}}), space)
 
 
-@pytest.mark.parametrize(("finished", "state"), [(True, TrialState.PRUNED), (False, TrialState.RUNNING)])
+@pytest.mark.parametrize(("finished", "state"), [(True, TrialState.PRUNED), (False, TrialState.WAITING)])
 def test_a_paused_trial_of_a_finished_search_has_ended(
     played: Path, space: Space, finished: bool, state: TrialState
 ) -> None:
-    number = next(t.number for t in trials(played / "study.db") if t.state == TrialState.RUNNING)
+    number = next(t.number for t in trials(played / "study.db") if t.state == TrialState.WAITING)
     values = trials(played / "study.db")[number].intermediate_values
     (played / "study.db").unlink()
     restore(remains(played, {number: {"state": "PRUNED"}}, finished=finished), space)
