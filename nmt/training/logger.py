@@ -15,9 +15,7 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
-
-import numpy as np
+from typing import TYPE_CHECKING, Any, Protocol
 
 from nmt.config import Config
 from nmt.errors import UserError, one_line
@@ -25,6 +23,9 @@ from nmt.extensions import LOGGERS
 from nmt.io.files import write_json
 from nmt.io.user_files import read_json
 from nmt.training.files import LOGGER
+
+if TYPE_CHECKING:
+    import numpy as np
 
 PACKAGES = {"wandb": "wandb", "mlflow": "mlflow"}
 """logger -> the package that it imports, and the extra of this project that installs it"""

@@ -17,14 +17,15 @@ import socket
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
-
-import numpy as np
+from typing import TYPE_CHECKING, Any
 
 from nmt.errors import one_line
 from nmt.training.files import EVENTS
 from nmt.training.history import METRIC
 from nmt.training.logger import Run
+
+if TYPE_CHECKING:
+    import numpy as np
 
 log = logging.getLogger(__name__)
 

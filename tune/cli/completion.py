@@ -156,7 +156,7 @@ JOB = Job(
         "Print the script by which a shell completes jobs, flags, configuration keys, recipes and names of results at "
         "the Tab key, for nmt and for ./run.py. Evaluate it where the shell starts, such as in ~/.bashrc."
     ),
-    examples=("--completion bash >> ~/.bashrc",),
+    examples=("--completion bash", "--completion zsh"),
     flags=(JSON,),
     run=run,
 )

@@ -60,11 +60,7 @@ JOB = Job(
         "alone, for any number of keypoints. Both are run and compared with the matcher before they are kept. A model "
         "card is written beside them."
     ),
-    examples=(
-        "--export willow",
-        "--export willow --format torch --out exported",
-        "--export willow --hub my-repository",
-    ),
+    examples=("--export willow --format torch --out exported", "--export willow --hub my-repository"),
     flags=(
         flag("--format", "onnx or torch (default onnx)", metavar="FORMAT", type=one_of(*FORMATS)),
         flag("--out", f"folder to write to (default {EXPORT}/ beside the weights)", metavar="DIR", type=Path),

@@ -31,7 +31,9 @@ READS = {
     "--report": "--results --storage --json",
     "--match": "--images --keypoints --pairs --out --set --results --storage --json",
     "--serve": "--port --host --token --open --data --set --results --storage --json",
+    "--export": "--format --out --hub --results --storage --json",
     "--keys": "--json",
+    "--completion": "--json",
 }
 """job -> the flags it reads"""
 FLAGS = sorted({flag for flags in READS.values() for flag in flags.split()})

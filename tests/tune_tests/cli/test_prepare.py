@@ -123,8 +123,7 @@ def test_a_data_set_keeps_its_image_size_where_none_is_given(capsys, refused, tm
     assert main(["--prepare", "birds", "--raw", "raw"]) == 0  # the command that --train names
     assert "24 images of 96 x 96, already up to date" in capsys.readouterr().out
     assert main(["--train", "birds", *short, "--results", "again"]) == 0
-    out = capsys.readouterr().out
-    assert out.startswith("recipe: laptop (a small head on stored features") and "\nestimated time: " in out
+    assert capsys.readouterr().out.startswith("recipe: laptop (a small head on stored features")
 
 
 def test_clip_to_box_is_recorded_and_refused_where_it_means_nothing(refused, tmp_path):
