@@ -31,7 +31,7 @@ def folder(tmp_path: Path) -> Path:
 @pytest.mark.parametrize(
     ("line", "words"),
     [
-        ("nmt --se", ["--search"]),
+        ("nmt --se", ["--search", "--serve"]),
         ("nmt --v", ["--version"]),
         ("nmt x --rep", ["--report"]),
         ("nmt --search voc_", ["voc_ablation", "voc_dino", "voc_features", "voc_small"]),

@@ -76,9 +76,9 @@ class Noted(Lines):
         super().__init__(epochs, earlier_seconds=earlier_seconds)
         self.texts: list[str] = []
 
-    def note(self, number: int, text: str) -> None:
+    def _print(self, number: int, text: str) -> str:
         self.texts.append(text)
-        super().note(number, text)
+        return super()._print(number, text)
 
 
 class Search:
