@@ -140,7 +140,7 @@ def write_results(directory: Path) -> None:
         description="",
         data="data/demo",
         space={},
-        search={},
+        search={"sampler": "tpe", "scheduler": "asha", "seed": 0},
         resources={"gpus": 0.0, "workers": 1},
         epochs=1,
         seconds=1.0,

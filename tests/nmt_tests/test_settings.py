@@ -14,7 +14,7 @@ from nmt.settings import Setting, Text, check_names, differences, setting
 
 def made(kind: type, **limits) -> Setting:
     plain = {"low": None, "high": None, "above": None, "choices": None, "inference": False}
-    return Setting(key="a.b", type=kind, default=None, doc="", **(plain | limits))
+    return Setting(key="a.b", type=kind, default=() if kind is tuple else None, doc="", **(plain | limits))
 
 
 @pytest.mark.parametrize(

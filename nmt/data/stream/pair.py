@@ -51,15 +51,15 @@ class Pair:
         Args:
             keep0_N, keep1_M: bool, False where a source and a target keypoint is dropped.
         """
-        new_index_M = np.where(keep1_M, keep1_M.cumsum() - 1, -1)
-        match_N = self.match_N[keep0_N]
+        # One entry more, for -1: a side may have lost all its keypoints.
+        new_index = np.append(np.where(keep1_M, keep1_M.cumsum() - 1, -1), -1)
         return dataclasses.replace(
             self,
             keypoints0=self.keypoints0[keep0_N],
             keypoints1=self.keypoints1[keep1_M],
             positions0=self.positions0[keep0_N],
             positions1=self.positions1[keep1_M],
-            match_N=np.where(match_N >= 0, new_index_M[match_N], -1),
+            match_N=new_index[self.match_N[keep0_N]],
         )
 
 

@@ -11,7 +11,8 @@ def test_the_data_set_of_the_search_is_asked_for_first(refused, tmp_path):
     directory = tmp_path / "results" / "tiny"
     directory.mkdir(parents=True)
     summary = {
-        "name": "tiny", "description": "", "data": "data/tiny", "space": {}, "search": {}, "resources": {},
+        "name": "tiny", "description": "", "data": "data/tiny", "space": {},
+        "search": {"sampler": "tpe", "scheduler": "asha", "seed": 0}, "resources": {"gpus": 0, "workers": 1},
         "epochs": 4, "seconds": 1.0, "trials": [], "best": None, "gain_points": None,
     }  # fmt: skip
     (directory / "summary.json").write_text(json.dumps(summary))

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from nmt.inference import repository
 from nmt.training import files
 from tests.paths import ROOT
 from tune.results import layout
@@ -20,7 +21,7 @@ SEARCHED = [
     ROOT / "run.py",
     *(p for folder in ("tune", "nmt/training", "nmt/inference") for p in sorted((ROOT / folder).rglob("*.py"))),
 ]
-SPELT = {Path(module.__file__ or "") for module in (layout, files)}
+SPELT = {Path(module.__file__ or "") for module in (layout, files, repository)}
 
 
 def names_of(module: object) -> set[str]:

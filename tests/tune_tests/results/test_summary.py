@@ -38,7 +38,7 @@ def test_best_json_is_the_winner_with_its_best_decode_setting(tmp_path: Path) ->
     summary(record(0, 0.5), record(1, 0.7, lr=0.02)).save(tmp_path)
     config = load_config(tmp_path / "best.json")
     assert config.optim.lr == 0.02
-    assert dataclasses.astuple(config.decode) == (10, 0.05, "argmax")
+    assert dataclasses.astuple(config.decode) == (10, 0.05, "argmax", "off")
 
 
 def test_no_best_json_without_a_complete_trial(tmp_path: Path) -> None:
