@@ -46,7 +46,7 @@ def test_the_first_block_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, c
         Image.fromarray(noise).save(tmp_path / name)
     monkeypatch.chdir(tmp_path)
     exec(compile(BLOCKS[0], "README.md", "exec"), {"__name__": "__main__"})
-    assert re.match(r"\w+ -> \w+  -?\d\.\d\d\n", capsys.readouterr().out)
+    assert re.match(r"source +target +raw score\n\w+ +\w+ +-?\d\.\d\d\n", capsys.readouterr().out)
 
 
 def test_a_first_block_is_five_lines() -> None:
