@@ -76,7 +76,7 @@ class Setting:
             float: "a number",
             bool: "true or false",
             str: "a string",
-            tuple: "a list of names" if self._of_names else "a list of integers",
+            tuple: "a list of names" if self.of_names else "a list of integers",
         }[self.type]
         bounds = [f"above {self.above:g}"] if self.above is not None else []
         bounds += [f"at least {self.low:g}"] if self.low is not None else []
@@ -84,7 +84,7 @@ class Setting:
         return " ".join([kind, " and ".join(bounds)]).strip()
 
     @property
-    def _of_names(self) -> bool:
+    def of_names(self) -> bool:
         """True if the entries of a tuple are strings."""
         return bool(self.choices) or (self.type is tuple and any(isinstance(v, str) for v in self.default))
 
@@ -101,7 +101,7 @@ class Setting:
         if self.text is not None:
             return self.text.read(value)
         if self.type is tuple:
-            entry = str if self._of_names else int
+            entry = str if self.of_names else int
             whole = isinstance(value, list | tuple) and all(type(v) is entry for v in value)
             return tuple(value) if whole else None
         if self.type is float and type(value) is int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -31,8 +32,9 @@ def code_lines(page: Path) -> Iterator[str]:
 
 
 def commands(page: Path) -> list[str]:
-    """The arguments of every `run.py` call in the code blocks, and of the README's table of jobs."""
+    """The arguments of every call of `run.py` or `nmt` in code, and of the README's table of jobs."""
     called = [line.split("run.py ", 1)[1] for line in code_lines(page) if "run.py -" in line]
+    called += re.findall(r"`(?:\S*python )?(?:run\.py|nmt) (--[a-z]+ [A-Za-z][^`]*)`", page.read_text())
     return called + re.findall(r"^\| `(--[^`]+)` \|", page.read_text(), re.MULTILINE) * (page.name == "README.md")
 
 
@@ -65,6 +67,16 @@ def test_every_command_uses_flags_that_exist(page, arguments):
     assert job is not None
     check_flags(job, given_flags(words))
     parse(job, words)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=NAMES)
+def test_every_target_and_extra_of_make_exists(page):
+    makefile, project = (ROOT / "Makefile").read_text(), tomllib.loads((ROOT / "pyproject.toml").read_text())
+    code = [*code_lines(page), *re.findall(r"`([^`\n]+)`", page.read_text())]
+    for target in (word for line in code for word in re.findall(r"^make ([a-z-]+)", line)):
+        assert re.search(rf"^{target}:", makefile, re.MULTILINE), f"{page.name}: make {target}"
+    for extra in (word for line in code for word in re.findall(r"EXTRAS=([a-z]+)", line)):
+        assert extra in project["project"]["optional-dependencies"], f"{page.name}: EXTRAS={extra}"
 
 
 def test_the_pages_have_commands():

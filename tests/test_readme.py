@@ -6,9 +6,7 @@ import importlib
 import json
 import re
 import shlex
-import shutil
 import textwrap
-import time
 from pathlib import Path
 
 import numpy as np
@@ -92,30 +90,6 @@ def test_getting_started_has_the_same_table_and_commands() -> None:
     table, commands = own_pictures("README.md")
     again, more = own_pictures("docs/getting_started.md")
     assert again == table and more[: len(commands)] == commands
-
-
-@pytest.mark.slow
-def test_the_four_commands_lead_from_a_folder_of_pictures_to_matches(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
-) -> None:
-    """24 pictures and one table without splits; no file is written by hand."""
-    _, commands = own_pictures("README.md")
-    rng, points = np.random.default_rng(0), ("beak", "eye", "foot", "tail")
-    rows = [f"{k}.png,robin,{name},{rng.integers(5, 315)},{rng.integers(5, 235)}" for k in range(24) for name in points]
-    write_pictures(tmp_path, "\n".join(["image,category,keypoint,x,y", *rows]) + "\n")
-    monkeypatch.chdir(tmp_path)
-    for image in "AB":
-        shutil.copy(f"birds/images/{ord(image) - ord('A')}.png", f"{image}.jpg")
-        Path(f"{image}.csv").write_text("beak,30,40\neye,60,50\nfoot,200,180\n")
-    started = time.monotonic()
-    for arguments in commands:
-        assert main(arguments) == 0, arguments
-    assert time.monotonic() - started < 240
-    out = capsys.readouterr().out
-    assert "search_spaces/birds.toml" in out and "4 trials" in out
-    assert "an epoch: 20 steps of 16 pairs; time of the search: about " in out
-    assert re.search(r"^beak -> \w+", out, re.MULTILINE)
-    assert Path("match.png").is_file()
 
 
 def write_results(directory: Path) -> None:

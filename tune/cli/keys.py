@@ -103,7 +103,7 @@ def kind_and_range(setting: Setting) -> str:
         bounds = [f"above {above:g}"] if above is not None else []
         bounds += [f"at least {low:g}"] if low is not None else []
         bounds += [f"at most {high:g}"] if high is not None else []
-    return ", ".join([KINDS[setting.type], *bounds])
+    return ", ".join(["list of names" if setting.of_names else KINDS[setting.type], *bounds])
 
 
 def default_text(setting: Setting) -> str:

@@ -41,6 +41,7 @@ def test_every_meaning_stands_alone():
         ("model.heads", "integer, at least 1", "12"),
         ("train.seed", "integer, 0 to 2147483647", "0"),
         ("optim.milestones", "list of integers, at least 0", "[2, 5]"),
+        ("train.loggers", "list of names", '["tensorboard"]'),
         ("decode.assignment", "argmax, hungarian", "argmax"),
         ("train.compile", "true or false", "false"),
         ("search.trials", "integer, at least 1", "none"),
