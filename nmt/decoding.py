@@ -41,7 +41,6 @@ class Similarities:
     """int64, index into the data set's categories"""
 
 
-@torch.no_grad()
 def similarities(
     score: Callable[[PairBatch], Tensor], batches: Iterable[PairBatch], *, device: torch.device
 ) -> Similarities:
@@ -52,11 +51,26 @@ def similarities(
         batches: evaluation batches, on any device; this rank's share.
         device: where to score.
     """
-    rows: list[Similarities] = []
+    (stored,) = similarities_of_each([score], batches, device=device)
+    return stored
+
+
+@torch.no_grad()
+def similarities_of_each(
+    scores: Sequence[Callable[[PairBatch], Tensor]], batches: Iterable[PairBatch], *, device: torch.device
+) -> list[Similarities]:
+    """Score every batch in several ways, in one pass over the batches; arguments as of `similarities`."""
+    rows: list[list[Similarities]] = [[] for _ in scores]
     for batch in batches:
         batch = batch.to(device)
-        parts = (score(batch).float(), batch.source.mask_BN, batch.target.mask_BN, batch.match_BN, batch.category_B)
-        rows.append(Similarities(*(part.cpu() for part in parts)))
+        for score, own in zip(scores, rows, strict=True):
+            parts = (score(batch).float(), batch.source.mask_BN, batch.target.mask_BN, batch.match_BN, batch.category_B)
+            own.append(Similarities(*(part.cpu() for part in parts)))
+    return [_stacked(own) for own in rows]
+
+
+def _stacked(rows: Sequence[Similarities]) -> Similarities:
+    """Stack the similarities of batches, padded to the widest."""
     if not rows:  # more ranks than evaluation pairs
         none = torch.empty(0, 1, dtype=torch.int64)  # one keypoint wide, for argmax refuses a width of 0
         return Similarities(torch.empty(0, 1, 1), none.bool(), none.bool(), none, none[:, 0])
