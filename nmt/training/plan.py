@@ -19,7 +19,7 @@ from nmt.data.store.features import open_features
 from nmt.data.store.objects import ObjectStore
 from nmt.data.stream.pair import Pair
 from nmt.data.stream.pairs import eval_pairs, plain_batch
-from nmt.decoding import decodings_of, model_score, similarities, sweep
+from nmt.decoding import decodings_of, model_score, similarities, sweep_grid
 from nmt.device import pick_device
 from nmt.durations import in_words
 from nmt.seen_objects import head_pairs
@@ -233,7 +233,7 @@ def _validation_seconds(trainer: Trainer, decode_grid: Sequence[DecodeConfig]) -
     pairs = eval_pairs(store, config.data, split="val")
     few = pairs[: _timed_pairs(trainer)]
     score = model_score(trainer.evaluated, autocast=trainer.autocast)
-    decodings = decodings_of(config, decode_grid)
+    decodings, num = decodings_of(config, decode_grid), len(store.info.categories)
     trainer.model.eval()
     for _ in range(2):  # the first warms up
         started = time.perf_counter()
@@ -243,7 +243,7 @@ def _validation_seconds(trainer: Trainer, decode_grid: Sequence[DecodeConfig]) -
             batch = plain_batch(store, few, features=trainer.features, width=config.data.pad_keypoints)
         read = time.perf_counter()
         stored = similarities(score, [batch], device=trainer.device)
-        sweep(stored, decodings, num_categories=len(store.info.categories))
+        sweep_grid(stored, decodings, published=[config.decode], num_categories=num, device=trainer.device)
         ended = time.perf_counter()
         if ended - started > TOO_LONG_SECONDS / 2:
             break

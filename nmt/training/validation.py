@@ -13,7 +13,7 @@ from nmt.batch import PairBatch
 from nmt.config import DecodeConfig
 from nmt.data.stream.pair import Pair
 from nmt.data.stream.pairs import eval_batches, eval_pairs
-from nmt.decoding import best_decoding, decodings_of, model_score, similarities, sweep, timed
+from nmt.decoding import best_decoding, decodings_of, model_score, similarities, sweep_grid, timed
 from nmt.metrics import Counts
 from nmt.seen_objects import SeenObjects, encoder
 from nmt.training.trainer import Trainer
@@ -44,7 +44,10 @@ def validate(trainer: Trainer, decode_grid: Sequence[DecodeConfig]) -> dict[str,
         batches = val_batches(trainer)
     stored = similarities(score, batches, device=trainer.device)
     decodings = decodings_of(trainer.config, decode_grid)
-    metrics = val_metrics(trainer, sweep(stored, decodings, num_categories=len(trainer.store.info.categories)))
+    num = len(trainer.store.info.categories)
+    published = [trainer.config.decode]
+    swept = sweep_grid(stored, decodings, published=published, num_categories=num, device=trainer.device)
+    metrics = val_metrics(trainer, swept)
     # A rank without evaluation pairs has no time to report; the sum of ranks counts those that have.
     # A pair by itself has two images to read, however often its objects come.
     reading = 2 * statistics.median(objects.seconds) if objects and objects.seconds else 0.0

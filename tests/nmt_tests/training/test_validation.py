@@ -9,7 +9,7 @@ import torch
 
 from nmt.config import DecodeConfig
 from nmt.data.stream.pairs import eval_pairs
-from nmt.decoding import sweep
+from nmt.decoding import sweep_grid
 from nmt.metrics import Counts
 from nmt.training.trainer import Trainer
 from nmt.training.validation import val_batches, val_metrics, validate
@@ -51,10 +51,10 @@ def test_on_images_the_ranks_read_the_objects_of_their_own_pairs_and_count_as_on
     counts = []
 
     def kept(*given, **more):
-        counts.append(sweep(*given, **more))
+        counts.append(sweep_grid(*given, **more))
         return counts[-1]
 
-    monkeypatch.setattr("nmt.training.validation.sweep", kept)
+    monkeypatch.setattr("nmt.training.validation.sweep_grid", kept)
     for rank in range(2):
         read.clear()
         monkeypatch.setattr("nmt.distributed.rank", lambda rank=rank: rank)
