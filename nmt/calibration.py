@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-import numpy as np
 import torch
 
 from nmt.batch import PairBatch
@@ -21,6 +20,7 @@ from nmt.data.stream.pairs import plain_batch
 from nmt.decoding import Similarities, model_score, similarities
 from nmt.device import autocast
 from nmt.model.matcher import Matcher
+from nmt.seen_objects import SeenObjects, encoder
 from nmt.sinkhorn import decode
 
 _AT_ONCE = 32
@@ -89,47 +89,23 @@ def protocol_similarities(
         Protocol -> similarities of its pairs, on the CPU.
     """
     protocols = protocol_pairs(store, config.data, split=split, most=most)
-    if features is None:
-        rows = {row for pairs in protocols.values() for pair in pairs for row in (pair.row0, pair.row1)}
-        features = _SeenObjects(matcher, store, sorted(rows), config, device)
-    score = model_score(matcher, autocast=autocast(config.train.precision, device))
-    width = config.data.pad_keypoints
+    width, precision = config.data.pad_keypoints, autocast(config.train.precision, device)
+    objects = SeenObjects(
+        encoder(matcher, autocast=precision),
+        store,
+        [pair for pairs in protocols.values() for pair in pairs],
+        pairs_at_once=config.data.pairs_per_step,
+        device=device,
+        width=width,
+    )
 
     def batches(pairs: Sequence[Pair]) -> Iterator[PairBatch]:
         for first in range(0, len(pairs), _AT_ONCE):
-            yield plain_batch(store, pairs[first : first + _AT_ONCE], features=features, width=width)
+            some = pairs[first : first + _AT_ONCE]
+            if features is None:
+                yield objects.batch(some)
+            else:
+                yield plain_batch(store, some, features=features, width=width)
 
+    score = model_score(matcher, autocast=precision)
     return {name: similarities(score, batches(pairs), device=device) for name, pairs in protocols.items()}
-
-
-class _SeenObjects:
-    """Features of a few objects, read by the backbone of a matcher that was trained on images."""
-
-    @torch.no_grad()
-    def __init__(
-        self, matcher: Matcher, store: ObjectStore, rows: Sequence[int], config: Config, device: torch.device
-    ) -> None:
-        self._nodes: dict[int, np.ndarray] = {}
-        self._global: dict[int, np.ndarray] = {}
-        at_once = config.data.pairs_per_step
-        for first in range(0, len(rows), at_once):
-            some = rows[first : first + at_once]
-            side = plain_batch(store, [_itself(store, row) for row in some], features=None).source.to(device)
-            with autocast(config.train.precision, device):
-                nodes_BNC, global_BG = matcher.features(side)
-            for row, nodes_NC, global_G in zip(some, nodes_BNC.cpu(), global_BG.cpu(), strict=True):
-                self._nodes[row] = nodes_NC[: len(store.keypoints(row))].half().numpy()
-                self._global[row] = global_G.float().numpy()
-        self.channels, self.global_channels = nodes_BNC.shape[2], global_BG.shape[1]
-
-    def nodes(self, row: int, view: int = 0) -> np.ndarray:
-        return self._nodes[row]
-
-    def global_feature(self, row: int, view: int = 0) -> np.ndarray:
-        return self._global[row]
-
-
-def _itself(store: ObjectStore, row: int) -> Pair:
-    """Pair an object with itself, all its keypoints in stored order."""
-    ids, order = store.keypoints(row), np.arange(len(store.keypoints(row)))
-    return Pair(int(store.category[row]), row, row, ids, ids, order, order, order)

@@ -5,10 +5,10 @@ Letters as in nmt/batch.py; P evaluation pairs, A categories.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
@@ -17,7 +17,7 @@ from torch import Tensor
 from nmt.batch import PairBatch, Side
 from nmt.config import Config, DecodeConfig, with_overrides
 from nmt.data.store.objects import ObjectStore
-from nmt.decoding import model_score, similarities, sweep
+from nmt.decoding import Similarities, model_score, similarities, similarities_of_each, sweep
 from nmt.errors import UserError
 from nmt.inference.outliers import OutlierFigures, outlier_figures
 from nmt.io.table import aligned, shortened
@@ -25,9 +25,12 @@ from nmt.metrics import Counts
 from nmt.model.matcher import Matcher, cosine
 from nmt.sinkhorn import HIDDEN
 
+if TYPE_CHECKING:
+    from nmt.data.store.features import FeatureTable
+    from nmt.seen_objects import Encode
+
 
 def baselines(
-    features: Callable[[PairBatch], tuple[Tensor, Tensor]],
     batches: Iterable[PairBatch],
     decode: DecodeConfig,
     *,
@@ -41,8 +44,7 @@ def baselines(
     features at the keypoints.
 
     Args:
-        features: batch -> (B, N, C), (B, M, C) backbone features at the keypoints.
-        batches: the evaluation pairs.
+        batches: the evaluation pairs with features of the untrained backbone; read once.
         decode: decoding of "nearest features".
         num_categories: number of categories.
         device: where to compute.
@@ -50,21 +52,29 @@ def baselines(
     Returns:
         Method -> counts, summed over ranks.
     """
-    kept: list[PairBatch] = list(batches)  # read three times
-    chance = Counts(*torch.zeros(2, num_categories, dtype=torch.float64))
-    for batch in kept:
-        expected_B = ((batch.match_BN >= 0).sum(1) / batch.target.num_B).double()
-        total_B = (batch.match_BN >= 0).sum(1).double()
-        chance.correct_A.index_add_(0, batch.category_B, expected_B)
-        chance.total_A.index_add_(0, batch.category_B, total_B)
-
-    def nearest(batch: PairBatch) -> Tensor:
-        return cosine(*(F.normalize(x, dim=-1) for x in features(batch)))
-
+    stored, near = similarities_of_each([position_score, feature_score], batches, device=device)
     hungarian = DecodeConfig(sinkhorn_iterations=0, epsilon=1.0, assignment="hungarian")
-    positions = sweep(similarities(position_score, kept, device=device), [hungarian], num_categories=num_categories)
-    by_features = sweep(similarities(nearest, kept, device=device), [decode], num_categories=num_categories)
-    return {"chance": chance.reduced(), "positions": positions[hungarian], "nearest features": by_features[decode]}
+    return {
+        "chance": _chance(stored, num_categories),
+        "positions": sweep(stored, [hungarian], num_categories=num_categories)[hungarian],
+        "nearest features": sweep(near, [decode], num_categories=num_categories)[decode],
+    }
+
+
+def _chance(stored: Similarities, num_categories: int) -> Counts:
+    """Count what a random target keypoint matches correctly, as expected values."""
+    total_P = (stored.match_PN >= 0).sum(1)
+    expected_P = (total_P / stored.mask1_PM.sum(1)).double()
+    zeros_A = torch.zeros(num_categories, dtype=torch.float64)
+    return Counts(
+        zeros_A.index_add(0, stored.category_P, expected_P), zeros_A.index_add(0, stored.category_P, total_P.double())
+    ).reduced()
+
+
+def feature_score(batch: PairBatch) -> Tensor:
+    """Score keypoints by the cosines of their features: (B, N, M)."""
+    nodes = batch.source.nodes_BNC, batch.target.nodes_BNC
+    return cosine(*(F.normalize(nodes_BNC.float(), dim=-1) for nodes_BNC in nodes if nodes_BNC is not None))
 
 
 def position_score(batch: PairBatch) -> Tensor:
@@ -139,16 +149,16 @@ def evaluate_checkpoint(
         data: the Arrow data set, a folder or an address; None: data/NAME of the checkpoint.
         split: val or test.
         decode: decode.* keys and values, instead of those of the checkpoint.
-        pairs_at_once: pairs per forward pass; None: data.pairs_per_step of the checkpoint.
+        pairs_at_once: pairs per forward pass, of the backbone on images; None: data.pairs_per_step of the checkpoint.
         outliers: also measure how the matcher leaves out keypoints that have no partner.
 
     Raises:
         UserError: no such checkpoint or data set, the data set has other categories, it has no test split, or the
             checkpoint was trained on val and is to be evaluated there.
     """
-    from nmt.data.stream.pairs import eval_batches
     from nmt.device import autocast, limit_threads, pick_device
     from nmt.inference.load import load_trained, open_plain
+    from nmt.seen_objects import encoder
 
     trained = load_trained(path)
     matcher, config = trained.matcher, with_overrides(trained.config, decode or {}, source="--set")
@@ -164,14 +174,14 @@ def evaluate_checkpoint(
     device, num, batch_size = pick_device(), len(store.info.categories), pairs_at_once or config.data.pairs_per_step
     matcher.to(device)
 
-    def batches() -> Iterable[PairBatch]:
-        return eval_batches(store, config.data, split=split, features=features, batch_size=batch_size)
-
-    score = model_score(matcher, autocast=autocast(config.train.precision, device))
-    stored = similarities(score, batches(), device=device)
+    precision = autocast(config.train.precision, device)
+    show: dict[str, Any] = {"split": split, "features": features, "batch_size": batch_size, "device": device}
+    batches = _batches(store, config, encoder(matcher, autocast=precision), **show)
+    stored = similarities(model_score(matcher, autocast=precision), batches, device=device)
     counts = {MODEL: sweep(stored, [config.decode], num_categories=num)[config.decode]}
-    plain = _plain_features(matcher, config, features is not None, device)
-    counts |= baselines(plain, batches(), config.decode, num_categories=num, device=device)
+    untrained = matcher if features is not None else _untrained(matcher, config, device)
+    batches = _batches(store, config, encoder(untrained, autocast=autocast("fp32", device)), **show)
+    counts |= baselines(batches, config.decode, num_categories=num, device=device)
     place: dict[str, Any] = {"features": features, "device": device}
     return Evaluation(
         split=split,
@@ -196,14 +206,30 @@ def _require_test(store: ObjectStore) -> None:
         )
 
 
-def _plain_features(
-    matcher: Matcher, config: Config, stored: bool, device: torch.device
-) -> Callable[[PairBatch], tuple[Tensor, Tensor]]:
-    """Return a function that reads the untrained backbone's features: the stored ones, or a new backbone's."""
-    untrained = matcher
-    if not stored:
-        from nmt.model.backbone import build_backbone
+def _batches(
+    store: ObjectStore,
+    config: Config,
+    encode: Encode,
+    *,
+    split: str,
+    features: FeatureTable | None,
+    batch_size: int,
+    device: torch.device,
+) -> Iterator[PairBatch]:
+    """Iterate over the evaluation pairs with features: the stored ones, or those that `encode` reads of images."""
+    from nmt.data.store.ready import check_fit
+    from nmt.data.stream.pairs import eval_batches, eval_pairs
+    from nmt.seen_objects import SeenObjects
 
-        backbone = build_backbone(config.model, config.data.image_size).to(device).eval()
-        untrained = Matcher(matcher.head, backbone)
-    return lambda batch: (untrained.features(batch.source)[0], untrained.features(batch.target)[0])
+    features = check_fit(store, config.data, features)
+    if features is not None:
+        return eval_batches(store, config.data, split=split, features=features, batch_size=batch_size)
+    pairs, width = eval_pairs(store, config.data, split=split), config.data.pad_keypoints
+    return SeenObjects(encode, store, pairs, pairs_at_once=batch_size, device=device, width=width).batches(pairs)
+
+
+def _untrained(matcher: Matcher, config: Config, device: torch.device) -> Matcher:
+    """Return the matcher with a new backbone, as training starts with it."""
+    from nmt.model.backbone import build_backbone
+
+    return Matcher(matcher.head, build_backbone(config.model, config.data.image_size).to(device).eval())

@@ -18,7 +18,6 @@ import torch
 
 from nmt.batch import PairBatch
 from nmt.config import Config, DecodeConfig, with_overrides
-from nmt.data.store.features import FeatureTable
 from nmt.data.store.objects import ObjectStore
 from nmt.data.store.ready import check_fit
 from nmt.data.stream.pair import Pair
@@ -29,6 +28,7 @@ from nmt.errors import UserError
 from nmt.inference.load import load_model, open_plain
 from nmt.inference.pictures import draw_pair
 from nmt.inference.sample import matched_pair
+from nmt.seen_objects import SeenObjects, encoder
 from nmt.sinkhorn import decode as decoded
 
 PAIRS_AT_ONCE = 16
@@ -97,7 +97,15 @@ def look(
         with precision:
             return matcher(batch).similarity_BNM
 
-    batches = _until(time.monotonic() + seconds, store, features, pairs)
+    if features is None:
+        objects = SeenObjects(
+            encoder(matcher, autocast=precision), store, pairs, pairs_at_once=1, device=torch.device("cpu")
+        )
+        shown = (objects.batch([pair]) for pair in pairs)
+    else:
+        starts = range(0, len(pairs), PAIRS_AT_ONCE)
+        shown = (plain_batch(store, pairs[k : k + PAIRS_AT_ONCE], features=features) for k in starts)
+    batches = _until(time.monotonic() + seconds, shown)
     stored = similarities(score, batches, device=torch.device("cpu"))
     counts = sweep(stored, grid, num_categories=len(store.info.categories))
     return Look(
@@ -116,15 +124,12 @@ def _in_turn(pairs: Sequence[Pair]) -> list[Pair]:
     return [pair for turn in itertools.zip_longest(*by_category.values()) for pair in turn if pair is not None]
 
 
-def _until(
-    deadline: float, store: ObjectStore, features: FeatureTable | None, pairs: Sequence[Pair]
-) -> Iterator[PairBatch]:
-    """Yield batches of the pairs in their order, until the time is over; one in any case."""
-    size = PAIRS_AT_ONCE if features is not None else 1
-    for first in range(0, len(pairs), size):
-        if first and time.monotonic() > deadline:
+def _until(deadline: float, batches: Iterator[PairBatch]) -> Iterator[PairBatch]:
+    """Yield batches until the time is over; one in any case."""
+    for batch in batches:
+        yield batch
+        if time.monotonic() > deadline:
             return
-        yield plain_batch(store, pairs[first : first + size], features=features)
 
 
 def _hardest(

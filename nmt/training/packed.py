@@ -22,7 +22,7 @@ from torch import Tensor
 from nmt import distributed
 from nmt.batch import PairBatch
 from nmt.config import Config, DecodeConfig
-from nmt.decoding import decodings_of, similarities, sweep
+from nmt.decoding import decodings_of, similarities, sweep_grid
 from nmt.errors import UserError
 from nmt.losses import keypoint_share, layer_term, layer_weights, matching_loss, output_term
 from nmt.metrics import Counts
@@ -213,7 +213,10 @@ class Pack:
         own = [decodings_of(config, decode_grid) for config in self.configs]
         # Categories are numbered per member, so one sweep over the union of all decodings counts them all.
         decodings = list(dict.fromkeys(decoding for several in own for decoding in several))
-        swept = sweep(stored, decodings, num_categories=num * num_categories)
+        published = [config.decode for config in self.configs]
+        swept = sweep_grid(
+            stored, decodings, published=published, num_categories=num * num_categories, device=self.device
+        )
         parts = {s: (c.correct_A.view(num, -1), c.total_A.view(num, -1)) for s, c in swept.items()}
         return [
             val_metrics(trainer, {s: Counts(parts[s][0][k], parts[s][1][k]) for s in own[k]})

@@ -17,14 +17,16 @@ import torch
 from nmt.config import Config, DecodeConfig, with_overrides
 from nmt.data.store.features import open_features
 from nmt.data.store.objects import ObjectStore
+from nmt.data.stream.pair import Pair
 from nmt.data.stream.pairs import eval_pairs, plain_batch
-from nmt.decoding import decodings_of, model_score, similarities, sweep
+from nmt.decoding import decodings_of, model_score, similarities, sweep_grid
 from nmt.device import pick_device
 from nmt.durations import in_words
+from nmt.seen_objects import head_pairs
 from nmt.training.history import read_metrics
 from nmt.training.sizes import Sizes, check_room, in_bytes, training_sizes
 from nmt.training.trainer import Trainer
-from nmt.training.validation import eval_batch_size
+from nmt.training.validation import eval_batch_size, seen_objects
 
 FEWEST_STEPS = 2
 """steps that are timed, after a first one that warms up"""
@@ -221,24 +223,46 @@ def _step_times(trainer: Trainer, enough: float) -> Iterator[float]:
 
 
 def _validation_seconds(trainer: Trainer, decode_grid: Sequence[DecodeConfig]) -> float:
-    """Estimate the time of a validation from one batch of it; 0 where val is trained on."""
+    """Estimate the time of a validation from one batch of it; 0 where val is trained on.
+
+    On images, the time of reading grows with the objects that the pairs show, the rest with the pairs.
+    """
     if not trainer.config.data.validates:
         return 0.0
     config, store = trainer.config, trainer.store
     pairs = eval_pairs(store, config.data, split="val")
-    few = pairs[: eval_batch_size(trainer)]
+    few = pairs[: _timed_pairs(trainer)]
     score = model_score(trainer.evaluated, autocast=trainer.autocast)
-    decodings = decodings_of(config, decode_grid)
+    decodings, num = decodings_of(config, decode_grid), len(store.info.categories)
     trainer.model.eval()
     for _ in range(2):  # the first warms up
         started = time.perf_counter()
-        batch = plain_batch(store, few, features=trainer.features, width=config.data.pad_keypoints)
+        if trainer.features is None:
+            batch = seen_objects(trainer, few).batch(few)
+        else:
+            batch = plain_batch(store, few, features=trainer.features, width=config.data.pad_keypoints)
+        read = time.perf_counter()
         stored = similarities(score, [batch], device=trainer.device)
-        sweep(stored, decodings, num_categories=len(store.info.categories))
-        seconds = time.perf_counter() - started
-        if seconds > TOO_LONG_SECONDS / 2:
+        sweep_grid(stored, decodings, published=[config.decode], num_categories=num, device=trainer.device)
+        ended = time.perf_counter()
+        if ended - started > TOO_LONG_SECONDS / 2:
             break
-    return seconds * len(pairs) / len(few)
+    more = len(pairs) / len(few)
+    more_to_read = more if trainer.features is not None else _objects(pairs) / _objects(few)
+    return (read - started) * more_to_read + (ended - read) * more
+
+
+def _timed_pairs(trainer: Trainer) -> int:
+    """Return the pairs that a validation is timed on: as many as it takes at once, or fewer on images on a CPU."""
+    size = trainer.config.data.pairs_per_step
+    if trainer.features is not None:
+        return eval_batch_size(trainer)
+    return size if trainer.device.type == "cpu" else head_pairs(size, trainer.device)
+
+
+def _objects(pairs: Sequence[Pair]) -> int:
+    """Count the objects that pairs show."""
+    return len({row for pair in pairs for row in (pair.row0, pair.row1)})
 
 
 def _wait(device: torch.device) -> None:

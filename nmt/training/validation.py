@@ -11,9 +11,11 @@ import torch
 from nmt import distributed
 from nmt.batch import PairBatch
 from nmt.config import DecodeConfig
-from nmt.data.stream.pairs import eval_batches
-from nmt.decoding import best_decoding, decodings_of, model_score, similarities, sweep, timed
+from nmt.data.stream.pair import Pair
+from nmt.data.stream.pairs import eval_batches, eval_pairs
+from nmt.decoding import best_decoding, decodings_of, model_score, similarities, sweep_grid, timed
 from nmt.metrics import Counts
+from nmt.seen_objects import SeenObjects, encoder
 from nmt.training.trainer import Trainer
 
 
@@ -25,25 +27,37 @@ def validate(trainer: Trainer, decode_grid: Sequence[DecodeConfig]) -> dict[str,
         decode_grid: decodings to try besides the configured one.
 
     Returns:
-        Metrics: see `val_metrics`, and "inference_seconds" (median seconds per pair, mean over ranks). None where val
-        is trained on (`data.train_split`).
+        Metrics: see `val_metrics`, and "inference_seconds" (median seconds per pair, mean over ranks; on images with
+        twice the median seconds of an object). None where val is trained on (`data.train_split`).
     """
     if not trainer.config.data.validates:
         return {}
     trainer.model.eval()
     taken: list[float] = []
     score = timed(model_score(trainer.evaluated, autocast=trainer.autocast), taken)
-    stored = similarities(score, val_batches(trainer), device=trainer.device)
+    objects: SeenObjects | None = None
+    if trainer.features is None:
+        pairs = _val_pairs(trainer)
+        objects = seen_objects(trainer, pairs)
+        batches = objects.batches(pairs)
+    else:
+        batches = val_batches(trainer)
+    stored = similarities(score, batches, device=trainer.device)
     decodings = decodings_of(trainer.config, decode_grid)
-    metrics = val_metrics(trainer, sweep(stored, decodings, num_categories=len(trainer.store.info.categories)))
+    num = len(trainer.store.info.categories)
+    published = [trainer.config.decode]
+    swept = sweep_grid(stored, decodings, published=published, num_categories=num, device=trainer.device)
+    metrics = val_metrics(trainer, swept)
     # A rank without evaluation pairs has no time to report; the sum of ranks counts those that have.
-    mine = [statistics.median(taken), 1.0] if taken else [0.0, 0.0]
+    # A pair by itself has two images to read, however often its objects come.
+    reading = 2 * statistics.median(objects.seconds) if objects and objects.seconds else 0.0
+    mine = [statistics.median(taken) + reading, 1.0] if taken else [0.0, 0.0]
     seconds, ranks = distributed.sum_over_ranks(torch.tensor(mine, dtype=torch.float64)).tolist()
     return metrics | {"inference_seconds": seconds / ranks}
 
 
 def val_batches(trainer: Trainer) -> Iterator[PairBatch]:
-    """Iterate over this rank's share of the fixed validation pairs."""
+    """Iterate over this rank's share of the fixed validation pairs, in features mode."""
     return eval_batches(
         trainer.store,
         trainer.config.data,
@@ -55,9 +69,27 @@ def val_batches(trainer: Trainer) -> Iterator[PairBatch]:
     )
 
 
+def _val_pairs(trainer: Trainer) -> list[Pair]:
+    """List this rank's share of the fixed validation pairs."""
+    whole = eval_pairs(trainer.store, trainer.config.data, split="val")
+    return whole[distributed.rank() :: distributed.world_size()]
+
+
+def seen_objects(trainer: Trainer, pairs: Sequence[Pair]) -> SeenObjects:
+    """Make the batches of pairs whose images the evaluated matcher's backbone reads."""
+    return SeenObjects(
+        encoder(trainer.evaluated, autocast=trainer.autocast),
+        trainer.store,
+        pairs,
+        pairs_at_once=trainer.config.data.pairs_per_step,
+        device=trainer.device,
+        width=trainer.config.data.pad_keypoints,
+    )
+
+
 def eval_batch_size(trainer: Trainer) -> int:
-    """Return the pairs of a batch of validation: more for a head on stored features, which needs little memory."""
-    return trainer.config.data.pairs_per_step * (4 if trainer.features else 1)
+    """Return the pairs of a batch of validation in features mode: the head alone needs little memory."""
+    return trainer.config.data.pairs_per_step * 4
 
 
 def val_metrics(trainer: Trainer, swept: dict[DecodeConfig, Counts]) -> dict[str, float | int | str]:

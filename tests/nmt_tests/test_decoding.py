@@ -4,16 +4,18 @@ import dataclasses
 import time
 
 import numpy as np
+import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.optimize import linear_sum_assignment
 
+from nmt import decoding
 from nmt.batch import PairBatch
 from nmt.config import Config, DecodeConfig, with_overrides
-from nmt.decoding import Similarities, best_decoding, decodings_of, similarities, sweep, timed
+from nmt.decoding import Similarities, best_decoding, decodings_of, similarities, sweep, sweep_grid, timed
 from nmt.metrics import Counts
-from nmt.sinkhorn import decode
+from nmt.sinkhorn import decode, sinkhorn
 from tests.nmt_tests.model.made_pairs import made_batch
 
 
@@ -53,6 +55,44 @@ def test_sweep_reads_every_setting_of_a_grid_as_decoding_it_alone_does() -> None
         assert right == (torch.from_numpy(columns) == stored.match_PN[pair, : num0_P[pair]]).sum()
 
 
+@pytest.mark.parametrize("published", [0, 5, 18])
+def test_a_grid_counts_what_each_decoding_counts_and_the_published_ones_to_the_last_digit(published: int) -> None:
+    batches = stored_batches(1, [3, 40, 2])
+    stored = similarities(lambda batch: torch.cos(score(batch)), batches, device=torch.device("cpu"))
+    grid = [
+        DecodeConfig(sinkhorn_iterations=i, epsilon=e, assignment=a)
+        for i in (10, 0, 2)
+        for a in ("argmax", "hungarian")
+        for e in (0.05, 0.001, 0.3)
+    ]
+    exact = grid[:published]
+    swept = sweep(stored, grid, num_categories=3)
+    found = sweep_grid(stored, grid, published=exact, num_categories=3, device=torch.device("cpu"))
+    assert list(found) == grid and len({tuple(counts.correct_A.tolist()) for counts in found.values()}) > 3
+    for setting in grid:
+        assert found[setting].total_A.tolist() == swept[setting].total_A.tolist()
+        assert found[setting].correct_A.tolist() == swept[setting].correct_A.tolist()  # this data has no near-ties
+
+
+def test_pairs_decoded_in_groups_are_decoded_as_all_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    generator = torch.Generator().manual_seed(2)
+    num_P = torch.randint(2, 14, (500,), generator=generator)
+    mask = torch.arange(13) < num_P[:, None]
+    match = torch.where(mask, torch.arange(13), -1)
+    similarity = torch.rand(500, 13, 13, generator=generator) + 0.4 * torch.eye(13)
+    stored = Similarities(similarity, mask, mask, match, torch.arange(500))  # a category for each pair, to count it
+    setting = DecodeConfig()
+    monkeypatch.setitem(decoding._AT_ONCE, "cpu", 1000)
+    swept = sweep(stored, [setting], num_categories=500)[setting]
+    plan = sinkhorn(similarity, mask, mask, epsilon=setting.epsilon, iterations=setting.sinkhorn_iterations)
+    right_P = ((plan.argmax(2) == match) & mask).sum(1)
+    assert torch.equal(swept.correct_A, right_P.double()) and right_P.unique().numel() > 3
+    assert [len(part.category_P) for part in stored.parts(1000)] == [5] * 100
+    for part in (part.trimmed() for part in stored.parts(1000)):
+        assert torch.equal(part.match_PN >= 0, part.mask0_PN)
+        assert part.mask0_PN.any(0).all() and part.mask1_PM.any(0).all()
+
+
 def stored_batches(seed: int, sizes: list[int]) -> list[PairBatch]:
     rng = np.random.default_rng(seed)
     return [made_batch(rng.integers(2, 7, size).tolist(), int(rng.integers(7, 10)), seed + k) for k, size in
@@ -85,7 +125,9 @@ def test_no_batches_are_no_pairs_and_count_nothing() -> None:
     stored = similarities(score, [], device=torch.device("cpu"))
     swept = sweep(stored, [DecodeConfig(), DecodeConfig(assignment="hungarian")], num_categories=3)
     assert len(stored.category_P) == 0
-    assert all(c.total_A.tolist() == [0, 0, 0] and c.accuracy() == 0 for c in swept.values())
+    grid = sweep_grid(stored, list(swept), published=list(swept)[:1], num_categories=3, device=torch.device("cpu"))
+    for counts in (*swept.values(), *grid.values()):
+        assert counts.total_A.tolist() == [0, 0, 0] and counts.accuracy() == 0
 
 
 def test_the_configured_setting_leads_and_every_setting_is_there_once() -> None:

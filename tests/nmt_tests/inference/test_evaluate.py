@@ -1,24 +1,36 @@
 from __future__ import annotations
 
 import dataclasses
+from collections import Counter
 
 import numpy as np
 import pyarrow as pa
 import pytest
 import torch
+import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.spatial.distance import cdist
 from scipy.stats import zscore
 
+from nmt import checkpoint
 from nmt.batch import PairBatch
-from nmt.config import DecodeConfig, load_config
+from nmt.config import DecodeConfig, load_config, to_dict
 from nmt.data.prepare.features import add_features
 from nmt.data.store.arrow import METADATA_KEY
 from nmt.data.store.objects import OBJECTS_FILE
+from nmt.data.stream.pairs import eval_batches, eval_pairs
+from nmt.decoding import model_score, similarities, sweep
+from nmt.device import autocast
 from nmt.errors import UserError
-from nmt.inference.evaluate import Evaluation, baselines, evaluate_checkpoint, position_score
+from nmt.inference.evaluate import MODEL, Evaluation, baselines, evaluate_checkpoint, position_score
+from nmt.model.backbone import Backbone, build_backbone
+from nmt.model.build import build_matcher
+from nmt.model.matcher import Matcher, cosine
 from tests.nmt_tests.model.made_pairs import made_batch
+from tests.nmt_tests.toy_training import small
+
+CPU = torch.device("cpu")
 
 
 def test_evaluation_stands_beside_the_baselines(trained, toy_data):
@@ -26,6 +38,41 @@ def test_evaluation_stands_beside_the_baselines(trained, toy_data):
     assert result.mean["NMT"] > result.mean["positions"]
     assert 0.1 < result.mean["chance"] < 0.2  # 6 to 10 keypoints a pair
     assert "mean" in result.table() and "chair" in result.table()
+
+
+def test_on_images_each_object_is_read_once_and_the_accuracy_is_that_of_pairs_by_themselves(
+    toy_data, toy_store, tmp_path, monkeypatch
+):
+    config = small(data__mode="images", train__precision="fp32", data__eval_pairs=15)
+    matcher = build_matcher(config.model, image_size=64, features=None, seed=3).eval()
+    content = {"model": matcher.state_dict(), "config": to_dict(config), "categories": toy_store.info.categories}
+    checkpoint.save(tmp_path / "best.pt", content | {"epoch": 1, "metrics": {}})
+    read: Counter[bytes] = Counter()
+    forward = Backbone.forward
+
+    def counting(backbone, images_B3HW, draw_B=None):
+        read.update(image.numpy().tobytes() for image in images_B3HW)
+        return forward(backbone, images_B3HW, draw_B)
+
+    monkeypatch.setattr(Backbone, "forward", counting)
+    found = evaluate_checkpoint(tmp_path / "best.pt", data=toy_data, split="test")
+    pairs = eval_pairs(toy_store, config.data, split="test")
+    objects = {row for pair in pairs for row in (pair.row0, pair.row1)}
+    assert len(objects) < len(pairs) == found.pairs
+    assert sorted(read.values()) == [2] * len(objects)  # by the trained backbone and by the untrained one
+    plain = Matcher(matcher.head, build_backbone(config.model, 64))
+    direct = {MODEL: model_score(matcher, autocast=autocast("fp32", CPU)), "nearest features": raw_cosines(plain)}
+    for name, score in direct.items():
+        batches = eval_batches(toy_store, config.data, split="test", batch_size=4)
+        counts = sweep(similarities(score, batches, device=CPU), [config.decode], num_categories=2)[config.decode]
+        assert found.mean[name] == counts.accuracy() > 0
+
+
+def raw_cosines(matcher):
+    """Scores of backbone features at the keypoints."""
+    return lambda batch: cosine(
+        *(F.normalize(matcher.features(side)[0], dim=-1) for side in (batch.source, batch.target))
+    )
 
 
 def test_a_data_set_without_a_test_split_is_told_so(trained, make_store, toy_objects):
@@ -53,9 +100,9 @@ def test_baselines_are_chance_positions_and_raw_features():
     # the target is the source seen anew: positions solve it, and so do features that are one-hot in the name
     target = dataclasses.replace(batch.source, points_BN2=batch.source.points_BN2 * 0.5)
     match = torch.arange(6).expand(2, 6).masked_fill(~batch.source.mask_BN, -1)
-    same = PairBatch(batch.source, target, match, torch.tensor([0, 1]))
-    codes = torch.eye(6).expand(2, 6, 6)
-    found = baselines(lambda b: (codes, codes), [same], DecodeConfig(), num_categories=3, device=torch.device("cpu"))
+    codes, labels = torch.eye(6).expand(2, 6, 6), torch.tensor([0, 1])
+    same = PairBatch(*(dataclasses.replace(side, nodes_BNC=codes) for side in (batch.source, target)), match, labels)
+    found = baselines([same], DecodeConfig(), num_categories=3, device=torch.device("cpu"))
     assert list(found) == ["chance", "positions", "nearest features"]
     assert found["positions"].accuracy() == found["nearest features"].accuracy() == 1
     assert found["chance"].correct_A.tolist() == [1, 1, 0] and found["chance"].total_A.tolist() == [6, 4, 0]
