@@ -86,7 +86,7 @@ class Setting:
     @property
     def of_names(self) -> bool:
         """True if the entries of a tuple are strings."""
-        return bool(self.choices) or (self.type is tuple and any(isinstance(v, str) for v in self.default))
+        return bool(self.choices) or (self.type is tuple and any(isinstance(v, str) for v in self.default or ()))
 
     def check(self, value: Any, *, source: str) -> Any:
         """The value in its exact type. Raises UserError naming `source`, the key, the value and what is allowed."""
