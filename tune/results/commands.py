@@ -14,6 +14,7 @@ from nmt.errors import UserError
 from nmt.recipes import find_recipe, read_recipe, shown_path
 from tune.results.layout import BEST_CONFIG, DEFINITION
 from tune.results.summary import Summary
+from tune.spaces.fidelity import FIDELITIES
 from tune.spaces.read import load_space
 
 IMAGES = ("--images", "A.jpg", "B.jpg", "--keypoints", "A.csv", "B.csv")
@@ -54,8 +55,10 @@ def resume_command(summary: Summary, directory: Path, *more: str) -> str:
     Args:
         more: further flags and values.
     """
+    if summary.name in FIDELITIES and _definition(directory.parent).get("fidelity"):
+        directory = directory.parent  # a stage is continued by the search that it is part of
     saved = _definition(directory)
-    given = _file(saved.get("file"), summary.name)
+    given = _file(saved.get("file"), saved.get("name", summary.name))
     changed = set_words(_changed(saved, given))
     return command("--search", given, *changed, "--resume", *more, **places_of(summary, directory))
 
