@@ -11,6 +11,7 @@ from typing import Any
 from nmt.commands import command, quoted, tool
 from nmt.config import from_dict, to_flat
 from nmt.errors import UserError
+from nmt.io.user_files import is_file
 from nmt.recipes import find_recipe, read_recipe, shown_path
 from tune.results.layout import BEST_CONFIG, DEFINITION
 from tune.results.summary import Summary
@@ -64,11 +65,14 @@ def resume_command(summary: Summary, directory: Path, *more: str) -> str:
 
 
 def _file(path: str | None, name: str) -> str:
-    """Return the NAME of --search: the name of the search where that leads to its TOML file, else the file's path."""
+    """Return the NAME of --search: the name of the search where that leads to its TOML file, else the file's path.
+
+    A path that is not here is that of another machine, or of a checkout that was moved.
+    """
     if path is None:
         return name
     with contextlib.suppress(UserError):
-        if find_recipe(name).resolve() == Path(path):
+        if find_recipe(name).resolve() == Path(path) or not is_file(Path(path)):
             return name
     return shown_path(Path(path))
 
