@@ -235,11 +235,6 @@ def match_confidence(
     return confidence_of(numbers, calibration).masked_fill((target_BN < 0) | ~mask0_BN, 0.0)
 
 
-def leave_unmatched(target_BN: Tensor, confidence_BN: Tensor, threshold: float) -> Tensor:
-    """Return `target_BN` with -1 where the confidence lies below the threshold."""
-    return target_BN.masked_fill(confidence_BN < threshold, -1)
-
-
 @dataclass(frozen=True)
 class Rows:
     """Matches that a decoding chose, each with its evidence and whether it is right."""

@@ -19,7 +19,6 @@ from nmt.confidence import (
     evidence,
     figures,
     fit,
-    leave_unmatched,
     match_confidence,
 )
 from nmt.errors import UserError
@@ -102,12 +101,6 @@ def test_evidence_holds_the_plan_at_the_chosen_target():
     assert torch.allclose(found[0], torch.stack([plan[0, 1], plan[0, 2], plan[3, 1], torch.tensor(mean)]))
     assert torch.allclose(found[2], torch.stack([plan[2, 0], plan[2, 2], plan[3, 0], torch.tensor(mean)]))
     assert (found[1] == 0).all()
-
-
-def test_matches_below_the_threshold_are_left_out():
-    target, confidence = torch.tensor([[3, 1, -1]]), torch.tensor([[0.9, 0.39, 0.0]])
-    assert leave_unmatched(target, confidence, 0.4).tolist() == [[3, -1, -1]]
-    assert leave_unmatched(target, confidence, 0.0).tolist() == target.tolist()
 
 
 def drawn_rows(num=4000, seed=0):

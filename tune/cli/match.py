@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from nmt.commands import command
 from nmt.errors import UserError
 from nmt.io.files import require_file
 from nmt.io.user_files import shown_path
@@ -84,7 +85,7 @@ def load(checkpoint: Path, decode: dict[str, Any]) -> ImageMatcher:
     if matcher.calibration is None:
         print(
             f"{checkpoint}: has no calibration, so every source keypoint gets a match and the scores are raw; a new "
-            "training that keeps val for validation writes one: python run.py --train NAME",
+            f"training that keeps val for validation writes one: {command('--train', 'NAME')}",
             file=sys.stderr,
         )
     return matcher

@@ -12,6 +12,7 @@ from tune.cli.flags import JSON, RESULTS, STORAGE
 from tune.cli.job import Job
 from tune.cli.runs import find_run
 from tune.results.layout import ABLATED, CONFIRM, CONFIRMED, DEFINITION, SUMMARY
+from tune.spaces.fidelity import LOW
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
@@ -37,9 +38,10 @@ def _table(directory: Path) -> tuple[dict[str, Any], str]:
         ablated = ablation.load_ablated(directory / ABLATED)
         return ablated.to_dict(), ablation.render(ablated, directory)
     if stages.is_staged(directory):
+        _check_begun(directory, directory / LOW / SUMMARY)
         summary, text = stages.report(directory)
     else:
-        _check_begun(directory)
+        _check_begun(directory, directory / SUMMARY)
         summary = load_summary(directory)
         text = render(summary, directory)
     if not summary.trials:
@@ -52,9 +54,9 @@ def _table(directory: Path) -> tuple[dict[str, Any], str]:
     return summary.to_dict() | {"confirm": found.to_dict()}, text
 
 
-def _check_begun(directory: Path) -> None:
-    """Raise UserError if a search or an ablation has begun here and has no result yet."""
-    if (directory / DEFINITION).is_file() and not (directory / SUMMARY).is_file():
+def _check_begun(directory: Path, summary: Path) -> None:
+    """Raise UserError if a search or an ablation has begun in `directory` and its first `summary` is not there yet."""
+    if (directory / DEFINITION).is_file() and not summary.is_file():
         raise UserError(
             f"{directory}: nothing has ended here yet; ask again when something has, or continue it with its own "
             "command and --resume if it does not run"

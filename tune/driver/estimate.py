@@ -25,6 +25,7 @@ from nmt.errors import UserError, one_line
 from nmt.training.files import CONFIG, METRICS
 from nmt.training.history import read_metrics
 from nmt.training.plan import LONG_SECONDS, measure, shorter
+from tune.driver.room import workers_on
 from tune.results.log import log
 from tune.spaces.space import Space
 from tune.study.budget import most_epochs, usual_epochs
@@ -132,6 +133,8 @@ def _of_one_worker(space: Space) -> Config:
 def _in_a_process(space: Space, data: ReadyData) -> tuple[float | None, str]:
     """Measure a few steps with the resources of a worker, in a process that then gives back the memory it took."""
     resources = space.resources
+    if not any(workers_on(resources, node["Resources"]) for node in ray.nodes() if node["Alive"]):
+        return None, "no node that trains has started yet"  # nor shall an estimate start one, which costs money
     task: Any = ray.remote(num_cpus=resources.cpus, num_gpus=resources.gpus, max_retries=0, max_calls=1)(timed_epoch)
     reference = task.remote(_of_one_worker(space), space.decode_grid(), data, resources.cpus)
     if not ray.wait([reference], timeout=TASK_SECONDS)[0]:

@@ -161,7 +161,7 @@ def render_stages(explored: Summary, whole: Summary, directory: Path) -> str:
         f"From {LOW} to {HIGH}",
         _comparison(explored, whole),
         f"Stage 2 of 2, on {HIGH}",
-        render(whole, directory),
+        render(whole, directory, trials=directory / HIGH),
     ]
     return "\n\n".join(parts)
 

@@ -9,11 +9,13 @@ from typing import Any
 
 from nmt.inference.export.card import Accuracy
 from nmt.training.history import METRIC
+from tune.driver.two_stage import is_staged
 from tune.evidence.confirmed import Confirmed, load_confirmed
 from tune.evidence.repeated import Repeated
 from tune.results.layout import CONFIRM, CONFIRMED, SUMMARY, TRIALS
 from tune.results.statistics import Mean
 from tune.results.summary import load_summary
+from tune.spaces.fidelity import HIGH
 
 
 @dataclass(frozen=True)
@@ -37,12 +39,13 @@ def known_of(checkpoint: Path, metrics: Mapping[str, Any]) -> Known:
     """
     folder = checkpoint.resolve().parent
     own = tuple(_own(metrics))
-    search = folder.parent.parent
-    if folder.parent.name != TRIALS or not (search / SUMMARY).is_file():
+    stage = folder.parent.parent
+    if folder.parent.name != TRIALS or not (stage / SUMMARY).is_file():
         return Known(folder.name, "", own)
-    summary = load_summary(search)
-    path = search / CONFIRM / CONFIRMED
-    confirmed = tuple(_confirmed(load_confirmed(path), folder.name)) if path.is_file() else ()
+    summary, search = load_summary(stage), stage.parent if is_staged(stage.parent) else stage
+    path, confirmed = search / CONFIRM / CONFIRMED, tuple[Accuracy, ...]()
+    if path.is_file() and stage in (search, search / HIGH):  # in the first stage the numbers are of other trials
+        confirmed = tuple(_confirmed(load_confirmed(path), folder.name))
     return Known(search.name, summary.description, own + confirmed)
 
 

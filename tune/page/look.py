@@ -19,9 +19,9 @@ from nmt.io.page import embedded
 from nmt.training.history import decoding_of
 from tune.page import winner_plots
 from tune.page.figures import Gallery, Plot
-from tune.page.trials import is_free
 from tune.results.definition import space_of
 from tune.results.summary import Summary
+from tune.results.trial_table import is_swept
 
 ITERATIONS, EPSILONS = (0, 1, 3, 10, 27, 50), (0.02, 0.035, 0.05, 0.1, 0.2)
 """decodings that are tried where the search tried none"""
@@ -100,7 +100,7 @@ def _grid(summary: Summary, directory: Path) -> Sequence[DecodeConfig]:
     assert summary.best is not None
     own = from_dict(summary.best.configuration, source=f"trial {summary.best.id}").decode
     tried: Sequence[DecodeConfig] = ()
-    if any(is_free(key, summary) for key in summary.space):
+    if any(is_swept(key, summary) for key in summary.space):
         try:
             tried = space_of(directory).decode_grid()
         except UserError:  # the file of the search is lost: the usual range serves

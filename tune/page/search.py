@@ -13,11 +13,12 @@ from tune.page.figures import Gallery, Plot
 from tune.page.look import look_at
 from tune.page.luck import luck_of
 from tune.page.timeline import spans
-from tune.page.trials import STATES, Shown, is_free, rungs_of, searched_keys, short_names, shown_trials, word
+from tune.page.trials import STATES, Shown, rungs_of, searched_keys, short_names, shown_trials, word
 from tune.results.commands import next_commands
 from tune.results.histories import read_histories
 from tune.results.importance import MIN_TRIALS, search_importance
 from tune.results.summary import Summary, TrialRecord
+from tune.results.trial_table import is_swept
 from tune.spaces.settings import limits_in_words
 
 NO_IMPORTANCE = f"Importance needs {MIN_TRIALS} trials with different results, and keys with two values or more."
@@ -125,7 +126,7 @@ def _space(summary: Summary) -> list[dict[str, Any]]:
         {
             "key": key,
             "range": words,
-            "free": is_free(key, summary),
+            "free": is_swept(key, summary),
             "default": _of_default(key, summary.default),
             "best": _of_best(key, summary.best),
         }
@@ -154,7 +155,7 @@ def _leaderboard(summary: Summary, trials: Sequence[Shown], confirmed: Confirmed
     keys, repeated = searched_keys(summary), {}
     if confirmed is not None:
         repeated = {c.name: c for c in (confirmed.default, *confirmed.candidates)}
-    free = any(is_free(key, summary) for key in summary.space)
+    free = any(is_swept(key, summary) for key in summary.space)
     heads = ["", "trial", "state", "epochs", METRIC]
     heads += (["at own decode"] if free else []) + (["over seeds", "to the default"] if repeated else [])
     heads += ["seconds", *(short_names(keys)[key] for key in keys)]

@@ -14,6 +14,7 @@ from tune.results.histories import Histories
 from tune.results.importance import finite_values
 from tune.results.layout import trial_folder
 from tune.results.summary import Summary
+from tune.results.trial_table import is_swept, short_name
 
 STATES = ("complete", "stopped early", "paused", "running", "failed")
 
@@ -85,12 +86,7 @@ def shown_trials(summary: Summary, histories: Histories, directory: Path) -> lis
 
 def searched_keys(summary: Summary) -> list[str]:
     """Return the keys whose values cost a training, without those that each trial tries at inference."""
-    return [key for key in summary.space if not is_free(key, summary)]
-
-
-def is_free(key: str, summary: Summary) -> bool:
-    """True if the key is tried at inference, at no cost."""
-    return key.startswith("decode.") and not any(key in trial.searched for trial in summary.trials)
+    return [key for key in summary.space if not is_swept(key, summary)]
 
 
 def is_log(key: str, summary: Summary) -> bool:
@@ -101,8 +97,7 @@ def is_log(key: str, summary: Summary) -> bool:
 def short_names(keys: Iterable[str]) -> dict[str, str]:
     """Return key -> its last part, or all of it where that is not unique."""
     keys = list(keys)
-    lasts = [key.rpartition(".")[2] for key in keys]
-    return {key: last if lasts.count(last) == 1 else key for key, last in zip(keys, lasts, strict=True)}
+    return {key: short_name(key, keys) for key in keys}
 
 
 def word(value: Any) -> str:

@@ -11,9 +11,11 @@ from typing import Any
 from nmt.commands import command, quoted, tool
 from nmt.config import from_dict, to_flat
 from nmt.errors import UserError
+from nmt.io.user_files import is_file
 from nmt.recipes import find_recipe, read_recipe, shown_path
 from tune.results.layout import BEST_CONFIG, DEFINITION
 from tune.results.summary import Summary
+from tune.spaces.fidelity import FIDELITIES
 from tune.spaces.read import load_space
 
 IMAGES = ("--images", "A.jpg", "B.jpg", "--keypoints", "A.csv", "B.csv")
@@ -54,18 +56,23 @@ def resume_command(summary: Summary, directory: Path, *more: str) -> str:
     Args:
         more: further flags and values.
     """
+    if summary.name in FIDELITIES and _definition(directory.parent).get("fidelity"):
+        directory = directory.parent  # a stage is continued by the search that it is part of
     saved = _definition(directory)
-    given = _file(saved.get("file"), summary.name)
+    given = _file(saved.get("file"), saved.get("name", summary.name))
     changed = set_words(_changed(saved, given))
     return command("--search", given, *changed, "--resume", *more, **places_of(summary, directory))
 
 
 def _file(path: str | None, name: str) -> str:
-    """Return the NAME of --search: the name of the search where that leads to its TOML file, else the file's path."""
+    """Return the NAME of --search: the name of the search where that leads to its TOML file, else the file's path.
+
+    A path that is not here is that of another machine, or of a checkout that was moved.
+    """
     if path is None:
         return name
     with contextlib.suppress(UserError):
-        if find_recipe(name).resolve() == Path(path):
+        if find_recipe(name).resolve() == Path(path) or not is_file(Path(path)):
             return name
     return shown_path(Path(path))
 

@@ -18,7 +18,7 @@ from rich.text import Text
 
 from nmt.durations import in_words
 from tune.results.board import ENDED, EVENTS, PAUSED, RUNNING, WAITING, Board, Goal, Row
-from tune.results.log import discard_output
+from tune.results.log import discard_output, is_terminal
 
 REFRESHES = 2.0
 """a second"""
@@ -35,9 +35,12 @@ def drawn(board: Board) -> Iterator[None]:
     stream = sys.stdout
     console = _Console(file=stream, force_terminal=True, highlight=False, emoji=False, markup=False)
     live = _Live(board, console)
-    above = _Above(live, stream), _Above(live, sys.stderr)
+    above = [_Above(live, stream)]
+    if is_terminal(sys.stderr):  # what goes to a file, as with `2> errors`, stays there
+        above.append(_Above(live, sys.stderr))
     with live.refreshing():
-        streams, (sys.stdout, sys.stderr) = (sys.stdout, sys.stderr), above
+        streams = sys.stdout, sys.stderr
+        sys.stdout, sys.stderr = above[0], above[1] if above[1:] else sys.stderr
         try:
             yield
         finally:

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from typing import TextIO
 
 from tune.results.board import Board
+from tune.results.log import is_terminal
 
 
 @contextlib.contextmanager
@@ -27,10 +28,7 @@ def refreshes(stream: TextIO) -> bool:
     """True for a terminal on which lines can be drawn again, that this process is in the foreground of."""
     if os.environ.get("TERM", "dumb") in ("", "dumb", "unknown") or os.environ.get("CI"):
         return False
-    try:
-        if not stream.isatty():
-            return False
-    except ValueError:  # closed
+    if not is_terminal(stream):
         return False
     with contextlib.suppress(OSError, ValueError, AttributeError):  # no terminal of its own, or no such thing here
         return os.tcgetpgrp(stream.fileno()) == os.getpgrp()

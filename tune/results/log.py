@@ -104,6 +104,14 @@ def replace_unknown_characters() -> None:
             stream.reconfigure(errors="replace")
 
 
+def is_terminal(stream: TextIO) -> bool:
+    """True for a stream that is shown on a terminal; False for one that is closed."""
+    try:
+        return stream.isatty()
+    except ValueError:
+        return False
+
+
 def discard_output() -> None:
     """Send standard output to nowhere, also what Python itself flushes at the end."""
     with contextlib.suppress(OSError, ValueError):  # ValueError: a stream without a descriptor, in a notebook

@@ -22,16 +22,19 @@ SOLVED = 0.9995
 """accuracy that is printed as 100.0 %"""
 
 
-def render(summary: Summary, directory: Path, *, advice: bool = True, width: int | None = None) -> str:
+def render(
+    summary: Summary, directory: Path, *, trials: Path | None = None, advice: bool = True, width: int | None = None
+) -> str:
     """Return the report: the searched keys, the trials, the winner and its gain.
 
     Args:
-        directory: results/NAME, for the importance of the keys and the commands.
+        directory: results/NAME, for the commands.
+        trials: the folder with the folder `trials`, for the importance of the keys; by default `directory`.
         advice: also list the commands to run next.
         width: columns that a line may have; by default those of the terminal.
     """
     width = width or line_width()
-    found = search_importance(summary, directory)
+    found = search_importance(summary, trials or directory)
     order = [influence.key for influence in found.keys]
     parts = [_head(summary, width), trial_table(summary, width=width, order=order), _pareto(summary)]
     parts += [_verdict(summary, width), importance_line(found, width=width)]

@@ -43,7 +43,11 @@ def trial_table(summary: Summary, *, width: int, order: Sequence[str] = ()) -> s
     hidden = len(ranked) - len(shown)
     notes = [f"... and {hidden} more in {SUMMARY}"] if hidden else []
     notes += [f"{OWN}: val at the trial's own decode.* values, as outside a search"] if swept else []
-    notes += [wrapped(f"also: {', '.join(dropped)} in {PAGE}", indent="  ", width=width)] if dropped else []
+    notes += (
+        [wrapped(f"also: {', '.join(dropped)}; --report writes them to {PAGE}", indent="  ", width=width)]
+        if dropped
+        else []
+    )
     failures = [f"{t.id} failed: {t.reason}" for t in summary.trials if t.reason][:MAX_ROWS]
     return "\n".join([aligned(table, left=3), *notes, *(wrapped(f, indent="  ", width=width) for f in failures)])
 

@@ -13,7 +13,7 @@ import shutil
 import sqlite3
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -222,6 +222,8 @@ def _find(remains: Remains, space: Space, number: int, folder: Path | None) -> F
         trial = optuna.trial.create_trial(params=chosen.params, distributions=chosen.distributions, **outcome)
     except (ValueError, KeyError) as error:
         raise UserError(f"{source}: not a configuration of this search ({error}); choose another --results") from error
+    if trial.datetime_start is None:  # Optuna gives a waiting trial none, and its duration would be lost
+        trial.datetime_start = datetime.now()
     if trial.datetime_complete is not None:  # its duration is what it trained, as tune.study.study writes it
         trial.datetime_start = trial.datetime_complete - timedelta(seconds=outcome["user_attrs"].get("seconds", 0.0))
     return trial

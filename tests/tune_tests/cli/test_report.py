@@ -56,6 +56,9 @@ def test_a_search_that_has_begun_and_has_nothing_to_show_is_one_line(refused):
     directory.mkdir(parents=True)
     (directory / "search.json").write_text("{}")
     assert "results/toy: nothing has ended here yet" in refused("--report", "toy")
+    (directory / "search.json").write_text('{"fidelity": ["features", "images"]}')
+    assert "results/toy: nothing has ended here yet" in refused("--report", "toy"), "its first stage has begun"
+    (directory / "search.json").write_text("{}")
     summary().save(directory)
     assert "summary.json: no trial has ended or paused yet" in refused("--report", "toy")
     assert not (directory / "report.html").exists() and not (directory / "report").exists()

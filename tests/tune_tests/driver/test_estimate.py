@@ -57,6 +57,7 @@ def test_a_search_on_images_is_measured_in_a_process_of_its_own(estimated: Calla
 def test_steps_are_not_timed_where_that_is_long_or_tells_nothing(estimated: Callable[..., Estimate]) -> None:
     assert "compile" in str(estimated({"train.compile": True}))
     assert "too few steps" in str(estimated(IMAGES | {"train.steps_per_epoch": 1}))
+    assert "no node that trains has started" in str(estimated(IMAGES, resources=Resources(cpus=1000)))
     other = estimated(resources=Resources(gpus=0.0 if HAS_GPU else 1.0))
     assert other.epoch is None and str(other).startswith("not known: no training of this data set")
     assert other.to_dict() == {"hours": None, "usual_hours": None}

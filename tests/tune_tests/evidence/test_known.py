@@ -40,6 +40,20 @@ def test_a_confirmed_trial_has_the_means_over_seeds_with_their_intervals(tmp_pat
     assert [row.split for row in means] == ["val", "test"][: len(means)]
 
 
+@pytest.mark.parametrize(("stage", "means"), [("images", 2), ("features", 0)])
+def test_a_trial_of_a_stage_has_the_name_and_the_confirmation_of_its_search(
+    tmp_path: Path, stage: str, means: int
+) -> None:
+    folder = tmp_path / "toy"
+    write_json(folder / "search.json", {"fidelity": ["features", "images"]})
+    (folder / stage).mkdir()
+    summary(record(0, 0.5), record(7, 0.7)).save(folder / stage)
+    found = confirmed(repeated("000", [0.5] * 3), repeated("007", [0.7, 0.71, 0.72], test=[0.6, 0.61, 0.62]))
+    write_json(folder / "confirm" / "confirm.json", found.to_dict())
+    known = known_of(folder / stage / "trials/007/best.pt", METRICS)
+    assert known.name == "toy" and len(known.accuracies) == 1 + means
+
+
 def test_a_damaged_confirmation_is_named(tmp_path: Path) -> None:
     folder = tmp_path / "toy"
     folder.mkdir()

@@ -8,8 +8,9 @@ import pytest
 
 from tests.tune_tests.page.made_searches import write_search
 from tests.tune_tests.results.summaries import record, summary
-from tune.page.trials import categories, is_free, is_log, rungs_of, searched_keys, short_names, shown_trials, word
+from tune.page.trials import categories, is_log, rungs_of, searched_keys, short_names, shown_trials, word
 from tune.results.histories import read_histories
+from tune.results.trial_table import is_swept
 
 
 def test_ended_paused_and_running_trials_are_all_there(tmp_path):
@@ -35,7 +36,7 @@ def test_rungs_are_those_of_the_settings(scheduler, rungs):
 
 def test_keys_that_each_trial_tries_are_told_from_those_that_cost_a_training():
     made = summary(record(0, 0.5))
-    assert is_free("decode.epsilon", made) and searched_keys(made) == ["optim.lr"]
+    assert is_swept("decode.epsilon", made) and searched_keys(made) == ["optim.lr"]
     assert is_log("optim.lr", made) and not is_log("decode.epsilon", made) and not is_log("unknown", made)
 
 

@@ -89,6 +89,20 @@ def test_resuming_names_the_file_and_repeats_what_was_set(tmp_path: Path, monkey
     assert words(resume_command(mine, directory))[2:5] == ["--search", "my spaces/mine.toml", "--resume"], "as it was"
 
 
+def test_a_file_of_another_machine_is_named_by_the_recipe_here(tmp_path: Path) -> None:
+    directory = folder(tmp_path, "demo", file="/home/somebody/nmt/search_spaces/demo.toml")
+    assert words(resume_command(search("demo", "data/demo"), directory))[3] == "demo"
+
+
+def test_a_stage_is_continued_by_the_search_that_it_is_part_of(tmp_path: Path) -> None:
+    whole = folder(tmp_path, "toy", fidelity=["features", "images"])
+    stage = folder(whole, "features")
+    resumed = words(resume_command(search("features", "data/toy"), stage))
+    assert resumed[2:5] == ["--search", "toy", "--resume"] and resumed[-2:] == ["--results", str(tmp_path)]
+    alone = folder(tmp_path, "images")
+    assert words(resume_command(search("images", "data/x"), alone))[3] == "images", "a search of that name"
+
+
 def test_a_folder_without_a_definition_has_the_commands_that_its_name_gives(tmp_path: Path) -> None:
     (tmp_path / DEFINITION).write_text("[]")
     assert words(resume_command(search("toy", "data/toy"), tmp_path))[3] == "toy"

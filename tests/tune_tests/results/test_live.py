@@ -113,6 +113,15 @@ def test_a_closed_terminal_does_not_end_the_work(tmp_path: Path) -> None:
     assert done.exists() and "late" in (tmp_path / "search.log").read_text()
 
 
+def test_errors_that_go_to_a_file_stay_there(tmp_path: Path) -> None:
+    errors, body = tmp_path / "errors", "print('a warning', file=sys.stderr); wait(1)"
+    command = ["sh", "-c", f"exec \"$@\" 2> '{errors}'", "sh", *program(tmp_path, body)]
+    terminal = Terminal(command, environment={})
+    terminal.read_until(shows_table)
+    assert terminal.end() == 0 and "a warning" not in terminal.screen.text
+    assert errors.read_text() == "a warning\n"
+
+
 @pytest.mark.parametrize("environment", [{"TERM": "dumb"}, {"CI": "true"}])
 def test_a_terminal_that_cannot_draw_gets_plain_lines(tmp_path: Path, environment: dict[str, str]) -> None:
     terminal = Terminal(program(tmp_path, "wait(1)"), columns=120, environment=environment)

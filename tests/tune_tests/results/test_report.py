@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.tune_tests.page.made_searches import write_search
 from tests.tune_tests.results.summaries import record, summary
 from tune.results.importance import Importance, Influence
 from tune.results.report import importance_line, render
@@ -109,3 +110,12 @@ def test_the_most_important_parameter_says_whether_it_can_be_told_from_noise() -
     none = importance_line(Importance(epoch=1, trials=9, keys=keys[2:]), width=400)
     assert none.startswith("Most important: no key can be told from noise yet. model.heads explains 10 %")
     assert importance_line(Importance(epoch=0, trials=3, keys=()), width=400) == ""
+
+
+def test_the_importance_of_a_stage_reads_the_folders_of_its_trials(tmp_path: Path) -> None:
+    stage = tmp_path / "images"
+    stage.mkdir()
+    made = write_search(stage)
+    whole, alone = render(made, tmp_path, trials=stage, advice=False), render(made, stage, advice=False)
+    assert whole == alone and "Most important: optim.lr" in whole
+    assert whole != render(made, tmp_path, advice=False), "records alone hold the best and the last epoch"

@@ -40,6 +40,6 @@ def test_the_keys_that_matter_come_first_and_the_others_are_named() -> None:
     )
     text = trial_table(found, width=100, order=["loss.weight_number_7"])
     assert text.split()[:5] == ["trial", "state", "epochs", "val", "wei_num_7"]
-    assert "loss.weight_number_7" not in text.split("also: ")[1] and text.split()[-2:] == ["in", "report.html"]
+    assert "loss.weight_number_7" not in text.split("also: ")[1] and text.split()[-2:] == ["to", "report.html"]
     assert max(map(len, text.splitlines())) <= 100
     assert trial_table(summary(), width=100) == ""

@@ -8,6 +8,7 @@ import json
 import shutil
 import sqlite3
 from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -257,6 +258,15 @@ def test_a_paused_trial_of_a_finished_search_has_ended(
     found = trials(played / "study.db")[number]
     assert found.state == state and found.intermediate_values == values
     assert found.value == (values[max(values)] if finished else None)
+
+
+def test_a_paused_trial_of_a_study_made_again_has_a_duration_at_its_end(played: Path, space: Space) -> None:
+    number = next(t.number for t in trials(played / "study.db") if t.state == TrialState.WAITING)
+    (played / "study.db").unlink()
+    restore(remains(played), space)
+    assert all(trial.datetime_start is not None for trial in trials(played / "study.db"))
+    SearchStudy(played / "study.db", space).finish(number, TrialState.PRUNED, {"seconds": 3.0})
+    assert trials(played / "study.db")[number].duration == timedelta(seconds=3)
 
 
 @pytest.mark.parametrize(
