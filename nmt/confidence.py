@@ -83,12 +83,6 @@ def _log_marginal(own_BN: Tensor, other_BM: Tensor) -> Tensor:
     return torch.cat([torch.zeros_like(own_BN, dtype=torch.float32), room_B1], dim=1)
 
 
-def dustbin_target(log_plan_BNM: Tensor, mask0_BN: Tensor, mask1_BM: Tensor) -> Tensor:
-    """Return the best real target of each source keypoint under a dustbin plan: (B, N) int64, -1 at padding."""
-    real_BNM = log_plan_BNM[:, :-1, :-1].masked_fill(~mask1_BM[:, None, :], HIDDEN)
-    return real_BNM.argmax(2).masked_fill(~mask0_BN, -1)
-
-
 def evidence(similarity_BNM: Tensor, mask0_BN: Tensor, mask1_BM: Tensor, target_BN: Tensor) -> Tensor:
     """Compute the four numbers that the confidence of each match is read from.
 
@@ -218,7 +212,7 @@ def confidence_of(evidence_BN4: Tensor, calibration: Calibration) -> Tensor:
 
 
 def match_confidence(
-    similarity_BNM: Tensor, mask0_BN: Tensor, mask1_BM: Tensor, target_BN: Tensor, calibration: Calibration
+    similarity_BNM: Tensor, mask0_BN: Tensor, mask1_BM: Tensor, target_BN: Tensor, calibration: Calibration | None
 ) -> Tensor:
     """Compute the confidence of each match that a decoding chose.
 
@@ -226,13 +220,14 @@ def match_confidence(
         similarity_BNM: cosines of source and target keypoints.
         mask0_BN, mask1_BM: True where a keypoint is real.
         target_BN: int64, the chosen target keypoint; -1 = none.
-        calibration: as fitted for this matcher.
+        calibration: as fitted for this matcher; None: the confidence is the raw entry of the dustbin plan.
 
     Returns:
         (B, N) float32 in [0, 1]; 0 where there is no target.
     """
     numbers = evidence(similarity_BNM, mask0_BN, mask1_BM, target_BN)
-    return confidence_of(numbers, calibration).masked_fill((target_BN < 0) | ~mask0_BN, 0.0)
+    confidence_BN = numbers[..., 0].exp() if calibration is None else confidence_of(numbers, calibration)
+    return confidence_BN.masked_fill((target_BN < 0) | ~mask0_BN, 0.0)
 
 
 @dataclass(frozen=True)

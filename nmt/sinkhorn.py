@@ -68,7 +68,7 @@ def _hungarian(scores_BNM: Tensor, num0_B: Tensor, num1_B: Tensor) -> Tensor:
     from scipy.optimize import linear_sum_assignment
 
     match_BN = torch.full(scores_BNM.shape[:2], -1, dtype=torch.int64)
-    scores, counts = scores_BNM.double().cpu().numpy(), zip(num0_B.tolist(), num1_B.tolist(), strict=True)
+    scores, counts = scores_BNM.cpu().double().numpy(), zip(num0_B.tolist(), num1_B.tolist(), strict=True)
     for b, (n, m) in enumerate(counts):
         rows, columns = linear_sum_assignment(scores[b, :n, :m], maximize=True)
         match_BN[b, torch.from_numpy(rows)] = torch.from_numpy(columns)

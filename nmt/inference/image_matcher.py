@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from nmt.batch import PairBatch, Side
-from nmt.confidence import Calibration, dustbin_plan, match_confidence
+from nmt.confidence import Calibration, chosen_calibration, match_confidence
 from nmt.config import find_setting, with_overrides
 from nmt.data.graph import delaunay_edges, edge_attributes
 from nmt.decoding import predict
@@ -38,8 +38,6 @@ SMALL = 16_000_000
 PAIRS_AT_ONCE = 32
 """pairs that pass the head together"""
 UNMATCHED = "decode.unmatched"
-
-NO_CALIBRATION = "this checkpoint does not have; train again, and its best.pt holds one"
 
 GivenPair = tuple["ImageInput", "KeypointInput", "ImageInput", "KeypointInput"]
 """source image, its keypoints, target image, its keypoints"""
@@ -156,11 +154,7 @@ class ImageMatcher:
         output = self._model(batch.to(self._device))
         target_BN = predict(output, self.config.decode)
         similarity, masks = output.similarity_BNM.float(), (output.mask0_BN, output.mask1_BM)
-        if self.calibration is None:
-            entry_BNM = dustbin_plan(similarity, *masks)[:, :-1, :-1].exp()
-            confidence_BN = entry_BNM.gather(2, target_BN.clamp_min(0)[:, :, None])[:, :, 0]
-        else:
-            confidence_BN = match_confidence(similarity, *masks, target_BN, self.calibration)
+        confidence_BN = match_confidence(similarity, *masks, target_BN, self.calibration)
         similarity_BN = similarity.gather(2, target_BN.clamp_min(0)[:, :, None])[:, :, 0]
         values = [value.cpu().numpy() for value in (target_BN, similarity_BN, confidence_BN)]
         return [
@@ -258,11 +252,9 @@ def load_image_matcher(
 def _changed(trained: Trained, overrides: Mapping[str, Any], path: str | Path) -> Trained:
     """Change the decoding of a trained matcher. Raises UserError."""
     config = with_overrides(trained.config, overrides, source="overrides")
-    calibration = trained.calibration
-    # "off" in a checkpoint is the published default of --evaluate, and nobody's choice for the use of the matcher.
-    wanted = str(overrides.get(UNMATCHED, F1 if config.decode.unmatched == OFF else config.decode.unmatched))
-    if calibration is not None:
-        calibration = calibration.with_threshold(wanted, source=str(path))
-    elif wanted != OFF and UNMATCHED in overrides:
-        raise UserError(f"{path}: {UNMATCHED}={wanted} needs a calibration, which {NO_CALIBRATION}")
+    unmatched = config.decode.unmatched
+    if unmatched == OFF and UNMATCHED not in overrides and trained.calibration is not None:
+        # "off" in a checkpoint is the published default of --evaluate, and nobody's choice for the use of the matcher.
+        unmatched = F1
+    calibration = chosen_calibration(trained.calibration, unmatched, source=str(path))
     return dataclasses.replace(trained, config=config, calibration=calibration)

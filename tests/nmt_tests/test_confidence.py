@@ -15,7 +15,6 @@ from nmt.confidence import (
     chosen_calibration,
     confidence_of,
     dustbin_plan,
-    dustbin_target,
     evidence,
     figures,
     fit,
@@ -79,7 +78,7 @@ def test_plan_has_its_marginals_and_padding_changes_nothing(num0, num1, more0, m
     rows, columns = [*range(num0), num0 + more0], [*range(num1), num1 + more1]
     assert torch.allclose(padded[0][rows][:, columns], plan[0], atol=1e-5)
     assert float(padded.sum()) == pytest.approx(float(plan.sum()), abs=1e-4)
-    target = dustbin_target(dustbin_plan(wide, *padded_masks), *padded_masks)
+    target = dustbin_plan(wide, *padded_masks)[:, :-1, :-1].argmax(2).masked_fill(~padded_masks[0], -1)
     assert (target[0, num0:] == -1).all() and (target[0, :num0] >= 0).all() and (target < num1).all()
     alone = match_confidence(similarity, *real, target[:, :num0], CALIBRATION)
     beside = match_confidence(wide, *padded_masks, target, CALIBRATION)
@@ -101,6 +100,14 @@ def test_evidence_holds_the_plan_at_the_chosen_target():
     assert torch.allclose(found[0], torch.stack([plan[0, 1], plan[0, 2], plan[3, 1], torch.tensor(mean)]))
     assert torch.allclose(found[2], torch.stack([plan[2, 0], plan[2, 2], plan[3, 0], torch.tensor(mean)]))
     assert (found[1] == 0).all()
+
+
+def test_without_calibration_a_confidence_is_the_entry_of_the_plan():
+    similarity = torch.tensor([[[0.9, -0.8], [-0.9, -0.5], [0.1, 0.3]]])
+    real = masks(3, 2, 3, 2)
+    plan = dustbin_plan(similarity, *real)[0].exp()
+    found = match_confidence(similarity, *real, torch.tensor([[1, -1, 0]]), None)[0]
+    assert torch.allclose(found, torch.stack([plan[0, 1], torch.tensor(0.0), plan[2, 0]]))
 
 
 def drawn_rows(num=4000, seed=0):

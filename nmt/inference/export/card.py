@@ -13,6 +13,7 @@ from nmt.config import Config, to_dict
 from nmt.inference.load import Trained
 from nmt.io.files import atomic_write
 from nmt.model.weights import PACKAGE_BACKBONE
+from nmt.unmatched import F1, OFF
 
 CARD = "README.md"
 LICENCE = "mit"
@@ -54,13 +55,19 @@ def write_card(
         description: of its recipe; empty for none.
         accuracies: what is known of it.
         kind: "onnx", "torch" or "hub"; decides the section on its use.
+
+    Raises:
+        UserError: `decode.unmatched` of the checkpoint asks for a precision that no threshold reached.
     """
     from jinja2 import Environment, FileSystemLoader
 
     config = trained.config
     # Markdown, not HTML. The front matter is JSON, which is YAML.
     environment = Environment(loader=FileSystemLoader(Path(__file__).parent), autoescape=False)
-    size = config.data.image_size
+    size, calibration = config.data.image_size, trained.calibration
+    if calibration is not None:  # as nmt.load_matcher chooses it
+        unmatched = F1 if config.decode.unmatched == OFF else config.decode.unmatched
+        calibration = calibration.with_threshold(unmatched, source=name)
     backbone, licence = _backbone(config)
     card = environment.get_template("card.md").render(
         name=name,
@@ -69,7 +76,9 @@ def write_card(
         categories=trained.categories,
         size=size,
         metrics=accuracies,
-        calibration=trained.calibration,
+        calibration=calibration,
+        argmax_alone=kind != "hub",
+        assignment=config.decode.assignment,
         changes=_changes(config),
         license=LICENCE if licence in ("mit", "apache-2.0", "bsd-3-clause") else "other",
         backbone=backbone,

@@ -50,7 +50,7 @@ class PairHead(nn.Module):
         head: a trained head.
         image_size: S, side of the square that keypoints are given in, pixels.
         epsilon, iterations: of the Sinkhorn plan, whose largest entry in a row is the match.
-        calibration: how a confidence is read; None: it is the entry of the Sinkhorn plan.
+        calibration: how a confidence is read; None: it is the raw entry of the dustbin plan.
     """
 
     def __init__(
@@ -88,10 +88,8 @@ class PairHead(nn.Module):
         output = self.head(side0, side1, nodes0_NC[None], nodes1_MC[None], global0_G[None], global1_G[None])
         found = output.similarity_BNM, output.mask0_BN, output.mask1_BM
         log_plan_1NM = sinkhorn(*found, epsilon=self.epsilon, iterations=self.iterations)
-        best_1N, match_1N = log_plan_1NM.max(2)
-        confidence_1N = best_1N.exp()
-        if self.calibration is not None:
-            confidence_1N = match_confidence(*found, match_1N, self.calibration)
+        match_1N = log_plan_1NM.argmax(2)
+        confidence_1N = match_confidence(*found, match_1N, self.calibration)
         return match_1N[0], confidence_1N[0], output.similarity_BNM[0]
 
     def _side(self, points_N2: Tensor, edges_2E: Tensor) -> Side:

@@ -47,7 +47,7 @@ class Listener:
     def names(self) -> list[str]:
         """Host names that requests may ask for."""
         if self.token is None:
-            return list(LOCAL_NAMES)
+            return [*LOCAL_NAMES, self.host]  # check_token allows no other than loopback, such as 127.0.0.2
         return [*LOCAL_NAMES, self.host, socket.gethostname(), socket.getfqdn()]
 
 

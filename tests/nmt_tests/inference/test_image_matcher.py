@@ -95,9 +95,23 @@ def test_matches_below_the_threshold_of_the_checkpoint_are_left_out(calibrated, 
         assert len(matches.unmatched0) == 5 - len(matches.indices)
 
 
-def test_a_threshold_needs_a_calibration(small_checkpoint):
-    with pytest.raises(UserError, match=r"best\.pt: decode\.unmatched=f1 needs a calibration, .*train again"):
+def test_a_threshold_needs_a_calibration(small_checkpoint, tmp_path):
+    reason = r"best\.pt: has no confidences, which decode\.unmatched = f1 needs; continue its training with --resume"
+    with pytest.raises(UserError, match=reason):
         load_matcher(small_checkpoint, overrides={UNMATCHED: "f1"})
+    content = checkpoint.load(small_checkpoint)
+    del content["version"]
+    content["config"]["decode"]["unmatched"] = "f1"
+    checkpoint.save(tmp_path / "best.pt", content)
+    with pytest.raises(UserError, match=reason):
+        load_matcher(tmp_path / "best.pt")
+    assert load_matcher(tmp_path / "best.pt", overrides={UNMATCHED: "off"}, device="cpu").calibration is None
+
+
+def test_a_threshold_with_blanks_around_it_is_read_as_everywhere(calibrated):
+    for given in (" precision=0.8 ", 0.7, "0.70"):
+        found = load_matcher(calibrated, overrides={UNMATCHED: given}, device="cpu").calibration
+        assert found is not None and found.threshold == 0.7
 
 
 def test_a_target_goes_to_the_most_confident_of_its_sources():

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import re
 import socket
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -51,3 +52,11 @@ def test_the_address_is_one_that_a_browser_takes():
         assert Listener(given, "127.0.0.1", None).url == f"http://127.0.0.1:{port}/"
         assert Listener(given, "::1", None).url == f"http://[::1]:{port}/"
         assert Listener(given, "0.0.0.0", TOKEN).url == f"http://{socket.gethostname()}:{port}/"
+
+
+@pytest.mark.parametrize(("host", "token"), [("127.8.8.8", None), ("::1", None), ("192.168.1.5", TOKEN)])
+def test_the_server_goes_by_the_name_of_its_own_address(host, token):
+    with socket.create_server(("127.0.0.1", 0)) as given:
+        listener = Listener(given, host, token)
+        assert urlsplit(listener.url).hostname in listener.names
+        assert "example.org" not in listener.names
