@@ -14,7 +14,11 @@ Sweep: the grids of search_spaces/demo.toml and voc.toml. Before, the log-domain
 val pairs, on stored features; those for voc's grid are cosines of made vectors, 4 to 23 keypoints a pair. Matches that
 differ are counted over all decodings of the grid.
 
-SEEN
+Seen on a machine that other processes held too (load 4 to 8). Evaluation: 160 pairs of 105 objects 5.77 s before and
+1.83 after, 3.1 times as fast; the largest difference of a similarity is 6e-7. Sweep of demo's grid, 480 pairs of width
+14: 0.20 s before and 0.06 after, 3.4 times as fast. It would be 5.2 with the configured decoding scaled too: its 27
+iterations of the logarithm are a third of what is left. No match of 172,770 differs. Sweep of voc's grid, 5,000 pairs
+of width 23: 8.02 s before and 1.21 after, 6.6 times as fast; 10 matches of 2,430,000 differ.
 """
 
 from __future__ import annotations
@@ -148,6 +152,9 @@ def bench_sweep(name: str, stored: Similarities, rounds: int) -> None:
     ways = {
         "before": lambda: log_at_once(stored, settings),
         "after": lambda: sweep_grid(stored, settings, published=[decode], num_categories=20, device=CPU),
+        "with the configured decoding scaled too": lambda: sweep_grid(
+            stored, settings, published=[], num_categories=20, device=CPU
+        ),
     }
     width = stored.similarity_PNM.shape[1]
     report(
