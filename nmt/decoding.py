@@ -26,7 +26,7 @@ from nmt.plans import LogPlan, Plan, fast_plan
 from nmt.sinkhorn import decode
 
 _AT_ONCE = {"cpu": 2**17, "cuda": 2**24}
-"""similarities that are decoded at a time: as many as a core's cache holds, or some of a GPU's memory"""
+"""similarities of a grid that are decoded at a time: as many as a core's cache holds, or some of a GPU's memory"""
 
 
 @dataclass(frozen=True)
@@ -152,7 +152,7 @@ def sweep(stored: Similarities, settings: Sequence[DecodeConfig], *, num_categor
     Returns:
         Decoding -> counts, summed over the ranks, in the order of `settings`.
     """
-    counted = _counted(stored.parts(_AT_ONCE["cpu"]), settings, LogPlan, num_categories)
+    counted = _counted([stored], settings, LogPlan, num_categories)
     return {setting: counts.reduced() for setting, counts in counted.items()}
 
 
@@ -179,7 +179,7 @@ def sweep_grid(
     exact, grid = [s for s in settings if s in published], [s for s in settings if s not in published]
     parts = (part.trimmed().to(device) for part in stored.parts(_AT_ONCE.get(device.type, _AT_ONCE["cpu"])))
     counted = _counted(parts, grid, fast_plan, num_categories)
-    counted |= _counted(stored.parts(_AT_ONCE["cpu"]), exact, LogPlan, num_categories)
+    counted |= _counted([stored], exact, LogPlan, num_categories)
     return {setting: counted[setting].reduced() for setting in settings}  # ranks meet in this order
 
 

@@ -83,7 +83,7 @@ def test_pairs_decoded_in_groups_are_decoded_as_all_at_once(monkeypatch: pytest.
     stored = Similarities(similarity, mask, mask, match, torch.arange(500))  # a category for each pair, to count it
     setting = DecodeConfig()
     monkeypatch.setitem(decoding._AT_ONCE, "cpu", 1000)
-    swept = sweep(stored, [setting], num_categories=500)[setting]
+    swept = sweep_grid(stored, [setting], published=[], num_categories=500, device=torch.device("cpu"))[setting]
     plan = sinkhorn(similarity, mask, mask, epsilon=setting.epsilon, iterations=setting.sinkhorn_iterations)
     right_P = ((plan.argmax(2) == match) & mask).sum(1)
     assert torch.equal(swept.correct_A, right_P.double()) and right_P.unique().numel() > 3
