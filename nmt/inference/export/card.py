@@ -10,6 +10,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from nmt.config import Config, to_dict
+from nmt.inference.export.hub import shareable
 from nmt.inference.load import Trained
 from nmt.io.files import atomic_write
 from nmt.model.weights import PACKAGE_BACKBONE
@@ -108,7 +109,7 @@ def _backbone(config: Config) -> tuple[str, str]:
 
 def _changes(config: Config) -> list[tuple[str, str, str]]:
     """List the keys that differ from the published recipe: key, published value, value here."""
-    published, ours = to_dict(Config()), to_dict(config)
+    published, ours = to_dict(Config()), to_dict(shareable(config))
     return [
         (f"{branch}.{key}", json.dumps(published[branch][key]), json.dumps(value))
         for branch in _SHOWN

@@ -5,11 +5,12 @@ The weights are complete, the backbone's included, so that the files need no oth
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 from torch import Tensor
 
-from nmt.config import to_dict
+from nmt.config import Config, to_dict
 from nmt.errors import UserError
 from nmt.inference.load import Trained
 from nmt.inference.repository import CONFIG, MODEL_TYPE, VERSION, WEIGHTS, repository_config
@@ -37,7 +38,7 @@ def write_hub(trained: Trained, folder: Path) -> tuple[Path, Path]:
         {
             "model_type": MODEL_TYPE,
             "version": VERSION,
-            "config": to_dict(trained.config),
+            "config": to_dict(shareable(trained.config)),
             "categories": trained.categories,
             "keypoint_names": trained.keypoint_names,
             "calibration": None if calibration is None else calibration.to_dict(),
@@ -46,6 +47,12 @@ def write_hub(trained: Trained, folder: Path) -> tuple[Path, Path]:
         },
     )
     return path, config
+
+
+def shareable(config: Config) -> Config:
+    """Return the configuration without the folder of a file of weights: it is of this machine alone."""
+    weights = Path(config.model.weights).name
+    return dataclasses.replace(config, model=dataclasses.replace(config.model, weights=weights))
 
 
 def _weights(trained: Trained) -> dict[str, Tensor]:

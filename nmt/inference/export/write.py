@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nmt.data.graph import delaunay_edges
-from nmt.errors import FailedError, UserError
+from nmt.errors import FailedError, UserError, one_line
 from nmt.inference.export.graph import OUTPUTS, PairHead, PairMatcher
 from nmt.inference.load import Trained
 from nmt.io.files import atomic_output
@@ -135,7 +135,13 @@ def _axes(inputs: Sequence[str]) -> tuple[dict[int, Any] | None, ...]:
 def _trace(module: nn.Module, inputs: Sequence[str], example: tuple[Tensor, ...]) -> Any:
     with torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # torch warns of its own deprecations
-        return torch.export.export(module, example, dynamic_shapes=_axes(inputs), strict=False)
+        try:
+            return torch.export.export(module, example, dynamic_shapes=_axes(inputs), strict=False)
+        except Exception as error:  # torch.export raises many kinds for a net that it cannot trace
+            raise UserError(
+                f"torch.export cannot trace this matcher ({type(error).__name__}: {one_line(error)[:200]}); "
+                "--hub exports the weights of any backbone"
+            ) from error
 
 
 def _write_torch(module: nn.Module, inputs: tuple[str, ...], example: tuple[Tensor, ...], path: Path) -> None:

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 from nmt.api import load_matcher
+from nmt.config import Config, with_overrides
 from nmt.errors import UserError
-from nmt.inference.export.hub import write_hub
+from nmt.inference.export.hub import shareable, write_hub
 from nmt.inference.load import load_trained
 from tests.small_model import write_checkpoint
 
@@ -39,3 +40,9 @@ def test_a_folder_of_a_training_is_left_alone(repository: Path) -> None:
     (repository / "config.json").write_text(json.dumps({"data": {}}))
     with pytest.raises(UserError, match="holds a training"):
         write_hub(load_trained(repository.parent / "training" / "best.pt"), repository)
+
+
+def test_the_folder_of_a_file_of_weights_stays_on_this_machine() -> None:
+    config = with_overrides(Config(), {"model.weights": "/home/me/secret/swin.pth"}, source="test")
+    assert shareable(config).model.weights == "swin.pth"
+    assert shareable(Config()) == Config()
