@@ -159,7 +159,7 @@ def torch_is_full() -> None:
 def test_a_caller_that_stops_early_is_told_of_the_wait_and_interrupts_the_rest(
     ray_running: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tasks, "LINE_SECONDS", 0.1)
+    monkeypatch.setattr(tasks, "LOOK_SECONDS", 0.1)
     notes = tmp_path / "notes"
 
     def interrupt() -> None:
