@@ -86,7 +86,11 @@ def database_error(path: Path, error: sqlite3.Error | None) -> TemporaryError:
             "--resume"
         )
     if code in _CLOSED:
-        return TemporaryError(f"{path}: cannot be opened ({one_line(str(error))}); continue with --resume")
+        # Also where no journal can be made beside it, as on a disk that has no room for another file.
+        return TemporaryError(
+            f"{path}: cannot be opened ({one_line(str(error))}); if its disk is full, free space or files; then "
+            "continue with --resume"
+        )
     return TemporaryError(f"{path}: damaged ({one_line(str(error))}); continue with --resume, which restores it")
 
 

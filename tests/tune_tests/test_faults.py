@@ -183,7 +183,9 @@ def states(directory: Path) -> list[str]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("told", ["objects.arrow: not there", "was replaced by the data set"])
+@pytest.mark.parametrize(
+    "told", ["objects.arrow: not there", pytest.param("was replaced by the data set", marks=pytest.mark.long)]
+)
 def test_a_data_set_that_is_removed_or_replaced_during_a_search_fails_no_trial(
     ray_running: None, space_file: Path, tiny_data: Path, other_data: Path, tmp_path: Path, told: str
 ) -> None:
@@ -223,7 +225,7 @@ def test_results_that_are_removed_during_a_search_end_it_in_one_line(
     assert len(told.strip().splitlines()) == 1 and str(results / "tiny") in told
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_search_below_a_link_is_resumed_below_the_real_folder(
     space_file: Path, tiny_data: Path, tmp_path: Path
 ) -> None:

@@ -106,7 +106,10 @@ def head(tmp_path: Path) -> Iterator[tuple[str, psutil.Process]]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("fault", [signal.SIGKILL, signal.SIGSTOP], ids=["killed", "frozen"])
+@pytest.mark.parametrize(
+    "fault",
+    [pytest.param(signal.SIGKILL, id="killed"), pytest.param(signal.SIGSTOP, id="frozen", marks=pytest.mark.long)],
+)
 def test_a_worker_outlives_its_head_for_the_given_time_only(
     head: tuple[str, psutil.Process], watch: Callable[..., Watcher], fault: signal.Signals
 ) -> None:

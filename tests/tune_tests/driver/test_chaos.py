@@ -223,7 +223,12 @@ KILLED = {
 
 
 @pytest.mark.parametrize(
-    "plan", ["two", pytest.param("all", marks=pytest.mark.long), pytest.param("at the start", marks=pytest.mark.long)]
+    "plan",
+    [
+        pytest.param("two", marks=pytest.mark.long),
+        pytest.param("all", marks=pytest.mark.long),
+        pytest.param("at the start", marks=pytest.mark.long),
+    ],
 )
 @pytest.mark.slow
 def test_a_search_of_two_workers_whose_processes_are_killed_or_frozen_loses_no_completed_epoch(

@@ -53,7 +53,7 @@ def children(driver: psutil.Process, name: str) -> list[psutil.Process]:
     return found
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_the_first_ctrl_c_is_heard_though_the_actor_that_passes_it_on_has_just_died(
     space_file: Path, tiny_data: Path, tmp_path: Path
 ) -> None:

@@ -236,7 +236,9 @@ def command(space_file: Path, tiny_data: Path, tmp_path: Path) -> list[str]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("name", "then"), [("raylet", None), ("gcs_server", signal.SIGINT)])
+@pytest.mark.parametrize(
+    ("name", "then"), [pytest.param("raylet", None, marks=pytest.mark.long), ("gcs_server", signal.SIGINT)]
+)
 def test_a_search_whose_ray_dies_ends_with_a_line_and_resumes(
     command: list[str], tmp_path: Path, name: str, then: int | None
 ) -> None:

@@ -307,7 +307,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     ("seed", "trials", "count", "one_at_a_time"),
     [
         # Two at once finish in any order, so only what no decision rests on is the same in every run.
-        pytest.param(39, 6, 6, False, id="two at once, short", marks=pytest.mark.slow),
+        pytest.param(39, 6, 6, False, id="two at once, short", marks=pytest.mark.long),
         pytest.param(1, 12, len(FAULTS), False, id="two at once", marks=pytest.mark.long),
         pytest.param(2, 12, len(FAULTS), False, id="two at once, again", marks=pytest.mark.long),
         pytest.param(3, 16, len(FAULTS), True, id="one, asha", marks=pytest.mark.long),

@@ -164,5 +164,5 @@ def test_second_ctrl_c_ends_at_once_and_leaves_no_process(under_way: subprocess.
     assert under_way.returncode == 130 and "Traceback" not in output
     psutil.wait_procs(below, timeout=30)
     assert not [p for p in below if p.is_running() and p.status() != psutil.STATUS_ZOMBIE]
-    assert set(states(tmp_path / "tiny")) == {"WAITING"}
+    assert set(states(tmp_path / "tiny")) <= {"RUNNING", "WAITING"}  # it took no time to park what ran
     assert not list((tmp_path / "tiny").glob("trials/*/*.partial"))

@@ -177,7 +177,8 @@ def test_ablation_from_the_command_line_resumes_and_is_reported_again(
     assert not config.model.spline and config.train.seed == 1
 
     assert run.main(["--report", "parts", "--results", str(results)]) == 0
-    assert capsys.readouterr().out.strip() in out
+    shown, page = capsys.readouterr().out.strip().rsplit("\n\npage: ", 1)
+    assert shown in out and page == str(directory / "report.html")
     assert run.main(command) == 2
     assert "already holds an ablation; continue it with --resume" in capsys.readouterr().err
     stamp = (directory / "runs" / "full-s0" / "metrics.jsonl").stat().st_mtime_ns

@@ -103,7 +103,7 @@ def lines(directory: Path) -> str:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("told", ["by the cloud", "by Ray"])
+@pytest.mark.parametrize("told", ["by the cloud", pytest.param("by Ray", marks=pytest.mark.long)])
 def test_trials_of_a_node_that_is_taken_away_go_on_elsewhere_at_their_step(
     cluster: Cluster, metadata: Metadata, space_file: Path, tiny_data: Path, tmp_path: Path, told: str
 ) -> None:
@@ -134,7 +134,7 @@ def test_trials_of_a_node_that_is_taken_away_go_on_elsewhere_at_their_step(
         assert [comparable(m) for m in read_metrics(folder)] == [comparable(m) for m in read_metrics(alone)]
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_pack_of_trials_goes_on_elsewhere_together(
     cluster: Cluster, metadata: Metadata, space_file: Path, tiny_data: Path, tmp_path: Path
 ) -> None:
@@ -178,7 +178,7 @@ def test_a_group_of_workers_saves_and_goes_on_without_the_node(
     assert "a worker is lost: its node" in text and "resuming with 1 instead of 2 workers" in text
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_repeated_training_goes_on_elsewhere(
     cluster: Cluster, metadata: Metadata, space_file: Path, tiny_data: Path, tmp_path: Path
 ) -> None:

@@ -298,7 +298,13 @@ with Uploads(storage) as uploads:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("folders", ["trials/003", "trials/003,trials/004"], ids=["single", "packed"])
+@pytest.mark.parametrize(
+    "folders",
+    [
+        pytest.param("trials/003", id="single"),
+        pytest.param("trials/003,trials/004", id="packed", marks=pytest.mark.long),
+    ],
+)
 def test_a_node_that_is_lost_within_an_epoch_costs_no_more_than_the_steps_since(
     address: str, space_file: Path, tiny_data: Path, tmp_path: Path, folders: str
 ) -> None:

@@ -109,7 +109,7 @@ def test_a_folder_without_a_definition_has_the_commands_that_its_name_gives(tmp_
     assert tensorboard(Path("a b")) == "tensorboard --logdir 'a b'"
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_every_printed_command_runs_as_it_is_copied(
     tiny_data: Path, space_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
