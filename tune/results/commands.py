@@ -56,10 +56,11 @@ def resume_command(summary: Summary, directory: Path, *more: str) -> str:
     Args:
         more: further flags and values.
     """
-    if summary.name in FIDELITIES and _definition(directory.parent).get("fidelity"):
-        directory = directory.parent  # a stage is continued by the search that it is part of
-    saved = _definition(directory)
-    given = _file(saved.get("file"), saved.get("name", summary.name))
+    saved, name = _definition(directory), summary.name
+    if name in FIDELITIES and (whole := _definition(directory.parent)).get("fidelity"):
+        # A stage is continued by the search that it is part of.
+        saved, directory, name = whole, directory.parent, whole["name"]
+    given = _file(saved.get("file"), name)
     changed = set_words(_changed(saved, given))
     return command("--search", given, *changed, "--resume", *more, **places_of(summary, directory))
 
