@@ -17,11 +17,10 @@ from nmt.data.stream.collate import Features
 from nmt.data.stream.outliers import PAIRS, protocol_pairs
 from nmt.data.stream.pair import Pair
 from nmt.data.stream.pairs import plain_batch
-from nmt.decoding import Similarities, model_score, similarities
+from nmt.decoding import Similarities, model_score, predicted, similarities
 from nmt.device import autocast
 from nmt.model.matcher import Matcher
 from nmt.seen_objects import SeenObjects, encoder
-from nmt.sinkhorn import decode
 
 _AT_ONCE = 32
 """pairs of a forward pass of the head"""
@@ -51,15 +50,8 @@ def fit_on_val(
 
 def matches_of(stored: Similarities, setting: DecodeConfig) -> Rows:
     """Decode pairs, and collect their matches with the evidence of each."""
-    masks = stored.mask0_PN, stored.mask1_PM
-    target_PN = decode(
-        stored.similarity_PNM,
-        *masks,
-        epsilon=setting.epsilon,
-        iterations=setting.sinkhorn_iterations,
-        assignment=setting.assignment,
-    )
-    return Rows.of(stored.similarity_PNM, *masks, target_PN, stored.match_PN)
+    target_PN = predicted(stored, setting)
+    return Rows.of(stored.similarity_PNM, stored.mask0_PN, stored.mask1_PM, target_PN, stored.match_PN)
 
 
 def protocol_similarities(

@@ -309,16 +309,14 @@ def calibration_error(confidence_R: Tensor, right_R: Tensor) -> float:
     return float(sums.abs().sum()) / max(len(confidence_R), 1)
 
 
-def fit(protocols: Mapping[str, Rows], pairs: Mapping[str, int], *, unmatched: str = F1) -> Calibration:
-    """Fit a calibration to the matches of some protocols, pooled.
+def fit(protocols: Mapping[str, Rows], pairs: Mapping[str, int]) -> Calibration:
+    """Fit a calibration to the matches of some protocols, pooled. Its threshold is that of the highest F1.
 
     Args:
         protocols: protocol -> its matches.
         pairs: protocol -> the number of pairs that they are of.
-        unmatched: how to choose the threshold: f1 for the highest F1 over the pooled rows, precision=P, or a number.
 
     Raises:
-        UserError: a precision that no threshold reaches.
         ValueError: there are no rows.
     """
     rows = Rows.joined(list(protocols.values()))
@@ -332,7 +330,7 @@ def fit(protocols: Mapping[str, Rows], pairs: Mapping[str, int], *, unmatched: s
         found,
         threshold=_best_threshold(confidence_R, right_R, rows.matchable),
         curve=_precision_curve(confidence_R, right_R),
-    ).with_threshold(unmatched, source="calibration")
+    )
     return dataclasses.replace(found, figures={name: figures(several, found) for name, several in protocols.items()})
 
 

@@ -214,12 +214,21 @@ def _counted(
     return {setting: Counts(*both) for setting, both in found.items()}
 
 
+def predicted(stored: Similarities, setting: DecodeConfig) -> Tensor:
+    """Decode stored similarities: (P, N) int64, for each source keypoint its target keypoint, -1 = none."""
+    return _decoded(stored.similarity_PNM, stored.mask0_PN, stored.mask1_PM, setting)
+
+
 def predict(output: MatchOutput, setting: DecodeConfig) -> Tensor:
     """Decode the model's similarities: (B, N) int64, for each source keypoint its target keypoint, -1 = none."""
+    return _decoded(output.similarity_BNM, output.mask0_BN, output.mask1_BM, setting)
+
+
+def _decoded(similarity_BNM: Tensor, mask0_BN: Tensor, mask1_BM: Tensor, setting: DecodeConfig) -> Tensor:
     return decode(
-        output.similarity_BNM,
-        output.mask0_BN,
-        output.mask1_BM,
+        similarity_BNM,
+        mask0_BN,
+        mask1_BM,
         epsilon=setting.epsilon,
         iterations=setting.sinkhorn_iterations,
         assignment=setting.assignment,

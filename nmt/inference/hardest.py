@@ -22,14 +22,13 @@ from nmt.data.store.objects import ObjectStore
 from nmt.data.store.ready import check_fit
 from nmt.data.stream.pair import Pair
 from nmt.data.stream.pairs import eval_pairs, plain_batch
-from nmt.decoding import Similarities, similarities, sweep
+from nmt.decoding import Similarities, predicted, similarities, sweep
 from nmt.device import autocast
 from nmt.errors import UserError
 from nmt.inference.load import load_model, open_plain
 from nmt.inference.pictures import draw_pair
 from nmt.inference.sample import matched_pair
 from nmt.seen_objects import SeenObjects, encoder
-from nmt.sinkhorn import decode as decoded
 
 PAIRS_AT_ONCE = 16
 """pairs of a forward pass on stored features; on images, where a pair may take seconds, it is one"""
@@ -136,15 +135,7 @@ def _hardest(
     store: ObjectStore, config: Config, pairs: Sequence[Pair], stored: Similarities, count: int
 ) -> Iterator[HardPair]:
     """Yield the pairs with the lowest share of right matches, a few of each category at most."""
-    setting = config.decode
-    predicted_PN = decoded(
-        stored.similarity_PNM,
-        stored.mask0_PN,
-        stored.mask1_PM,
-        epsilon=setting.epsilon,
-        iterations=setting.sinkhorn_iterations,
-        assignment=setting.assignment,
-    )
+    predicted_PN = predicted(stored, config.decode)
     known_PN = stored.match_PN >= 0
     right_P = ((predicted_PN == stored.match_PN) & known_PN).sum(1).numpy()
     known_P = known_PN.sum(1).numpy()

@@ -39,11 +39,6 @@ class Labelled:
     """of the object; None where the file does not say"""
 
 
-def read_keypoint_file(path: Path, *, image: Path) -> Points:
-    """Read the labelled keypoints of an image: keypoint name -> (x, y), pixels; see `read_labelled`."""
-    return read_labelled(path, image=image).points
-
-
 def read_labelled(path: Path, *, image: Path) -> Labelled:
     """Read the labelled keypoints of an image, and the category of its object.
 

@@ -10,8 +10,8 @@ one and with two threads allowed.
 Seen on two cores that other processes held too (load 9 to 12; efficientnet_lite0 of the package, images of 192 pixels,
 a head of width 128; --processes 3 --pairs 24): cold 13.7 s, a processor busy for 2.7, against 35.3 s and 7.5 of a
 checkout that imported timm, and with it torch's compiler: 2.6 and 2.8 times as much. Warm 96 to 115 ms a pair of new
-images, 15 of images seen before, 5 of those in one call. On the same two cores with nothing else running: cold 2.1 s, warm
-31 ms a pair of new images, 6 of images seen before, 2 of those in one call.
+images, 15 of images seen before, 5 of those in one call. On the same two cores with nothing else running: cold 2.1 s,
+warm 31 ms a pair of new images, 6 of images seen before, 2 of those in one call.
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from nmt.errors import UserError
-from nmt.inference.keypoint_files import read_keypoint_file, read_labelled
+from nmt.inference.keypoint_files import read_labelled
 from tests.nmt_tests.data.readers.raw_sets import or_one_line
 
 EXPECTED = {"beak": (10.0, 20.5), "tail": (60.0, 30.0)}
@@ -34,7 +34,7 @@ def read(folder: Path, content: str | bytes | list[str] | Any, image: str = "pho
     if not isinstance(content, str | bytes):
         content = json.dumps(content)
     file.write_bytes(content if isinstance(content, bytes) else content.encode())
-    return read_keypoint_file(file, image=folder / image)
+    return read_labelled(file, image=folder / image).points
 
 
 # --- tables ---
@@ -133,7 +133,7 @@ def test_what_is_no_file_is_one_line(tmp_path):
         (tmp_path / "absent", "absent: no such file"),
     ):
         with pytest.raises(UserError, match=message):
-            read_keypoint_file(path, image=tmp_path / "a.jpg")
+            read_labelled(path, image=tmp_path / "a.jpg")
 
 
 # --- JSON ---

@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 
 from nmt.data.readers.own.read import read
-from nmt.inference.keypoint_files import read_keypoint_file
+from nmt.inference.keypoint_files import read_labelled
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page, Route
@@ -168,7 +168,7 @@ def test_two_photographs_are_matched_edited_saved_and_loaded_again(page, photogr
     for side, picture, spots in (("source", upright, SPOTS), ("target", turned, SPOTS[::-1])):
         table = tmp_path / f"{side}.csv"
         table.write_bytes(saved(page, f"#{side} .save"))
-        points = read_keypoint_file(table, image=picture)
+        points = read_labelled(table, image=picture).points
         assert list(points)[1:] == ["2", "3", "4", "5"]
         assert np.allclose(list(points.values()), spots, atol=2)
         page.click(f"#{side} .clear")
