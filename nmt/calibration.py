@@ -20,7 +20,7 @@ from nmt.data.stream.pairs import plain_batch
 from nmt.decoding import Similarities, model_score, predicted, similarities
 from nmt.device import autocast
 from nmt.model.matcher import Matcher
-from nmt.seen_objects import SeenObjects, encoder
+from nmt.seen_objects import SeenObjects, encoder, pairs_in_memory
 
 _AT_ONCE = 32
 """pairs of a forward pass of the head"""
@@ -86,7 +86,7 @@ def protocol_similarities(
         encoder(matcher, autocast=precision),
         store,
         [pair for pairs in protocols.values() for pair in pairs],
-        pairs_at_once=config.data.pairs_per_step,
+        pairs_at_once=pairs_in_memory(config),
         device=device,
         width=width,
     )

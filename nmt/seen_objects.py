@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from nmt.batch import PairBatch, Side
+from nmt.config import Config
 from nmt.data.store.objects import ObjectStore
 from nmt.data.stream.collate import collate
 from nmt.data.stream.pair import Pair
@@ -132,6 +133,11 @@ class SeenObjects:
         for row in dict.fromkeys(rows):
             if self._coming[row] <= 0:
                 del self._seen[row], self._coming[row]
+
+
+def pairs_in_memory(config: Config) -> int:
+    """Return how many pairs' images the backbone takes at once: as many as training does, which are known to fit."""
+    return min(config.train.micro_batch or config.data.pairs_per_step, config.data.pairs_per_step)
 
 
 def head_pairs(pairs_at_once: int, device: torch.device) -> int:

@@ -15,7 +15,7 @@ from nmt.data.stream.pair import Pair
 from nmt.data.stream.pairs import eval_batches, eval_pairs
 from nmt.decoding import best_decoding, decodings_of, model_score, similarities, sweep_grid, timed
 from nmt.metrics import Counts
-from nmt.seen_objects import SeenObjects, encoder
+from nmt.seen_objects import SeenObjects, encoder, pairs_in_memory
 from nmt.training.trainer import Trainer
 
 
@@ -81,7 +81,7 @@ def seen_objects(trainer: Trainer, pairs: Sequence[Pair]) -> SeenObjects:
         encoder(trainer.evaluated, autocast=trainer.autocast),
         trainer.store,
         pairs,
-        pairs_at_once=trainer.config.data.pairs_per_step,
+        pairs_at_once=pairs_in_memory(trainer.config),
         device=trainer.device,
         width=trainer.config.data.pad_keypoints,
     )

@@ -65,6 +65,18 @@ def test_on_images_the_ranks_read_the_objects_of_their_own_pairs_and_count_as_on
     assert Counts(correct_A, total_A).accuracy() == alone["val/accuracy_fixed_decode"]
 
 
+def test_on_images_no_more_pass_the_backbone_than_in_training(toy_data):
+    """What fits in memory with `train.micro_batch` is validated in parts of that size, with the same accuracy."""
+    found, largest = [], []
+    for micro_batch in (0, 1):
+        changes = {"data__mode": "images", "train__precision": "fp32", "model__decoder_layers": 1}
+        trainer, read = Trainer(small(**changes, train__micro_batch=micro_batch), data=toy_data), []
+        trainer.matcher.backbone.register_forward_hook(lambda net, given, maps, read=read: read.append(len(given[0])))
+        found.append(validate(trainer, ())["val/accuracy"])
+        largest.append(max(read))
+    assert largest[1] == 2 < largest[0] and found[0] == found[1]
+
+
 def objects_of(pairs) -> int:
     return len({row for pair in pairs for row in (pair.row0, pair.row1)})
 
