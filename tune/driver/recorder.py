@@ -204,8 +204,7 @@ class Recorder(ray.tune.Callback):
 
     def save(self, *, finished: bool = False) -> Summary:
         """Write the summary and copy the study at once, here and to the storage; return the summary."""
-        self._saving.save(finished=finished)
-        return self._saving.summary()
+        return self._saving.save(finished=finished)
 
     def _wait(self, number: int, last: Mapping[str, Any]) -> None:
         """Record that the trial's job has ended at its rung: the trial pauses."""

@@ -66,6 +66,7 @@ class Saving:
         self._finished = False
         self._board: TensorBoardLog | None = None
         self._text = ""
+        self._written: Summary
         self._summed, self._copied = Throttle(self._write_summary), Throttle(self._copy_study)
 
     def summary(self) -> Summary:
@@ -89,8 +90,8 @@ class Saving:
         self._summed.poll()
         self._copied.poll()
 
-    def save(self, *, finished: bool) -> None:
-        """Write the summary and copy the study at once.
+    def save(self, *, finished: bool) -> Summary:
+        """Write the summary and copy the study at once; return the summary as written.
 
         Args:
             finished: True if nothing is left to run.
@@ -98,9 +99,10 @@ class Saving:
         self._finished = finished
         self._summed.now()
         self._copied.now()
+        return self._written
 
     def _write_summary(self) -> None:
-        summary = self.summary()
+        summary = self._written = self.summary()
         with self._folders.noted():
             summary.save(self._folders.directory)
         self._show(summary)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 
 import pytest
@@ -91,6 +92,16 @@ def test_the_summary_is_at_most_so_old_and_the_last_one_is_exact(
         assert made.shown() == shown and len(made.saving.summary().trials) == len(made.study.trials())
     made.saving.save(finished=True)
     assert made.shown() == 5 and load_summary(tmp_path).finished
+
+
+def test_the_summary_that_is_returned_is_the_one_written(
+    monkeypatch: pytest.MonkeyPatch, space_file: Path, tmp_path: Path
+) -> None:
+    made = Made(space_file, tmp_path)
+    ticks = itertools.count(5.0, 0.7)
+    monkeypatch.setattr(module.time, "monotonic", lambda: next(ticks))  # any work takes its time
+    made.pause()
+    assert made.saving.save(finished=True) == load_summary(tmp_path)
 
 
 def test_what_was_put_off_reaches_the_storage_too(clock: Clock, space_file: Path, tmp_path: Path) -> None:
