@@ -9,11 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-
-import torch
+from typing import TYPE_CHECKING
 
 from nmt.errors import UserError, nearest
-from nmt.training.step_trace import Kernel
+
+if TYPE_CHECKING:  # the command line knows the cards without loading torch
+    import torch
+
+    from nmt.training.step_trace import Kernel
 
 BANDWIDTH_SHARE, PEAK_SHARE = 0.8, 0.5
 KERNEL_SECONDS, LAUNCH_SECONDS = 2e-6, 6e-6
@@ -78,6 +81,8 @@ def find_card(name: str) -> Card:
 
 def this_card() -> Card | None:
     """Return the GPU of this machine, by its name and memory alone; None without one."""
+    import torch
+
     if not torch.cuda.is_available():
         return None
     found = torch.cuda.get_device_properties(torch.cuda.current_device())
@@ -85,11 +90,7 @@ def this_card() -> Card | None:
 
 
 def gpu_seconds(kernels: Iterable[Kernel], card: Card, *, tf32: bool = False) -> float:
-    """Estimate the time that kernels take on a GPU.
-
-    Args:
-        tf32: products of float32 numbers may round them (train.precision leaves them as they are).
-    """
+    """Estimate the time that kernels take on a GPU; with `tf32`, products of float32 numbers may round them."""
     total = 0.0
     for kernel in kernels:
         moving = kernel.bytes / (BANDWIDTH_SHARE * card.bandwidth)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import heapq
 import itertools
+import warnings
 from collections import Counter, deque
 from collections.abc import Iterator
 from typing import Any
@@ -38,6 +39,8 @@ def fake_cuda() -> Iterator[None]:
         ):
             stack.callback(setattr, owner, name, getattr(owner, name))
             setattr(owner, name, value)
+        stack.enter_context(warnings.catch_warnings())
+        warnings.filterwarnings("ignore", message="Accessing the data pointer of FakeTensor")  # a copy of a module
         stack.enter_context(FakeTensorMode(allow_non_fake_inputs=True))
         stack.enter_context(torch.autograd.graph.saved_tensors_hooks(saved.pack, saved.unpack))
         yield
@@ -60,12 +63,7 @@ def _attention(composite: Any) -> Any:
         scale: float | None = None,
         enable_gqa: bool = False,
     ) -> Tensor:
-        given = (query, key, value, attn_mask)
-        if torch.is_autocast_enabled("cuda"):
-            given = tuple(
-                t.to(torch.get_autocast_dtype("cuda")) if t is not None and t.is_floating_point() else t for t in given
-            )
-        q, k, v, mask = given
+        q, k, v, mask = (_cast(tensor) for tensor in (query, key, value, attn_mask))
         fits = q.dim() == 4 and all((t.shape[-1] * t.element_size()) % 16 == 0 for t in (q, k, v))
         if q.device.type != "cuda" or not fits or enable_gqa:
             return composite(q, k, v, mask, dropout_p, is_causal, scale=scale, enable_gqa=enable_gqa)
@@ -80,6 +78,13 @@ def _attention(composite: Any) -> Any:
         return kernel(q, k, v, mask, learns, dropout_p, is_causal, scale=scale)[0]
 
     return attention
+
+
+def _cast(tensor: Any) -> Any:
+    """Return a tensor of numbers in the type of autocast, if it is on."""
+    if tensor is None or not tensor.is_floating_point() or not torch.is_autocast_enabled("cuda"):
+        return tensor
+    return tensor.to(torch.get_autocast_dtype("cuda"))
 
 
 class _Slot:
@@ -106,7 +111,7 @@ class _Saved:
     @torch.no_grad()
     def backward(self, loss: Tensor, gradient: Tensor | None = None) -> None:
         """Add the gradients of a scalar to its leaves, as `Tensor.backward`."""
-        root = loss.grad_fn
+        root: Any = loss.grad_fn
         missing = _edges_into(root)
         gradients: dict[Any, list[Tensor | None]] = {root: [torch.ones_like(loss) if gradient is None else gradient]}
         order = itertools.count()
@@ -120,18 +125,24 @@ class _Saved:
             found = node(*given)
             while self._read:
                 self._read.pop().tensor = None
-            del given
-            for (after, place), gradient in zip(node.next_functions, _as_tuple(found), strict=False):
-                if after is None:
-                    continue
-                if gradient is not None:
-                    sums = gradients.setdefault(after, [None] * len(after._input_metadata))
-                    fitting = _fitting(gradient, after._input_metadata[place])
-                    sums[place] = fitting if sums[place] is None else sums[place] + fitting
+            for after in _passed_on(node, found, gradients):
                 missing[after] -= 1
                 if not missing[after]:
                     heapq.heappush(ready, (-after._sequence_nr(), next(order), after))
-            del found, gradient
+            del given, found  # else they would live until the next node has run
+
+
+def _passed_on(node: Any, found: Any, gradients: dict[Any, list[Tensor | None]]) -> Iterator[Any]:
+    """Add what a node has found to the gradients of the nodes after it; yield those, once an edge."""
+    parts = found if isinstance(found, tuple) else (found,)
+    for (after, place), part in zip(node.next_functions, parts, strict=False):
+        if after is None:
+            continue
+        if part is not None:
+            sums = gradients.setdefault(after, [None] * len(after._input_metadata))
+            fitting, there = _fitting(part, after._input_metadata[place]), sums[place]
+            sums[place] = fitting if there is None else there + fitting
+        yield after
 
 
 def _edges_into(root: Any) -> Counter[Any]:
@@ -145,10 +156,6 @@ def _edges_into(root: Any) -> Counter[Any]:
                 if counts[after] == 1:
                     waiting.append(after)
     return counts
-
-
-def _as_tuple(found: Any) -> tuple[Tensor | None, ...]:
-    return found if isinstance(found, tuple) else (found,)
 
 
 def _fitting(gradient: Tensor, wanted: Any) -> Tensor:

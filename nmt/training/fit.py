@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nmt.config import Config, with_overrides
-from nmt.training.cards import CONTEXT, Card
+from nmt.errors import one_line
+from nmt.training.cards import CONTEXT, Card, this_card
 from nmt.training.out_of_memory import half, pairs_at_once
 from nmt.training.sizes import in_bytes
 from nmt.training.step_trace import trace_step
@@ -71,6 +72,23 @@ def fit(config: Config, *, data: Path, card: Card | None, workers: int = 1) -> F
     while smaller > 1 and not fits(smaller):
         smaller = half(smaller)
     return Fit(pairs, needed, card, smaller if fits(smaller) else None)
+
+
+def fit_line(config: Config, *, data: Path, card: Card | None, workers: int = 1) -> str | None:
+    """Return the line of a preview on the memory of a GPU; None without a GPU to compare with.
+
+    A preview is never refused for it: where the step cannot be traced, the line says why.
+
+    Args:
+        card: the GPU; by default that of this machine.
+    """
+    card = card or this_card()
+    if card is None:
+        return None
+    try:
+        return str(fit(config, data=data, card=card, workers=workers))
+    except Exception as error:  # whatever a model of the user's does that fake tensors cannot
+        return f"the memory of a step is not known: it cannot be traced ({one_line(error)})"
 
 
 def _needed(config: Config, pairs: int, data: Path, workers: int) -> float:
