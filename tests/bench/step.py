@@ -12,6 +12,9 @@ Three executions of the same step, same weights and same results up to rounding:
     before      the same with autocast to bf16
     now         fused attention, both images in one call; what `run.py --train` does
 
+Measured on a CPU, the stages are seconds that a processor was busy, which other processes hardly change; the step and
+the wait for the loader are times of the clock. Memory on a CPU is that of a trace.
+
 An estimate has the assumptions of nmt/training/cards.py. A run is that of the recipe `voc`: 24,000 steps, and 12
 validations of 20,000 pairs, in which `now` reads each of 1,800 objects once and the others read both images of every
 pair. The sweep over decodings and the files are not in it.
@@ -210,7 +213,7 @@ class Clock:
             event.record()
             self._marks.append((stage, event))
         else:
-            self._marks.append((stage, time.perf_counter()))
+            self._marks.append((stage, (time.perf_counter(), time.process_time())))
 
     def ends(self) -> None:
         """Add up the stages of a step."""
@@ -219,7 +222,9 @@ class Clock:
             torch.cuda.synchronize()
         taken: dict[str, float] = {}
         for (stage, start), (_, end) in itertools.pairwise(self._marks):
-            taken[stage] = taken.get(stage, 0.0) + (start.elapsed_time(end) / 1e3 if self._cuda else end - start)
+            kind = 0 if stage == LOADER else 1
+            seconds = start.elapsed_time(end) / 1e3 if self._cuda else end[kind] - start[kind]
+            taken[stage] = taken.get(stage, 0.0) + seconds
         for stage, seconds in taken.items():
             self.seconds.setdefault(stage, []).append(seconds)
         self._marks = []
@@ -229,7 +234,8 @@ def measure(config: Config, data: Path, device: torch.device, name: str, steps: 
     """Take steps of an execution; return the median seconds of each stage and of a step, and the clock."""
     change, keys = EXECUTIONS[name]
     needed = {"train.steps_per_epoch": steps + WARM_UP}
-    trainer = Trainer(with_overrides(config, keys | needed, source=name), data=data, device=device)
+    changed = with_overrides(config, keys | needed, source=name)
+    trainer = Trainer(changed, data=data, device=device)
     if change is not None:
         change(trainer)
     trainer.model.train()
@@ -248,6 +254,8 @@ def measure(config: Config, data: Path, device: torch.device, name: str, steps: 
             clock.ends()
             walls.append(time.perf_counter() - started)
             busy.append(time.process_time() - used)
+    if device.type == "cpu":
+        clock.peaks |= trace_step(changed, data=data, device=device, change=change).peaks
     medians = {stage: statistics.median(seconds[WARM_UP:]) for stage, seconds in clock.seconds.items()}
     return medians | {"step": statistics.median(walls[WARM_UP:]), BUSY: statistics.median(busy[WARM_UP:])}, clock
 
@@ -260,10 +268,10 @@ def show_measured(config: Config, data: Path, device: torch.device, steps: int) 
     rows = []
     for stage in order:
         cells = [f"{1e3 * found[name][0].get(stage, 0.0):.1f}" for name in names]
-        memory = [f"{found[name][1].peaks.get(stage, 0) / 1e9:.1f}" for name in names if device.type == "cuda"]
+        peaks = (found[name][1].peaks for name in names)
+        memory = [f"{some[stage] / 1e9:.2f}" if stage in some else "" for some in peaks]
         rows.append([stage, *cells, *memory])
-    head = ["stage", *(f"{name} ms" for name in names)]
-    head += [f"{name} GB" for name in names if device.type == "cuda"]
+    head = ["stage", *(f"{name} {unit}" for unit in ("ms", "GB") for name in names)]
     print(f"Measured on {device}, medians of {steps} steps")
     print(aligned([head, *rows], left=1))
     figures = {f"{name} step": f"{1e3 * found[name][0]['step']:.1f} ms" for name in names}

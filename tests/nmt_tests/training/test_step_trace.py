@@ -71,6 +71,7 @@ def test_no_step_of_the_published_backbone_waits_and_its_attention_is_fused(toy_
 
 # --- what is planted is found ---
 
+QUICK = {"model__decoder_layers": 1, "loss__layer": 0.0, "loss__hyperspherical": 0.0}
 CONSTANT = torch.arange(4.0)
 """a tensor of the CPU, which a module might have kept"""
 
@@ -99,7 +100,7 @@ def plant(patch: pytest.MonkeyPatch, use: Callable[[Tensor], object]) -> None:
 def test_a_value_that_is_read_from_the_gpu_is_found(toy_data, monkeypatch, use):
     plant(monkeypatch, use)
     with pytest.raises(HiddenWaitError, match=r"test_step_trace.py:\d+: .* reads values of the GPU"):
-        trace_step(small(), data=toy_data)
+        trace_step(small(**QUICK), data=toy_data)
 
 
 @pytest.mark.parametrize(
@@ -116,19 +117,19 @@ def test_a_value_that_is_read_from_the_gpu_is_found(toy_data, monkeypatch, use):
 )
 def test_a_copy_that_the_step_waits_for_is_found(toy_data, monkeypatch, use):
     plant(monkeypatch, use)
-    (wait,) = trace_step(small(), data=toy_data).waits
+    (wait,) = trace_step(small(**QUICK), data=toy_data).waits
     assert wait.startswith("test_step_trace.py:")
 
 
 def test_a_tensor_of_the_cpu_among_those_of_the_gpu_is_found(toy_data, monkeypatch):
     plant(monkeypatch, lambda x: x * CONSTANT)
     with pytest.raises(RuntimeError, match="same device"):
-        trace_step(small(), data=toy_data)
+        trace_step(small(**QUICK), data=toy_data)
 
 
 def test_a_copy_in_the_background_and_a_plain_number_are_no_wait(toy_data, monkeypatch):
     plant(monkeypatch, lambda x: x * torch.tensor(2.0) + CONSTANT.to(x.device, non_blocking=True))
-    assert not trace_step(small(), data=toy_data).waits
+    assert not trace_step(small(**QUICK), data=toy_data).waits
 
 
 # --- what is counted ---
@@ -191,7 +192,7 @@ def test_traffic_and_launches_of_single_operations():
 
 
 def test_the_second_part_of_a_step_finds_the_gradients_of_the_first(toy_data):
-    whole, parts = (trace_step(small(train__micro_batch=size), data=toy_data) for size in (0, 2))
+    whole, parts = (trace_step(small(**QUICK, train__micro_batch=size), data=toy_data) for size in (0, 2))
     assert parts.resident == whole.resident
     assert parts.peaks["head forward"] > parts.resident
     assert sum(k.stage == "backward" for k in parts.kernels) > sum(k.stage == "backward" for k in whole.kernels)
