@@ -49,3 +49,16 @@ def build_matcher(
             torch.manual_seed(seed)  # again, so that a head's initial weights do not depend on the mode
         head = Head(model, channels=channels, global_channels=global_channels)
     return Matcher(head, backbone)
+
+
+def build_shapes(model: ModelConfig, *, image_size: int, features: FeatureWidths | None) -> Matcher:
+    """Build a matcher for the shapes of its tensors: without values and memory, where its backbone allows that.
+
+    Raises:
+        UserError: see nmt.model.backbone.build_backbone.
+    """
+    try:
+        with torch.device("meta"):
+            return build_matcher(model, image_size=image_size, features=features, pretrained=False)
+    except (NotImplementedError, RuntimeError):  # a backbone that computes with its weights while it is built
+        return build_matcher(model, image_size=image_size, features=features, pretrained=False)

@@ -58,7 +58,9 @@ class FusedWindowAttention(WindowAttention):
             attn_mask=added_WHNN.to(v.dtype).flatten(0, 1).expand(windows // per_image, -1, -1, -1),
             scale=1.0,
         )
-        return self.proj(out.view(windows, self.num_heads, num, -1).transpose(1, 2).reshape(windows, num, channels))
+        # No view of all dimensions at once: the kernels of a GPU return their rows in another order than a CPU's.
+        out = out.unflatten(1, (per_image, self.num_heads)).transpose(2, 3)
+        return self.proj(out.reshape(windows, num, channels))
 
     def _position_bias(self) -> Tensor:
         """Return the bias (H, N, N) of the relative positions; the sigmoid is taken on the table, before the gather."""

@@ -37,7 +37,12 @@ def halved(config: Config, *, workers: int = 1) -> Config | None:
     pairs = pairs_at_once(config, workers=workers)
     if pairs == 1:
         return None
-    return with_overrides(config, {"train.micro_batch": (pairs + 1) // 2}, source="out of memory")
+    return with_overrides(config, {"train.micro_batch": half(pairs)}, source="out of memory")
+
+
+def half(pairs: int) -> int:
+    """Return half as many pairs, rounded up."""
+    return (pairs + 1) // 2
 
 
 def pairs_at_once(config: Config, *, workers: int = 1) -> int:

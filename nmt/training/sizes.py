@@ -8,11 +8,9 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
-
 from nmt.config import Config
 from nmt.errors import UserError
-from nmt.model.build import FeatureWidths, build_matcher
+from nmt.model.build import FeatureWidths, build_shapes
 from nmt.training.files import BEST, CHECKPOINT, PREVIOUS
 
 _PER_TENSOR = 330
@@ -50,12 +48,7 @@ def training_sizes(config: Config, *, features: FeatureWidths | None) -> Sizes:
     Raises:
         UserError: an unknown backbone, or an image size that it cannot take.
     """
-    build = {"image_size": config.data.image_size, "features": features, "pretrained": False}
-    try:
-        with torch.device("meta"):  # no memory is allocated
-            matcher = build_matcher(config.model, **build)  # type: ignore[arg-type]
-    except (NotImplementedError, RuntimeError):  # a backbone that computes with its weights while it is built
-        matcher = build_matcher(config.model, **build)  # type: ignore[arg-type]
+    matcher = build_shapes(config.model, image_size=config.data.image_size, features=features)
     frozen = "backbone." if matcher.backbone is not None and config.optim.backbone_lr_scale == 0 else None
     weights = [t for name, t in matcher.state_dict().items() if not (frozen and name.startswith(frozen))]
     trained = [p for name, p in matcher.named_parameters() if not (frozen and name.startswith(frozen))]

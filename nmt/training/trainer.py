@@ -69,15 +69,20 @@ class Trainer:
         self.stream = PairStream(self.store, config.data, split=split, seed=seed, features=self.features)
         self.mean_keypoints = mean_keypoints(self.stream.sampler) if config.loss.reduction == "keypoints" else None
         """mean number of keypoints of a training pair; None where the loss does not read it"""
-        self.matcher = build_matcher(
-            config.model, image_size=config.data.image_size, features=self.features, seed=config.train.seed
-        ).to(self.device)
+        self.matcher = self.build_matcher()
         self.optimizer = build_optimizer(self.matcher, config)
         self.average = WeightAverage(self.matcher, config.train.ema) if config.train.ema else None
         if config.train.compile:
             self.matcher.head.compile()
         self.model = distributed.data_parallel(self.matcher, self.device)
         self.progress = Progress()
+
+    def build_matcher(self) -> Matcher:
+        """Build the matcher to train, on the device."""
+        config = self.config
+        return build_matcher(
+            config.model, image_size=config.data.image_size, features=self.features, seed=config.train.seed
+        ).to(self.device)
 
     @property
     def evaluated(self) -> Matcher:

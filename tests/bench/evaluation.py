@@ -33,6 +33,7 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
+from record import record
 
 from nmt.config import DecodeConfig, with_overrides
 from nmt.data.store.features import open_features
@@ -62,14 +63,16 @@ def in_turns(ways: dict[str, Callable[[], object]], rounds: int) -> dict[str, fl
     return {name: statistics.median(seconds) for name, seconds in taken.items()}
 
 
-def report(what: str, medians: dict[str, float]) -> None:
-    """Print the medians, and how many times faster each is than the first."""
+def report(what: str, medians: dict[str, float]) -> dict[str, str]:
+    """Print the medians, and how many times faster each is than the first; return the line to record."""
     first = next(iter(medians.values()))
-    print(f"{what}: " + ", ".join(f"{name} {s:.2f} s (x {first / s:.1f})" for name, s in medians.items()), flush=True)
+    line = ", ".join(f"{name} {s:.2f} s (x {first / s:.1f})" for name, s in medians.items())
+    print(f"{what}: {line}", flush=True)
+    return {f"{what}:": line}
 
 
-def bench_images(data: Path, number: int, rounds: int) -> None:
-    """Compare the two ways to evaluate on images."""
+def bench_images(data: Path, number: int, rounds: int) -> dict[str, str]:
+    """Compare the two ways to evaluate on images; return the figures to record."""
     config = with_overrides(load_space("demo").base, {"data.mode": "images"}, source="bench")
     store = ObjectStore.open(data)
     pairs = eval_pairs(store, config.data, split="val")
@@ -87,11 +90,12 @@ def bench_images(data: Path, number: int, rounds: int) -> None:
         return similarities(score, objects.batches(pairs), device=CPU)
 
     objects = len({row for pair in pairs for row in (pair.row0, pair.row1)})
-    report(
+    figures = report(
         f"evaluation of {len(pairs)} pairs of {objects} objects", in_turns({"before": before, "after": after}, rounds)
     )
     difference = (after().similarity_PNM - before().similarity_PNM).abs().max()
     print(f"largest difference of a similarity: {difference:.1e}", flush=True)
+    return figures
 
 
 def demo_similarities(data: Path) -> Similarities:
@@ -145,8 +149,8 @@ def differing(stored: Similarities, settings: Sequence[DecodeConfig]) -> tuple[i
     return differ, len(settings) * int(stored.mask0_PN.sum())
 
 
-def bench_sweep(name: str, stored: Similarities, rounds: int) -> None:
-    """Compare the ways to sweep the grid of a search space."""
+def bench_sweep(name: str, stored: Similarities, rounds: int) -> dict[str, str]:
+    """Compare the ways to sweep the grid of a search space; return the figures to record."""
     space = load_space(name)
     settings, decode = space.decode_grid(), space.base.decode
     ways = {
@@ -157,12 +161,13 @@ def bench_sweep(name: str, stored: Similarities, rounds: int) -> None:
         ),
     }
     width = stored.similarity_PNM.shape[1]
-    report(
+    figures = report(
         f"{len(settings)} decodings of {len(stored.category_P)} pairs of width {width}, grid of {name}",
         in_turns(ways, rounds),
     )
     differ, total = differing(stored, settings)
     print(f"matches that differ: {differ} of {total}")
+    return figures
 
 
 def main() -> None:
@@ -171,14 +176,17 @@ def main() -> None:
     parser.add_argument("--pairs", type=int, default=160)
     parser.add_argument("--voc-pairs", type=int, default=5000, help="20000 is the size of voc's val split")
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--record", action="store_true", help="add the figures to tests/bench/RESULTS.md")
     args = parser.parse_args()
     torch.set_num_threads(1)
     print(f"load of the machine: {os.getloadavg()[0]:.1f}")
     with torch.inference_mode():
-        bench_images(args.data, args.pairs, args.rounds)
-        bench_sweep("demo", demo_similarities(args.data), args.rounds)
-        bench_sweep("voc", voc_like(args.voc_pairs), args.rounds)
+        figures = bench_images(args.data, args.pairs, args.rounds)
+        figures |= bench_sweep("demo", demo_similarities(args.data), args.rounds)
+        figures |= bench_sweep("voc", voc_like(args.voc_pairs), args.rounds)
     print(f"load of the machine: {os.getloadavg()[0]:.1f}")
+    if args.record:
+        record(figures)
 
 
 if __name__ == "__main__":

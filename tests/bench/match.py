@@ -28,6 +28,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from PIL import Image
+from record import record
 
 from nmt import load_matcher
 
@@ -43,8 +44,8 @@ def made(seed: int) -> tuple[np.ndarray, np.ndarray]:
     return np.asarray(small.resize((SIDE, SIDE), Image.Resampling.BICUBIC)), rng.uniform(0, SIDE, (KEYPOINTS, 2))
 
 
-def cold(checkouts: dict[str, Path], checkpoint: Path, processes: int) -> None:
-    """Time `run.py --match` of every checkout, in turns."""
+def cold(checkouts: dict[str, Path], checkpoint: Path, processes: int) -> dict[str, str]:
+    """Time `run.py --match` of every checkout, in turns; return the figures to record."""
     taken: dict[str, list[float]] = {name: [] for name in checkouts}
     busy: dict[str, list[float]] = {name: [] for name in checkouts}
     with tempfile.TemporaryDirectory() as folder:
@@ -63,18 +64,21 @@ def cold(checkouts: dict[str, Path], checkpoint: Path, processes: int) -> None:
                 taken[name].append(time.perf_counter() - began)
                 used = after.children_user + after.children_system - before.children_user - before.children_system
                 busy[name].append(used)
+    figures = {}
     for name in checkouts:
         seconds, processor = statistics.median(taken[name]), statistics.median(busy[name])
         print(f"cold, {name}: {seconds:.1f} s, of which a processor was busy for {processor:.1f} (medians)")
+        figures[f"cold, {name}"] = f"{seconds:.1f} s, processor {processor:.1f} s"
     if len(checkouts) == 2:
         here, there = checkouts
         for what, values in (("time", taken), ("processor", busy)):
             ratio = statistics.median(values[there]) / statistics.median(values[here])
             print(f"cold, {what}: {there} takes {ratio:.1f} times as much as {here}")
+    return figures
 
 
-def warm(checkpoint: Path, pairs: int) -> None:
-    """Time a loaded matcher, with one and with two threads in turns."""
+def warm(checkpoint: Path, pairs: int) -> dict[str, str]:
+    """Time a loaded matcher, with one and with two threads in turns; return the figures to record."""
     taken: dict[str, list[float]] = {}
     for threads in (2, 1, 2, 1):
         torch.set_num_threads(threads)
@@ -94,6 +98,7 @@ def warm(checkpoint: Path, pairs: int) -> None:
     for name, seconds in taken.items():
         high = sorted(seconds)[int(0.9 * (len(seconds) - 1))]
         print(f"warm, {name}: {1000 * statistics.median(seconds):.0f} ms a pair, 9 of 10 below {1000 * high:.0f}")
+    return {f"warm, {name}": f"{1000 * statistics.median(seconds):.0f} ms a pair" for name, seconds in taken.items()}
 
 
 if __name__ == "__main__":
@@ -102,9 +107,12 @@ if __name__ == "__main__":
     parser.add_argument("--processes", type=int, default=5)
     parser.add_argument("--pairs", type=int, default=40)
     parser.add_argument("--before", type=Path, help="another checkout")
+    parser.add_argument("--record", action="store_true", help="add the figures to tests/bench/RESULTS.md")
     args = parser.parse_args()
     places = {"here": ROOT} | ({"before": args.before.resolve()} if args.before else {})
     print(f"load of the machine: {os.getloadavg()[0]:.1f}")
-    cold(places, args.checkpoint.resolve(), args.processes)
-    warm(args.checkpoint, args.pairs)
+    figures = cold(places, args.checkpoint.resolve(), args.processes)
+    figures |= warm(args.checkpoint, args.pairs)
     print(f"load of the machine: {os.getloadavg()[0]:.1f}")
+    if args.record:
+        record(figures)

@@ -10,6 +10,7 @@ from typing import Any
 
 from nmt.commands import program_name
 from nmt.errors import UserError
+from nmt.training.cards import CARDS, find_card
 
 
 @dataclass(frozen=True)
@@ -102,6 +103,13 @@ STORAGE = flag(
     "--storage",
     "keep results at this folder or address, such as s3://bucket/x; --results is then the local working copy",
     metavar="PLACE",
+)
+CARD = flag(
+    "--card",
+    "with --dry-run: the GPU that the training has to fit; by default this machine's, if it has one; one of "
+    f"{', '.join(CARDS)}",
+    metavar="NAME",
+    type=find_card,
 )
 RESUME = switch("--resume", "continue where the same command was interrupted")
 JSON = switch("--json", "print the result as one line of JSON at the end")

@@ -12,7 +12,20 @@ from nmt.errors import UserError
 from nmt.recipes import OWN_FOLDER, RecipeFile, has_file, read_recipe
 from tune.cli import names
 from tune.cli.configuration import data_of, overrides
-from tune.cli.flags import DATA, JSON, RESULTS, RESUME, SET, STORAGE, flag, refuse, seed_flag, switch, whole_number
+from tune.cli.flags import (
+    CARD,
+    DATA,
+    JSON,
+    RESULTS,
+    RESUME,
+    SET,
+    STORAGE,
+    flag,
+    refuse,
+    seed_flag,
+    switch,
+    whole_number,
+)
 from tune.cli.job import Job
 from tune.cli.prepare import Request, make_data_set
 
@@ -36,6 +49,8 @@ def search(args: argparse.Namespace, file: RecipeFile) -> dict[str, Any]:
     refuse(args, ("--seeds",), f"{args.name} is a search, which trains each trial once; --confirm repeats its best")
     if args.dry_run:
         refuse(args, ("--resume",), "--dry-run starts nothing, so there is nothing to continue; leave one out")
+    else:
+        refuse(args, ("--card",), "only --dry-run compares with a card; add it")
     space = load_space(file, overrides(args))
     if not args.dry_run and args.storage is None:  # results at a storage are downloaded, then checked, by the search
         check_results(space, args.results / space.name, resume=args.resume, trials=args.trials, seed=args.seed)
@@ -52,16 +67,16 @@ def search(args: argparse.Namespace, file: RecipeFile) -> dict[str, Any]:
     if space.fidelity:
         from tune.driver.two_stage import preview_stages
 
-        return preview_stages(space, **given)
+        return preview_stages(space, **given, card=args.card)
     from tune.driver.search import preview_search
 
-    return preview_search(space, **given).to_dict()
+    return preview_search(space, **given, card=args.card).to_dict()
 
 
 def ablate(args: argparse.Namespace, file: RecipeFile) -> dict[str, Any]:
     """Run an ablation."""
     refuse(args, ("--trials",), f"{args.name} is an ablation: it trains its [variants], each with --seeds N seeds")
-    refuse(args, ("--dry-run",), f"{args.name} is an ablation, which has no dry run; leave the flag out")
+    refuse(args, ("--dry-run", "--card"), f"{args.name} is an ablation, which has no dry run; leave the flag out")
     refuse(args, ("--storage",), f"{args.name} is an ablation, which keeps its results in --results; leave it out")
     from tune.evidence.ablation import load_ablation, run_ablation
 
@@ -99,6 +114,7 @@ JOB = Job(
         STORAGE,
         RESUME,
         switch("--dry-run", "check everything on every node, print a preview and stop (searches)"),
+        CARD,
         JSON,
     ),
     run=run,

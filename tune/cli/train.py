@@ -15,7 +15,7 @@ from nmt.training.history import METRIC
 from nmt.training.logger import check_loggers
 from tune.cli import names
 from tune.cli.configuration import change_line, data_of, has_default_recipe, recipe, recipe_line
-from tune.cli.flags import DATA, JSON, RESULTS, RESUME, SET, STORAGE, flag, seed_flag
+from tune.cli.flags import CARD, DATA, JSON, RESULTS, RESUME, SET, STORAGE, flag, refuse, seed_flag, switch
 from tune.cli.job import Job
 from tune.cli.runs import stored
 from tune.results.layout import TRIALS
@@ -27,7 +27,9 @@ if TYPE_CHECKING:
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
-    """Train, or resume a training; print the metrics of its best epoch."""
+    """Train, resume or preview a training; print the metrics of its best epoch."""
+    if not args.dry_run:
+        refuse(args, ("--card",), "only --dry-run compares with a card; add it")
     config = recipe(args)
     if args.seed is not None:
         config = with_overrides(config, {"train.seed": args.seed}, source="--seed")
@@ -50,6 +52,8 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         raise UserError(
             f"{directory}: already holds a training; --resume continues it, --results DIR puts a new one elsewhere"
         )
+    if args.dry_run:
+        return preview(args, config, data, directory)
     if args.workers is None:
         best = train_alone(args, config, data, directory, home)
     else:
@@ -66,6 +70,21 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         )
     print(f"next: {next_command(args, config, data, directory)}")
     return {"directory": str(directory), **best}
+
+
+def preview(args: argparse.Namespace, config: Config, data: str, directory: Path) -> dict[str, Any]:
+    """Print the plan of a training, and whether it fits the memory of a GPU. Changes nothing."""
+    from nmt.data.store.ready import local_data
+    from nmt.training.fit import fit_line
+    from nmt.training.plan import plan_training
+
+    folder = local_data(data, config)
+    print(plan_training(config, data=folder, directory=directory, resume=args.resume, timed=False))
+    workers = parse_workers(args.workers).fewest if args.workers is not None else 1
+    memory = fit_line(config, data=folder, card=args.card, workers=workers)
+    if memory is not None:
+        print(f"memory: {memory}")
+    return {"directory": str(directory), "memory": memory}
 
 
 def next_command(args: argparse.Namespace, config: Config, data: str, directory: Path) -> str:
@@ -161,6 +180,8 @@ JOB = Job(
         RESULTS,
         STORAGE,
         RESUME,
+        switch("--dry-run", "check everything, print the plan and the GPU memory of a step, and stop"),
+        CARD,
         JSON,
     ),
     run=run,

@@ -60,6 +60,8 @@ class SearchPreview:
     """the same on all nodes"""
     data_set: str
     disk: DiskUse
+    memory: str | None = None
+    """whether a step of the default configuration fits the GPU; None if that is not known"""
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values, for --json."""
@@ -71,6 +73,7 @@ class SearchPreview:
             "versions": dict(self.versions),
             **self.time.to_dict(),
             "bytes": self.disk.to_dict(),
+            "memory": self.memory,
         }
 
 
@@ -254,6 +257,7 @@ def render(plan: SearchPreview, space: Space, *, directory: Path, data: str, sto
         ("data", f"{data} ({plan.data_set}), the same on {_nodes(count)}"),
         ("results", f"{storage or directory}, writable; seen from {_nodes(count)}"),
         ("disk", str(plan.disk)),
+        *([("memory", plan.memory)] if plan.memory is not None else []),
         ("versions", ", ".join(f"{name} {version}" for name, version in plan.versions.items())),
         ("nodes", ", ".join(plan.nodes)),
     ]

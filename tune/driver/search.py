@@ -7,6 +7,7 @@ fresh Ray Tune run that takes the unfinished trials first. Ray's own files are m
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -17,9 +18,11 @@ import ray.tune
 from optuna.trial import FrozenTrial
 from ray.tune.stopper import CombinedStopper, FunctionStopper
 
-from nmt.data.store.ready import ReadyData, ready_data
+from nmt.data.store.ready import ReadyData, local_data, ready_data
 from nmt.errors import FailedError, TemporaryError, UserError
+from nmt.training.cards import Card, this_card
 from nmt.training.files import BEST
+from nmt.training.fit import fit_line
 from nmt.training.history import METRIC
 from nmt.training.logger import check_loggers
 from tune.driver.early_stopping import make_scheduler
@@ -147,16 +150,33 @@ def preview_search(
     storage: str | None = None,
     trials: int | None = None,
     seed: int | None = None,
+    card: Card | None = None,
 ) -> SearchPreview:
-    """Run every check of `run_search` and print what it would do (`--dry-run`). Changes nothing."""
+    """Run every check of `run_search` and print what it would do (`--dry-run`). Changes nothing.
+
+    Args:
+        card: GPU whose memory a trial's step is compared with; by default that of this machine, if trials use GPUs.
+    """
     directory, space = results / space.name, space.with_budget(trials=trials, seed=seed)
     home = storage and run_address(storage, space.name)
     check_loggers(space.base)
     ready = ready_data(data, space.stored())
     with ray_session():
         plan = preflight(space, directory=directory, data=ready, storage=home)
+    plan = dataclasses.replace(plan, memory=_memory(space, ready, card))
     log.info(render_preview(plan, space, directory=directory, data=ready.given, storage=home))
     return plan
+
+
+def _memory(space: Space, data: ReadyData, card: Card | None) -> str | None:
+    """Return whether a step of the default configuration fits the share of a GPU that a worker has."""
+    resources = space.resources
+    card = card or (this_card() if resources.gpus else None)
+    if card is None:
+        return None
+    if 0 < resources.gpus < 1:
+        card = dataclasses.replace(card, name=f"{resources.gpus:g} of {card.name}", memory=resources.gpus * card.memory)
+    return fit_line(space.base, data=local_data(data, space.base), card=card, workers=resources.fewest)
 
 
 def find_home(storage: str | None, directory: Path, *, resume: bool) -> Storage | None:

@@ -33,6 +33,8 @@ def test_an_ablation_refuses_the_flags_of_a_search(refused, flags, message):
     [
         ("--seeds 3", "--seeds: voc is a search, which trains each trial once; --confirm repeats its best"),
         ("--dry-run --resume", "--resume: --dry-run starts nothing"),
+        ("--card l4", "--card: only --dry-run compares with a card"),
+        ("--dry-run --card rtx409", "--card rtx409: not a known card; did you mean 'rtx4090'?"),
     ],
 )
 def test_a_search_refuses_flags_that_it_would_ignore(refused, flags, message):
@@ -59,8 +61,9 @@ def test_a_dry_run_prints_the_plan_and_changes_nothing(capsys, refused, tmp_path
     dry = ["--search", "small.toml", "--dry-run", "--data", "data/willow", *SMALL, *features]
     before = {(path, path.stat().st_mtime_ns) for path in tmp_path.rglob("*")}
     capsys.readouterr()
-    assert main([*dry, "--trials", "3"]) == 0
+    assert main([*dry, "--trials", "3", "--card", "l4"]) == 0
     out = capsys.readouterr().out
     assert "until 3 trials" in out and " at once" in out and "writable" in out
+    assert "memory    a step needs about" in out and "of the 24 GB of L4" in out
     assert "nowhere/objects.arrow: not there" in refused(*dry, "--data", "nowhere")
     assert {(path, path.stat().st_mtime_ns) for path in tmp_path.rglob("*")} == before

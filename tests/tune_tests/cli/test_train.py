@@ -30,6 +30,11 @@ def test_the_directory_of_a_training_is_named_after_what_it_trains(name, directo
 def test_prepare_train_evaluate_and_match_from_raw_photographs(capsys, refused, tmp_path):
     write_willow(tmp_path / "raw")
     assert main(["--prepare", "willow", "--raw", "raw", *SMALL]) == 0
+    capsys.readouterr()
+    assert main(["--train", "willow", "--dry-run", "--card", "l4", *SMALL]) == 0
+    plan, memory = capsys.readouterr().out.splitlines()
+    assert plan.startswith("training: ") and memory.startswith("memory: a step needs about ")
+    assert memory.endswith("of the 24 GB of L4") and not Path("results").exists()
     assert main(["--train", "willow", "--json", *SMALL]) == 0
     out = capsys.readouterr().out
     assert json.loads(out.splitlines()[-1])["epoch"] in (1, 2)
