@@ -1,0 +1,130 @@
+"""Compiled steps: equal to eager ones, and compiled at the first batch alone.
+
+The slow tests compile C++. The others compile with torch's backend "eager", which runs what was traced.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import timm
+import torch
+from timm.models.swin_transformer_v2 import SwinTransformerV2
+from torch import Tensor
+from torch._dynamo.utils import counters
+
+from nmt.config import Config, DataConfig, ModelConfig, comparable
+from nmt.data.store.objects import ObjectStore
+from nmt.errors import UserError
+from nmt.extensions import LOSS_TERMS
+from nmt.losses import register_loss_term
+from nmt.model.backbone import BACKBONES, Backbone, _reader, _try_out, register_backbone
+from nmt.model.drop_path import replace_drop_paths
+from nmt.training import compiled
+from nmt.training.compiled import blocks, static_shapes
+from nmt.training.loop import train
+from nmt.training.trainer import Trainer
+from tests.nmt_tests.toy_training import assert_same_training, small
+
+IMAGES = {
+    "data__mode": "images",
+    "data__pairs_per_step": 3,
+    "data__eval_pairs": 2,
+    "model__backbone": "small_swin",
+    "model__decoder_layers": 1,
+    "model__drop_path": 0.5,
+    "optim__backbone_lr_scale": 0.5,
+}
+SAME = {"rtol": 1e-4, "atol": 1e-5}
+"""a compiled step against an eager one, in float32"""
+
+
+@pytest.fixture(autouse=True)
+def small_swin(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A SwinV2 of two stages with 8 x 8 and 4 x 4 tokens, in windows of 4 x 4.
+
+    Its six blocks have four forms: without branches to drop, plain, with shifted windows, and those of stage two.
+    """
+    monkeypatch.setattr(BACKBONES, "_items", {})
+
+    @register_backbone("small_swin")
+    def build(model: ModelConfig, size: int) -> Backbone:
+        widths: dict[str, Any] = {"embed_dim": 16, "depths": (3, 3), "num_heads": (2, 2), "window_size": 4}
+        net = SwinTransformerV2(size, patch_size=8, num_classes=0, drop_path_rate=model.drop_path, **widths)
+        replace_drop_paths(net)
+        for name, parameter in net.named_parameters():
+            if "norm" in name:  # fresh blocks are the identity
+                torch.nn.init.uniform_(parameter, 0.5, 1.0)
+        read = _reader(net)
+        maps, _ = _try_out(net.eval(), read, "small_swin", size)
+        channels = maps.first_BCHW.shape[1], maps.second_BCHW.shape[1]
+        mean_std: Any = {"mean": (0.5,) * 3, "std": (0.5,) * 3}
+        return Backbone(net, read, channels=channels, global_channels=maps.global_BG.shape[1], **mean_std)
+
+
+@pytest.fixture
+def traced(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Run what was traced, uncompiled."""
+    monkeypatch.setattr(compiled, "BACKEND", "eager")
+    counters.clear()
+    yield
+    torch._dynamo.reset()
+
+
+def graphs() -> int:
+    """Parts compiled so far."""
+    return counters["stats"]["unique_graphs"]
+
+
+def steps(config: Config, data: Path, number: int) -> tuple[list[dict[str, Tensor]], Trainer, list[int]]:
+    """The losses of some steps, the trainer after them, and the number of compiled parts after each."""
+    trainer = Trainer(config, data=data)
+    trainer.model.train()
+    losses, compiled_parts = [], []
+    for parts in trainer.batches():
+        losses.append(trainer.train_step(parts))
+        trainer.progress.step += 1
+        compiled_parts.append(graphs())
+        if len(losses) == number:
+            break
+    return losses, trainer, compiled_parts
+
+
+def assert_same_steps(config: Config, data: Path, number: int) -> tuple[Trainer, list[int]]:
+    """Train eager and compiled for some steps; return the compiled trainer, and the compiled parts after each step."""
+    plain, eager, _ = steps(config, data, number)
+    with_compile = dataclasses.replace(config, train=dataclasses.replace(config.train, compile=True))
+    fast, trainer, parts = steps(with_compile, data, number)
+    for one, other in zip(plain, fast, strict=True):
+        torch.testing.assert_close(other, one, **SAME)
+    torch.testing.assert_close(trainer.evaluated.state_dict(), eager.evaluated.state_dict(), **SAME)
+    return trainer, parts
+
+
+VARIANTS: dict[str, dict[str, Any]] = {
+    "images": IMAGES,
+    "micro-batches of 2 and 1, frozen, average": IMAGES
+    | {"train__micro_batch": 2, "optim__backbone_lr_scale": 0, "train__ema": 0.5},
+    "linear, pairs, clipped": {
+        "loss__layer_weighting": "linear",
+        "loss__reduction": "pairs",
+        "optim__clip_norm": 0.1,
+        "data__pad_keypoints": 16,
+    },
+    "ablation": {"loss__matching": "cross_entropy", "model__normalized": False, "model__spline": False},
+}
+
+
+@pytest.mark.parametrize("changes", VARIANTS.values(), ids=VARIANTS.keys())
+def test_a_compiled_step_is_the_eager_one_and_only_the_first_batch_compiles(changes, toy_data, traced):
+    config = small(**changes, optim__lr=1e-4, train__steps_per_epoch=5)
+    trainer, parts = assert_same_steps(config, toy_data, 5)
+    different = 1 + (config.train.micro_batch > 0)  # shapes of a step's parts
+    forms = 2 + 4 * (config.data.mode == "images")  # head and loss, and the blocks
+    assert parts == [different * forms] * 5
+    assert not counters["graph_break"]
+    assert trainer.matcher.head.forward.__func__ is type(trainer.matcher.head).forward  # as it was
