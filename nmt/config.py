@@ -97,10 +97,7 @@ class DataConfig:
         high=1000,
     )
     pad_keypoints: int = setting(
-        0,
-        "number of keypoints that every batch is padded to, which changes no result; 0 pads to the longest image, and "
-        "where train.compile needs one shape, to one more than any object has",
-        low=0,
+        0, "keypoints that every batch is padded to, which changes no result; 0 pads to the longest image", low=0
     )
 
     @property

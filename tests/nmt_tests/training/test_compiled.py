@@ -6,6 +6,11 @@ The slow tests compile C++. The others compile with torch's backend "eager", whi
 from __future__ import annotations
 
 import dataclasses
+import gc
+import re
+import shutil
+import weakref
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,6 +21,7 @@ import torch
 from timm.models.swin_transformer_v2 import SwinTransformerV2
 from torch import Tensor
 from torch._dynamo.utils import counters
+from torch._inductor import config as inductor_config
 
 from nmt.config import Config, DataConfig, ModelConfig, comparable
 from nmt.data.store.objects import ObjectStore
@@ -24,10 +30,12 @@ from nmt.extensions import LOSS_TERMS
 from nmt.losses import register_loss_term
 from nmt.model.backbone import BACKBONES, Backbone, _reader, _try_out, register_backbone
 from nmt.model.drop_path import replace_drop_paths
+from nmt.model.matcher import MatchOutput
 from nmt.training import compiled
 from nmt.training.compiled import blocks, static_shapes
 from nmt.training.loop import train
 from nmt.training.trainer import Trainer
+from tests.nmt_tests.toy_training import SAME as SAME_TRAINING
 from tests.nmt_tests.toy_training import assert_same_training, small
 
 IMAGES = {
@@ -128,3 +136,89 @@ def test_a_compiled_step_is_the_eager_one_and_only_the_first_batch_compiles(chan
     assert parts == [different * forms] * 5
     assert not counters["graph_break"]
     assert trainer.matcher.head.forward.__func__ is type(trainer.matcher.head).forward  # as it was
+
+
+def test_a_compiled_training_resumes_as_if_it_had_not_stopped_and_an_eager_one_goes_on_from_it(
+    toy_data, tmp_path, traced
+):
+    config = small(**SAME_TRAINING, train__compile=True, train__epochs=2)
+    train(config, data=toy_data, directory=tmp_path / "whole")
+    train(config, data=toy_data, directory=tmp_path / "parts", until=1)
+    shutil.copytree(tmp_path / "parts", tmp_path / "eager")
+    train(config, data=toy_data, directory=tmp_path / "parts", resume=True)
+    assert_same_training(tmp_path / "whole", tmp_path / "parts")
+    eager = small(**SAME_TRAINING, train__epochs=2, data__pad_keypoints=12)
+    train(eager, data=toy_data, directory=tmp_path / "eager", resume=True)
+    assert_same_training(tmp_path / "whole", tmp_path / "eager")
+
+
+def test_trials_that_follow_each_other_in_a_process_all_compile_and_leave_no_model(toy_data, traced, monkeypatch):
+    monkeypatch.setattr(compiled, "_FORMS", 1)
+    left = []
+    for number in (1, 2, 3):
+        _, trainer, parts = steps(small(train__compile=True, loss__temperature=0.1 * number), toy_data, 2)
+        assert parts == [2 * number] * 2
+        left.append(weakref.ref(trainer.matcher.head.node_linear.weight))
+        del trainer
+        gc.collect()
+    assert [weight() for weight in left] == [None] * 3
+
+
+def test_a_loss_term_that_cannot_be_traced_in_one_piece_trains_and_its_mistake_is_one_line(
+    toy_data, traced, monkeypatch
+):
+    monkeypatch.setattr(LOSS_TERMS, "_items", {})
+
+    @register_loss_term("spread")
+    def spread(output: MatchOutput, match_BN: Tensor) -> Tensor:
+        largest = float(output.similarity_BNM.abs().max().item())
+        return output.similarity_BNM.square().sum((1, 2)) / (largest if largest > 0.1 else 0.1)
+
+    @register_loss_term("wrong")
+    def wrong(output: MatchOutput, match_BN: Tensor) -> Tensor:
+        return output.similarity_BNM.sum()
+
+    assert_same_steps(small(loss__extra="spread", optim__lr=1e-4), toy_data, 3)
+    with pytest.raises(UserError, match="loss term 'wrong' must give one value per pair"):
+        steps(small(loss__extra="wrong", train__compile=True), toy_data, 1)
+
+
+def test_all_batches_have_one_shape_and_a_number_of_keypoints_that_is_set_stays(toy_store: ObjectStore) -> None:
+    assert static_shapes(DataConfig(), toy_store.info).pad_keypoints == 11  # chairs have 10
+    assert static_shapes(DataConfig(pad_keypoints=24), toy_store.info).pad_keypoints == 24
+    assert comparable(small(train__compile=True, data__pad_keypoints=24)) == comparable(small())
+
+
+@pytest.mark.parametrize(
+    ("name", "classes"),
+    [
+        ("swinv2_base_window12to24_192to384", {"SwinTransformerV2Block": 24}),
+        ("vit_tiny_patch16_224", {"Block": 12}),
+        ("convnext_atto", {"ConvNeXtBlock": 12}),
+        ("efficientnet_lite0", {"DepthwiseSeparableConv": 1, "InvertedResidual": 15}),
+        ("vgg11", {}),
+    ],
+)
+def test_the_blocks_of_a_net_are_what_it_repeats(name: str, classes: dict[str, int]) -> None:
+    with torch.device("meta"):
+        net = timm.create_model(name)
+    assert Counter(type(block).__name__ for block in blocks(net)) == classes
+
+
+@pytest.mark.slow
+def test_machine_code_gives_the_same_over_twenty_batches_and_the_first_alone_compiles(toy_data, tmp_path, monkeypatch):
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
+    config = small(**IMAGES, optim__lr=1e-4, train__steps_per_epoch=20)
+    counters.clear()
+    _, parts = assert_same_steps(config, toy_data, 20)
+    assert parts == [6] * 20 and not counters["graph_break"]
+
+
+@pytest.mark.slow
+def test_without_a_compiler_of_cpp_the_error_is_one_line(toy_data, tmp_path, monkeypatch):
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
+    with inductor_config.patch({"cpp.cxx": (None, "no-such-compiler")}), pytest.raises(UserError) as error:
+        steps(small(train__compile=True), toy_data, 1)
+    assert re.fullmatch(
+        r"train.compile: torch.compile failed \(.*\); it needs .* or set train.compile=false", str(error.value)
+    )
