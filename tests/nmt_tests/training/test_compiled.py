@@ -114,7 +114,7 @@ def assert_same_steps(config: Config, data: Path, number: int) -> tuple[Trainer,
 
 
 VARIANTS: dict[str, dict[str, Any]] = {
-    "images": IMAGES,
+    "images, bf16": IMAGES | {"train__precision": "bf16", "data__pad_keypoints": 16},
     "micro-batches of 2 and 1, frozen, average": IMAGES
     | {"train__micro_batch": 2, "optim__backbone_lr_scale": 0, "train__ema": 0.5},
     "linear, pairs, clipped": {
