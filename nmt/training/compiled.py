@@ -14,6 +14,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
+from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -87,13 +88,20 @@ class CompiledStep:
 def blocks(net: nn.Module) -> list[nn.Module]:
     """List the modules that a net repeats: items of its containers that have submodules, but hold no such item.
 
-    Blocks with branches of different rates, which no net of timm has, are left out.
+    Left out are blocks whose branches have several rates, or share a DropPath with another block.
     """
-    containers = [module for module in net.modules() if isinstance(module, (nn.Sequential, nn.ModuleList))]
-    items = {item: None for container in containers for item in container if any(True for _ in item.children())}
-    items = {item: None for item in items if not isinstance(item, (nn.Sequential, nn.ModuleList))}
+    kinds = (nn.Sequential, nn.ModuleList)
+    containers = [module for module in net.modules() if isinstance(module, kinds)]
+    inside = dict.fromkeys(item for container in containers for item in container)
+    items = [item for item in inside if [*item.children()] and not isinstance(item, kinds)]
     innermost = [item for item in items if not any(inner in items for inner in item.modules() if inner is not item)]
-    return [block for block in innermost if len({path.rate for path in _drop_paths(block)}) <= 1]
+    uses = Counter(path for item in innermost for path in _drop_paths(item))
+
+    def drops_by_itself(block: nn.Module) -> bool:
+        paths = _drop_paths(block)
+        return len({path.rate for path in paths}) <= 1 and all(uses[path] == 1 for path in paths)
+
+    return [item for item in innermost if drops_by_itself(item)]
 
 
 def _drop_paths(block: nn.Module) -> tuple[DropPath, ...]:

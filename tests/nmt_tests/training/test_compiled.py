@@ -29,7 +29,7 @@ from nmt.errors import UserError
 from nmt.extensions import LOSS_TERMS
 from nmt.losses import register_loss_term
 from nmt.model.backbone import BACKBONES, Backbone, _reader, _try_out, register_backbone
-from nmt.model.drop_path import replace_drop_paths
+from nmt.model.drop_path import DropPath, replace_drop_paths
 from nmt.model.matcher import MatchOutput
 from nmt.training import compiled
 from nmt.training.compiled import blocks, static_shapes
@@ -204,6 +204,19 @@ def test_the_blocks_of_a_net_are_what_it_repeats(name: str, classes: dict[str, i
     with torch.device("meta"):
         net = timm.create_model(name)
     assert Counter(type(block).__name__ for block in blocks(net)) == classes
+
+
+def test_blocks_whose_branches_cannot_be_told_apart_are_left_out() -> None:
+    def block(*paths: DropPath) -> torch.nn.Module:
+        found = torch.nn.Module()
+        for number, path in enumerate((torch.nn.Linear(1, 1), *paths)):
+            found.add_module(str(number), path)
+        return found
+
+    shared = DropPath(0.2)
+    own = [block(), block(DropPath(0.1)), block(DropPath(0.2), DropPath(0.2))]
+    others = [block(DropPath(0.1), DropPath(0.2)), block(shared), block(shared)]
+    assert blocks(torch.nn.Sequential(*own, *others)) == own
 
 
 @pytest.mark.slow
