@@ -4,7 +4,7 @@ A part compiles when it first meets a shape. So the batches of a training all ha
 compiled. Evaluation has batches of many sizes, and takes a tenth of the time; a trained matcher then has the same
 accuracy in the training and wherever else it is evaluated.
 
-Blocks of equal structure share one compiled form, which gets their weights as inputs: SwinV2-B has 24 blocks and 7
+Blocks of equal structure share one compiled form, which gets their weights as inputs: SwinV2-B has 24 blocks and 6
 forms. `dynamic=False`: a batch of another size, the last part of a step say, is compiled for itself. Letters as in
 nmt/batch.py; K branches of a block.
 """
