@@ -97,7 +97,7 @@ class DataConfig:
         high=1000,
     )
     pad_keypoints: int = setting(
-        0, "number of keypoints that every batch is padded to, for static shapes; 0 pads to the longest image", low=0
+        0, "keypoints that every batch is padded to, which changes no result; 0 pads to the longest image", low=0
     )
 
     @property
@@ -264,7 +264,9 @@ class TrainConfig:
         low=0,
         high=0.999999,
     )
-    compile: bool = setting(False, "compile the head with torch.compile: a slow first step, faster ones after it")
+    compile: bool = setting(
+        False, "compile the training steps (docs/method.md): a slow first step, faster ones after it"
+    )
     micro_batch: int = setting(
         0, "pairs a worker computes at once, to save memory; the result is the same; 0 computes all at once", low=0
     )
@@ -348,9 +350,9 @@ def _check_together(config: Config, *, source: str) -> None:
 
 
 def comparable(config: Config) -> Config:
-    """The configuration with fields reset that change memory use or what is logged, but not the result."""
-    train = dataclasses.replace(config.train, micro_batch=0, loggers=TrainConfig().loggers)
-    return dataclasses.replace(config, train=train)
+    """The configuration with fields reset that change time, memory or what is logged, but not the result."""
+    train = dataclasses.replace(config.train, micro_batch=0, compile=False, loggers=TrainConfig().loggers)
+    return dataclasses.replace(config, train=train, data=dataclasses.replace(config.data, pad_keypoints=0))
 
 
 def flatten(nested: Mapping[str, Any], *, source: str) -> dict[str, Any]:

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from nmt.config import DecodeConfig, LossConfig
+from nmt.config import Config, DecodeConfig, LossConfig
 from nmt.errors import UserError
 from nmt.extensions import LOSS_TERMS
 from nmt.model.matcher import MatchOutput, cosine
@@ -240,7 +240,24 @@ def layer_term(output: MatchOutput, weights: Sequence[float | Tensor]) -> Tensor
     return torch.stack(parts).sum(0)
 
 
+StepLoss = Callable[[MatchOutput, Tensor], tuple[dict[str, Tensor], Tensor]]
+"""(output, match (B, N)) -> every term, (B,) each, not yet weighted; and the loss of the batch, a scalar"""
+
+
+def step_loss(config: Config, mean_keypoints: float | None) -> StepLoss:
+    """Make the loss of a training; `mean_keypoints` as in `loss_terms`."""
+
+    def loss(output: MatchOutput, match_BN: Tensor) -> tuple[dict[str, Tensor], Tensor]:
+        terms = loss_terms(output, match_BN, config.loss, config.decode, mean_keypoints=mean_keypoints)
+        return terms, total_loss(terms, config.loss)
+
+    return loss
+
+
 def total_loss(terms: dict[str, Tensor], config: LossConfig) -> Tensor:
     """Sum the weighted terms, each averaged over the pairs: a scalar."""
-    weights = dataclasses.asdict(config) | {config.extra: config.extra_weight}
-    return torch.stack([weights[name] * value.mean() for name, value in terms.items()]).sum()
+    parts = []
+    for name, value in terms.items():
+        weight = config.extra_weight if name == config.extra else getattr(config, name)
+        parts.append(weight * value.mean())
+    return torch.stack(parts).sum()

@@ -66,6 +66,8 @@ def load_trained(path: Path) -> Trained:
         raise UserError(f"{path}: holds no trained matcher; give the best.pt of a training")
     calibration = content.get(IN_CHECKPOINT)
     known = from_dict(config, source=str(path))
+    # What it is used on may have more keypoints than what it was trained on, and needs no batches of one shape.
+    known = replace(known, data=replace(known.data, pad_keypoints=0))
     return Trained(
         matcher=_matcher(known, weights, path).eval(),
         config=known,

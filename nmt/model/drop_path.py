@@ -44,7 +44,7 @@ def _shifted(x: Tensor, bits: int) -> Tensor:
 class DropPath(nn.Module):
     """End of a residual branch: x or, for a dropped image, zero; kept images are scaled so that the mean stays.
 
-    Outside `dropping` it changes nothing.
+    Outside `dropping` it changes nothing. Its forward reads no rate: the compiled form of a block serves all rates.
 
     Args:
         rate: probability that an image's branch is dropped.
@@ -53,20 +53,31 @@ class DropPath(nn.Module):
     def __init__(self, rate: float) -> None:
         super().__init__()
         self.rate = rate
-        self.draws: Iterator[Tensor] | None = None
-        """the draws of the branches (B,) in the order in which they are computed"""
+        self.factors: Iterator[Tensor] | None = None
+        """what its next branches are multiplied by, (B,) each: 0 for an image that drops the branch"""
+        self.branches = 0
+        """branches that end here in a pass of the net; known once the net has been tried out"""
 
     def forward(self, x: Tensor) -> Tensor:
         """Drop whole images of x (B, ...). Raises ValueError where its first dimension is not that of the images."""
-        if self.draws is None:
+        if self.factors is None:
             return x
-        draw_B = next(self.draws)
-        if len(x) != len(draw_B):
+        factor_B = next(self.factors)
+        if len(x) != len(factor_B):
             raise ValueError(
                 "model.drop_path cannot drop the branches of its blocks, which split an image; set it to 0"
             )
-        factor_B = (draw_B >= int(self.rate * 2**32)) / (1 - self.rate)
         return x * factor_B.to(x.dtype).view(-1, *[1] * (x.dim() - 1))
+
+    def drop_by(self, draws: Iterator[Tensor]) -> None:
+        """Take the factors of the branches from `draws`, which all modules of a net share."""
+        self.branches = 0
+        self.factors = self._taken_from(draws)
+
+    def _taken_from(self, draws: Iterator[Tensor]) -> Iterator[Tensor]:
+        for draw_B in draws:
+            self.branches += 1
+            yield (draw_B >= int(self.rate * 2**32)) / (1 - self.rate)
 
 
 def replace_drop_paths(net: nn.Module) -> None:
@@ -90,13 +101,14 @@ def dropping(net: nn.Module, draw_B: Tensor | None) -> Iterator[None]:
     """
     drop_paths = [module for module in net.modules() if isinstance(module, DropPath)]
     draws = None if draw_B is None else _draws(draw_B)
-    for drop_path in drop_paths:
-        drop_path.draws = draws
+    if draws is not None:
+        for drop_path in drop_paths:
+            drop_path.drop_by(draws)
     try:
         yield
     finally:
         for drop_path in drop_paths:
-            drop_path.draws = None
+            drop_path.factors = None
 
 
 def _draws(draw_B: Tensor) -> Iterator[Tensor]:

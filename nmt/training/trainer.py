@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
 import time
@@ -25,7 +26,7 @@ from nmt.data.stream.mean_keypoints import mean_keypoints
 from nmt.data.stream.pairs import PairStream
 from nmt.device import autocast, pick_device
 from nmt.errors import FailedError, UserError
-from nmt.losses import loss_terms, total_loss
+from nmt.losses import step_loss
 from nmt.model.build import build_matcher
 from nmt.model.matcher import Matcher
 from nmt.training.average import WeightAverage
@@ -65,15 +66,20 @@ class Trainer:
         self.features = open_features(data, config) if in_features else None
         check_pairs(self.store)
         self._check_pairs_for_all()
-        split, seed = config.data.train_split, config.train.seed
-        self.stream = PairStream(self.store, config.data, split=split, seed=seed, features=self.features)
+        split, seed, streamed = config.data.train_split, config.train.seed, config.data
+        if config.train.compile:
+            from nmt.training.compiled import CompiledStep, static_shapes  # loads torch's compiler, which takes seconds
+
+            streamed = static_shapes(config.data, self.store.info)
+        self.stream = PairStream(self.store, streamed, split=split, seed=seed, features=self.features)
         self.mean_keypoints = mean_keypoints(self.stream.sampler) if config.loss.reduction == "keypoints" else None
         """mean number of keypoints of a training pair; None where the loss does not read it"""
         self.matcher = self.build_matcher()
         self.optimizer = build_optimizer(self.matcher, config)
         self.average = WeightAverage(self.matcher, config.train.ema) if config.train.ema else None
-        if config.train.compile:
-            self.matcher.head.compile()
+        self.loss = step_loss(config, self.mean_keypoints)
+        self.compiled = CompiledStep(self.matcher, self.loss) if config.train.compile else None
+        """compiled parts of a step, in place of the matcher's and the loss"""
         self.model = distributed.data_parallel(self.matcher, self.device)
         self.progress = Progress()
 
@@ -169,7 +175,7 @@ class Trainer:
         """
         shares: dict[str, Tensor] = {}
         for number, part in enumerate(parts, start=1):
-            with distributed.gradients(self.model, averaged=number == len(parts)):
+            with distributed.gradients(self.model, averaged=number == len(parts)), self._computing():
                 for name, value in self._backward(part).items():
                     shares[name] = shares[name] + value if name in shares else value
         self.update()
@@ -190,13 +196,15 @@ class Trainer:
         if self.average is not None:
             self.average.update(self.matcher, self.steps_taken)
 
+    def _computing(self) -> contextlib.AbstractContextManager[None]:
+        return contextlib.nullcontext() if self.compiled is None else self.compiled.computing()
+
     def _backward(self, part: PairBatch) -> dict[str, Tensor]:
         """Add the part's gradient; return its share of the loss and of its terms, detached."""
         config = self.config
         with self.autocast:
             output = self.model(part)
-        terms = loss_terms(output, part.match_BN, config.loss, config.decode, mean_keypoints=self.mean_keypoints)
-        loss = total_loss(terms, config.loss)
+        terms, loss = (self.compiled or self).loss(output, part.match_BN)
         share = part.num_pairs / config.data.pairs_per_step
         # Gradients are averaged over the ranks, so each rank's loss is multiplied by their number to get the sum.
         (loss * (share * distributed.world_size())).backward()

@@ -97,6 +97,11 @@ class StoreInfo:
         """Objects in all splits."""
         return sum(sum(of_split.values()) for of_split in self.counts.values())
 
+    @property
+    def most_keypoints(self) -> int:
+        """Largest number of keypoints that an object can have."""
+        return max(len(names) for names in self.keypoint_names.values())
+
     def counts_table(self) -> str:
         """Print the number of objects by category and split as text."""
         rows = [

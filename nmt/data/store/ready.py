@@ -153,7 +153,7 @@ def check_fit(store: ObjectStore, config: DataConfig, features: FeatureTable | N
             f"{config.image_size}; set it to {store.info.image_size}, or make the data set anew with: "
             + prepare_command(store.info.name, data=store.directory, settings={"data.image_size": config.image_size})
         )
-    most = max(len(names) for names in store.info.keypoint_names.values())
+    most = store.info.most_keypoints
     if 0 < config.pad_keypoints <= most:
         raise UserError(
             f"{store.directory}: objects have up to {most} keypoints, so data.pad_keypoints must be at least "

@@ -33,6 +33,14 @@ from tests.nmt_tests.toy_training import small
 CPU = torch.device("cpu")
 
 
+def test_a_model_trained_on_fewer_keypoints_than_a_data_set_has_is_evaluated_on_it(trained, toy_data, tmp_path):
+    content = checkpoint.load(trained / "best.pt")
+    content["config"]["data"]["pad_keypoints"] = 4  # the pairs have 6 to 10
+    checkpoint.save(tmp_path / "best.pt", content)
+    ours, plain = (evaluate_checkpoint(d / "best.pt", data=toy_data, split="test") for d in (tmp_path, trained))
+    assert ours.mean == plain.mean
+
+
 def test_evaluation_stands_beside_the_baselines(trained, toy_data):
     result = evaluate_checkpoint(trained / "best.pt", data=toy_data, split="test")
     assert result.mean["NMT"] > result.mean["positions"]

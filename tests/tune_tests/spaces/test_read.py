@@ -134,7 +134,7 @@ def test_search_space_of_the_project_is_sound(name: str) -> None:
 def test_published_recipe_is_the_base_and_written_out(name: str) -> None:
     flat, published = to_flat(recipe(name)), to_flat(Config())
     differing = {key for key in flat if flat[key] != published[key]}
-    assert differing <= {"data.name", "data.pairs_per_step"}
+    assert differing <= {"data.name", "data.pairs_per_step", "data.pad_keypoints"}  # padding changes no result
     written = flatten(read_recipe("voc").tables["base"], source=name)
     in_force = {key for key, value in published.items() if value not in (0, False)}
     assert in_force - {"train.loggers"} <= written.keys()  # where metrics go is no part of a recipe
