@@ -268,6 +268,11 @@ class TrainConfig:
     micro_batch: int = setting(
         0, "pairs a worker computes at once, to save memory; the result is the same; 0 computes all at once", low=0
     )
+    gradient_compression: str = setting(
+        "none",
+        "number format in which several workers exchange gradients: none keeps theirs, bf16 halves what is sent",
+        choices=("none", "bf16"),
+    )
     loggers: tuple[str, ...] = setting(
         ("tensorboard",),
         "where metrics and pictures go besides metrics.jsonl: a list of tensorboard, csv, wandb, mlflow and names "

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 _Constrained = tuple[dict[int, list[nn.Linear]], list[Any]]
-"""dimension of the norm -> linear maps of unit norm; and the learned scales that are kept positive (of a pack, packed ones)"""
+"""dimension of the norm -> linear maps of unit norm; and the learned scales, or packed ones, that are kept positive"""
 
 
 def unit(x: Tensor, dim: int = -1) -> Tensor:

@@ -76,7 +76,8 @@ class Trainer:
         self.average = WeightAverage(self.matcher, config.train.ema) if config.train.ema else None
         if config.train.compile:
             self.matcher.head.compile()
-        self.model = distributed.data_parallel(self.matcher, self.device)
+        compression = config.train.gradient_compression
+        self.model = distributed.data_parallel(self.matcher, self.device, compression=compression)
         self.progress = Progress()
 
     @property
