@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import json
+import multiprocessing
 import os
 import shutil
 import signal
@@ -151,7 +152,7 @@ def test_workers_end_with_the_parameters_of_one(alone, toy_data, tmp_path, worke
 def test_two_workers_interrupted_in_mid_epoch_and_resumed_by_one_end_as_one(alone, toy_data, tmp_path):
     run = train_together(2, small(**SAME, train__micro_batch=2), toy_data, tmp_path, signal_at=9)
     progress = torch.load(run / "checkpoint.pt", weights_only=True)["progress"]
-    assert (progress["epoch"], progress["step"]) == (1, 3)
+    assert progress["epoch"] == 1 and 3 <= progress["step"] <= 6  # asked every ten steps, and at the last of an epoch
     train(small(**SAME), data=toy_data, directory=run, resume=True)
     assert_same_training(alone, run)
     assert [metrics["workers"] for metrics in history(run)] == [2, 1, 1]
@@ -192,11 +193,14 @@ def test_stochastic_depth_does_not_depend_on_the_workers(deep, toy_data, tmp_pat
 
 
 def test_stochastic_depth_continues_where_it_was_interrupted(deep, toy_data, tmp_path) -> None:
+    before = multiprocessing.active_children()
     with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(Trainer, "train_step", Trainer.train_step)  # undone at the end
         _signal_in_step(3)
         train(small(**DEEP), data=toy_data, directory=tmp_path)
+    assert multiprocessing.active_children() == before  # the loader's have ended
     train(small(**DEEP), data=toy_data, directory=tmp_path, resume=True)
+    assert multiprocessing.active_children() == before
     assert all(torch.equal(value, weights(tmp_path)[name]) for name, value in weights(deep).items())
     assert history(tmp_path) == history(deep)
 

@@ -86,7 +86,7 @@ def test_a_restored_training_has_the_weights_optimizer_and_progress_of_the_saved
 def test_the_best_weights_carry_the_best_decoding_and_no_optimizer(toy_data, tmp_path):
     trainer = Trainer(small(), data=toy_data)
     best = {"decode/sinkhorn_iterations": 3, "decode/epsilon": 0.2, "decode/assignment": "hungarian"}
-    state.save_best(trainer, tmp_path / "best.pt", {"epoch": 2, **best})
+    state.write_best(tmp_path / "best.pt", state.snapshot(trainer), {"epoch": 2, **best})
     found = checkpoint.load(tmp_path / "best.pt")
     assert found["config"]["decode"] == {
         "sinkhorn_iterations": 3, "epsilon": 0.2, "assignment": "hungarian", "unmatched": "off",
