@@ -52,12 +52,40 @@ def test_a_product_is_computed_in_the_precision_asked_for(precision: str, device
     assert (x @ x).dtype == torch.float32
 
 
-def test_on_a_gpu_the_default_precision_is_bf16(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_on_a_gpu_the_default_precision_is_bf16(monkeypatch: pytest.MonkeyPatch, cuda_settings: None) -> None:
     monkeypatch.setattr("torch.cuda.amp.common.amp_definitely_not_available", lambda: False)
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda: True)
     for precision, enabled in (("auto", True), ("bf16", True), ("fp32", False)):
         context = autocast(precision, torch.device("cuda"))
         assert (context.device, context.fast_dtype, context._enabled) == ("cuda", torch.bfloat16, enabled)
+
+
+@pytest.fixture
+def cuda_settings() -> Iterator[None]:
+    backends = torch.backends
+    before = (backends.cuda.matmul.fp32_precision, backends.cudnn.conv.fp32_precision, backends.cudnn.benchmark)
+    yield
+    backends.cuda.matmul.fp32_precision, backends.cudnn.conv.fp32_precision, backends.cudnn.benchmark = before
+
+
+def test_float32_on_a_gpu_is_ieee_throughout_unless_tf32_is_asked_for(
+    monkeypatch: pytest.MonkeyPatch, cuda_settings: None
+) -> None:
+    monkeypatch.setattr("torch.cuda.amp.common.amp_definitely_not_available", lambda: False)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda: True)
+    backends = torch.backends
+    # A process of a search trains one trial after another, so each sets it anew.
+    for precision, product in (("tf32", "tf32"), ("fp32", "ieee"), ("tf32", "tf32"), ("auto", "ieee")):
+        context = autocast(precision, torch.device("cuda"))
+        assert (backends.cuda.matmul.fp32_precision, backends.cudnn.conv.fp32_precision) == (product, product)
+        assert backends.cudnn.benchmark and context._enabled == (precision == "auto")
+
+
+def test_a_model_on_the_cpu_changes_no_setting_of_the_gpu(cuda_settings: None) -> None:
+    torch.backends.cudnn.benchmark = False
+    before = torch.backends.cuda.matmul.fp32_precision
+    autocast("tf32", torch.device("cpu"))
+    assert not torch.backends.cudnn.benchmark and torch.backends.cuda.matmul.fp32_precision == before
 
 
 @pytest.mark.parametrize(

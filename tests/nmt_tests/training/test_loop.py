@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import itertools
 import json
 import multiprocessing
@@ -12,14 +13,18 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 
+from nmt import checkpoint
 from nmt.config import Config, DecodeConfig, load_config
-from nmt.errors import UserError
+from nmt.errors import TemporaryError, UserError
 from nmt.inference.evaluate import evaluate_checkpoint
+from nmt.training import state
 from nmt.training.history import EpochResult
 from nmt.training.loop import train
 from nmt.training.trainer import Trainer
@@ -218,6 +223,102 @@ def test_what_a_crash_in_mid_write_left_is_mended(trained, toy_data, tmp_path):
 def test_a_run_is_reproduced_from_the_configuration_it_left(trained, toy_data, tmp_path):
     train(load_config(trained / "config.json"), data=toy_data, directory=tmp_path)
     assert history(tmp_path) == history(trained)
+
+
+def test_steps_go_on_while_a_checkpoint_is_written_and_the_epoch_is_reported_after_it(
+    trained, toy_data, tmp_path, monkeypatch
+):
+    steps, reports, waited = itertools.count(1), [], []
+    more, written, train_step = threading.Event(), state.write, Trainer.train_step
+
+    def write(content, path):
+        if content["progress"]["epoch"] == 1:
+            waited.append(more.wait(60))
+        written(content, path)
+
+    def step(self, parts):
+        if next(steps) == 6 + 3:
+            more.set()
+        return train_step(self, parts)
+
+    def on_epoch(report):
+        lines = [line["epoch"] for line in history(tmp_path)]
+        assert checkpoint.load(tmp_path / "checkpoint.pt")["progress"]["epoch"] == lines[-1] == report.epoch
+        reports.append((report.epoch, next(steps) > 6 * report.epoch))
+
+    monkeypatch.setattr(state, "write", write)
+    monkeypatch.setattr(Trainer, "train_step", step)
+    train(small(), data=toy_data, directory=tmp_path, on_epoch=on_epoch)
+    assert waited == [True] and reports == [(1, True), (2, True), (3, True)]
+    assert history(tmp_path) == history(trained)
+    assert all(torch.equal(value, weights(tmp_path)[name]) for name, value in weights(trained).items())
+
+
+def _fails_at_epoch(epoch: int, fail: Callable[[], None]) -> Callable[[], None]:
+    """From now on the checkpoint of an epoch fails in mid-write; returns what undoes that."""
+    save, fsync = state.write, os.fsync
+
+    def write(content, path):
+        if content["progress"]["epoch"] == epoch:
+            os.fsync = lambda descriptor: fail()
+        try:
+            save(content, path)
+        finally:
+            os.fsync = fsync
+
+    state.write = write
+    return lambda: setattr(state, "write", save)
+
+
+def test_a_checkpoint_that_fails_in_the_background_ends_the_training_in_one_line(trained, toy_data, tmp_path):
+    def full() -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    reports: list[int] = []
+    undo = _fails_at_epoch(2, full)
+    try:
+        with pytest.raises(TemporaryError, match=r"checkpoint.pt: cannot be written \(No space left on device\)"):
+            train(small(), data=toy_data, directory=tmp_path, on_epoch=lambda report: reports.append(report.epoch))
+    finally:
+        undo()
+    assert reports == [1] == [line["epoch"] for line in history(tmp_path)]
+    assert checkpoint.load(tmp_path / "checkpoint.pt")["progress"]["epoch"] == 1 and not list(tmp_path.glob(".*"))
+    train(small(), data=toy_data, directory=tmp_path, resume=True)
+    assert history(tmp_path) == history(trained)
+    assert all(torch.equal(value, weights(tmp_path)[name]) for name, value in weights(trained).items())
+
+
+def _dies_at_epoch(rank: int, data: Path, directory: Path) -> None:
+    torch.set_num_threads(1)
+    _fails_at_epoch(2, lambda: os._exit(9))
+    train(small(), data=data, directory=directory)
+
+
+def test_a_process_that_dies_while_it_writes_leaves_the_epoch_before(trained, toy_data, tmp_path):
+    with pytest.raises(torch.multiprocessing.ProcessExitedException, match="exit code 9"):
+        run_together(_dies_at_epoch, toy_data, tmp_path, count=1)
+    assert [line["epoch"] for line in history(tmp_path)] == [1]
+    assert checkpoint.load(tmp_path / "checkpoint.pt")["progress"]["epoch"] == 1
+    train(small(), data=toy_data, directory=tmp_path, resume=True)
+    assert history(tmp_path) == history(trained)
+
+
+def test_an_epoch_whose_report_was_waiting_is_reported_when_the_next_one_fails(toy_data, tmp_path, monkeypatch):
+    steps, reports = itertools.count(1), []
+    train_step, write = Trainer.train_step, state.write
+    failed = threading.Event()
+
+    def step(self, parts):
+        if next(steps) == 7:
+            failed.set()
+            raise RuntimeError("the first step of the second epoch")
+        return train_step(self, parts)
+
+    monkeypatch.setattr(Trainer, "train_step", step)
+    monkeypatch.setattr(state, "write", lambda content, path: failed.wait(60) and write(content, path))
+    with pytest.raises(RuntimeError, match="the first step"):
+        train(small(), data=toy_data, directory=tmp_path, on_epoch=lambda report: reports.append(report.epoch))
+    assert reports == [1] == [line["epoch"] for line in history(tmp_path)]
 
 
 FULL_DISK = """
