@@ -37,10 +37,10 @@ def autocast(precision: str, device: torch.device) -> torch.autocast:
         device: device of the model.
     """
     if device.type == "cuda":
-        # torch's own default is ieee for matrix products but tf32 for convolutions: "fp32" would not be fp32 throughout.
-        product = "tf32" if precision == "tf32" else "ieee"
-        torch.backends.cuda.matmul.fp32_precision = product
-        torch.backends.cudnn.conv.fp32_precision = product
+        # torch's own default is tf32 for convolutions alone: "fp32" would not be fp32 throughout. The newer settings,
+        # fp32_precision, make torch.compile fail, which reads these (pytorch #166387).
+        torch.set_float32_matmul_precision("high" if precision == "tf32" else "highest")
+        torch.backends.cudnn.allow_tf32 = precision == "tf32"
         torch.backends.cudnn.benchmark = True
     bf16 = precision == "bf16" or (precision == "auto" and device.type == "cuda")
     return torch.autocast(device.type, dtype=torch.bfloat16, enabled=bf16)
