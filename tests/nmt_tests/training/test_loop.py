@@ -220,6 +220,29 @@ def test_what_a_crash_in_mid_write_left_is_mended(trained, toy_data, tmp_path):
     assert not list((tmp_path / "run").glob(".*"))
 
 
+IMPORTED = """
+import sys
+from pathlib import Path
+from nmt.config import load_config
+from nmt.inference.evaluate import evaluate_checkpoint
+from nmt.training.loop import train
+
+config, data, directory = (Path(argument) for argument in sys.argv[1:])
+train(load_config(config), data=data, directory=directory, until=1)
+evaluate_checkpoint(directory / "best.pt", data=data, split="val")
+import tune.cli.main, tune.cli.prepare, tune.cli.report, tune.driver.search, tune.evidence.repeated, tune.jobs.trainable
+
+heavy = ("timm", "torchvision", "torch._dynamo", "torch._inductor", "sympy", "torch_geometric", "matplotlib")
+print([name for name in heavy if name in sys.modules])
+"""
+
+
+def test_a_training_on_features_and_a_search_import_nothing_that_builds_or_compiles_nets(trained, toy_data, tmp_path):
+    command = [sys.executable, "-c", IMPORTED, trained / "config.json", toy_data, tmp_path / "run"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "[]"
+
+
 def test_a_run_is_reproduced_from_the_configuration_it_left(trained, toy_data, tmp_path):
     train(load_config(trained / "config.json"), data=toy_data, directory=tmp_path)
     assert history(tmp_path) == history(trained)
