@@ -50,24 +50,28 @@ def snapshot(trainer: Trainer) -> dict[str, Any] | None:
     progress = dataclasses.asdict(dataclasses.replace(trainer.progress, loss_sums=trainer.loss_sums()))
     if distributed.rank() > 0:
         return None
-    copied = _copied({**_weights(trainer), "optimizer": trainer.optimizer.state_dict(), "progress": progress})
-    if trainer.device.type == "cuda":
-        torch.cuda.synchronize(trainer.device)  # the copies to page-locked memory run in the background
-    content: dict[str, Any] = copied
-    return content
+    whole = {**_weights(trainer), "optimizer": trainer.optimizer.state_dict(), "progress": progress}
+    return copied(whole, trainer.device)
 
 
-def _copied(value: Any) -> Any:
-    """Copy what a checkpoint holds, with its tensors on the CPU."""
+def copied(content: dict[str, Any], device: torch.device) -> dict[str, Any]:
+    """Copy what a checkpoint holds, with its tensors on the CPU; `device` is where they are."""
+    copy: dict[str, Any] = _copy(content)
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)  # the copies to page-locked memory run in the background
+    return copy
+
+
+def _copy(value: Any) -> Any:
     if isinstance(value, torch.Tensor):
-        pinned = value.device.type == "cuda"
+        on_gpu = value.device.type == "cuda"
         # A tensor of its own: a packed training's weights are views of the pack's, all of which torch would write.
-        copy = torch.empty_like(value, device="cpu", pin_memory=pinned)
-        return copy.copy_(value.detach(), non_blocking=pinned)
+        copy = torch.empty_like(value, device="cpu", pin_memory=on_gpu)
+        return copy.copy_(value.detach(), non_blocking=on_gpu)
     if isinstance(value, dict):
-        return {key: _copied(item) for key, item in value.items()}
+        return {key: _copy(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return type(value)(_copied(item) for item in value)
+        return type(value)(_copy(item) for item in value)
     return value
 
 
