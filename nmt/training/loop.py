@@ -13,7 +13,7 @@ import functools
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -88,31 +88,17 @@ def train(
     """
     trainer = Trainer(config, data=data, device=device)
     state.begin(trainer, directory, resume=resume)
-    first = distributed.rank() == 0
-    if (trainers := distributed.trainers(trainer.device)) and first:
-        _note_trainers(directory, trainer.progress, trainers)
+    _note_trainers(directory, trainer)
+    last = min(until or config.train.epochs, config.train.epochs)
+    run = _Run(trainer, directory, decode_grid, last, on_epoch, on_checkpoint)
     with contextlib.ExitStack() as stack:
-        stack.callback(trainer.loader.close)
-        writer = Writer()
-        stack.callback(writer.close)
-        run = _Run(
-            trainer=trainer,
-            directory=directory,
-            decode_grid=decode_grid,
-            last=min(until or config.train.epochs, config.train.epochs),
-            writer=writer,
-            log=open_log(trainer, directory, stack, root) if first else None,
-            interrupted=interrupted or stack.enter_context(interruptions()),
-            bar=stack.enter_context(_progress_bar(trainer, shown=progress and first)),
-            on_epoch=on_epoch,
-            on_checkpoint=on_checkpoint,
-        )
-        while trainer.progress.epoch < run.last:
+        run.open(stack, root=root, progress=progress, interrupted=interrupted)
+        while trainer.progress.epoch < last:
             run.epoch()
     return trainer.progress.best()
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass
 class _Run:
     """A call of `train`: the training, its files, its hooks."""
 
@@ -121,13 +107,29 @@ class _Run:
     decode_grid: Sequence[DecodeConfig]
     last: int
     """last epoch"""
-    writer: Writer
-    log: Loggers | None
-    """on rank 0"""
-    interrupted: Callable[[], bool]
-    bar: Any
     on_epoch: Callable[[EpochResult], None] | None
     on_checkpoint: Callable[[], None] | None
+    writer: Writer = field(default_factory=Writer)
+    log: Loggers | None = None
+    """on rank 0"""
+    interrupted: Callable[[], bool] = field(init=False)
+    bar: Any = field(init=False)
+
+    def open(
+        self,
+        stack: contextlib.ExitStack,
+        *,
+        root: Path | None,
+        progress: bool,
+        interrupted: Callable[[], bool] | None,
+    ) -> None:
+        """Open the loggers, the progress bar and the rest; `stack` closes all, and ends processes and threads."""
+        first = distributed.rank() == 0
+        stack.callback(self.trainer.loader.close)
+        stack.callback(self.writer.close)
+        self.log = open_log(self.trainer, self.directory, stack, root) if first else None
+        self.interrupted = interrupted or stack.enter_context(interruptions())
+        self.bar = stack.enter_context(_progress_bar(self.trainer, shown=progress and first))
 
     def epoch(self) -> None:
         """Train the rest of the current epoch, evaluate, and begin to write its files.
@@ -137,12 +139,12 @@ class _Run:
         trainer, progress = self.trainer, self.trainer.progress
         try:
             losses = trainer.train_epoch(on_step=self._saving())
+            evaluation_started = time.perf_counter()
+            metrics = validate(trainer, self.decode_grid)
         except Exception:
             if distributed.world_size() == 1:  # several ranks may have failed at different steps, and would not meet
                 self.writer.finish()  # whatever ended this epoch, the one before is reported
             raise
-        evaluation_started = time.perf_counter()
-        metrics = validate(trainer, self.decode_grid)
         progress.seconds += progress.epoch_seconds + time.perf_counter() - evaluation_started
         self.writer.finish()
         report, write = finish_epoch(trainer, self.directory, losses, metrics)
@@ -252,11 +254,14 @@ def _write_state(content: dict[str, Any], directory: Path, best: dict[str, Any] 
     state.write(content, directory / CHECKPOINT)
 
 
-def _note_trainers(directory: Path, progress: Progress, trainers: list[dict[str, Any]]) -> None:
-    """Append to hosts.json: {"epoch": the current one, "step": steps done, "workers": [{"rank", "host", "device"}]}."""
+def _note_trainers(directory: Path, trainer: Trainer) -> None:
+    """Append to hosts.json, in a process group: {"epoch": current, "step": steps done, "workers": [{"rank", ...}]}."""
+    workers, progress = distributed.trainers(trainer.device), trainer.progress
+    if not workers or distributed.rank() > 0:
+        return
     path = directory / HOSTS
     earlier = json.loads(path.read_text()) if progress.epoch + progress.step and path.is_file() else []
-    write_json(path, [*earlier, {"epoch": progress.epoch + 1, "step": progress.step, "workers": trainers}])
+    write_json(path, [*earlier, {"epoch": progress.epoch + 1, "step": progress.step, "workers": workers}])
 
 
 def open_log(trainer: Trainer, directory: Path, stack: contextlib.ExitStack, root: Path | None) -> Loggers:
