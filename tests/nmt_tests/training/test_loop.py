@@ -29,7 +29,7 @@ from nmt.training.history import EpochResult
 from nmt.training.loop import train
 from nmt.training.trainer import Trainer
 from tests.nmt_tests.processes import run_together
-from tests.nmt_tests.toy_training import SAME, assert_same_training, history, small, weights
+from tests.nmt_tests.toy_training import SAME, assert_same_training, history, same_weights, small
 
 
 def test_training_learns_and_reports_the_contracts_metrics(trained):
@@ -64,16 +64,14 @@ def test_a_run_stopped_by_its_hook_and_resumed_equals_an_uninterrupted_one(train
         train(small(), data=toy_data, directory=tmp_path, on_epoch=stop)
     train(small(), data=toy_data, directory=tmp_path, resume=True)
     assert history(tmp_path) == history(trained)
-    for name, value in weights(trained).items():
-        assert torch.equal(value, weights(tmp_path)[name]), name
+    assert same_weights(trained, tmp_path)
 
 
 def test_a_run_trained_in_jobs_up_to_an_epoch_equals_one_in_one_go(trained, toy_data, tmp_path):
     for until in (1, 1, 3):
         report = train(small(), data=toy_data, directory=tmp_path, resume=True, until=until)
         assert len((tmp_path / "metrics.jsonl").read_text().splitlines()) == until >= report.epoch
-    for name, value in weights(trained).items():
-        assert torch.equal(value, weights(tmp_path)[name]), name
+    assert same_weights(trained, tmp_path)
 
 
 def _signal_in_step(step: int, number: int = signal.SIGTERM) -> None:
@@ -97,8 +95,7 @@ def test_a_run_interrupted_in_mid_epoch_resumes_at_the_exact_step(trained, toy_d
     progress = torch.load(tmp_path / "checkpoint.pt", weights_only=True)["progress"]
     assert (progress["epoch"], progress["step"]) == (1, 3)
     train(small(), data=toy_data, directory=tmp_path, resume=True)
-    for name, value in weights(trained).items():
-        assert torch.equal(value, weights(tmp_path)[name]), name
+    assert same_weights(trained, tmp_path)
     assert history(tmp_path) == history(trained)
 
 
@@ -206,7 +203,7 @@ def test_stochastic_depth_continues_where_it_was_interrupted(deep, toy_data, tmp
     assert multiprocessing.active_children() == before  # the loader's have ended
     train(small(**DEEP), data=toy_data, directory=tmp_path, resume=True)
     assert multiprocessing.active_children() == before
-    assert all(torch.equal(value, weights(tmp_path)[name]) for name, value in weights(deep).items())
+    assert same_weights(deep, tmp_path)
     assert history(tmp_path) == history(deep)
 
 
@@ -274,7 +271,7 @@ def test_steps_go_on_while_a_checkpoint_is_written_and_the_epoch_is_reported_aft
     train(small(), data=toy_data, directory=tmp_path, on_epoch=on_epoch)
     assert waited == [True] and reports == [(1, True), (2, True), (3, True)]
     assert history(tmp_path) == history(trained)
-    assert all(torch.equal(value, weights(tmp_path)[name]) for name, value in weights(trained).items())
+    assert same_weights(trained, tmp_path)
 
 
 def _fails_at_epoch(epoch: int, fail: Callable[[], None]) -> Callable[[], None]:
@@ -308,7 +305,7 @@ def test_a_checkpoint_that_fails_in_the_background_ends_the_training_in_one_line
     assert checkpoint.load(tmp_path / "checkpoint.pt")["progress"]["epoch"] == 1 and not list(tmp_path.glob(".*"))
     train(small(), data=toy_data, directory=tmp_path, resume=True)
     assert history(tmp_path) == history(trained)
-    assert all(torch.equal(value, weights(tmp_path)[name]) for name, value in weights(trained).items())
+    assert same_weights(trained, tmp_path)
 
 
 def _dies_at_epoch(rank: int, data: Path, directory: Path) -> None:
@@ -392,5 +389,4 @@ def test_training_on_a_full_disk_keeps_its_last_checkpoint_and_goes_on_when_ther
     assert full == "No space left on device" and "cannot be written" in error and "--results" in error
     assert left.startswith("1 ballast best.pt checkpoint.pt config.json data_set.json ") and ".partial" not in left
     assert history(out) == history(trained)
-    for name, value in weights(trained).items():
-        assert torch.equal(value, weights(out)[name]), name
+    assert same_weights(trained, out)
