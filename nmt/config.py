@@ -254,8 +254,9 @@ class TrainConfig:
     seed: int = setting(0, "random seed of the initial weights and of the training pairs", low=0, high=2**31 - 1)
     precision: str = setting(
         "auto",
-        "number format of the forward pass: auto is bf16 on a GPU and fp32 on a CPU",
-        choices=("auto", "fp32", "bf16"),
+        "number format of the forward pass: auto is bf16 on a GPU and fp32 on a CPU; tf32 is fp32 with products of 10 "
+        "bits on a GPU",
+        choices=("auto", "fp32", "tf32", "bf16"),
     )
     ema: float = setting(
         0.0,
@@ -269,6 +270,11 @@ class TrainConfig:
     )
     micro_batch: int = setting(
         0, "pairs a worker computes at once, to save memory; the result is the same; 0 computes all at once", low=0
+    )
+    gradient_compression: str = setting(
+        "none",
+        "number format in which several workers exchange gradients: none keeps theirs, bf16 halves what is sent",
+        choices=("none", "bf16"),
     )
     loggers: tuple[str, ...] = setting(
         ("tensorboard",),

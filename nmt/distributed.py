@@ -28,12 +28,24 @@ def world_size() -> int:
     return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
 
 
-def data_parallel(model: nn.Module, device: torch.device) -> nn.Module:
-    """Wrap `model` so that backward averages its gradients over the ranks; a single worker gets `model` itself."""
+def data_parallel(model: nn.Module, device: torch.device, *, compression: str = "none") -> nn.Module:
+    """Wrap `model` so that backward averages its gradients over the ranks; a single worker gets `model` itself.
+
+    Args:
+        model: the model; parameters that need no gradient are left out.
+        device: this rank's.
+        compression: number format in which gradients travel: "none", their own, or "bf16", half of it.
+    """
     if world_size() == 1:
         return model
     devices = [device] if device.type == "cuda" else None
-    return nn.parallel.DistributedDataParallel(model, device_ids=devices)
+    # Not static_graph: its first step sends nothing unless forward returns plain tensors, and the ranks then differ.
+    wrapped = nn.parallel.DistributedDataParallel(model, device_ids=devices, gradient_as_bucket_view=True)
+    if compression == "bf16":
+        from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import bf16_compress_hook
+
+        wrapped.register_comm_hook(None, bf16_compress_hook)
+    return wrapped
 
 
 def gradients(model: nn.Module, *, averaged: bool) -> contextlib.AbstractContextManager[None]:
@@ -56,13 +68,14 @@ def sum_over_ranks(values: Tensor) -> Tensor:
     return values
 
 
-def largest(value: int) -> int:
-    """Return the largest `value` of any rank. Waits for the other processes, but not for their GPUs (gloo)."""
+def largest(*values: int) -> list[int]:
+    """Return the largest of each value over the ranks. Waits for the other processes, but not for their GPUs (gloo)."""
     if world_size() == 1:
-        return value
-    shared = torch.tensor(value)
+        return list(values)
+    shared = torch.tensor(values)
     dist.all_reduce(shared, dist.ReduceOp.MAX)
-    return int(shared)
+    found: list[int] = shared.tolist()
+    return found
 
 
 def from_first(value: T) -> T:

@@ -7,9 +7,14 @@ hidden width of the MLP.
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+_Constrained = tuple[dict[int, list[nn.Linear]], list[Any]]
+"""dimension of the norm -> linear maps of unit norm; and the learned scales, or packed ones, that are kept positive"""
 
 
 def unit(x: Tensor, dim: int = -1) -> Tensor:
@@ -187,6 +192,9 @@ class Decoder(nn.Module):
                 module.start_small(0.02 / (3 * layers) ** 0.5)
             elif normalized and isinstance(module, nn.Linear):
                 nn.init.normal_(module.weight)  # as published; the next line sets the lengths
+        # Modules, not parameters, are listed: moving or loading may put other parameters into them.
+        self._constrained: _Constrained | None = None
+        """what `enforce_constraints` acts on, found at its first call: walking all modules takes as long as its work"""
         self.enforce_constraints()
 
     def forward(self, h_BTD: Tensor, memory_BSD: Tensor, mask_BT: Tensor, mask_BS: Tensor) -> list[Tensor]:
@@ -216,12 +224,26 @@ class Decoder(nn.Module):
         """
         if not self.normalized:
             return
-        weights = [m.weight for m in self.modules() if isinstance(m, nn.Linear)]
-        for dim in (-2, -1):  # from the end: the weights of a pack have one dimension more
-            group = [w for w in weights if (-2 if w.shape[-2] == self.d_model else -1) == dim]
-            norms = [torch.linalg.vector_norm(w, dim=dim, keepdim=True).clamp_min_(1e-12) for w in group]
-            if group:  # a few fused kernels for all weights, instead of one division each
-                torch._foreach_div_(group, norms)
-        for name, parameter in self.named_parameters():
-            if ".alpha_" in name:
-                parameter.abs_()
+        if self._constrained is None:
+            self._constrained = self._find_constrained()
+        linear, alphas = self._constrained
+        for dim, modules in linear.items():
+            weights = [module.weight for module in modules]
+            norms = [torch.linalg.vector_norm(weight, dim=dim, keepdim=True) for weight in weights]
+            torch._foreach_clamp_min_(norms, 1e-12)
+            torch._foreach_div_(weights, norms)
+        torch._foreach_abs_([alpha.s for alpha in alphas])
+
+    def _find_constrained(self) -> _Constrained:
+        """List the modules whose weights lie on the sphere, and those whose scales are positive."""
+        linear: dict[int, list[nn.Linear]] = {}
+        for module in self.modules():
+            if isinstance(module, nn.Linear):
+                # From the end: the weights of a pack have one dimension more.
+                linear.setdefault(-2 if module.weight.shape[-2] == self.d_model else -1, []).append(module)
+        alphas = [module for name, module in self.named_modules() if name.rpartition(".")[2].startswith("alpha_")]
+        return linear, alphas
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave out the lists of modules: a copy has modules of its own."""
+        return {**super().__getstate__(), "_constrained": None}

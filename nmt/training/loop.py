@@ -1,19 +1,23 @@
 """Training loop: the published recipe on images or on stored features, resumable at the exact step.
 
-`train` decides when to evaluate, checkpoint and report; `trainer.Trainer` holds the parts and the step. Callers follow
-a training through the hooks `on_epoch` and `on_checkpoint` alone. Every rank calls them once the checkpoint is on disk,
-so an exception raised in one stops the training without loss.
+`train` decides when to evaluate, checkpoint and report; `trainer.Trainer` holds the parts and the step. Checkpoints
+are copied, and written while the next steps run. Callers follow a training through the hooks `on_epoch` and
+`on_checkpoint` alone. Every rank calls them once the checkpoint is on disk, so an exception raised in one stops the
+training with the loss of those steps alone.
 """
 
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 
 from nmt import distributed
@@ -26,6 +30,8 @@ from nmt.training.history import METRIC, EpochResult, Progress, write_metrics
 from nmt.training.signals import interruptions
 from nmt.training.trainer import Trainer
 from nmt.training.validation import validate
+from nmt.training.wishes import Wishes
+from nmt.training.writer import Writer
 
 if TYPE_CHECKING:
     from nmt.training.loggers.chosen import Loggers
@@ -59,7 +65,7 @@ def train(
         config: the whole configuration.
         data: the Arrow data set.
         directory: where the training writes.
-        on_epoch: hook that every rank calls after each epoch's checkpoint.
+        on_epoch: hook that every rank calls once each epoch's checkpoint is written; the next epoch has begun by then.
         on_checkpoint: hook that every rank calls after each checkpoint within an epoch, unless the training then stops.
         resume: continue from checkpoint.pt if there is one; see nmt.training.state.begin for damaged files.
         until: last epoch of this call, 1 = the first. The learning-rate schedule remains that of all epochs, so a later
@@ -67,7 +73,8 @@ def train(
         decode_grid: decodings to try on the validation similarities; `val/accuracy` is the best of them.
         progress: show a progress bar on standard error.
         device: device to train on; by default this rank's, see nmt.device.pick_device.
-        interrupted: called after each step; when True on any rank, all save and stop. By default after SIGNALS.
+        interrupted: called after each step, or every few where there are several ranks (nmt.training.wishes); when
+            True on any rank, all save and stop. By default after SIGNALS.
         root: folder of the search that the training is part of, for its loggers.
 
     Returns:
@@ -81,70 +88,132 @@ def train(
     """
     trainer = Trainer(config, data=data, device=device)
     state.begin(trainer, directory, resume=resume)
-    first = distributed.rank() == 0
-    if (trainers := distributed.trainers(trainer.device)) and first:
-        _note_trainers(directory, trainer.progress, trainers)
+    _note_trainers(directory, trainer)
+    last = min(until or config.train.epochs, config.train.epochs)
+    run = _Run(trainer, directory, decode_grid, last, on_epoch, on_checkpoint)
     with contextlib.ExitStack() as stack:
-        log = open_log(trainer, directory, stack, root) if first else None
-        interrupted = interrupted or stack.enter_context(interruptions())
-        bar = stack.enter_context(_progress_bar(trainer, shown=progress and first))
-        while trainer.progress.epoch < min(until or config.train.epochs, config.train.epochs):
-            report = _run_epoch(trainer, directory, decode_grid, interrupted, bar, on_checkpoint)
-            if log is not None:
-                log_epoch(trainer, log, report)
-            if on_epoch is not None:
-                on_epoch(report)
+        run.open(stack, root=root, progress=progress, interrupted=interrupted)
+        while trainer.progress.epoch < last:
+            run.epoch()
     return trainer.progress.best()
 
 
-def _run_epoch(
-    trainer: Trainer,
-    directory: Path,
-    decode_grid: Sequence[DecodeConfig],
-    interrupted: Callable[[], bool],
-    bar: Any,
-    on_checkpoint: Callable[[], None] | None,
-) -> EpochResult:
-    """Train the rest of the current epoch, evaluate and checkpoint; save and raise when interrupted."""
-    progress = trainer.progress
-    last_saved = time.monotonic()
+@dataclass
+class _Run:
+    """A call of `train`: the training, its files, its hooks."""
 
-    def on_step(step: int) -> None:
-        nonlocal last_saved
-        bar.update(1)
-        due = time.monotonic() - last_saved > CHECKPOINT_SECONDS
-        # Saving sums over the ranks, so all ranks must save at the same step: the most urgent wish of any counts.
-        agreed = distributed.largest(2 if interrupted() else 1 if due else 0)
-        if agreed:
-            state.save(trainer, directory / CHECKPOINT)
-            last_saved = time.monotonic()
-        if agreed == 2:
+    trainer: Trainer
+    directory: Path
+    decode_grid: Sequence[DecodeConfig]
+    last: int
+    """last epoch"""
+    on_epoch: Callable[[EpochResult], None] | None
+    on_checkpoint: Callable[[], None] | None
+    writer: Writer = field(default_factory=Writer)
+    log: Loggers | None = None
+    """on rank 0"""
+    interrupted: Callable[[], bool] = field(init=False)
+    bar: Any = field(init=False)
+
+    def open(
+        self,
+        stack: contextlib.ExitStack,
+        *,
+        root: Path | None,
+        progress: bool,
+        interrupted: Callable[[], bool] | None,
+    ) -> None:
+        """Open the loggers, the progress bar and the rest; `stack` closes all, and ends processes and threads."""
+        first = distributed.rank() == 0
+        stack.callback(self.trainer.loader.close)
+        stack.callback(self.writer.close)
+        self.log = open_log(self.trainer, self.directory, stack, root) if first else None
+        self.interrupted = interrupted or stack.enter_context(interruptions())
+        self.bar = stack.enter_context(_progress_bar(self.trainer, shown=progress and first))
+
+    def epoch(self) -> None:
+        """Train the rest of the current epoch, evaluate, and begin to write its files.
+
+        The epoch is reported once its files are written: in the next one, for its steps do not wait.
+        """
+        trainer, progress = self.trainer, self.trainer.progress
+        try:
+            losses = trainer.train_epoch(on_step=self._saving())
+            evaluation_started = time.perf_counter()
+            metrics = validate(trainer, self.decode_grid)
+        except Exception:
+            if distributed.world_size() == 1:  # several ranks may have failed at different steps, and would not meet
+                self.writer.finish()  # whatever ended this epoch, the one before is reported
+            raise
+        progress.seconds += progress.epoch_seconds + time.perf_counter() - evaluation_started
+        self.writer.finish()
+        report, write = finish_epoch(trainer, self.directory, losses, metrics)
+        picture = draw_best(trainer, report) if self.log is not None else None
+        self.writer.start(write, lambda: self._report(report, picture))
+        val = f", val {metrics[METRIC]:.1%}" if METRIC in metrics else ""
+        self.bar.set_postfix_str(f"epoch {report.epoch}: loss {losses['loss']:.3f}{val}")
+        if report.epoch == self.last:
+            self.writer.finish()
+
+    def _saving(self) -> Callable[[int], None]:
+        """Make the hook of an epoch's steps: report what is written, save when it is time, save and stop if asked."""
+        steps = Wishes(last=self.trainer.config.train.steps_per_epoch)
+        last_saved = time.monotonic()
+
+        def wishes() -> tuple[int, int]:
+            due = time.monotonic() - last_saved > CHECKPOINT_SECONDS
+            return 2 if self.interrupted() else 1 if due else 0, int(self.writer.done)
+
+        def on_step(step: int) -> None:
+            nonlocal last_saved
+            self.bar.update(1)
+            # Saving sums over the ranks, and hooks may wait for them, so all ranks do it at the same step.
+            agreed = steps.agreed(step, wishes)
+            if agreed is None or not any(agreed):
+                return
+            self.writer.finish()
+            if agreed[0]:
+                self._save(stop=agreed[0] == 2)
+                last_saved = time.monotonic()
+
+        return on_step
+
+    def _save(self, *, stop: bool) -> None:
+        """Save the state at this step; raise KeyboardInterrupt after that if the training is to stop."""
+        content = state.snapshot(self.trainer)
+        write = None if content is None else functools.partial(state.write, content, self.directory / CHECKPOINT)
+        self.writer.start(write, lambda: None if stop else self._saved())
+        if stop:
+            self.writer.finish()
             raise KeyboardInterrupt
-        if agreed and on_checkpoint is not None:
-            on_checkpoint()
 
-    losses = trainer.train_epoch(on_step=on_step)
-    evaluation_started = time.perf_counter()
-    metrics = validate(trainer, decode_grid)
-    progress.seconds += progress.epoch_seconds + time.perf_counter() - evaluation_started
-    report = finish_epoch(trainer, directory, losses, metrics)
-    val = f", val {metrics[METRIC]:.1%}" if METRIC in metrics else ""
-    bar.set_postfix_str(f"epoch {report.epoch}: loss {losses['loss']:.3f}{val}")
-    return report
+    def _saved(self) -> None:
+        distributed.barrier()  # the other ranks have not waited for the files
+        if self.on_checkpoint is not None:
+            self.on_checkpoint()
+
+    def _report(self, report: EpochResult, picture: Picture | None) -> None:
+        distributed.barrier()
+        if self.log is not None:
+            log_epoch(self.log, report, picture)
+        if self.on_epoch is not None:
+            self.on_epoch(report)
 
 
 def finish_epoch(
     trainer: Trainer, directory: Path, losses: Mapping[str, float], metrics: dict[str, float | int | str]
-) -> EpochResult:
-    """Complete the current epoch: add it to the history, and write best.pt (if it is the best), checkpoint and metrics.
-
-    Every rank calls it.
+) -> tuple[EpochResult, Callable[[], None] | None]:
+    """Complete the current epoch: add it to the history, and copy what its files will hold. Every rank calls it.
 
     Args:
         trainer: the training.
         directory: where to write.
         losses: mean of each loss term over the epoch.
         metrics: result of the evaluation.
+
+    Returns:
+        The report, and on rank 0 a function that writes best.pt (if it is the best), checkpoint and metrics, whatever
+        the training does meanwhile. After the last epoch of all, only the metrics are left for it.
     """
     progress, config = trainer.progress, trainer.config
     pairs = config.train.steps_per_epoch * config.data.pairs_per_step
@@ -157,25 +226,42 @@ def finish_epoch(
     progress.step, progress.loss_sums, progress.epoch_seconds = 0, {}, 0.0
     improved = progress.is_best(metrics)
     progress.best_accuracy = max(progress.best_accuracy, float(metrics.get(METRIC, progress.best_accuracy)))
-    first = distributed.rank() == 0
-    # best.pt first: the checkpoint knows the best accuracy, so a resumed training would not write best.pt again.
-    if first and improved:
-        state.save_best(trainer, directory / BEST, metrics)
-    elif first and progress.best_accuracy >= 0:
+    report, content = EpochResult(progress.epoch, metrics), state.snapshot(trainer)
+    best, final = metrics if improved else None, progress.epoch == config.train.epochs
+
+    def write() -> None:
+        assert content is not None
+        if not final:
+            _write_state(content, directory, best)
+        write_metrics(directory, Progress(**content["progress"]))
+
+    if final:  # best.pt is complete before the metrics say that the training is
+        if content is not None:
+            _write_state(content, directory, best)
+        calibrate(trainer, directory)
+    return report, None if content is None else write
+
+
+def _write_state(content: dict[str, Any], directory: Path, best: dict[str, Any] | None) -> None:
+    """Write a state's checkpoint, and its weights to best.pt if `best` has the metrics of the best epoch.
+
+    best.pt first: the checkpoint knows the best accuracy, so a resumed training would not write best.pt again.
+    """
+    if best is not None:
+        state.write_best(directory / BEST, content, best)
+    elif content["progress"]["best_accuracy"] >= 0:
         state.check_best(directory)  # before this epoch is known: a training does not end without it
-    state.save(trainer, directory / CHECKPOINT)
-    calibrate(trainer, directory)
-    if first:
-        write_metrics(directory, progress)
-    distributed.barrier()
-    return EpochResult(progress.epoch, metrics)
+    state.write(content, directory / CHECKPOINT)
 
 
-def _note_trainers(directory: Path, progress: Progress, trainers: list[dict[str, Any]]) -> None:
-    """Append to hosts.json: {"epoch": the current one, "step": steps done, "workers": [{"rank", "host", "device"}]}."""
+def _note_trainers(directory: Path, trainer: Trainer) -> None:
+    """Append to hosts.json, in a process group: {"epoch": current, "step": steps done, "workers": [{"rank", ...}]}."""
+    workers, progress = distributed.trainers(trainer.device), trainer.progress
+    if not workers or distributed.rank() > 0:
+        return
     path = directory / HOSTS
     earlier = json.loads(path.read_text()) if progress.epoch + progress.step and path.is_file() else []
-    write_json(path, [*earlier, {"epoch": progress.epoch + 1, "step": progress.step, "workers": trainers}])
+    write_json(path, [*earlier, {"epoch": progress.epoch + 1, "step": progress.step, "workers": workers}])
 
 
 def open_log(trainer: Trainer, directory: Path, stack: contextlib.ExitStack, root: Path | None) -> Loggers:
@@ -187,11 +273,11 @@ def open_log(trainer: Trainer, directory: Path, stack: contextlib.ExitStack, roo
     return log
 
 
-def log_epoch(trainer: Trainer, log: Loggers, report: EpochResult) -> None:
-    """Log the epoch's metrics, and a picture of matched pairs if it is the best so far."""
+def log_epoch(log: Loggers, report: EpochResult, picture: Picture | None) -> None:
+    """Log the metrics of an epoch, and the picture of its matched pairs if there is one."""
     log.scalars({k: v for k, v in report.metrics.items() if k != "epoch"}, report.epoch)
-    if METRIC in report.metrics and float(report.metrics[METRIC]) >= trainer.progress.best_accuracy:
-        _log_picture(trainer, log, report.epoch)
+    if picture is not None:
+        log.picture("val/matches", picture.image_HW3, report.epoch, picture.caption)
 
 
 def _progress_bar(trainer: Trainer, *, shown: bool) -> Any:
@@ -207,10 +293,23 @@ def _progress_bar(trainer: Trainer, *, shown: bool) -> Any:
     )
 
 
-def _log_picture(trainer: Trainer, log: Loggers, epoch: int) -> None:
+@dataclass(frozen=True)
+class Picture:
+    """Matched pairs."""
+
+    image_HW3: np.ndarray
+    """uint8"""
+    caption: str
+    """names of the pairs"""
+
+
+def draw_best(trainer: Trainer, report: EpochResult) -> Picture | None:
+    """Draw matched pairs with the weights of the epoch that has just ended, if it is the best so far."""
+    if METRIC not in report.metrics or float(report.metrics[METRIC]) < trainer.progress.best_accuracy:
+        return None
     from nmt.inference.pictures import draw_sheet
     from nmt.inference.sample import pair_names, sample_pairs
 
     pairs = sample_pairs(trainer.evaluated, trainer.store, trainer.features, trainer.config, split="val", count=6)
     names = "; ".join(pair_names(trainer.store, trainer.config, split="val", count=6))
-    log.picture("val/matches", draw_sheet(pairs, side=160), epoch, names)
+    return Picture(draw_sheet(pairs, side=160), names)

@@ -32,7 +32,7 @@ from nmt.training import state
 from nmt.training.files import CHECKPOINT
 from nmt.training.history import EpochResult
 from nmt.training.loggers.chosen import Loggers
-from nmt.training.loop import CHECKPOINT_SECONDS, finish_epoch, log_epoch, open_log
+from nmt.training.loop import CHECKPOINT_SECONDS, draw_best, finish_epoch, log_epoch, open_log
 from nmt.training.packable import check_packable
 from nmt.training.signals import interruptions
 from nmt.training.trainer import SYNC_STEPS, DivergedError, Trainer
@@ -289,8 +289,10 @@ def _run_epoch(
         progress = member.trainer.progress
         progress.seconds += progress.epoch_seconds + share
         losses = {name: total / progress.step for name, total in progress.loss_sums.items()}
-        report = finish_epoch(member.trainer, member.directory, losses, metrics)
-        log_epoch(member.trainer, member.log, report)
+        report, write = finish_epoch(member.trainer, member.directory, losses, metrics)
+        if write is not None:  # at once: a copy of each member's state would take K times the memory
+            write()
+        log_epoch(member.log, report, draw_best(member.trainer, report))
         if on_epoch is not None:
             member.ended = on_epoch(member.index, report) is False
     pack.start_epoch()

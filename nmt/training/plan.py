@@ -5,6 +5,7 @@ The steps are measured on a training of their own, which is thrown away, so the 
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import statistics
 import time
@@ -195,7 +196,8 @@ def measure(
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         trainer = Trainer(timed, data=data, device=device)
         trainer.model.train()
-        step = statistics.median(_step_times(trainer, enough)) * (config.data.pairs_per_step if alone else 1)
+        with contextlib.closing(trainer.loader):
+            step = statistics.median(_step_times(trainer, enough)) * (config.data.pairs_per_step if alone else 1)
         validation = _validation_seconds(trainer, decode_grid)
     checked = f", {in_words(validation)} a validation" if config.data.validates else ""
     basis = f"measured: {in_words(step)} a step{checked}; saving comes on top"

@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from nmt import checkpoint, distributed
 from nmt.checkpoint import DamagedError
 from nmt.config import comparable, flatten, from_dict, to_dict, to_flat
@@ -35,19 +37,54 @@ _Choice = tuple[str | None, str | None, UserError | None]
 
 def save(trainer: Trainer, path: Path) -> None:
     """Save the whole state for `restore`, and keep the one saved before. Every rank calls it; rank 0 writes."""
+    content = snapshot(trainer)
+    if content is not None:
+        write(content, path)
+
+
+def snapshot(trainer: Trainer) -> dict[str, Any] | None:
+    """Copy the whole state to memory that no later step changes. Every rank calls it; only rank 0 gets the copy.
+
+    The copy takes as much memory of the host as the checkpoint is large.
+    """
     progress = dataclasses.asdict(dataclasses.replace(trainer.progress, loss_sums=trainer.loss_sums()))
-    if distributed.rank() == 0:
-        content = {**_weights(trainer), "optimizer": trainer.optimizer.state_dict(), "progress": progress}
-        checkpoint.save(path, content, previous=path.with_name(PREVIOUS))
+    if distributed.rank() > 0:
+        return None
+    whole = {**_weights(trainer), "optimizer": trainer.optimizer.state_dict(), "progress": progress}
+    return copied(whole, trainer.device)
 
 
-def save_best(trainer: Trainer, path: Path, metrics: dict[str, Any]) -> None:
-    """Save the weights alone, for evaluation, with the best decoding in the configuration."""
-    _write_best(path, _weights(trainer), metrics)
+def copied(content: dict[str, Any], device: torch.device) -> dict[str, Any]:
+    """Copy what a checkpoint holds, with its tensors on the CPU; `device` is where they are."""
+    copy: dict[str, Any] = _copy(content)
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)  # the copies to page-locked memory run in the background
+    return copy
 
 
-def _write_best(path: Path, weights: dict[str, Any], metrics: dict[str, Any]) -> None:
-    """Write best.pt from what `_weights` returned, or from a checkpoint that holds it: the average, if there is one."""
+def _copy(value: Any) -> Any:
+    if isinstance(value, torch.Tensor):
+        on_gpu = value.device.type == "cuda"
+        # A tensor of its own: a packed training's weights are views of the pack's, all of which torch would write.
+        copy = torch.empty_like(value, device="cpu", pin_memory=on_gpu)
+        return copy.copy_(value.detach(), non_blocking=on_gpu)
+    if isinstance(value, dict):
+        return {key: _copy(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return type(value)(_copy(item) for item in value)
+    return value
+
+
+def write(content: dict[str, Any], path: Path) -> None:
+    """Write a `snapshot`, and keep the one written before."""
+    checkpoint.save(path, content, previous=path.with_name(PREVIOUS))
+
+
+def write_best(path: Path, weights: dict[str, Any], metrics: dict[str, Any]) -> None:
+    """Write the weights of a snapshot, or checkpoint, alone: for evaluation, with the best decoding.
+
+    The average of the weights replaces them, if there is one.
+    """
     weights = {**weights, "model": weights.get("average", weights["model"])}
     decode = {name: metrics.get(f"decode/{name}", value) for name, value in weights["config"]["decode"].items()}
     content: dict[str, Any] = {key: weights[key] for key in _KEPT if key in weights}
@@ -69,9 +106,7 @@ def _weights(trainer: Trainer) -> dict[str, Any]:
 def _own(matcher: Matcher, trainer: Trainer) -> dict[str, Any]:
     """Return the weights of a matcher without those of a frozen backbone, which are known."""
     frozen = matcher.backbone is not None and trainer.config.optim.backbone_lr_scale == 0
-    # Cloned: a packed training's weights are views of the pack's, and torch.save would write the whole pack's.
-    weights = matcher.state_dict()
-    return {k: v.clone() for k, v in weights.items() if not (frozen and k.startswith("backbone."))}
+    return {k: v for k, v in matcher.state_dict().items() if not (frozen and k.startswith("backbone."))}
 
 
 def begin(trainer: Trainer, directory: Path, *, resume: bool) -> None:
@@ -188,7 +223,7 @@ def _has_best(directory: Path, name: str, content: dict[str, Any]) -> bool:
     others = [_read(previous, [])] if name == CHECKPOINT and previous.is_file() else []
     for weights in (content, *others):
         if weights is not None and (weights["progress"]["epoch"], weights["progress"]["step"]) == (best.epoch, 0):
-            _write_best(path, weights, best.metrics)
+            write_best(path, weights, best.metrics)
             log.warning("%s: %s; written again from the checkpoint of that epoch", directory, lost[0])
             return True
     log.warning("%s: %s, and no checkpoint has the weights of epoch %d; beginning anew", directory, lost[0], best.epoch)

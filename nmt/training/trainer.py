@@ -21,7 +21,7 @@ from nmt.config import Config
 from nmt.data.store.features import open_features
 from nmt.data.store.objects import ObjectStore
 from nmt.data.store.ready import check_pairs
-from nmt.data.stream.loader import train_batches
+from nmt.data.stream.loader import Steps, TrainLoader
 from nmt.data.stream.mean_keypoints import mean_keypoints
 from nmt.data.stream.pairs import PairStream
 from nmt.device import autocast, pick_device
@@ -72,6 +72,7 @@ class Trainer:
 
             streamed = static_shapes(config.data, self.store.info)
         self.stream = PairStream(self.store, streamed, split=split, seed=seed, features=self.features)
+        self.loader = self._loader()
         self.mean_keypoints = mean_keypoints(self.stream.sampler) if config.loss.reduction == "keypoints" else None
         """mean number of keypoints of a training pair; None where the loss does not read it"""
         self.matcher = self.build_matcher()
@@ -80,7 +81,8 @@ class Trainer:
         self.loss = step_loss(config, self.mean_keypoints)
         self.compiled = CompiledStep(self.matcher, self.loss) if config.train.compile else None
         """compiled parts of a step, in place of the matcher's and the loss"""
-        self.model = distributed.data_parallel(self.matcher, self.device)
+        compression = config.train.gradient_compression
+        self.model = distributed.data_parallel(self.matcher, self.device, compression=compression)
         self.progress = Progress()
 
     def build_matcher(self) -> Matcher:
@@ -100,6 +102,18 @@ class Trainer:
         if size < workers:
             raise UserError(f"data.pairs_per_step = {size} leaves some of {workers} workers without a pair")
 
+    def _loader(self) -> TrainLoader:
+        steps = Steps(
+            stream=self.stream,
+            steps_per_epoch=self.config.train.steps_per_epoch,
+            pairs_per_step=self.config.data.pairs_per_step,
+            rank=distributed.rank(),
+            world_size=distributed.world_size(),
+            micro_batch=self.config.train.micro_batch,
+        )
+        processes = min(MAX_LOADERS, max(1, len(os.sched_getaffinity(0)) - 1))
+        return TrainLoader(steps, epochs=self.config.train.epochs, processes=processes)
+
     def train_epoch(self, *, on_step: Callable[[int], None]) -> dict[str, float]:
         """Train the rest of the current epoch.
 
@@ -118,15 +132,16 @@ class Trainer:
         sums = {name: torch.as_tensor(value, device=self.device) for name, value in progress.loss_sums.items()}
         # The sums stay tensors on the device while training: a float per step would wait for the GPU. `save` converts.
         progress.loss_sums = sums  # type: ignore[assignment]
-        started, already = time.perf_counter(), progress.epoch_seconds
+        started = time.perf_counter()
         for parts in self.batches():
             for name, value in self.train_step([part.to(self.device) for part in parts]).items():
                 sums[name] = sums.get(name, 0.0) + value
             progress.step += 1
-            progress.epoch_seconds = already + time.perf_counter() - started
+            progress.epoch_seconds += time.perf_counter() - started
             if progress.step % (1 if self.device.type == "cpu" else SYNC_STEPS) == 0:
                 self._check_finite(sums)
             on_step(progress.step)
+            started = time.perf_counter()  # what the hook does is no training
         self._check_finite(sums)
         return {name: total / progress.step for name, total in self.loss_sums().items()}
 
@@ -151,18 +166,7 @@ class Trainer:
 
     def batches(self) -> Iterator[list[PairBatch]]:
         """Yield this rank's batches of the rest of the current epoch, each in parts of at most `train.micro_batch`."""
-        config, progress = self.config, self.progress
-        return train_batches(
-            self.stream,
-            epoch=progress.epoch,
-            first_step=progress.step,
-            num_steps=config.train.steps_per_epoch - progress.step,
-            pairs_per_step=config.data.pairs_per_step,
-            rank=distributed.rank(),
-            world_size=distributed.world_size(),
-            micro_batch=config.train.micro_batch,
-            loader_processes=min(MAX_LOADERS, max(1, len(os.sched_getaffinity(0)) - 1)),
-        )
+        return self.loader.epoch(self.progress.epoch, self.progress.step)
 
     def train_step(self, parts: Sequence[PairBatch]) -> dict[str, Tensor]:
         """Take one optimizer step: forward and backward of each part, clip, update, return weights to the sphere.

@@ -1,10 +1,12 @@
 """How fast the data path is, on one core, side by side with the plain way to do it.
 
-    python tests/bench/stream.py [images|features|open|memory ...] [--seconds 3] [--objects 10000000]
+    python tests/bench/stream.py [images|features|epochs|open|memory ...] [--seconds 3] [--objects 10000000]
 
 images    pairs a second at 384 pixels, with augmentation, of a data set of raw and of JPEG images; beside them the
           plain way: open, decode, cut out, resize and normalise both photographs, SciPy Delaunay, PyG batch
 features  pairs a second of stored backbone features of paper size (2048 and 1024)
+epochs    the time between the end of an epoch and the first batch of the next, with loader processes that live on, and
+          with new ones
 open      opening a data set of many objects, with its index by split and category
 memory    eight loader processes on one data set against one, in proportional set size
 
@@ -29,6 +31,7 @@ import io
 import json
 import multiprocessing
 import os
+import statistics
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -49,7 +52,7 @@ from nmt.data.store.features import _SCHEMA as FEATURES_SCHEMA
 from nmt.data.store.features import FeatureTable
 from nmt.data.store.objects import _SCHEMA, INDEX_FILE, OBJECTS_FILE, SPLITS, ObjectStore, StoreInfo, write_index
 from nmt.data.store.writer import ObjectWriter, RawObject
-from nmt.data.stream.loader import train_batches
+from nmt.data.stream.loader import Steps, TrainLoader
 from nmt.data.stream.pairs import PairStream
 
 SIZE, PAIRS_PER_STEP = 384, 8
@@ -153,7 +156,8 @@ def plain_pairs(photographs: Path) -> Iterator[int]:
 
 def stream_pairs(stream: PairStream) -> Iterator[int]:
     """Training batches in this process; yields pairs done."""
-    for _ in train_batches(stream, epoch=0, first_step=0, num_steps=10**9, pairs_per_step=PAIRS_PER_STEP):
+    steps = Steps(stream=stream, steps_per_epoch=10**9, pairs_per_step=PAIRS_PER_STEP)
+    for _ in TrainLoader(steps, epochs=1).epoch(0):
         yield PAIRS_PER_STEP
 
 
@@ -223,6 +227,26 @@ def bench_features(folder: Path, args: argparse.Namespace) -> None:
     first = rate(stream_pairs(stream), args.seconds)
     again = rate(stream_pairs(stream), args.seconds)
     print(f"features  stream                       {first:8.1f} pairs/s   {again:8.1f} when the graphs come again")
+
+
+def bench_epochs(folder: Path, args: argparse.Namespace) -> None:
+    photographs = folder / "photographs_of_epochs"
+    photographs.mkdir()
+    make_photographs(photographs)
+    store = make_store(photographs, folder / "epochs", "raw")
+    stream = PairStream(store, DataConfig(name="bench", mode="images", image_size=SIZE), split="train", seed=0)
+    steps = Steps(stream=stream, steps_per_epoch=20, pairs_per_step=PAIRS_PER_STEP)
+    for name, anew in (("new processes", True), ("the same", False)):
+        loader, waits, started = TrainLoader(steps, epochs=6, processes=LOADERS), [], 0.0
+        for epoch in range(6):
+            for step, _ in enumerate(loader.epoch(epoch)):
+                if step == 0 and epoch:
+                    waits.append(time.perf_counter() - started)
+            started = time.perf_counter()
+            if anew:
+                loader.close()
+        loader.close()
+        print(f"epochs    {name:13} first batch of an epoch after {statistics.median(waits):.3f} s")
 
 
 def write_large(path: Path, num: int) -> None:
@@ -341,7 +365,13 @@ def bench_memory(folder: Path, args: argparse.Namespace) -> None:
     )
 
 
-BENCHES = {"images": bench_images, "features": bench_features, "open": bench_open, "memory": bench_memory}
+BENCHES = {
+    "images": bench_images,
+    "features": bench_features,
+    "epochs": bench_epochs,
+    "open": bench_open,
+    "memory": bench_memory,
+}
 
 
 def main() -> None:

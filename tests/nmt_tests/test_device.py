@@ -52,12 +52,45 @@ def test_a_product_is_computed_in_the_precision_asked_for(precision: str, device
     assert (x @ x).dtype == torch.float32
 
 
-def test_on_a_gpu_the_default_precision_is_bf16(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_on_a_gpu_the_default_precision_is_bf16(monkeypatch: pytest.MonkeyPatch, cuda_settings: None) -> None:
     monkeypatch.setattr("torch.cuda.amp.common.amp_definitely_not_available", lambda: False)
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda: True)
     for precision, enabled in (("auto", True), ("bf16", True), ("fp32", False)):
         context = autocast(precision, torch.device("cuda"))
         assert (context.device, context.fast_dtype, context._enabled) == ("cuda", torch.bfloat16, enabled)
+
+
+@pytest.fixture
+def cuda_settings() -> Iterator[None]:
+    before, cudnn = torch.get_float32_matmul_precision(), torch.backends.cudnn
+    convolutions, benchmark = cudnn.allow_tf32, cudnn.benchmark
+    yield
+    torch.set_float32_matmul_precision(before)
+    cudnn.allow_tf32, cudnn.benchmark = convolutions, benchmark
+
+
+def products_on_cuda() -> tuple[str, bool]:
+    """How float32 is multiplied there; torch.compile reads the first of both settings."""
+    return torch.backends.cuda.matmul.fp32_precision, torch.backends.cuda.matmul.allow_tf32
+
+
+def test_float32_on_a_gpu_is_ieee_throughout_unless_tf32_is_asked_for(
+    monkeypatch: pytest.MonkeyPatch, cuda_settings: None
+) -> None:
+    monkeypatch.setattr("torch.cuda.amp.common.amp_definitely_not_available", lambda: False)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda: True)
+    # A process of a search trains one trial after another, so each sets it anew.
+    for precision, tf32 in (("tf32", True), ("fp32", False), ("tf32", True), ("auto", False)):
+        context = autocast(precision, torch.device("cuda"))
+        assert products_on_cuda() == ("tf32" if tf32 else "ieee", tf32)
+        assert torch.backends.cudnn.allow_tf32 == tf32 and torch.backends.cudnn.benchmark
+        assert context._enabled == (precision == "auto")
+
+
+def test_a_model_on_the_cpu_changes_no_setting_of_the_gpu(cuda_settings: None) -> None:
+    before, torch.backends.cudnn.benchmark = products_on_cuda(), False
+    autocast("tf32", torch.device("cpu"))
+    assert not torch.backends.cudnn.benchmark and products_on_cuda() == before
 
 
 @pytest.mark.parametrize(

@@ -38,6 +38,12 @@ def weights(directory: Path) -> dict[str, torch.Tensor]:
     return torch.load(directory / "checkpoint.pt", weights_only=True)["model"]
 
 
+def same_weights(one: Path, other: Path) -> bool:
+    """True if two checkpoints hold the same weights, bit by bit."""
+    first, second = weights(one), weights(other)
+    return first.keys() == second.keys() and all(torch.equal(value, second[name]) for name, value in first.items())
+
+
 def comparable(metrics: dict) -> dict:
     """Without what time decides."""
     return {k: v for k, v in metrics.items() if k not in ("seconds", "train/pairs_per_second", "inference_seconds")}

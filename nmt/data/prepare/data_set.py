@@ -6,13 +6,16 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from nmt.config import Config, ModelConfig
-from nmt.data.prepare.features import FeatureRows, add_features
 from nmt.data.prepare.objects import PreparedData, prepare
 from nmt.data.prepare.shards import ShardMaker, make_shards
 from nmt.data.store.features import ViewOptions
 from nmt.data.store.objects import IMAGE_CODINGS
+
+if TYPE_CHECKING:
+    from nmt.data.prepare.features import FeatureRows
 
 
 @dataclass(frozen=True)
@@ -77,9 +80,11 @@ def prepare_data_set(
         progress=progress,
         make=shards,
     )
+    models = feature_models(config, backbone)
+    if not models:
+        return PreparedDataSet(objects, ())
+    from nmt.data.prepare.features import add_features  # loads torch, which objects alone do not need
+
     views = ViewOptions.of(config.data)
-    tables = [
-        add_features(out, model, views=views, make=rows, progress=progress)
-        for model in feature_models(config, backbone)
-    ]
+    tables = [add_features(out, model, views=views, make=rows, progress=progress) for model in models]
     return PreparedDataSet(objects, tuple(tables))

@@ -1,7 +1,11 @@
+import copy
+import pickle
+
 import pytest
 import torch
 
 from nmt.model.decoder import Decoder, unit
+from nmt.model.packed import _packed
 
 
 def test_decoder_tokens_stay_on_the_sphere():
@@ -44,3 +48,46 @@ def test_vanilla_decoder_has_the_parameters_of_the_normalized_one_and_tells_shor
         for output in decoder(tokens, tokens.flip(1), mask, mask):
             assert output.norm(dim=-1).sub(1).abs().max() < 1e-5
             assert mean_cosine(output) < mean_cosine(tokens) + 0.05
+
+
+@torch.no_grad()
+def constrained_plainly(decoder: Decoder) -> dict[str, torch.Tensor]:
+    """The weights after the constraints, one at a time and without any list."""
+    found = {name: value.clone() for name, value in decoder.state_dict().items()}
+    for name, module in decoder.named_modules():
+        if isinstance(module, torch.nn.Linear):
+            weight = found[f"{name}.weight"]
+            dim = -2 if weight.shape[-2] == decoder.d_model else -1
+            weight /= torch.linalg.vector_norm(weight, dim=dim, keepdim=True).clamp(min=1e-12)
+    return {name: value.abs() if ".alpha_" in name else value for name, value in found.items()}
+
+
+def packed(decoder: Decoder) -> Decoder:
+    return _packed([decoder, copy.deepcopy(decoder)])
+
+
+def assigned(decoder: Decoder) -> Decoder:
+    decoder.load_state_dict({name: value.clone() for name, value in decoder.state_dict().items()}, assign=True)
+    return decoder
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        copy.deepcopy, packed, assigned, lambda d: d.to(torch.float64), lambda d: copy.deepcopy(packed(d)),
+        lambda d: pickle.loads(pickle.dumps(d)),
+    ],
+    ids=["copied", "packed", "loaded", "moved", "pack copied", "pickled"],
+)  # fmt: skip
+def test_constraints_act_on_the_weights_that_a_decoder_has_now(changed):
+    first = Decoder(24, 3, 2, 6)
+    first.enforce_constraints()  # its lists are made
+    decoder = changed(first)
+    with torch.no_grad():
+        for parameter in decoder.parameters():
+            parameter.add_(torch.randn_like(parameter))
+    expected, others = constrained_plainly(decoder), {} if decoder is first else copy.deepcopy(first.state_dict())
+    decoder.enforce_constraints()
+    assert all(torch.equal(value, expected[name]) for name, value in decoder.state_dict().items())
+    if decoder.layers[0].mlp.up.weight.dim() == 2:  # a pack's weights are its first member's too
+        assert all(torch.equal(value, first.state_dict()[name]) for name, value in others.items())

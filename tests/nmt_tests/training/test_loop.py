@@ -3,27 +3,33 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import itertools
 import json
+import multiprocessing
 import os
 import shutil
 import signal
 import socket
 import subprocess
 import sys
+import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 
+from nmt import checkpoint
 from nmt.config import Config, DecodeConfig, load_config
-from nmt.errors import UserError
+from nmt.errors import TemporaryError, UserError
 from nmt.inference.evaluate import evaluate_checkpoint
+from nmt.training import state
 from nmt.training.history import EpochResult
 from nmt.training.loop import train
 from nmt.training.trainer import Trainer
 from tests.nmt_tests.processes import run_together
-from tests.nmt_tests.toy_training import SAME, assert_same_training, history, small, weights
+from tests.nmt_tests.toy_training import SAME, assert_same_training, history, same_weights, small
 
 
 def test_training_learns_and_reports_the_contracts_metrics(trained):
@@ -58,16 +64,14 @@ def test_a_run_stopped_by_its_hook_and_resumed_equals_an_uninterrupted_one(train
         train(small(), data=toy_data, directory=tmp_path, on_epoch=stop)
     train(small(), data=toy_data, directory=tmp_path, resume=True)
     assert history(tmp_path) == history(trained)
-    for name, value in weights(trained).items():
-        assert torch.equal(value, weights(tmp_path)[name]), name
+    assert same_weights(trained, tmp_path)
 
 
 def test_a_run_trained_in_jobs_up_to_an_epoch_equals_one_in_one_go(trained, toy_data, tmp_path):
     for until in (1, 1, 3):
         report = train(small(), data=toy_data, directory=tmp_path, resume=True, until=until)
         assert len((tmp_path / "metrics.jsonl").read_text().splitlines()) == until >= report.epoch
-    for name, value in weights(trained).items():
-        assert torch.equal(value, weights(tmp_path)[name]), name
+    assert same_weights(trained, tmp_path)
 
 
 def _signal_in_step(step: int, number: int = signal.SIGTERM) -> None:
@@ -91,8 +95,7 @@ def test_a_run_interrupted_in_mid_epoch_resumes_at_the_exact_step(trained, toy_d
     progress = torch.load(tmp_path / "checkpoint.pt", weights_only=True)["progress"]
     assert (progress["epoch"], progress["step"]) == (1, 3)
     train(small(), data=toy_data, directory=tmp_path, resume=True)
-    for name, value in weights(trained).items():
-        assert torch.equal(value, weights(tmp_path)[name]), name
+    assert same_weights(trained, tmp_path)
     assert history(tmp_path) == history(trained)
 
 
@@ -151,7 +154,7 @@ def test_workers_end_with_the_parameters_of_one(alone, toy_data, tmp_path, worke
 def test_two_workers_interrupted_in_mid_epoch_and_resumed_by_one_end_as_one(alone, toy_data, tmp_path):
     run = train_together(2, small(**SAME, train__micro_batch=2), toy_data, tmp_path, signal_at=9)
     progress = torch.load(run / "checkpoint.pt", weights_only=True)["progress"]
-    assert (progress["epoch"], progress["step"]) == (1, 3)
+    assert progress["epoch"] == 1 and 3 <= progress["step"] <= 6  # asked every ten steps, and at the last of an epoch
     train(small(**SAME), data=toy_data, directory=run, resume=True)
     assert_same_training(alone, run)
     assert [metrics["workers"] for metrics in history(run)] == [2, 1, 1]
@@ -192,12 +195,15 @@ def test_stochastic_depth_does_not_depend_on_the_workers(deep, toy_data, tmp_pat
 
 
 def test_stochastic_depth_continues_where_it_was_interrupted(deep, toy_data, tmp_path) -> None:
+    before = multiprocessing.active_children()
     with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(Trainer, "train_step", Trainer.train_step)  # undone at the end
         _signal_in_step(3)
         train(small(**DEEP), data=toy_data, directory=tmp_path)
+    assert multiprocessing.active_children() == before  # the loader's have ended
     train(small(**DEEP), data=toy_data, directory=tmp_path, resume=True)
-    assert all(torch.equal(value, weights(tmp_path)[name]) for name, value in weights(deep).items())
+    assert multiprocessing.active_children() == before
+    assert same_weights(deep, tmp_path)
     assert history(tmp_path) == history(deep)
 
 
@@ -211,9 +217,128 @@ def test_what_a_crash_in_mid_write_left_is_mended(trained, toy_data, tmp_path):
     assert not list((tmp_path / "run").glob(".*"))
 
 
+IMPORTED = """
+import sys
+from pathlib import Path
+from nmt.config import load_config
+from nmt.inference.evaluate import evaluate_checkpoint
+from nmt.training.loop import train
+
+config, data, directory = (Path(argument) for argument in sys.argv[1:])
+train(load_config(config), data=data, directory=directory, until=1)
+evaluate_checkpoint(directory / "best.pt", data=data, split="val")
+import tune.cli.main, tune.cli.prepare, tune.cli.report, tune.driver.search, tune.evidence.repeated, tune.jobs.trainable
+
+heavy = ("timm", "torchvision", "torch._dynamo", "torch._inductor", "sympy", "torch_geometric", "matplotlib")
+print([name for name in heavy if name in sys.modules])
+"""
+
+
+def test_a_training_on_features_and_a_search_import_nothing_that_builds_or_compiles_nets(trained, toy_data, tmp_path):
+    command = [sys.executable, "-c", IMPORTED, trained / "config.json", toy_data, tmp_path / "run"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "[]"
+
+
 def test_a_run_is_reproduced_from_the_configuration_it_left(trained, toy_data, tmp_path):
     train(load_config(trained / "config.json"), data=toy_data, directory=tmp_path)
     assert history(tmp_path) == history(trained)
+
+
+def test_steps_go_on_while_a_checkpoint_is_written_and_the_epoch_is_reported_after_it(
+    trained, toy_data, tmp_path, monkeypatch
+):
+    steps, reports, waited = itertools.count(1), [], []
+    more, written, train_step = threading.Event(), state.write, Trainer.train_step
+
+    def write(content, path):
+        if content["progress"]["epoch"] == 1:
+            waited.append(more.wait(60))
+        written(content, path)
+
+    def step(self, parts):
+        if next(steps) == 6 + 3:
+            more.set()
+        return train_step(self, parts)
+
+    def on_epoch(report):
+        lines = [line["epoch"] for line in history(tmp_path)]
+        assert checkpoint.load(tmp_path / "checkpoint.pt")["progress"]["epoch"] == lines[-1] == report.epoch
+        reports.append((report.epoch, next(steps) > 6 * report.epoch))
+
+    monkeypatch.setattr(state, "write", write)
+    monkeypatch.setattr(Trainer, "train_step", step)
+    train(small(), data=toy_data, directory=tmp_path, on_epoch=on_epoch)
+    assert waited == [True] and reports == [(1, True), (2, True), (3, True)]
+    assert history(tmp_path) == history(trained)
+    assert same_weights(trained, tmp_path)
+
+
+def _fails_at_epoch(epoch: int, fail: Callable[[], None]) -> Callable[[], None]:
+    """From now on the checkpoint of an epoch fails in mid-write; returns what undoes that."""
+    save, fsync = state.write, os.fsync
+
+    def write(content, path):
+        if content["progress"]["epoch"] == epoch:
+            os.fsync = lambda descriptor: fail()
+        try:
+            save(content, path)
+        finally:
+            os.fsync = fsync
+
+    state.write = write
+    return lambda: setattr(state, "write", save)
+
+
+def test_a_checkpoint_that_fails_in_the_background_ends_the_training_in_one_line(trained, toy_data, tmp_path):
+    def full() -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    reports: list[int] = []
+    undo = _fails_at_epoch(2, full)
+    try:
+        with pytest.raises(TemporaryError, match=r"checkpoint.pt: cannot be written \(No space left on device\)"):
+            train(small(), data=toy_data, directory=tmp_path, on_epoch=lambda report: reports.append(report.epoch))
+    finally:
+        undo()
+    assert reports == [1] == [line["epoch"] for line in history(tmp_path)]
+    assert checkpoint.load(tmp_path / "checkpoint.pt")["progress"]["epoch"] == 1 and not list(tmp_path.glob(".*"))
+    train(small(), data=toy_data, directory=tmp_path, resume=True)
+    assert history(tmp_path) == history(trained)
+    assert same_weights(trained, tmp_path)
+
+
+def _dies_at_epoch(rank: int, data: Path, directory: Path) -> None:
+    torch.set_num_threads(1)
+    _fails_at_epoch(2, lambda: os._exit(9))
+    train(small(), data=data, directory=directory)
+
+
+def test_a_process_that_dies_while_it_writes_leaves_the_epoch_before(trained, toy_data, tmp_path):
+    with pytest.raises(torch.multiprocessing.ProcessExitedException, match="exit code 9"):
+        run_together(_dies_at_epoch, toy_data, tmp_path, count=1)
+    assert [line["epoch"] for line in history(tmp_path)] == [1]
+    assert checkpoint.load(tmp_path / "checkpoint.pt")["progress"]["epoch"] == 1
+    train(small(), data=toy_data, directory=tmp_path, resume=True)
+    assert history(tmp_path) == history(trained)
+
+
+def test_an_epoch_whose_report_was_waiting_is_reported_when_the_next_one_fails(toy_data, tmp_path, monkeypatch):
+    steps, reports = itertools.count(1), []
+    train_step, write = Trainer.train_step, state.write
+    failed = threading.Event()
+
+    def step(self, parts):
+        if next(steps) == 7:
+            failed.set()
+            raise RuntimeError("the first step of the second epoch")
+        return train_step(self, parts)
+
+    monkeypatch.setattr(Trainer, "train_step", step)
+    monkeypatch.setattr(state, "write", lambda content, path: failed.wait(60) and write(content, path))
+    with pytest.raises(RuntimeError, match="the first step"):
+        train(small(), data=toy_data, directory=tmp_path, on_epoch=lambda report: reports.append(report.epoch))
+    assert reports == [1] == [line["epoch"] for line in history(tmp_path)]
 
 
 FULL_DISK = """
@@ -264,5 +389,4 @@ def test_training_on_a_full_disk_keeps_its_last_checkpoint_and_goes_on_when_ther
     assert full == "No space left on device" and "cannot be written" in error and "--results" in error
     assert left.startswith("1 ballast best.pt checkpoint.pt config.json data_set.json ") and ".partial" not in left
     assert history(out) == history(trained)
-    for name, value in weights(trained).items():
-        assert torch.equal(value, weights(out)[name]), name
+    assert same_weights(trained, out)

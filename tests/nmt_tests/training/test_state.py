@@ -83,10 +83,25 @@ def test_a_restored_training_has_the_weights_optimizer_and_progress_of_the_saved
     assert all(torch.equal(m["exp_avg_sq"], moments[1][k]["exp_avg_sq"]) for k, m in moments[0].items())
 
 
+@pytest.mark.parametrize("ema", [0.0, 0.9])
+def test_a_snapshot_is_written_as_it_was_whatever_the_training_does_meanwhile(toy_data, tmp_path, ema):
+    trainer = Trainer(small(train__ema=ema), data=toy_data)
+    batches = trainer.batches()
+    trainer.train_step(next(batches))  # the optimizer has a state
+    state.save(trainer, tmp_path / "at_once.pt")
+    content = state.snapshot(trainer)
+    trainer.train_step(next(batches))
+    trainer.progress.history.append({"epoch": 1})
+    state.write(content, tmp_path / "later.pt")
+    state.save(trainer, tmp_path / "after.pt")
+    at_once, later, after = ((tmp_path / f"{name}.pt").read_bytes() for name in ("at_once", "later", "after"))
+    assert later == at_once != after
+
+
 def test_the_best_weights_carry_the_best_decoding_and_no_optimizer(toy_data, tmp_path):
     trainer = Trainer(small(), data=toy_data)
     best = {"decode/sinkhorn_iterations": 3, "decode/epsilon": 0.2, "decode/assignment": "hungarian"}
-    state.save_best(trainer, tmp_path / "best.pt", {"epoch": 2, **best})
+    state.write_best(tmp_path / "best.pt", state.snapshot(trainer), {"epoch": 2, **best})
     found = checkpoint.load(tmp_path / "best.pt")
     assert found["config"]["decode"] == {
         "sinkhorn_iterations": 3, "epsilon": 0.2, "assignment": "hungarian", "unmatched": "off",

@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -70,3 +73,15 @@ def test_features_are_stored_where_the_recipe_trains_on_them_and_where_a_backbon
         == ["one"]
     )
     assert [m.backbone for m in feature_models(features, "two")] == ["one", "two"]
+
+
+def test_objects_alone_need_no_torch(tmp_path):
+    code = (
+        "import sys; from pathlib import Path; from nmt.config import Config; from nmt.errors import UserError; "
+        "from nmt.data.prepare.data_set import prepare_data_set\n"
+        "try: prepare_data_set(Config(), raw=Path(sys.argv[1]), out=sys.argv[2])\n"
+        "except UserError as error: print(error, 'torch' in sys.modules)"
+    )
+    command = [sys.executable, "-c", code, tmp_path / "none", tmp_path / "data"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert "none: does not exist" in done.stdout and done.stdout.endswith(" False\n")
