@@ -1,6 +1,6 @@
 """How fast the data path is, on one core, side by side with the plain way to do it.
 
-    python tests/bench/stream.py [images|features|open|memory ...] [--seconds 3] [--objects 10000000]
+    python tests/bench/stream.py [images|features|open|memory ...] [--seconds 3] [--objects 10000000] [--record]
 
 images    pairs a second at 384 pixels, with augmentation, of a data set of raw and of JPEG images; beside them the
           plain way: open, decode, cut out, resize and normalise both photographs, SciPy Delaunay, PyG batch
@@ -41,6 +41,7 @@ import numpy as np
 import pyarrow as pa
 import torch
 from PIL import Image, ImageFilter
+from record import record
 
 from nmt.config import DataConfig
 from nmt.data.graph import delaunay_edges
@@ -57,6 +58,9 @@ CATEGORIES = {f"category{c}": [f"k{k}" for k in range(10)] for c in range(4)}
 PHOTOS = 25
 """a category"""
 LOADERS = 8
+
+Figures = dict[str, str]
+"""what was measured -> the figure with its unit"""
 
 
 def photograph(rng: np.random.Generator) -> bytes:
@@ -167,13 +171,14 @@ def rate(pairs: Iterator[int], seconds: float) -> float:
     return done / elapsed
 
 
-def bench_images(folder: Path, args: argparse.Namespace) -> None:
+def bench_images(folder: Path, args: argparse.Namespace) -> Figures:
     photographs = folder / "photographs"
     photographs.mkdir()
     make_photographs(photographs)
     config = DataConfig(name="bench", mode="images", image_size=SIZE)
     plain = rate(plain_pairs(photographs), args.seconds)
     print(f"images    plain way, no augmentation   {plain:8.1f} pairs/s")
+    figures = {"the plain way without augmentation": f"{plain:.0f} pairs/s"}
     for coding in ("jpeg", "raw"):
         store = make_store(photographs, folder / coding, coding)
         megabytes = (folder / coding / OBJECTS_FILE).stat().st_size / 1e6 / len(store)
@@ -182,6 +187,8 @@ def bench_images(folder: Path, args: argparse.Namespace) -> None:
             f"images    stream, {coding:4}, augmentation   {speed:8.1f} pairs/s   x {speed / plain:.1f}"
             f"   ({megabytes:.3f} MB an object)"
         )
+        figures[f"stream of {coding} images"] = f"{speed:.0f} pairs/s (x {speed / plain:.1f})"
+    return figures
 
 
 def make_features(store: ObjectStore) -> FeatureTable:
@@ -209,7 +216,7 @@ def made_up_objects(num: int) -> Iterator[RawObject]:
         yield RawObject(str(k), category, "train", str(k), image, points)
 
 
-def bench_features(folder: Path, args: argparse.Namespace) -> None:
+def bench_features(folder: Path, args: argparse.Namespace) -> Figures:
     folder = folder / "objects"
     folder.mkdir()
     writer = ObjectWriter(folder / OBJECTS_FILE, CATEGORIES, image_size=SIZE, image_coding="jpeg")
@@ -223,6 +230,7 @@ def bench_features(folder: Path, args: argparse.Namespace) -> None:
     first = rate(stream_pairs(stream), args.seconds)
     again = rate(stream_pairs(stream), args.seconds)
     print(f"features  stream                       {first:8.1f} pairs/s   {again:8.1f} when the graphs come again")
+    return {"stream of features": f"{first:.0f} pairs/s, {again:.0f} when the graphs come again"}
 
 
 def write_large(path: Path, num: int) -> None:
@@ -289,17 +297,20 @@ def in_fresh_process(function: Callable[..., None], *arguments: Any) -> Any:
     return answer
 
 
-def bench_open(folder: Path, args: argparse.Namespace) -> None:
+def bench_open(folder: Path, args: argparse.Namespace) -> Figures:
     directory = folder / "large"
     directory.mkdir()
     write_large(directory / OBJECTS_FILE, args.objects)
     gigabytes = (directory / OBJECTS_FILE).stat().st_size / 1e9
+    figures = {}
     for state in ("first time", "again"):
         opening, indexing, grown, resident, num = in_fresh_process(open_large, directory)
         print(
             f"open      {num} objects, {gigabytes:.1f} GB, {state}: open {opening:.3f} s, index {indexing:.3f} s, "
             f"memory + {grown / 1024:.0f} MB (process: {resident / 1024:.0f} MB)"
         )
+        figures[f"open {num} objects, {state}"] = f"{opening:.3f} s, index {indexing:.3f} s, + {grown / 1024:.0f} MB"
+    return figures
 
 
 def proportional_kilobytes() -> int:
@@ -317,7 +328,7 @@ def read_everything(directory: Path, ready: Any, answer: Any) -> None:
     ready.wait()
 
 
-def bench_memory(folder: Path, args: argparse.Namespace) -> None:
+def bench_memory(folder: Path, args: argparse.Namespace) -> Figures:
     directory = folder / "memory"
     directory.mkdir()
     writer = ObjectWriter(directory / OBJECTS_FILE, CATEGORIES, image_size=SIZE, image_coding="raw")
@@ -339,6 +350,7 @@ def bench_memory(folder: Path, args: argparse.Namespace) -> None:
         f"memory    the data set in 1 process {totals[1]:.0f} MB, in {LOADERS} processes together "
         f"{totals[LOADERS]:.0f} MB   x {totals[LOADERS] / totals[1]:.2f}"
     )
+    return {f"memory of {LOADERS} processes": f"x {totals[LOADERS] / totals[1]:.2f} of one"}
 
 
 BENCHES = {"images": bench_images, "features": bench_features, "open": bench_open, "memory": bench_memory}
@@ -349,12 +361,16 @@ def main() -> None:
     parser.add_argument("what", nargs="*", metavar="|".join(BENCHES), help="default: all")
     parser.add_argument("--seconds", type=float, default=3.0, help="each rate is measured for so long")
     parser.add_argument("--objects", type=int, default=10_000_000)
+    parser.add_argument("--record", action="store_true", help="write the figures to RESULTS.md")
     args = parser.parse_args()
     torch.set_num_threads(1)
     os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
     with tempfile.TemporaryDirectory(dir=os.environ.get("TMPDIR")) as folder:
+        figures: Figures = {}
         for name in args.what or BENCHES:
-            BENCHES[name](Path(folder), args)
+            figures |= BENCHES[name](Path(folder), args)
+    if args.record:
+        record(figures)
 
 
 if __name__ == "__main__":
