@@ -19,7 +19,7 @@ from tune.results import tensorboard
 from tune.results.layout import DEFINITION, LOCK, LOG, SPACE, TRIALS
 from tune.results.log import log
 from tune.spaces.rules import with_workers
-from tune.spaces.settings import SearchSettings
+from tune.spaces.settings import Resources, SearchSettings
 from tune.spaces.space import Space
 
 KEPT = ("sampler", "objectives", "warm_start", "scheduler", "seed", "grace_epochs", "reduction_factor")
@@ -90,7 +90,9 @@ def _is_free(directory: Path) -> bool:
 def _workers_of(saved: Mapping[str, Any]) -> str | None:
     """Return the workers that each trial of the search had, as --workers has them; None if that is not known."""
     resources = saved.get("resources", {})
-    return f"{resources.get('fewest', resources['workers'])}:{resources['workers']}" if "workers" in resources else None
+    if "workers" not in resources:
+        return None
+    return Resources(workers=resources["workers"], fewest=resources.get("fewest", 0)).workers_text
 
 
 def _edited(then: Path, space: Space, table: str, names: Iterable[str]) -> list[str]:
