@@ -12,9 +12,9 @@ RESULTS.md holds what was measured. The published code's loader gave 27.6 pairs/
 105. Opening 10,000,000 objects took 0.003 s, and reading all of the index 0.03 s and 79 MB of pages that all processes
 share.
 
-So images are stored raw by default: decoding three JPEGs a pair (two, and what is mixed in) costs eight times all the
-rest. Accuracy does not decide: a head trained on features of 1,182 photographs of PascalVOC reached 39.2 and 39.9 %
-(two seeds) from raw images, 41.4 and 39.6 % from JPEG, which is the spread of seeds.
+So images are stored raw by default: decoding three JPEGs a pair (two, and what is mixed in) costs more than ten times
+all the rest. Accuracy does not decide: a head trained on features of 1,182 photographs of PascalVOC reached 39.2 and
+39.9 % (two seeds) from raw images, 41.4 and 39.6 % from JPEG, which is the spread of seeds.
 """
 
 from __future__ import annotations
