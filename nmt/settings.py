@@ -13,12 +13,12 @@ from nmt.errors import UserError, nearest
 
 @dataclass(frozen=True)
 class Text:
-    """The values of a string setting that is neither free nor one of a few words."""
+    """The values of a setting that no type and range describes."""
 
     allowed: str
     """what is allowed, in words"""
-    read: Callable[[Any], str | None]
-    """returns a value as text; None if it is not allowed"""
+    read: Callable[[Any], str | int | None]
+    """returns a value as it is kept; None if it is not allowed"""
 
 
 def setting(

@@ -1,6 +1,6 @@
 """What a trial's events cost the process that drives a search, by the number of trials that the search has already.
 
-    python tests/bench/driver.py [--trials 100 1000 2000] [--last 50]
+    python tests/bench/driver.py [--trials 100 1000 2000] [--last 50] [--record]
 
 No trial is trained and no Ray runs. The search of search_spaces/voc.toml is brought to a size from the folders of its
 trials, as --resume makes a lost study again, and opened. Its last trials then go through the searcher, the recorder and
@@ -42,6 +42,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import optuna
+from record import record
 
 from nmt.config import to_dict
 from nmt.data.store.ready import ReadyData
@@ -251,6 +252,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--trials", type=int, nargs="+", default=[100, 1000, 2000], help="sizes of the search")
     parser.add_argument("--last", type=int, default=50, help="trials at the end of each size that are driven")
+    parser.add_argument("--record", action="store_true", help="write the figures to RESULTS.md")
     args = parser.parse_args()
     log.setLevel("WARNING")  # no line per trial
     optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -265,6 +267,10 @@ def main() -> None:
     print(f"{'':50}" + "".join(f"{trials:>10}" for trials in args.trials) + "     ratio")
     for name, values in rows.items():
         print(f"{name:50}" + "".join(f"{value:10.1f}" for value in values) + f"{values[-1] / values[0]:10.1f}")
+    if args.record:
+        sizes = f"processor time at {', '.join(map(str, args.trials))} trials:"
+        times = {name: f"{', '.join(f'{value:.1f}' for value in values)} ms" for name, values in rows.items()}
+        record({sizes: f"{args.last} driven", **times})
 
 
 if __name__ == "__main__":

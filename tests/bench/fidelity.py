@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from fidelity_table import MEASURED, Measured, Measurement
+from record import record
 
 from nmt.config import Config, with_overrides
 from nmt.recipes import recipe
@@ -131,6 +132,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=Path("data/voc-fidelity"), help="where it is prepared")
     parser.add_argument("--seeds", type=int, default=2)
     parser.add_argument("--out", type=Path, default=MEASURED, help="another file: measured anew")
+    parser.add_argument("--record", action="store_true", help="write the figures to RESULTS.md")
     args = parser.parse_args()
     settings = {"base": BASE, **STAGES}
     measured = Measured.load(args.out) if args.out.is_file() else Measured(settings, [])
@@ -140,6 +142,12 @@ def main() -> None:
         prepare(args.raw, args.data)
         measured = measure_missing(measured, args.data, args.seeds, args.out)
     print(report(measured))
+    if args.record:
+        rank = measured.rank()
+        if rank is None:
+            raise SystemExit("too few configurations at both fidelities to record")
+        found = f"{rank.correlation:.2f} over {rank.count} configurations (p {rank.p_value:.2g})"
+        record({"Spearman of accuracy on features and on images": found})
 
 
 if __name__ == "__main__":

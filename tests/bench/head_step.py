@@ -1,6 +1,6 @@
 """Forward, backward and update of the paper-size head (d_model 648, 4 layers, 2048 features): the share of each part.
 
-    python tests/bench/head_step.py [--pairs 8] [--points 10] [--steps 10] [--threads N]
+    python tests/bench/head_step.py [--pairs 8] [--points 10] [--steps 10] [--threads N] [--record]
 
 The published code takes 53 s for this step on two CPU cores (24 s forward, 29 s backward, nearly all of it in the CPU
 kernels of torch_spline_conv).
@@ -14,6 +14,7 @@ import time
 
 import numpy as np
 import torch
+from record import record
 
 from nmt.batch import Side
 from nmt.config import LossConfig, ModelConfig
@@ -46,6 +47,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=10)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--record", action="store_true", help="write the figures to RESULTS.md")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     torch.manual_seed(0)
@@ -93,6 +95,9 @@ def main() -> None:
     print(f"{size}, {device.type}, {args.threads} threads")
     for name, seconds in medians.items():
         print(f"{name:24} {seconds * 1e3:8.1f} ms  {seconds / medians['step']:6.1%} of the step")
+    if args.record:
+        shown = {name: f"{medians[name] * 1e3:.1f} ms" for name in ("step", "forward", "backward", "update")}
+        record({f"{size}, {device.type}, {args.threads} threads": "medians of the clock"} | shown)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """How fast the data path is, on one core, side by side with the plain way to do it.
 
-    python tests/bench/stream.py [images|features|epochs|open|memory ...] [--seconds 3] [--objects 10000000]
+    python tests/bench/stream.py [images|features|epochs|open|memory ...] [--seconds 3] [--objects 10000000] [--record]
 
 images    pairs a second at 384 pixels, with augmentation, of a data set of raw and of JPEG images; beside them the
           plain way: open, decode, cut out, resize and normalise both photographs, SciPy Delaunay, PyG batch
@@ -10,18 +10,13 @@ epochs    the time between the end of an epoch and the first batch of the next, 
 open      opening a data set of many objects, with its index by split and category
 memory    eight loader processes on one data set against one, in proportional set size
 
-Measured on one core of two busy ones (AMD EPYC; the published code's loader gives 27.6 pairs/s here):
+RESULTS.md holds what was measured. The published code's loader gave 27.6 pairs/s on one core where the plain way gave
+105. Opening 10,000,000 objects took 0.003 s, and reading all of the index 0.03 s and 79 MB of pages that all processes
+share.
 
-    images    plain way, no augmentation      105 pairs/s
-              stream, jpeg                     280 pairs/s   x 2.6    0.08 MB an object
-              stream, raw                    2,120 pairs/s   x 20     0.44 MB an object
-    features  stream                         4,400 pairs/s   7,300 when the graphs come again
-    open      10,000,000 objects: 0.003 s, all of the index read 0.03 s, + 79 MB (pages that all processes share)
-    memory    8 processes together x 1.0 of one
-
-So images are stored raw by default: decoding three JPEGs a pair (two, and what is mixed in) costs eight times all the
-rest. Accuracy does not decide: a head trained on features of 1,182 photographs of PascalVOC reached 39.2 and 39.9 %
-(two seeds) from raw images, 41.4 and 39.6 % from JPEG, which is the spread of seeds.
+So images are stored raw by default: decoding three JPEGs a pair (two, and what is mixed in) costs more than ten times
+all the rest. Accuracy does not decide: a head trained on features of 1,182 photographs of PascalVOC reached 39.2 and
+39.9 % (two seeds) from raw images, 41.4 and 39.6 % from JPEG, which is the spread of seeds.
 """
 
 from __future__ import annotations
@@ -44,6 +39,7 @@ import numpy as np
 import pyarrow as pa
 import torch
 from PIL import Image, ImageFilter
+from record import record
 
 from nmt.config import DataConfig
 from nmt.data.graph import delaunay_edges
@@ -60,6 +56,9 @@ CATEGORIES = {f"category{c}": [f"k{k}" for k in range(10)] for c in range(4)}
 PHOTOS = 25
 """a category"""
 LOADERS = 8
+
+Figures = dict[str, str]
+"""what was measured -> the figure with its unit"""
 
 
 def photograph(rng: np.random.Generator) -> bytes:
@@ -171,13 +170,14 @@ def rate(pairs: Iterator[int], seconds: float) -> float:
     return done / elapsed
 
 
-def bench_images(folder: Path, args: argparse.Namespace) -> None:
+def bench_images(folder: Path, args: argparse.Namespace) -> Figures:
     photographs = folder / "photographs"
     photographs.mkdir()
     make_photographs(photographs)
     config = DataConfig(name="bench", mode="images", image_size=SIZE)
     plain = rate(plain_pairs(photographs), args.seconds)
     print(f"images    plain way, no augmentation   {plain:8.1f} pairs/s")
+    figures = {"the plain way without augmentation": f"{plain:.0f} pairs/s"}
     for coding in ("jpeg", "raw"):
         store = make_store(photographs, folder / coding, coding)
         megabytes = (folder / coding / OBJECTS_FILE).stat().st_size / 1e6 / len(store)
@@ -186,6 +186,8 @@ def bench_images(folder: Path, args: argparse.Namespace) -> None:
             f"images    stream, {coding:4}, augmentation   {speed:8.1f} pairs/s   x {speed / plain:.1f}"
             f"   ({megabytes:.3f} MB an object)"
         )
+        figures[f"stream of {coding} images"] = f"{speed:.0f} pairs/s (x {speed / plain:.1f})"
+    return figures
 
 
 def make_features(store: ObjectStore) -> FeatureTable:
@@ -213,7 +215,7 @@ def made_up_objects(num: int) -> Iterator[RawObject]:
         yield RawObject(str(k), category, "train", str(k), image, points)
 
 
-def bench_features(folder: Path, args: argparse.Namespace) -> None:
+def bench_features(folder: Path, args: argparse.Namespace) -> Figures:
     folder = folder / "objects"
     folder.mkdir()
     writer = ObjectWriter(folder / OBJECTS_FILE, CATEGORIES, image_size=SIZE, image_coding="jpeg")
@@ -227,15 +229,17 @@ def bench_features(folder: Path, args: argparse.Namespace) -> None:
     first = rate(stream_pairs(stream), args.seconds)
     again = rate(stream_pairs(stream), args.seconds)
     print(f"features  stream                       {first:8.1f} pairs/s   {again:8.1f} when the graphs come again")
+    return {"stream of features": f"{first:.0f} pairs/s, {again:.0f} when the graphs come again"}
 
 
-def bench_epochs(folder: Path, args: argparse.Namespace) -> None:
+def bench_epochs(folder: Path, args: argparse.Namespace) -> dict[str, str]:
     photographs = folder / "photographs_of_epochs"
     photographs.mkdir()
     make_photographs(photographs)
     store = make_store(photographs, folder / "epochs", "raw")
     stream = PairStream(store, DataConfig(name="bench", mode="images", image_size=SIZE), split="train", seed=0)
     steps = Steps(stream=stream, steps_per_epoch=20, pairs_per_step=PAIRS_PER_STEP)
+    figures = dict[str, str]()
     for name, anew in (("new processes", True), ("the same", False)):
         loader, waits, started = TrainLoader(steps, epochs=6, processes=LOADERS), [], 0.0
         for epoch in range(6):
@@ -247,6 +251,8 @@ def bench_epochs(folder: Path, args: argparse.Namespace) -> None:
                 loader.close()
         loader.close()
         print(f"epochs    {name:13} first batch of an epoch after {statistics.median(waits):.3f} s")
+        figures[f"first batch of an epoch, {name}"] = f"{statistics.median(waits):.3f} s"
+    return figures
 
 
 def write_large(path: Path, num: int) -> None:
@@ -313,17 +319,20 @@ def in_fresh_process(function: Callable[..., None], *arguments: Any) -> Any:
     return answer
 
 
-def bench_open(folder: Path, args: argparse.Namespace) -> None:
+def bench_open(folder: Path, args: argparse.Namespace) -> Figures:
     directory = folder / "large"
     directory.mkdir()
     write_large(directory / OBJECTS_FILE, args.objects)
     gigabytes = (directory / OBJECTS_FILE).stat().st_size / 1e9
+    figures = {}
     for state in ("first time", "again"):
         opening, indexing, grown, resident, num = in_fresh_process(open_large, directory)
         print(
             f"open      {num} objects, {gigabytes:.1f} GB, {state}: open {opening:.3f} s, index {indexing:.3f} s, "
             f"memory + {grown / 1024:.0f} MB (process: {resident / 1024:.0f} MB)"
         )
+        figures[f"open {num} objects, {state}"] = f"{opening:.3f} s, index {indexing:.3f} s, + {grown / 1024:.0f} MB"
+    return figures
 
 
 def proportional_kilobytes() -> int:
@@ -341,7 +350,7 @@ def read_everything(directory: Path, ready: Any, answer: Any) -> None:
     ready.wait()
 
 
-def bench_memory(folder: Path, args: argparse.Namespace) -> None:
+def bench_memory(folder: Path, args: argparse.Namespace) -> Figures:
     directory = folder / "memory"
     directory.mkdir()
     writer = ObjectWriter(directory / OBJECTS_FILE, CATEGORIES, image_size=SIZE, image_coding="raw")
@@ -363,6 +372,7 @@ def bench_memory(folder: Path, args: argparse.Namespace) -> None:
         f"memory    the data set in 1 process {totals[1]:.0f} MB, in {LOADERS} processes together "
         f"{totals[LOADERS]:.0f} MB   x {totals[LOADERS] / totals[1]:.2f}"
     )
+    return {f"memory of {LOADERS} processes": f"x {totals[LOADERS] / totals[1]:.2f} of one"}
 
 
 BENCHES = {
@@ -379,12 +389,16 @@ def main() -> None:
     parser.add_argument("what", nargs="*", metavar="|".join(BENCHES), help="default: all")
     parser.add_argument("--seconds", type=float, default=3.0, help="each rate is measured for so long")
     parser.add_argument("--objects", type=int, default=10_000_000)
+    parser.add_argument("--record", action="store_true", help="write the figures to RESULTS.md")
     args = parser.parse_args()
     torch.set_num_threads(1)
     os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
     with tempfile.TemporaryDirectory(dir=os.environ.get("TMPDIR")) as folder:
+        figures: Figures = {}
         for name in args.what or BENCHES:
-            BENCHES[name](Path(folder), args)
+            figures |= BENCHES[name](Path(folder), args)
+    if args.record:
+        record(figures)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """What a trial costs beside its training: trials of four epochs of nothing, with a checkpoint each.
 
-    python tests/bench/trial_overhead.py [--trials 20] [--groups 3]
+    python tests/bench/trial_overhead.py [--trials 20] [--groups 3] [--record]
 
 One worker: a function in Ray Tune's own process, which the next trial reuses, with the settings of a search. Two
 workers: the group of a trial (tune.jobs.worker_group), so a Ray Train job, one after another in one process, with
@@ -25,6 +25,7 @@ from typing import Any
 import psutil
 import ray.tune
 import torch
+from record import record
 
 from nmt import checkpoint
 from nmt.config import Config
@@ -44,8 +45,8 @@ def save(directory: Path, epoch: int) -> dict[str, Any]:
     return {"epoch": epoch, "val/accuracy": 0.5}
 
 
-def one_worker(trials: int, directory: Path) -> None:
-    """Prints the mean seconds a trial of one worker takes, the first and its start of a process included."""
+def one_worker(trials: int, directory: Path) -> str:
+    """Return the mean seconds a trial of one worker takes, the first and its start of a process included."""
 
     def trial(config: dict[str, Any]) -> None:
         for epoch in range(EPOCHS):
@@ -69,7 +70,7 @@ def one_worker(trials: int, directory: Path) -> None:
     ).fit()  # fmt: skip
     seconds = [end - begin for begin, end in zip([started, *ends], ends, strict=False)]
     mean, later = (ends[-1] - started) / trials, statistics.median(seconds[1:])
-    print(f"one worker: {mean:.2f} s a trial, mean of {trials}; the first {seconds[0]:.1f}, then {later:.2f} (median)")
+    return f"{mean:.2f} s a trial, mean of {trials}; the first {seconds[0]:.1f}, then {later:.2f} (median)"
 
 
 def cpu_seconds() -> float:
@@ -93,8 +94,8 @@ def nothing(
         on_epoch(EpochResult(epoch, metrics))
 
 
-def two_workers(groups: int, directory: Path) -> None:
-    """Prints the median seconds of each stage of a trial of two workers."""
+def two_workers(groups: int, directory: Path) -> str:
+    """Return the median seconds of a trial of two workers, and of each of its stages."""
     taken = []
     with open_control() as control:
         for number in range(groups):
@@ -119,20 +120,24 @@ def two_workers(groups: int, directory: Path) -> None:
             begun = float(times.read_text())
             taken.append((begun - started, trained - begun, time.time() - trained))
             print(f"  {sum(taken[-1]):.1f} s, of them on a processor {cpu_seconds() - used:.1f}")
-    print(f"two workers: {statistics.median(sum(t) for t in taken):.1f} s a trial (median of {groups})")
-    for stage, seconds in zip(STAGES, zip(*taken, strict=True), strict=True):
-        print(f"  {stage:50} {statistics.median(seconds):5.1f} s")
+    stages = zip(STAGES, zip(*taken, strict=True), strict=True)
+    parts = ", ".join(f"{stage} {statistics.median(seconds):.1f}" for stage, seconds in stages)
+    return f"{statistics.median(sum(t) for t in taken):.1f} s a trial, median of {groups} ({parts})"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--trials", type=int, default=20, help="of one worker")
     parser.add_argument("--groups", type=int, default=3, help="trials of two workers")
+    parser.add_argument("--record", action="store_true", help="write the figures to RESULTS.md")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch, ray_session():
-        one_worker(args.trials, Path(scratch))
+        figures = {"one worker": one_worker(args.trials, Path(scratch))}
         if args.groups:
-            two_workers(args.groups, Path(scratch))
+            figures["two workers"] = two_workers(args.groups, Path(scratch))
+    print("\n".join(f"{name}: {figure}" for name, figure in figures.items()))
+    if args.record:
+        record(figures)
 
 
 if __name__ == "__main__":

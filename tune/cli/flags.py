@@ -11,6 +11,7 @@ from typing import Any
 from nmt.commands import program_name
 from nmt.errors import UserError
 from nmt.training.cards import CARDS, find_card
+from tune.spaces.settings import parse_workers
 
 
 @dataclass(frozen=True)
@@ -118,3 +119,14 @@ JSON = switch("--json", "print the result as one line of JSON at the end")
 def seed_flag(help: str) -> Flag:
     """Return the --seed flag of a job."""
     return flag("--seed", help, metavar="N", type=whole_number(0))
+
+
+def workers_flag(help: str) -> Flag:
+    """Return the --workers flag of a job."""
+    return flag("--workers", help, metavar="N", type=workers)
+
+
+def workers(text: str) -> str:
+    """Check the value of --workers. Raises UserError if it is neither a number nor FEWEST:MOST."""
+    parse_workers(text)
+    return text

@@ -25,6 +25,7 @@ from tune.cli.flags import (
     seed_flag,
     switch,
     whole_number,
+    workers_flag,
 )
 from tune.cli.job import Job
 from tune.cli.prepare import Request, make_data_set
@@ -52,14 +53,15 @@ def search(args: argparse.Namespace, file: RecipeFile) -> dict[str, Any]:
     else:
         refuse(args, ("--card",), "only --dry-run compares with a card; add it")
     space = load_space(file, overrides(args))
+    asked = {"trials": args.trials, "seed": args.seed, "workers": args.workers}
     if not args.dry_run and args.storage is None:  # results at a storage are downloaded, then checked, by the search
-        check_results(space, args.results / space.name, resume=args.resume, trials=args.trials, seed=args.seed)
+        check_results(space, args.results / space.name, resume=args.resume, **asked)
     data = data_of(args, space.base)
     if space.base.data.name == "demo" and not args.dry_run:
         make_data_set(space.base, data, Request())
     if not args.resume:  # a search that has finished needs none to print its table
         require_data_set(data, space.base.data.name)
-    given = {"results": args.results, "data": data, "storage": args.storage, "trials": args.trials, "seed": args.seed}
+    given = {"results": args.results, "data": data, "storage": args.storage, **asked}
     if not args.dry_run:
         from tune.driver.run import run_search
 
@@ -76,6 +78,7 @@ def search(args: argparse.Namespace, file: RecipeFile) -> dict[str, Any]:
 def ablate(args: argparse.Namespace, file: RecipeFile) -> dict[str, Any]:
     """Run an ablation."""
     refuse(args, ("--trials",), f"{args.name} is an ablation: it trains its [variants], each with --seeds N seeds")
+    refuse(args, ("--workers",), f"{args.name} is an ablation, whose trainings have one worker each; leave it out")
     refuse(args, ("--dry-run", "--card"), f"{args.name} is an ablation, which has no dry run; leave the flag out")
     refuse(args, ("--storage",), f"{args.name} is an ablation, which keeps its results in --results; leave it out")
     from tune.evidence.ablation import load_ablation, run_ablation
@@ -95,7 +98,7 @@ JOB = Job(
         "table of the best. Trials run side by side on this machine, or on the Ray cluster at RAY_ADDRESS. A file with "
         "[variants] is an ablation: it trains each variant with several seeds and compares them."
     ),
-    examples=("--search demo", "--search voc --trials 32 --storage s3://bucket/results"),
+    examples=("--search demo", "--search voc --trials 32 --workers 4 --storage s3://bucket/results"),
     names=names.recipes,
     flags=(
         DATA,
@@ -110,6 +113,7 @@ JOB = Job(
             "--seeds", "trainings of each variant, instead of the file's (ablations)", metavar="N", type=whole_number(1)
         ),
         seed_flag("random seed of the sampler; in an ablation the first training seed"),
+        workers_flag("data-parallel workers of each trial, instead of the file's; FEWEST:MOST may shrink and grow"),
         RESULTS,
         STORAGE,
         RESUME,

@@ -15,12 +15,24 @@ from nmt.training.history import METRIC
 from nmt.training.logger import check_loggers
 from tune.cli import names
 from tune.cli.configuration import change_line, data_of, has_default_recipe, recipe, recipe_line
-from tune.cli.flags import CARD, DATA, JSON, RESULTS, RESUME, SET, STORAGE, flag, refuse, seed_flag, switch
+from tune.cli.flags import (
+    CARD,
+    DATA,
+    JSON,
+    RESULTS,
+    RESUME,
+    SET,
+    STORAGE,
+    refuse,
+    seed_flag,
+    switch,
+    workers_flag,
+)
 from tune.cli.job import Job
 from tune.cli.runs import stored
 from tune.results.layout import TRIALS
 from tune.results.log import log
-from tune.spaces.settings import parse_workers, workers_for
+from tune.spaces.settings import workers_for
 
 if TYPE_CHECKING:
     from tune.results.storage import Storage
@@ -150,12 +162,6 @@ def training_name(name: str) -> str:
     return f"{folder.name}-{path.stem}"
 
 
-def workers(text: str) -> str:
-    """Check the value of --workers. Raises UserError if it is neither a number nor FEWEST:MOST."""
-    parse_workers(text)
-    return text
-
-
 JOB = Job(
     flag="--train",
     argument="a recipe of search_spaces/, a prepared data set of your own, or a config.json or best.json",
@@ -171,12 +177,7 @@ JOB = Job(
         DATA,
         SET,
         seed_flag("random seed of the weights and the pairs: train.seed"),
-        flag(
-            "--workers",
-            "data-parallel workers, on one machine or a Ray cluster; FEWEST:MOST may shrink and grow",
-            metavar="N",
-            type=workers,
-        ),
+        workers_flag("data-parallel workers, on one machine or a Ray cluster; FEWEST:MOST may shrink and grow"),
         RESULTS,
         STORAGE,
         RESUME,

@@ -113,7 +113,12 @@ def _outside_choices(value: Any, shape: Any, place: str) -> Iterator[tuple[str, 
 
 def _check_aws_access(node_config: Mapping[str, Any], place: str) -> None:
     """Check security group, instance profile and disk of a node: Ray's defaults are unfit. Raises UserError."""
-    if not node_config.get("SecurityGroupIds"):
+    interfaces = node_config.get("NetworkInterfaces", [])
+    if interfaces and (wrong := node_config.keys() & {"SecurityGroupIds", "SubnetId", "SubnetIds"}):
+        raise UserError(f"{place}.{min(wrong)}: Ray takes it from NetworkInterfaces alone; move it there")
+    if any(not interface.get("SubnetId") for interface in interfaces):
+        raise UserError(f"{place}.NetworkInterfaces: SubnetId is missing; Ray chooses no subnet for them")
+    if not all(n.get("Groups") for n in interfaces) or not (interfaces or node_config.get("SecurityGroupIds")):
         raise UserError(f"{place}.SecurityGroupIds is missing; Ray's own group opens ssh to the whole internet")
     if not node_config.get("IamInstanceProfile"):
         raise UserError(f"{place}.IamInstanceProfile is missing; a node needs it for the bucket, and the head for more")

@@ -18,7 +18,8 @@ from nmt.settings import differences
 from tune.results import tensorboard
 from tune.results.layout import DEFINITION, LOCK, LOG, SPACE, TRIALS
 from tune.results.log import log
-from tune.spaces.settings import SearchSettings
+from tune.spaces.rules import with_workers
+from tune.spaces.settings import Resources, SearchSettings
 from tune.spaces.space import Space
 
 KEPT = ("sampler", "objectives", "warm_start", "scheduler", "seed", "grace_epochs", "reduction_factor")
@@ -34,12 +35,18 @@ HOME = "storage"
 
 
 def check_results(
-    space: Space, directory: Path, *, resume: bool, trials: int | None = None, seed: int | None = None
+    space: Space,
+    directory: Path,
+    *,
+    resume: bool,
+    trials: int | None = None,
+    seed: int | None = None,
+    workers: str | None = None,
 ) -> Space:
-    """Return the space with its budget, after a check that `directory` is free or holds this search.
+    """Return the space with its budget and workers, after a check that `directory` is free or holds this search.
 
-    Trials and seed are the given ones. Else those of the search that is resumed, which may have been given too, as long
-    as its file has not changed them. Else those of the space.
+    Trials, seed and workers are the given ones. Else those of the search that is resumed, which may have been given
+    too, as long as its file has not changed them. Else those of the space.
 
     Raises:
         UserError: `directory` is not free, or with `resume` it holds another search.
@@ -49,16 +56,18 @@ def check_results(
         if not _is_free(directory):
             lost = f"; {DEFINITION} is missing: put a copy back to resume it" if (directory / TRIALS).is_dir() else ""
             raise UserError(f"{directory} exists and holds no search{lost}; choose another --results")
-        return space.with_budget(trials=trials, seed=seed)
+        return with_workers(space.with_budget(trials=trials, seed=seed), workers)
     if not resume:
         raise UserError(f"{directory} already holds a search; continue it with --resume, or choose another --results")
     try:
         saved = json.loads(definition.read_text())
         remembered = {"trials": saved["search"]["trials"] or None, "seed": saved["search"]["seed"]}
-        for name in _edited(directory / SPACE, space, remembered):
+        for name in _edited(directory / SPACE, space, "search", remembered):
             del remembered[name]
         given = {name: value for name, value in (("trials", trials), ("seed", seed)) if value is not None}
-        space = space.with_budget(**remembered | given)
+        if workers is None and not _edited(directory / SPACE, space, "resources", ["workers"]):
+            workers = _workers_of(saved)
+        space = with_workers(space.with_budget(**remembered | given), workers)
         different = differences(_comparable(saved), _comparable(json.loads(json.dumps(space.to_dict()))))
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(
@@ -78,10 +87,18 @@ def _is_free(directory: Path) -> bool:
     return all(path.name in known or path.name.startswith(".") for path in directory.iterdir())
 
 
-def _edited(then: Path, space: Space, names: Iterable[str]) -> list[str]:
-    """Return the keys of [search] that the user's file has other values of than at the last run."""
+def _workers_of(saved: Mapping[str, Any]) -> str | None:
+    """Return the workers that each trial of the search had, as --workers has them; None if that is not known."""
+    resources = saved.get("resources", {})
+    if "workers" not in resources:
+        return None
+    return Resources(workers=resources["workers"], fewest=resources.get("fewest", 0)).workers_text
+
+
+def _edited(then: Path, space: Space, table: str, names: Iterable[str]) -> list[str]:
+    """Return the keys of a table that the user's file has other values of than at the last run."""
     try:
-        before, now = (tomllib.loads(text).get("search", {}) for text in (then.read_text("utf-8"), space.text))
+        before, now = (tomllib.loads(text).get(table, {}) for text in (then.read_text("utf-8"), space.text))
     except (OSError, ValueError):  # nobody can tell, so what is remembered stays
         return []
     return [name for name in names if before.get(name) != now.get(name)]
@@ -92,15 +109,25 @@ def say_changed(space: Space, directory: Path) -> None:
     before = saved_record(directory / DEFINITION)
     if not isinstance(before, Mapping):
         return
-    now = space.to_dict()
-    changes = [
-        f"[{table}] {name} {_shown(before[table][name])} -> {_shown(value)}"
-        for table in ("search", "resources")
-        for name, value in now[table].items()
-        if name not in KEPT and name in before.get(table, {}) and before[table][name] != value
-    ]
+    changes = []
+    for table in ("search", "resources"):
+        then, now = (_as_written(definition.get(table, {})) for definition in (before, space.to_dict()))
+        changes += [
+            f"[{table}] {name} {_shown(then[name])} -> {_shown(value)}"
+            for name, value in now.items()
+            if name not in KEPT and name in then and then[name] != value
+        ]
     if changes:
         log.info(f"{directory}: changed since the last run, from now on: {'; '.join(changes)}")
+
+
+def _as_written(table: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a table of search.json as a TOML file has it: the workers of an elastic group as a pair."""
+    values = dict(table)
+    fewest = values.pop("fewest", None)
+    if fewest is not None and fewest != values.get("workers"):
+        values["workers"] = [fewest, values.get("workers")]
+    return values
 
 
 def check_limits_kept(space: Space, directory: Path) -> None:

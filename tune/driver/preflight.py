@@ -29,6 +29,7 @@ from nmt.io.table import aligned
 from tune.driver.disk import DiskUse, disk_use
 from tune.driver.estimate import Estimate, estimate
 from tune.driver.room import concurrency, node_resources
+from tune.spaces.packs import pack_size
 from tune.spaces.space import Space
 from tune.study import budget
 from tune.study.study import ladder
@@ -247,10 +248,13 @@ def render(plan: SearchPreview, space: Space, *, directory: Path, data: str, sto
     """Return the preview as text."""
     resources, count = space.resources, len(plan.nodes)
     worker = f"{resources.cpus} CPUs, {resources.gpus:g} GPUs"
-    each = worker if resources.workers == 1 else f"{resources.workers} workers of {worker}"
+    number = resources.workers_text.replace(":", " to ")
+    each = worker if resources.workers == 1 else f"{number} workers of {worker}"
+    size = pack_size(space)
+    packs = f"; up to {size} in one process" if size > 1 else ""
     rows = [
         ("trials", f"{plan.at_once} at once; 000 is the default configuration"),
-        ("a trial", f"{each}; at most {plan.epochs} epochs"),
+        ("a trial", f"{each}; at most {plan.epochs} epochs{packs}"),
         ("budget", f"{budget.plan(space.search, ladder(space))} ({space.search.scheduler})"),
         ("time", str(plan.time)),
         *([("shorter", plan.time.shorter)] if plan.time.shorter else []),

@@ -15,6 +15,7 @@ from typing import Any
 import ray.tune.search
 
 from tune.jobs.protocol import packed_config
+from tune.spaces.packs import pack_size
 from tune.study.halving import Pause
 from tune.study.study import SearchStudy
 
@@ -37,15 +38,14 @@ class StudySearcher(ray.tune.search.Searcher):
         """
         super().__init__(metric=metric, mode="max")
         self._study, self._out_of_time, self._stopping = study, out_of_time, stopping
+        self._pack_size = pack_size(study.space)
         self.finished = False
         """True once every job of the study was run"""
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:  # type: ignore[override]  # FINISHED is a string
         if self._stopping():
             return self.FINISHED
-        space = self._study.space
-        size = space.resources.packed if space.base.data.mode == "features" else 1  # packs train heads on features only
-        jobs = self._study.next_pack(size, out_of_time=self._out_of_time())
+        jobs = self._study.next_pack(self._pack_size, out_of_time=self._out_of_time())
         if isinstance(jobs, Pause):
             self.finished = jobs is Pause.FINISHED
             return self.FINISHED if self.finished else None

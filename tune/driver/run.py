@@ -23,6 +23,7 @@ def run_search(
     storage: str | None = None,
     trials: int | None = None,
     seed: int | None = None,
+    workers: str | None = None,
     resume: bool = False,
 ) -> Summary:
     """Run the search, or resume it, in `results`/NAME; print its report and return its summary.
@@ -36,7 +37,8 @@ def run_search(
         storage: folder or address where all searches live; `results` is then a working copy.
         trials: number of configurations to try, instead of the space's.
         seed: seed of the sampler, instead of the space's.
-        resume: continue the search in `results`/NAME; its trials and seed are remembered.
+        workers: data-parallel workers of each trial, "4" or "2:8", instead of the space's.
+        resume: continue the search in `results`/NAME; its trials, seed and workers are remembered.
 
     Raises:
         UserError: `results`/NAME holds another search or is in use, no data set, or a machine without room for a trial.
@@ -48,7 +50,7 @@ def run_search(
 
     run = run_stages if space.fidelity else run_one_stage
     place: dict[str, Any] = {"results": Path(results), "data": data or f"data/{space.base.data.name}"}
-    return run(space, **place, storage=storage, trials=trials, seed=seed, resume=resume)
+    return run(space, **place, storage=storage, trials=trials, seed=seed, workers=workers, resume=resume)
 
 
 def open_study(directory: str | Path) -> optuna.Study:

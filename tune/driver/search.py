@@ -59,6 +59,7 @@ from tune.results.log import kept_in, log
 from tune.results.report import render
 from tune.results.storage import Storage, no_weights, run_address
 from tune.results.summary import Summary
+from tune.spaces.rules import with_workers
 from tune.spaces.space import Space
 from tune.study.budget import plan
 from tune.study.restore import is_ahead
@@ -77,6 +78,7 @@ def run_search(
     storage: str | None = None,
     trials: int | None = None,
     seed: int | None = None,
+    workers: str | None = None,
     resume: bool = False,
 ) -> Summary:
     """Run the search, or resume it, in `results`/NAME; print its report and return its summary.
@@ -90,6 +92,7 @@ def run_search(
         storage: folder or address where all searches live; `results` is then the working copy on each node.
         trials: number of trials, instead of the space's. A resumed search keeps its own unless this is given.
         seed: seed of the sampler, instead of the space's. A resumed search keeps its own.
+        workers: workers of each trial, "4" or "2:8", instead of the space's. A resumed search keeps its own likewise.
 
     Raises:
         UserError: `results`/NAME holds another search or is in use, or a failed check of `preflight`.
@@ -98,7 +101,7 @@ def run_search(
     """
     directory = results / space.name
     home = find_home(storage, directory, resume=resume)
-    space = check_results(space, directory, resume=resume, trials=trials, seed=seed)
+    space = check_results(space, directory, resume=resume, trials=trials, seed=seed, workers=workers)
     if resume:
         say_nothing_to_resume(directory, space.name)
         say_changed(space, directory)
@@ -151,13 +154,14 @@ def preview_search(
     trials: int | None = None,
     seed: int | None = None,
     card: Card | None = None,
+    workers: str | None = None,
 ) -> SearchPreview:
     """Run every check of `run_search` and print what it would do (`--dry-run`). Changes nothing.
 
     Args:
         card: GPU whose memory a trial's step is compared with; by default that of this machine, if trials use GPUs.
     """
-    directory, space = results / space.name, space.with_budget(trials=trials, seed=seed)
+    directory, space = results / space.name, with_workers(space.with_budget(trials=trials, seed=seed), workers)
     home = storage and run_address(storage, space.name)
     check_loggers(space.base)
     ready = ready_data(data, space.stored())

@@ -33,6 +33,7 @@ def run_stages(
     storage: str | None = None,
     trials: int | None = None,
     seed: int | None = None,
+    workers: str | None = None,
     resume: bool = False,
 ) -> Summary:
     """Run both stages, or resume the one that was interrupted.
@@ -49,15 +50,21 @@ def run_stages(
 
     directory = results / space.name
     home = find_home(storage, directory, resume=resume)
-    space = _checked(space, directory, resume=resume, trials=trials, seed=seed)
+    space = _checked(space, directory, resume=resume, trials=trials, seed=seed, workers=workers)
     low = exploration(space)
     ready = ready_data(data, [*low.stored(), space.base])
     check_data_set(directory, ready)
 
     def stage(part: Space) -> Summary:
         place = directory / part.name
-        budget = {"trials": part.search.trials or None, "seed": part.search.seed}
-        part = check_results(part, place, resume=(place / DEFINITION).is_file(), **budget)
+        part = check_results(
+            part,
+            place,
+            resume=(place / DEFINITION).is_file(),
+            trials=part.search.trials or None,
+            seed=part.search.seed,
+            workers=part.resources.workers_text,
+        )
         its = Storage(run_address(home.address, part.name), place.resolve()) if home else None
         return complete(part, place, data=lambda: ready, home=its)
 
@@ -80,8 +87,10 @@ def run_stages(
     return whole
 
 
-def _checked(space: Space, directory: Path, *, resume: bool, trials: int | None, seed: int | None) -> Space:
-    """Return the space with its budget, after a check that `directory` is free or holds this search."""
+def _checked(
+    space: Space, directory: Path, *, resume: bool, trials: int | None, seed: int | None, workers: str | None
+) -> Space:
+    """Return the space with its budget and workers, after a check that `directory` is free or holds this search."""
     from tune.driver.identity import check_limits_kept, check_results, say_changed, say_nothing_to_resume
 
     promoted = (directory / HIGH / DEFINITION).is_file()
@@ -89,7 +98,7 @@ def _checked(space: Space, directory: Path, *, resume: bool, trials: int | None,
         raise UserError(
             f"{directory}: the exploration on {LOW} has finished, its best train on {HIGH}; leave --trials out"
         )
-    space = check_results(space, directory, resume=resume, trials=trials, seed=seed)
+    space = check_results(space, directory, resume=resume, trials=trials, seed=seed, workers=workers)
     if resume:
         say_nothing_to_resume(directory, space.name)
         say_changed(space, directory)

@@ -2,25 +2,20 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import typing
 
 from nmt.config import Config, to_flat, with_overrides
 from nmt.errors import UserError
-from nmt.training.packable import check_packable, is_shared
-from tune.spaces.parameter import check_conditions, check_swept, shown
-from tune.spaces.settings import OBJECTIVES, SearchSettings
-
-if typing.TYPE_CHECKING:
-    from tune.spaces.space import Space
-
-
-import typing
-
-if typing.TYPE_CHECKING:
-    from tune.spaces.space import Space
-
 from tune.spaces.fidelity import HIGH, LOW, ON_IMAGES, without_effect
+from tune.spaces.packs import check_packs
+from tune.spaces.parameter import check_conditions, check_swept, shown
+from tune.spaces.settings import OBJECTIVES, SearchSettings, parse_workers
+from tune.spaces.stages import parts
+
+if typing.TYPE_CHECKING:
+    from tune.spaces.space import Space
 
 
 def check_together(space: Space, source: str) -> None:
@@ -55,14 +50,31 @@ def check_together(space: Space, source: str) -> None:
     if search.gpu_hours and not space.resources.gpus:
         raise UserError(f"{source}: [search] gpu_hours limits nothing: a trial takes no GPU ([resources] gpus = 0)")
     _check_objectives(search, source)
-    _check_packed(space, source)
+    check_packs(space, source)
     _check_widths(space, source)
-    _check_pairs(space, source)
+    _check_workers(space, source)
     check_effects(space, source)
     for parameter in space.parameters:
         for value in parameter.values or (parameter.low, parameter.high):
             if parameter.key not in ("model.d_model", "model.heads"):
                 with_overrides(space.base, {parameter.key: value}, source=f"{source}: [space]")
+
+
+def with_workers(space: Space, text: str | None) -> Space:
+    """Return the space with the workers of each trial that --workers asks for; the same space for None.
+
+    Raises:
+        UserError: no number of workers, or one that does not go with the other settings of the search.
+    """
+    if text is None:
+        return space
+    source, asked = f"--workers {text}", parse_workers(text)
+    resources = space.resources.of_workers(asked.fewest, asked.workers, source=source)
+    space = dataclasses.replace(space, resources=resources)
+    for part in parts(space):
+        check_packs(part, source)
+        _check_workers(part, source)
+    return space
 
 
 def check_validates(config: Config, source: str) -> None:
@@ -74,38 +86,15 @@ def check_validates(config: Config, source: str) -> None:
         )
 
 
-def _check_packed(space: Space, source: str) -> None:
-    """Check that packed trials are heads on features, in one process, that no scheduler stops in mid-job."""
-    if space.resources.packed == 1:
-        return
-    where = f"{source}: [resources] packed = {space.resources.packed}"
-    if space.resources.workers > 1:
-        raise UserError(f"{where} trains in one process: workers must be 1, but is {space.resources.workers}")
-    if space.search.scheduler not in ("asha", "hyperband", "fifo"):
-        raise UserError(f'{where} needs scheduler "asha", "hyperband" or "fifo", but got "{space.search.scheduler}"')
-    if "inference_seconds" in space.search.objectives:
-        raise UserError(f"{where} measures no trial's own inference_seconds: packed must be 1 for that objective")
-    for parameter in space.parameters:
-        own = [c.key for c in parameter.when if not is_shared(c.key, space.base)]
-        if is_shared(parameter.key, space.base) and own:
-            raise UserError(
-                f"{where}: packed trials share {parameter.key}, but its condition reads {own[0]}, in which they "
-                f"differ; search it without the condition, or set packed = 1"
-            )
-    try:
-        check_packable([space.base])
-    except UserError as error:
-        raise UserError(f"{where}: {error}") from None
-
-
-def _check_pairs(space: Space, source: str) -> None:
+def _check_workers(space: Space, source: str) -> None:
     """Check that every worker has a pair in every step."""
+    workers = space.resources.workers
     searched = next((p for p in space.parameters if p.key == "data.pairs_per_step"), None)
     pairs = space.base.data.pairs_per_step
     smallest = min(searched.values or (searched.low,)) if searched else pairs
-    if smallest < space.resources.workers:
+    if smallest < workers:
         raise UserError(
-            f"{source}: [resources] workers = {space.resources.workers} is more than data.pairs_per_step = "
+            f"{source}: [resources] workers = {workers} is more than data.pairs_per_step = "
             f"{smallest:g}: a worker would have no pair"
         )
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from nmt.errors import UserError
-from nmt.settings import Setting, check_names, setting
+from nmt.settings import Setting, Text, check_names, setting
 from tune.spaces.samplers import BUILT_IN
 
 if typing.TYPE_CHECKING:
@@ -19,6 +19,8 @@ if typing.TYPE_CHECKING:
 
 DEFAULT_TRIALS = 16
 OBJECTIVES = ("val/accuracy", "decoder_parameters", "inference_seconds")
+AUTO = "auto"
+"""`[resources] packed`: as many as pay (tune.spaces.packs)"""
 
 
 def keep_setting() -> Any:
@@ -80,6 +82,14 @@ class SearchSettings:
     max_failures_in_a_row: int = setting(6, "number of trials failing one after the other that stops the search", low=1)
 
 
+def _checked_packed(value: Any) -> int | str | None:
+    """Return a value of `[resources] packed`; None if it is not allowed."""
+    if value == AUTO:
+        return AUTO
+    whole = type(value) is int or (type(value) is float and value.is_integer())
+    return int(value) if whole and value >= 1 else None
+
+
 @dataclass(frozen=True, kw_only=True)
 class Resources:
     """The `[resources]` table: what one worker of one trial takes."""
@@ -91,13 +101,23 @@ class Resources:
         "data-parallel workers of each trial; [fewest, most] continues with fewer when some are lost and grows again",
         low=1,
     )
-    packed: int = setting(1, "trials of equal shape that train together in one process on the same batches", low=1)
+    packed: int | str = setting(
+        1,
+        "trials of equal shape that train together in one process on the same batches; auto: up to 16 on a GPU where "
+        "heads train on features, else 1",
+        text=Text(f"an integer at least 1, or {AUTO}", _checked_packed),
+    )
     fewest: int = 0
     """fewest workers that a trial continues with; `workers` if the table gives one number"""
 
     def __post_init__(self) -> None:
         if not self.fewest:
             object.__setattr__(self, "fewest", self.workers)
+
+    @property
+    def workers_text(self) -> str:
+        """The number of workers as --workers has it: "4", or "2:8"."""
+        return f"{self.workers}" if self.fewest == self.workers else f"{self.fewest}:{self.workers}"
 
     def of_workers(self, fewest: int, most: int, *, source: str) -> Resources:
         """Return the resources with another number of workers. Raises UserError if it is no range."""

@@ -25,7 +25,7 @@ READS = {
     "--inspect": "--data --set --results --seed --json",
     "--init": "--data --json",
     "--train": "--data --set --seed --workers --results --storage --resume --json",
-    "--search": "--data --set --trials --seeds --seed --results --storage --resume --dry-run --json",
+    "--search": "--data --set --trials --seeds --seed --workers --results --storage --resume --dry-run --json",
     "--confirm": "--top --seeds --final --seed --data --set --results --storage --json",
     "--evaluate": "--split --data --set --results --storage --json",
     "--report": "--results --storage --json",
@@ -85,6 +85,12 @@ def test_a_flag_of_other_jobs_is_refused_and_they_are_named(refused, job, flag):
         ("--train demo --workers 2:", "--workers 2:: expected a number of workers, or FEWEST:MOST"),
         ("--train demo --workers 4:2", "--workers 4:2: workers must be at least 1, fewest before most"),
         ("--train demo --workers 99", "--workers 99: more than data.pairs_per_step = "),
+        ("--search demo --workers 2:", "--workers 2:: expected a number of workers, or FEWEST:MOST"),
+        ("--search demo --workers 0", "--workers 0: workers must be at least 1, fewest before most"),
+        (
+            "--search demo --workers 2:99",
+            "--workers 2:99: [resources] workers = 99 is more than data.pairs_per_step = ",
+        ),
     ],
 )
 def test_a_misspelt_command_is_one_line_with_the_way_out(refused, arguments, message):
@@ -164,6 +170,8 @@ def results(tmp_path) -> Path:
         "--search vocc",
         "--search voc --split test",
         "--search voc --trials 0",
+        "--search voc --workers 2",
+        "--search voc --workers 99",
         "--train voc",
         "--train voc --workers 2",
         "--train voc --workers 99",

@@ -21,6 +21,7 @@ SEARCH = (
         ("--trials 3", "--trials: willow_ablation is an ablation: it trains its [variants], each with --seeds N seeds"),
         ("--storage s3://bucket/x", "--storage: willow_ablation is an ablation, which keeps its results in --results"),
         ("--dry-run", "--dry-run: willow_ablation is an ablation, which has no dry run"),
+        ("--workers 2", "--workers: willow_ablation is an ablation, whose trainings have one worker each"),
         ("--seeds 1", "--seeds: seeds must be an integer at least 2, but got 1"),
     ],
 )

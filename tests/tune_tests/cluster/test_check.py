@@ -162,6 +162,37 @@ def test_a_mistake_is_refused(name: str, old: str, new: str, message: str, tmp_p
     assert str(refused.value).startswith(str(path))
 
 
+SUBNET = "SubnetId: subnet-0123456789abcdef0"
+
+
+def with_efa(tmp_path: Path, interface: str) -> Path:
+    """gpu.yaml whose GPU nodes have this network interface, as docs/cluster.md says."""
+    text = filled("gpu.yaml")
+    (group,) = re.findall(r"^ +SecurityGroupIds: .*\n", text, re.MULTILINE)
+    text = text.replace(group, "").replace("      InstanceType: *head", f"{group[2:]}      InstanceType: *head")
+    added = f"        NetworkInterfaces: [{{{interface}}}]\n        Placement: {{GroupName: nmt}}\n"
+    path = tmp_path / "gpu.yaml"
+    path.write_text(text.replace("        # At every boot", f"{added}        # At every boot"))
+    return path
+
+
+def test_nodes_may_have_a_network_interface_of_their_own(tmp_path: Path) -> None:
+    groups = "Groups: [*security_group]"
+    check_file(with_efa(tmp_path, f"DeviceIndex: 0, InterfaceType: efa, {SUBNET}, {groups}"))
+    for interface, message in (
+        (f"DeviceIndex: 0, {SUBNET}", "opens ssh to the whole internet"),
+        (f"DeviceIndex: 0, {groups}", "NetworkInterfaces: SubnetId is missing"),
+    ):
+        with pytest.raises(UserError, match=message):
+            check_file(with_efa(tmp_path, interface))
+    both = with_efa(tmp_path, f"DeviceIndex: 0, {SUBNET}, {groups}")
+    both.write_text(
+        both.read_text().replace("        Placement:", "        SecurityGroupIds: [sg-1]\n        Placement:")
+    )
+    with pytest.raises(UserError, match="SecurityGroupIds: Ray takes it from NetworkInterfaces alone"):
+        check_file(both)
+
+
 @pytest.mark.parametrize("content", ["", "a: [", "- 1", "a: 1", "\x00", "provider: {}"])
 def test_what_is_no_cluster_file_is_refused_in_one_line(
     content: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]

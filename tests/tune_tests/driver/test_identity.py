@@ -146,6 +146,30 @@ def test_limits_that_the_file_has_now_count_and_a_line_says_so(
         assert caplog.messages[-1].endswith("[resources] cpus 1 -> 2")
 
 
+def test_workers_hold_until_the_file_or_the_flag_changes_them_and_a_line_says_so(
+    space_file: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    directory, text = tmp_path / "tiny", space_file.read_text()
+    directory.mkdir()
+    changed = f"{directory}: changed since the last run, from now on: [resources] workers"
+
+    def workers(given: str | None = None, *, table: str = "") -> str:
+        space_file.write_text(f"{text}[resources]\n{table}\n")
+        space = load_space(space_file)
+        space = check_results(space, directory, resume=(directory / "search.json").is_file(), workers=given)
+        say_changed(space, directory)
+        write_definition(space, directory, DATA)
+        return space.resources.workers_text
+
+    with caplog.at_level("INFO"):
+        assert [workers("2"), workers(), workers("1:4"), workers()] == ["2", "2", "1:4", "1:4"]  # as --workers said
+        assert workers(table="workers = 3") == "3"
+        assert [workers(given, table="workers = 3") for given in ("1", None)] == ["1", "1"]
+        with pytest.raises(UserError, match=r"--workers 9: \[resources\] workers = 9 is more than data.pairs_per_step"):
+            workers("9")
+    assert caplog.messages == [f"{changed} {change}" for change in ("2 -> [1, 4]", "[1, 4] -> 3", "3 -> 1")]
+
+
 @pytest.mark.parametrize(
     ("line", "told"),
     [
