@@ -2,7 +2,7 @@
 
     python tests/bench/false_winners.py [--comparisons 20000]
 
-It takes half a minute. Accuracies are drawn, so that the truth is known: seeds move a training by 1.0 points, of which
+It takes 5 s. Accuracies are drawn, so that the truth is known: seeds move a training by 1.0 points, of which
 a share is common to all trainings with one seed (the pairs that it draws). Worlds differ in that share, in rounding
 (accuracies over 200 keypoints, so that equal differences occur), and in one configuration with three times the noise:
 a candidate, or the default. The intervals are the product's own, `tune.results.simultaneous` and `tune.evidence.looks`.

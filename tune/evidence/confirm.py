@@ -76,13 +76,7 @@ def run_confirm(
     check_one_worker(space.resources, str(directory / SPACE))
     variants = _variants(space, chosen, overrides or {})
     chosen_seeds = unseen_seeds(space.base.train.seed, seeds, first_seed)
-    repetition = Repetition(
-        directory=directory / CONFIRM,
-        data=data or summary.data,
-        decode_grid=space.decode_grid(),
-        resources=space.resources,
-        keep=space.search.keep,
-    )
+    repetition = _repetition(directory, data or summary.data, space)
     check_data_set(directory, ready := repetition.check(variants, chosen_seeds))
     check_final(ready, asked=final)
     earlier = _earlier(repetition.directory / CONFIRMED)
@@ -109,6 +103,17 @@ def run_confirm(
         log.info("\n" + render(confirmed, repetition.directory))
     check_all_ended(confirmed.trained, again=AGAIN)
     return confirmed
+
+
+def _repetition(directory: Path, data: str | Path, space: Space) -> Repetition:
+    """Return what trains the configurations of the search in `directory`."""
+    return Repetition(
+        directory=directory / CONFIRM,
+        data=data,
+        decode_grid=space.decode_grid(),
+        resources=space.resources,
+        keep=space.search.keep,
+    )
 
 
 def _earlier(path: Path) -> Confirmed | None:

@@ -138,10 +138,7 @@ def _significance(summary: Summary, gain: float, luck: Luck | None) -> list[str]
     best = 100 * summary.best.accuracy
     rivals = sum(best - 100 * t.accuracy < luck.pair for t in summary.trials if t.accuracy is not None) - 1
     others = f"{rivals} other trials are" if rivals > 1 else "one other trial is" if rivals else "no other trial is"
-    return [
-        chance,
-        f"With this noise the gain is more than luck; {others} as good within noise ({luck.pair:.1f} points).",
-    ]
+    return [chance, f"With it the gain is more than luck; {others} within noise of the best ({luck.pair:.1f} points)."]
 
 
 def _changes(best: TrialRecord, default: TrialRecord, summary: Summary) -> str:

@@ -34,7 +34,7 @@ def test_a_gain_that_luck_alone_shows_proves_nothing() -> None:
 
     assert "So the gain may be luck: no proof of a better configuration." in said(0.60, 0.61)
     close = said(0.60, 0.70, 0.69)
-    assert "more than luck" in close and "one other trial is as good within noise (2.8 points)" in close
+    assert "more than luck" in close and "one other trial is within noise of the best (2.8 points)" in close
     # 3 points are too much for the better of two equal trials, not for the best of sixteen; see test_luck.py.
     assert "more than luck" in said(0.60, 0.63) and "may be luck" in said(0.60, *[0.63] * 15)
     line = "Luck alone: +1.8 points expected of the best of 16 equal trials, over +3.6 in 1 search of 20 (noise of"
