@@ -3,9 +3,9 @@
     python tests/bench/false_winners.py [--comparisons 20000]
 
 It takes 4 s of CPU time. Accuracies are drawn, so that the truth is known: seeds move a training by 1.0 points, of
-which a share is common to all trainings with one seed (the pairs that it draws). Worlds differ in that share, in rounding
-(accuracies over 200 keypoints, so that equal differences occur), and in one configuration with more noise: a candidate,
-or the default. The intervals are the product's own, `tune.results.simultaneous` and `tune.evidence.looks`.
+which a share is common to all trainings with one seed (the pairs that it draws). Worlds differ in that share, in
+rounding (accuracies over 200 keypoints, so that equal differences occur), and in one configuration with more noise: a
+candidate, or the default. The intervals are the product's own, `tune.results.simultaneous` and `tune.evidence.looks`.
 "Before" is one paired t interval of 95 % for each candidate, at each look. "Pooled" is an analysis of variance, with
 Bonferroni and the same levels at each look: one noise for all configurations.
 
