@@ -10,8 +10,9 @@ from tune.cli.configuration import overrides
 from tune.cli.flags import DATA, JSON, RESULTS, SET, STORAGE, flag, seed_flag, switch, whole_number
 from tune.cli.job import Job
 from tune.cli.runs import find_run
+from tune.evidence.looks import MIN_SEEDS, SEEDS
 
-TOP, SEEDS = 3, 3
+TOP = 3
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
@@ -41,7 +42,8 @@ JOB = Job(
     summary="train a search's best again over seeds: is the winner really better?",
     description=(
         "Train the best configurations of a search and its default again, each with several seeds the search has not "
-        "used, and compare them seed by seed. Only a configuration that is clearly better is called the winner; the "
+        "used, and compare them seed by seed. Only a configuration that is clearly better is called the winner: its "
+        "interval lies above 0, and all intervals hold together, also where seeds are added later. The "
         "test split is read once, for the winner and the default. With --final, both first train again on train and "
         "val together. The same command continues an interrupted confirmation."
     ),
@@ -55,7 +57,7 @@ JOB = Job(
         ),
         flag(
             "--seeds",
-            f"trainings of each configuration, at least 2 (default {SEEDS})",
+            f"trainings of each configuration, at least {MIN_SEEDS} (default {SEEDS})",
             metavar="N",
             type=whole_number(0),
         ),

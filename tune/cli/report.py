@@ -31,27 +31,31 @@ def _table(directory: Path) -> tuple[dict[str, Any], str]:
     """Return the plain values of --json, and the table to print."""
     from tune.driver import two_stage as stages
     from tune.evidence import ablation, confirmed
+    from tune.results.luck import luck_of
     from tune.results.report import render
     from tune.results.summary import load_summary
 
     if (directory / ABLATED).is_file():
         ablated = ablation.load_ablated(directory / ABLATED)
         return ablated.to_dict(), ablation.render(ablated, directory)
+    again = directory / CONFIRM / CONFIRMED
+    found = confirmed.load_confirmed(again) if again.is_file() else None
+    repeated = found.accuracies if found else ()
     if stages.is_staged(directory):
         _check_begun(directory, directory / LOW / SUMMARY)
-        summary, text = stages.report(directory)
+        summary, text = stages.report(directory, repeated)
     else:
         _check_begun(directory, directory / SUMMARY)
         summary = load_summary(directory)
-        text = render(summary, directory)
+        text = render(summary, directory, repeated=repeated)
     if not summary.trials:
         raise UserError(f"{directory / SUMMARY}: no trial has ended or paused yet; ask again when one has")
-    again = directory / CONFIRM / CONFIRMED
-    if not again.is_file():
+    if found is None:
         return summary.to_dict(), text
-    found = confirmed.load_confirmed(again)
+    luck = luck_of(summary.tried, found.accuracies)
     text += "\n\n" + confirmed.render(found, again.parent)
-    return summary.to_dict() | {"confirm": found.to_dict()}, text
+    measured = {"luck": luck.to_dict() if luck else None, "confirm": found.to_dict()}
+    return summary.to_dict() | measured, text
 
 
 def _check_begun(directory: Path, summary: Path) -> None:

@@ -32,7 +32,7 @@ from tune.cli.job import Job
 from tune.cli.runs import stored
 from tune.results.layout import TRIALS
 from tune.results.log import log
-from tune.spaces.settings import workers_for
+from tune.spaces.settings import parse_workers, workers_for
 
 if TYPE_CHECKING:
     from tune.results.storage import Storage

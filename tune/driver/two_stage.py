@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -153,16 +154,20 @@ def is_staged(directory: Path) -> bool:
         return False
 
 
-def report(directory: Path) -> tuple[Summary, str]:
-    """Return the summary of the last stage that has begun, and the report so far. Raises UserError if none has."""
+def report(directory: Path, repeated: Sequence[Sequence[float]] = ()) -> tuple[Summary, str]:
+    """Return the summary of the last stage that has begun, and the report so far. Raises UserError if none has.
+
+    Args:
+        repeated: accuracies over seeds of each configuration of its confirmation.
+    """
     explored = load_summary(directory / LOW)
     if not (directory / SUMMARY).is_file():
         return explored, f"Stage 1 of 2, on {LOW}\n\n{render(explored, directory / LOW, advice=False)}"
     whole = load_summary(directory)
-    return whole, render_stages(explored, whole, directory)
+    return whole, render_stages(explored, whole, directory, repeated)
 
 
-def render_stages(explored: Summary, whole: Summary, directory: Path) -> str:
+def render_stages(explored: Summary, whole: Summary, directory: Path, repeated: Sequence[Sequence[float]] = ()) -> str:
     """Return the reports of both stages, and between them a comparison of the two fidelities."""
     parts = [
         f"Stage 1 of 2, on {LOW}",
@@ -170,7 +175,7 @@ def render_stages(explored: Summary, whole: Summary, directory: Path) -> str:
         f"From {LOW} to {HIGH}",
         _comparison(explored, whole),
         f"Stage 2 of 2, on {HIGH}",
-        render(whole, directory, trials=directory / HIGH),
+        render(whole, directory, trials=directory / HIGH, repeated=repeated),
     ]
     return "\n\n".join(parts)
 

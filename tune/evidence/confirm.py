@@ -2,25 +2,29 @@
 
 A search tries each configuration once, so its best one is also the luckiest. Here the best K and the default
 configuration train N times each, to the full budget, and are compared seed by seed. A configuration is called the
-winner only if its 95 % interval lies above 0. Only then is the test split read: once, for the winner and the default.
+winner only if its interval lies above 0; the K intervals hold together, and over repeated looks (tune.evidence.looks).
+Only then is the test split read: once, for the winner and the default.
 With `final`, both first train again on train and val together, and the test split is read for those trainings.
 """
 
 from __future__ import annotations
 
-import contextlib
 import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from nmt.config import from_dict, with_overrides
+from nmt.config import DataConfig, from_dict, with_overrides
+from nmt.data.store.objects import ObjectStore
+from nmt.data.store.ready import ReadyData
+from nmt.data.stream.pairs import eval_pairs
 from nmt.errors import UserError
 from nmt.io.files import write_json
 from tune.driver.identity import check_data_set
 from tune.evidence.confirmed import Confirmed, load_confirmed, render
 from tune.evidence.final import Final, check_final, train_final
+from tune.evidence.looks import MIN_SEEDS, SEEDS, with_look
 from tune.evidence.repeated import (
     AGAIN,
     Repetition,
@@ -45,7 +49,7 @@ def run_confirm(
     *,
     data: str | Path | None = None,
     top: int = 3,
-    seeds: int = 3,
+    seeds: int = SEEDS,
     first_seed: int | None = None,
     final: bool = False,
     overrides: Mapping[str, Any] | None = None,
@@ -61,7 +65,8 @@ def run_confirm(
         overrides: configuration keys to change in every configuration alike.
 
     Raises:
-        UserError: no search, no complete trial, fewer than two seeds, or an error of `Repetition` or `check_final`.
+        UserError: no search, no complete trial, fewer than three seeds, a damaged confirm.json, or an error of
+            `Repetition` or `check_final`.
         FailedError: some trainings failed, which the same command trains again; the others are in the table.
         KeyboardInterrupt: Ctrl-C or SIGTERM; the confirmation can be resumed.
     """
@@ -71,15 +76,10 @@ def run_confirm(
     check_one_worker(space.resources, str(directory / SPACE))
     variants = _variants(space, chosen, overrides or {})
     chosen_seeds = unseen_seeds(space.base.train.seed, seeds, first_seed)
-    repetition = Repetition(
-        directory=directory / CONFIRM,
-        data=data or summary.data,
-        decode_grid=space.decode_grid(),
-        resources=space.resources,
-        keep=space.search.keep,
-    )
+    repetition = _repetition(directory, data or summary.data, space)
     check_data_set(directory, ready := repetition.check(variants, chosen_seeds))
     check_final(ready, asked=final)
+    earlier = _earlier(repetition.directory / CONFIRMED)
     with kept_in(directory), in_ray(repetition.directory):
         log.info(_plan(summary, chosen, chosen_seeds, top))
         default, *candidates = repetition.train(variants, chosen_seeds)
@@ -96,17 +96,56 @@ def run_confirm(
             candidates=tuple(candidates),
             has_test=ready.has_test,
             changed=dict(overrides or {}),
+            val_keypoints=_val_keypoints(ready, variants[0].config.data),
+            looks=earlier.looks if earlier else (),
         )
-        confirmed = _conclude(confirmed, repetition, variants, final=final)
+        confirmed = _conclude(confirmed, earlier, repetition, variants, final=final)
         log.info("\n" + render(confirmed, repetition.directory))
     check_all_ended(confirmed.trained, again=AGAIN)
     return confirmed
 
 
-def _conclude(confirmed: Confirmed, repetition: Repetition, variants: Sequence[Variant], *, final: bool) -> Confirmed:
+def _repetition(directory: Path, data: str | Path, space: Space) -> Repetition:
+    """Return what trains the configurations of the search in `directory`."""
+    return Repetition(
+        directory=directory / CONFIRM,
+        data=data,
+        decode_grid=space.decode_grid(),
+        resources=space.resources,
+        keep=space.search.keep,
+    )
+
+
+def _earlier(path: Path) -> Confirmed | None:
+    """Return what an earlier call has written; None for the first. Raises UserError if it is damaged."""
+    if not path.is_file():
+        return None
+    try:
+        return load_confirmed(path)
+    except UserError as error:
+        raise UserError(
+            f"{error}; it counts the looks at results: restore it, or move {path.parent} away to begin anew"
+        ) from error
+
+
+def _val_keypoints(ready: ReadyData, config: DataConfig) -> int:
+    """Count the keypoints that a validation accuracy is computed over."""
+    return sum(len(pair.match_N) for pair in eval_pairs(ObjectStore.open(ready.folder), config, split="val"))
+
+
+def _conclude(
+    confirmed: Confirmed,
+    earlier: Confirmed | None,
+    repetition: Repetition,
+    variants: Sequence[Variant],
+    *,
+    final: bool,
+) -> Confirmed:
     """Read the test split, with `final` for trainings on train and val; write confirm.json before and after."""
     path = repetition.directory / CONFIRMED
-    confirmed = replace(confirmed, final=_earlier_final(path, confirmed))
+    if not confirmed.unfinished:
+        confirmed = replace(confirmed, looks=with_look(confirmed.looks, confirmed.this_look))
+    confirmed = replace(confirmed, final=_earlier_final(earlier, confirmed))
     write_json(path, confirmed.to_dict())  # what follows may fail
     winner, named = confirmed.winner, {variant.name: variant for variant in variants}
     if not final or winner is None:
@@ -114,25 +153,26 @@ def _conclude(confirmed: Confirmed, repetition: Repetition, variants: Sequence[V
     else:
         default, *candidates = map(repetition.with_known_test, (confirmed.default, *confirmed.candidates))
         chosen = [(named[repeated.name], repeated) for repeated in (winner, default)]
-        trained = train_final(repetition, chosen, confirmed.seeds)
+        trained = train_final(repetition, chosen, confirmed.seeds, confidence=confirmed.confidence)
         confirmed = replace(confirmed, default=default, candidates=tuple(candidates), final=trained)
     write_json(path, confirmed.to_dict())
     return confirmed
 
 
-def _earlier_final(path: Path, confirmed: Confirmed) -> Final | None:
+def _earlier_final(earlier: Confirmed | None, confirmed: Confirmed) -> Final | None:
     """Return the final trainings of an earlier call, if they are those of the same winner with the same seeds."""
-    with contextlib.suppress(UserError):
-        earlier = load_confirmed(path)
-        names = [found.winner.name for found in (earlier, confirmed) if found.winner is not None]
-        if len(names) == 2 and names[0] == names[1] and earlier.seeds == confirmed.seeds:
-            return earlier.final
-    return None
+    if earlier is None or earlier.final is None or earlier.seeds != confirmed.seeds or confirmed.winner is None:
+        return None
+    same = earlier.final.winner.name == confirmed.winner.name
+    return replace(earlier.final, confidence=confirmed.confidence) if same else None
 
 
 def _check_numbers(top: int, seeds: int) -> None:
-    if seeds < 2:
-        raise UserError(f"--seeds must be at least 2, for an interval needs two trainings, but got {seeds}")
+    if seeds < MIN_SEEDS:
+        raise UserError(
+            f"--seeds must be at least {MIN_SEEDS}, for fewer trainings do not show how much chance moves them, but "
+            f"got {seeds}"
+        )
     if top < 1:
         raise UserError(f"--top must be at least 1, but got {top}")
 

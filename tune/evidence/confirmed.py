@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import json
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +15,11 @@ from nmt.io.table import aligned
 from nmt.training.files import BEST
 from nmt.training.history import METRIC
 from tune.evidence.final import Final, final_from_dict, final_weights, render_final
+from tune.evidence.looks import MIN_SEEDS, Look, confidence_at, look_at, look_from_dict, number_of
 from tune.evidence.repeated import Repeated, repeated_from_dict
 from tune.results.commands import IMAGES, set_words, tensorboard
 from tune.results.layout import RUNS
-from tune.results.statistics import Difference
+from tune.results.statistics import Difference, paired_differences
 from tune.results.table import percent, points
 
 
@@ -44,6 +47,10 @@ class Confirmed:
     """trainings on train and val together; None if they were not asked for, or there is no winner"""
     changed: dict[str, Any] = field(default_factory=dict)
     """configuration keys of --set, changed in every configuration alike"""
+    val_keypoints: int = 0
+    """keypoints that val/accuracy is computed over; 0 if that is not known"""
+    looks: tuple[Look, ...] = ()
+    """the looks at results so far, in their order; with this one once every training has ended"""
 
     @property
     def unfinished(self) -> bool:
@@ -57,23 +64,81 @@ class Confirmed:
         return self.default, *self.candidates, *finals
 
     @property
-    def best(self) -> Repeated | None:
-        """The candidate with the highest mean among those that finished every seed."""
-        whole = [c for c in self.candidates if c.accuracy is not None and not c.failures]
-        return max(whole, key=lambda c: c.accuracy.mean if c.accuracy else 0.0, default=None)
+    def this_look(self) -> Look:
+        """What the results are of."""
+        return look_at(self.seeds, [c.name for c in self.candidates])
 
     @property
+    def look(self) -> int:
+        """The number of this look at the results, from 1."""
+        return number_of(self.looks, self.this_look)
+
+    @property
+    def confidence(self) -> float:
+        """The confidence of all intervals of the table together."""
+        return confidence_at(self.look)
+
+    @property
+    def whole(self) -> list[Repeated]:
+        """The candidates that finished every seed."""
+        return [c for c in self.candidates if c.accuracy is not None and not c.failures]
+
+    @property
+    def accuracies(self) -> list[list[float]]:
+        """The validation accuracies of each configuration over its seeds, for the noise that they measure."""
+        every = (self.default, *self.candidates)
+        return [[run.accuracy for run in one.runs if run.accuracy is not None] for one in every]
+
+    @property
+    def best(self) -> Repeated | None:
+        """The candidate with the highest mean among those that finished every seed."""
+        return max(self.whole, key=lambda c: c.accuracy.mean if c.accuracy else 0.0, default=None)
+
+    @functools.cached_property
+    def differences(self) -> dict[str, Difference]:
+        """Candidate -> its difference to the default on validation; the intervals hold together."""
+        found = self.to(self.default, self.whole)
+        alone = 1 - (1 - self.confidence) / max(1, len(self.candidates))
+        for candidate in self.candidates:
+            difference = candidate.above(self.default, confidence=alone) if candidate.name not in found else None
+            if difference is not None:
+                found[candidate.name] = replace(difference, confidence=self.confidence)
+        return found
+
+    def to(self, reference: Repeated, others: Sequence[Repeated]) -> dict[str, Difference]:
+        """Return the differences on validation of configurations that finished every seed, over those of `reference`.
+
+        Their number counts as that of all candidates, so that a failed one makes no other look better.
+        """
+        its = {run.seed: run.accuracy for run in reference.runs if run.accuracy is not None}
+        table = [[run.accuracy for run in c.runs if run.accuracy is not None and run.seed in its] for c in others]
+        confidence = 1 - (1 - self.confidence) * len(others) / max(1, len(self.candidates))
+        found = paired_differences(table, list(its.values()), confidence=confidence, keypoints=self.val_keypoints)
+        differences = [replace(difference, confidence=self.confidence) for difference in found]
+        return {c.name: difference for c, difference in zip(others, differences, strict=bool(found))}
+
+    @functools.cached_property
     def winner(self) -> Repeated | None:
         """The best candidate whose whole interval lies above the default; None if there is none, or none yet."""
         if self.unfinished:
             return None
-        above = [c for c in self.candidates if not c.failures and _is_above(c.above(self.default))]
+        above = [c for c in self.whole if self._proves(self.differences.get(c.name))]
         return max(above, key=lambda c: c.accuracy.mean if c.accuracy else 0.0, default=None)
+
+    def _proves(self, difference: Difference | None) -> bool:
+        return difference is not None and difference.low > 0 and difference.count >= MIN_SEEDS
 
     @property
     def test_difference(self) -> Difference | None:
         """The winner's difference to the default on the test split; None until it has been read."""
-        return self.winner.above(self.default, of="test_accuracy") if self.winner else None
+        if self.winner is None:
+            return None
+        return self.winner.above(self.default, of="test_accuracy", confidence=self.confidence)
+
+    @property
+    def gain(self) -> Difference | None:
+        """The gain to report: on the test split, of the final trainings where there are some; None if it is unread."""
+        return (self.final.difference if self.final else None) or self.test_difference
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values."""
@@ -87,17 +152,25 @@ class Confirmed:
             "search_accuracy": self.search_accuracy,
             "swept": self.swept,
             "winner": self.winner.name if self.winner else None,
-            "test_difference": self.test_difference.to_dict() if self.test_difference else None,
+            "gain": _plain(self.gain),
+            "test_difference": _plain(self.test_difference),
+            "look": self.look,
+            "confidence": self.confidence,
+            "looks": [look.to_dict() for look in self.looks],
+            "val_keypoints": self.val_keypoints,
             "has_test": self.has_test,
             "changed": self.changed,
             "final": self.final.to_dict() if self.final else None,
             "default": self.default.to_dict(),
-            "candidates": [c.to_dict(self.default) for c in self.candidates],
+            "candidates": [
+                c.to_dict() | {"difference": _plain(self.differences.get(c.name)), "selected_on": "val"}
+                for c in self.candidates
+            ],
         }
 
 
-def _is_above(difference: Difference | None) -> bool:
-    return difference is not None and difference.low > 0
+def _plain(difference: Difference | None) -> dict[str, Any] | None:
+    return difference.to_dict() if difference is not None else None
 
 
 def load_confirmed(path: Path) -> Confirmed:
@@ -107,13 +180,19 @@ def load_confirmed(path: Path) -> Confirmed:
         default, candidates = content.pop("default"), content.pop("candidates")
         final = content.pop("final", None)  # not in the file of an earlier version
         del content["winner"], content["test_difference"]
+        looks = content.pop("looks", None)
+        for derived in ("gain", "look", "confidence"):
+            content.pop(derived, None)
         content["seeds"] = tuple(content["seeds"])
-        return Confirmed(
+        found = Confirmed(
             **content,
             default=repeated_from_dict(default),
             candidates=tuple(map(repeated_from_dict, candidates)),
             final=final_from_dict(final) if final else None,
+            looks=tuple(map(look_from_dict, looks or ())),
         )
+        # An earlier version kept no looks: its results were looked at once.
+        return found if looks is not None or found.unfinished else replace(found, looks=(found.this_look,))
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(f"{path}: not the file of a confirmation ({error})") from error
 
@@ -133,8 +212,17 @@ def _head(confirmed: Confirmed) -> str:
         f"Confirmation of {confirmed.search}: {num} configuration{'s' * (num != 1)} and the default, "
         f"{len(confirmed.seeds)} seeds each, {confirmed.epochs} epochs\n"
         f"mean ± standard error over seeds {', '.join(map(str, confirmed.seeds))} (the search used "
-        f"{confirmed.search_seed}); differences paired by seed, with 95 % intervals, in points{sweep}"
+        f"{confirmed.search_seed}); differences paired by seed, in points, with intervals that hold together with "
+        f"{_confidence(confirmed)}{sweep}"
     )
+
+
+def _confidence(confirmed: Confirmed) -> str:
+    """Return the confidence of the intervals, and why it is above 95 %."""
+    level = f"{100 * confirmed.confidence:.4g} %"
+    if confirmed.look == 1:
+        return level
+    return f"{level} (look {confirmed.look} at results: each one more costs half of the chance of a false winner)"
 
 
 def _table(confirmed: Confirmed) -> str:
@@ -152,7 +240,7 @@ def _table(confirmed: Confirmed) -> str:
                 name,
                 f"{100 * searched:.1f} %" if searched is not None else "-",
                 percent(configuration.accuracy),
-                "" if own else points(configuration.above(confirmed.default)),
+                "" if own else points(confirmed.differences.get(name)),
                 *([percent(configuration.accuracy_fixed_decode)] if fixed else []),
                 f"{seconds:.1f}",
                 *(_shown(confirmed.searched[name].get(key, "-")) for key in keys),
@@ -174,19 +262,22 @@ def _verdict(confirmed: Confirmed) -> str:
     if best is None:
         return "No winner: no configuration finished all its trainings."
     if winner is None:
-        difference = best.above(confirmed.default)
-        where = "below it" if difference and difference.high < 0 else "an interval that includes 0"
+        difference = confirmed.differences.get(best.name)
+        if difference is None or difference.count < MIN_SEEDS:
+            where = f"over fewer than {MIN_SEEDS} seeds, which prove nothing"
+        else:
+            where = "below it" if difference.high < 0 else "an interval that includes 0"
         return (
             f"No winner: the best on average, {best.name}, is {points(difference)} points from the default, {where}. "
             "The test split was not read."
         )
-    rivals = [
-        c.name
-        for c in confirmed.candidates
-        if c is not winner and (d := winner.above(c)) is not None and not d.separated
-    ]
+    others = confirmed.to(winner, [c for c in confirmed.whole if c is not winner])
+    rivals = [name for name, difference in others.items() if not difference.separated]
     close = f" It cannot be told apart from {', '.join(rivals)}." if rivals else ""
-    return f"Winner: {winner.name}, {points(winner.above(confirmed.default))} points to the default.{close}"
+    return (
+        f"Winner: {winner.name}. On val {points(confirmed.differences[winner.name])} points to the default, "
+        f"selected on val and so optimistic.{close}"
+    )
 
 
 def _test(confirmed: Confirmed) -> str:
@@ -208,7 +299,7 @@ def _test(confirmed: Confirmed) -> str:
     )
     return (
         f"Test split (read for these two alone): {winner.name} {percent(winner.test_accuracy)}, default "
-        f"{percent(confirmed.default.test_accuracy)}, difference {points(difference)} points: {finding}."
+        f"{percent(confirmed.default.test_accuracy)}, gain {points(difference)} points: {finding}."
     )
 
 
@@ -226,5 +317,5 @@ def _next(confirmed: Confirmed, directory: Path) -> str:
         words += ["--seed", str(confirmed.seeds[0])] if confirmed.seeds[0] != confirmed.search_seed + 1 else []
         words += set_words(confirmed.changed)
         more = command("--confirm", *words, results=results, data=confirmed.data)
-        commands.insert(0, (more, "more seeds; these are kept"))
+        commands.insert(0, (more, "more seeds; these are kept, and it is one more look"))
     return "Next:\n" + aligned([[f"  {command}", f"# {why}"] for command, why in commands], left=2)

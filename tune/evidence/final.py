@@ -20,7 +20,7 @@ from nmt.training.files import BEST
 from tune.evidence.repeated import Repeated, Repetition, Variant, repeated_from_dict
 from tune.results.layout import FINAL
 from tune.results.log import log
-from tune.results.statistics import Difference
+from tune.results.statistics import CONFIDENCE, Difference
 from tune.results.table import percent, points
 
 TRAIN_SPLIT = {"data.train_split": "train+val"}
@@ -32,6 +32,8 @@ class Final:
 
     winner: Repeated
     default: Repeated
+    confidence: float = CONFIDENCE
+    """of the interval: that of the confirmation"""
 
     @property
     def unfinished(self) -> bool:
@@ -41,13 +43,14 @@ class Final:
     @property
     def difference(self) -> Difference | None:
         """The winner's difference to the default on the test split, paired by seed; None until it has been read."""
-        return self.winner.above(self.default, of="test_accuracy")
+        return self.winner.above(self.default, of="test_accuracy", confidence=self.confidence)
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values."""
         difference = self.difference
         return {
             "train_split": TRAIN_SPLIT["data.train_split"],
+            "confidence": self.confidence,
             "winner": self.winner.to_dict(),
             "default": self.default.to_dict(),
             "test_difference": difference.to_dict() if difference else None,
@@ -56,7 +59,11 @@ class Final:
 
 def final_from_dict(content: Mapping[str, Any]) -> Final:
     """Decode what `Final.to_dict` returned. Raises KeyError or TypeError if it is something else."""
-    return Final(winner=repeated_from_dict(content["winner"]), default=repeated_from_dict(content["default"]))
+    return Final(
+        winner=repeated_from_dict(content["winner"]),
+        default=repeated_from_dict(content["default"]),
+        confidence=content.get("confidence", CONFIDENCE),  # not in the file of an earlier version
+    )
 
 
 def check_final(ready: ReadyData, *, asked: bool) -> None:
@@ -65,7 +72,13 @@ def check_final(ready: ReadyData, *, asked: bool) -> None:
         raise UserError(f"--final: {ready.given} has no test split, so nothing would measure the final trainings")
 
 
-def train_final(confirmation: Repetition, chosen: Sequence[tuple[Variant, Repeated]], seeds: Sequence[int]) -> Final:
+def train_final(
+    confirmation: Repetition,
+    chosen: Sequence[tuple[Variant, Repeated]],
+    seeds: Sequence[int],
+    *,
+    confidence: float = CONFIDENCE,
+) -> Final:
     """Train the winner and the default on train and val, then read the test split for them, within `in_ray`.
 
     Writes to the folder `final` of the confirmation. Finished trainings are kept, interrupted ones resume.
@@ -74,6 +87,7 @@ def train_final(confirmation: Repetition, chosen: Sequence[tuple[Variant, Repeat
         confirmation: the repetition that has found the winner.
         chosen: the winner and the default: as they were trained, and the results.
         seeds: the seeds of the confirmation.
+        confidence: of the interval on the test split.
 
     Raises:
         UserError: the folder holds other trainings, or the test split cannot be read.
@@ -84,14 +98,14 @@ def train_final(confirmation: Repetition, chosen: Sequence[tuple[Variant, Repeat
     repetition.check(variants, seeds)
     log.info(f"final trainings of {variants[0].name} and the default on train and val together, with the same seeds")
     winner, default = repetition.train(variants, seeds)
-    final = Final(winner=winner, default=default)
+    final = Final(winner=winner, default=default, confidence=confidence)
     if final.unfinished:
         return final
     log.info(
         f"reading the test split for the final trainings of {winner.name} and the default: report these numbers, do "
         "not choose by them"
     )
-    return Final(winner=repetition.read_test(winner), default=repetition.read_test(default))
+    return dataclasses.replace(final, winner=repetition.read_test(winner), default=repetition.read_test(default))
 
 
 def _on_both(variant: Variant, repeated: Repeated) -> Variant:
@@ -118,7 +132,7 @@ def render_final(final: Final) -> str:
     lines.insert(
         0,
         f"{head}test split (read for these): {name} {percent(final.winner.test_accuracy)}, default "
-        f"{percent(final.default.test_accuracy)}, difference {points(final.difference)} points: {finding}. "
+        f"{percent(final.default.test_accuracy)}, gain {points(final.difference)} points: {finding}. "
         "This is the published protocol.",
     )
     return "\n".join(lines)

@@ -61,7 +61,9 @@ def _confirmed(confirmed: Confirmed, trial: str) -> Iterator[Accuracy]:
         found: Repeated = repeated[trial]
         for split, mean in (("val", found.accuracy), ("test", found.test_accuracy)):
             if mean is not None:
-                yield _row(f"mean of {mean.count} other trainings of this configuration, 95 % interval", split, mean)
+                selected = ", selected on this split" if split == "val" and trial != "000" else ""
+                what = f"mean of {mean.count} other trainings of this configuration, 95 % interval{selected}"
+                yield _row(what, split, mean)
 
 
 def _row(what: str, split: str, mean: Mean) -> Accuracy:

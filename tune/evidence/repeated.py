@@ -33,7 +33,7 @@ from tune.jobs.tasks import evaluate_on_test, outcomes, train_to_end
 from tune.results.layout import CONFIRM, FINAL, RUNS, TEST
 from tune.results.live import live
 from tune.results.log import log
-from tune.results.statistics import Difference, Mean, mean_of, paired_difference
+from tune.results.statistics import CONFIDENCE, Difference, Mean, mean_of, paired_difference
 from tune.spaces.settings import Resources
 
 
@@ -107,11 +107,12 @@ class Repeated:
         """One line for each training that failed."""
         return [f"{self.name}, seed {r.seed} failed: {r.reason}" for r in self.runs if r.reason]
 
-    def above(self, reference: Repeated, *, of: str = "accuracy") -> Difference | None:
+    def above(self, reference: Repeated, *, of: str = "accuracy", confidence: float = CONFIDENCE) -> Difference | None:
         """Return the paired difference to `reference` over the seeds that both finished.
 
         Args:
             of: the compared field of `Run`.
+            confidence: of the interval.
 
         Returns:
             The difference; None for fewer than two seeds.
@@ -119,7 +120,7 @@ class Repeated:
         mine = {r.seed: getattr(r, of) for r in self.runs if getattr(r, of) is not None}
         its = {r.seed: getattr(r, of) for r in reference.runs if getattr(r, of) is not None}
         seeds = sorted(mine.keys() & its.keys())
-        return paired_difference([mine[s] for s in seeds], [its[s] for s in seeds])
+        return paired_difference([mine[s] for s in seeds], [its[s] for s in seeds], confidence=confidence)
 
     def to_dict(self, reference: Repeated | None = None) -> dict[str, Any]:
         """Return plain values with the statistics, and the difference to `reference` if one is given."""

@@ -2,25 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from nmt.io.table import shortened
 from tune.evidence.repeated import Repeated
 from tune.page.figures import BEST, DEFAULT, FAILED, GREY, INK, SOFT, Gallery, Plot, percent_axis
+from tune.results.statistics import CONFIDENCE, Difference
 from tune.results.table import percent, points
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-def forest(gallery: Gallery, name: str, reference: Repeated, others: Sequence[Repeated], note: str) -> Plot:
+def forest(
+    gallery: Gallery,
+    name: str,
+    reference: Repeated,
+    others: Sequence[Repeated],
+    note: str,
+    differences: Mapping[str, Difference] | None = None,
+) -> Plot:
     """Draw each configuration's accuracy per seed, and its paired difference to the reference with its interval.
 
     Args:
         name: of the plot.
+        differences: configuration -> its difference; by default each by itself.
     """
     every = [reference, *others]
+    found = differences if differences is not None else differences_of(reference, others)
 
     def fill(figure: Figure) -> None:
         left, right = figure.subplots(1, 2, sharey=True)
@@ -30,7 +40,7 @@ def forest(gallery: Gallery, name: str, reference: Repeated, others: Sequence[Re
             left.scatter(values, [k] * len(values), color=colour, s=20, alpha=0.6, lw=0)
             if one.accuracy is not None:
                 left.scatter([one.accuracy.mean], [k], color=colour, marker="|", s=260, linewidths=2.2)
-            difference = one.above(reference) if one is not reference else None
+            difference = found.get(one.name) if one is not reference else None
             if difference is not None:
                 shade = GREY if not difference.separated else BEST if difference.low > 0 else FAILED
                 right.plot([100 * difference.low, 100 * difference.high], [k, k], color=shade, lw=2)
@@ -40,18 +50,31 @@ def forest(gallery: Gallery, name: str, reference: Repeated, others: Sequence[Re
         left.set_xlabel("val/accuracy: each seed, and the mean")
         percent_axis(left, which="x")
         right.axvline(0, color=SOFT, lw=1)
-        right.set_xlabel(f"difference to {shortened(reference.name)}, in points, 95 % interval")
+        level = f"{100 * next((d.confidence for d in found.values()), CONFIDENCE):.4g} %"
+        right.set_xlabel(f"difference to {shortened(reference.name)}, in points, {level} interval")
         for axes in (left, right):
             axes.grid(visible=False, axis="y")
 
     return gallery.draw(name, note, fill, height=1.1 + 0.34 * len(every))
 
 
-def rows(reference: Repeated, others: Sequence[Repeated], winner: Repeated | None = None) -> list[dict[str, Any]]:
-    """Return the rows of the table beside the plot, the reference first."""
+def differences_of(reference: Repeated, others: Sequence[Repeated]) -> dict[str, Difference]:
+    """Return the difference of each configuration to the reference, each with an interval of its own."""
+    each = {one.name: one.above(reference) for one in others}
+    return {name: difference for name, difference in each.items() if difference is not None}
+
+
+def rows(
+    reference: Repeated,
+    others: Sequence[Repeated],
+    winner: Repeated | None = None,
+    differences: Mapping[str, Difference] | None = None,
+) -> list[dict[str, Any]]:
+    """Return the rows of the table beside the plot, the reference first; the arguments are those of `forest`."""
+    given = differences if differences is not None else differences_of(reference, others)
     found = []
     for one in (reference, *others):
-        difference = one.above(reference) if one is not reference else None
+        difference = given.get(one.name) if one is not reference else None
         epochs = [run.epoch for run in one.runs if run.epoch is not None]
         found.append(
             {

@@ -11,12 +11,12 @@ from tune.evidence.confirmed import Confirmed
 from tune.page import search_plots, space_plots, winner_plots
 from tune.page.figures import Gallery, Plot
 from tune.page.look import look_at
-from tune.page.luck import luck_of
 from tune.page.timeline import spans
 from tune.page.trials import STATES, Shown, rungs_of, searched_keys, short_names, shown_trials, word
 from tune.results.commands import next_commands
 from tune.results.histories import read_histories
 from tune.results.importance import MIN_TRIALS, search_importance
+from tune.results.luck import luck_of
 from tune.results.summary import Summary, TrialRecord
 from tune.results.trial_table import is_swept
 from tune.spaces.settings import limits_in_words
@@ -38,7 +38,7 @@ def search_content(
     trials, rungs = shown_trials(summary, histories, directory), rungs_of(summary)
     best, important = summary.best, search_importance(summary, directory, histories=histories.epochs)
     winner = look_at(summary, directory, gallery)
-    luck = luck_of(summary, confirmed)
+    luck = luck_of(summary.tried, confirmed.accuracies if confirmed else ())
     return {
         "name": summary.name,
         "description": summary.description,
@@ -194,7 +194,7 @@ def _over_seeds(again: Any, confirmed: Confirmed) -> list[tuple[str, Any]]:
 
     if again is None:
         return [("", ""), ("", "")]
-    mean, difference = again.accuracy, again.above(confirmed.default) if again is not confirmed.default else None
+    mean, difference = again.accuracy, confirmed.differences.get(again.name)
     cells: list[tuple[str, Any]] = [(f"{with_interval(mean)} %" if mean else "-", mean.mean if mean else "")]
     return [*cells, (points(difference), difference.mean) if difference else ("", "")]
 

@@ -97,8 +97,8 @@ def _confirmed(confirmed: Confirmed, directory: Path, gallery: Gallery) -> dict[
     )
     head, _, *told = render_confirmed(confirmed, directory).split("\n\n")
     return {
-        "plot": forest(gallery, "confirmation", confirmed.default, confirmed.candidates, note),
-        "rows": rows(confirmed.default, confirmed.candidates, confirmed.winner),
+        "plot": forest(gallery, "confirmation", confirmed.default, confirmed.candidates, note, confirmed.differences),
+        "rows": rows(confirmed.default, confirmed.candidates, confirmed.winner, confirmed.differences),
         "head": head.split("\n"),
         "told": [text for text in told if not text.startswith("Next:")],
         "commands": [_command(line) for line in told[-1].split("\n")[1:]],

@@ -12,18 +12,23 @@ from nmt.io.table import aligned, columns, line_width, wrapped
 from nmt.training.history import METRIC, decoding_of
 from tune.results.commands import Command, next_commands
 from tune.results.importance import Importance, search_importance
+from tune.results.luck import Luck, luck_of
 from tune.results.summary import Summary, TrialRecord
 from tune.results.trial_table import is_swept, shown, trial_table
 from tune.spaces.settings import limits_in_words
 
-NOISE_POINTS = 2.0
-"""largest difference, in percentage points, between trainings that differ in the seed alone; less is not a gain"""
 SOLVED = 0.9995
 """accuracy that is printed as 100.0 %"""
 
 
 def render(
-    summary: Summary, directory: Path, *, trials: Path | None = None, advice: bool = True, width: int | None = None
+    summary: Summary,
+    directory: Path,
+    *,
+    trials: Path | None = None,
+    advice: bool = True,
+    width: int | None = None,
+    repeated: Sequence[Sequence[float]] = (),
 ) -> str:
     """Return the report: the searched keys, the trials, the winner and its gain.
 
@@ -32,12 +37,13 @@ def render(
         trials: the folder with the folder `trials`, for the importance of the keys; by default `directory`.
         advice: also list the commands to run next.
         width: columns that a line may have; by default those of the terminal.
+        repeated: accuracies over seeds of each configuration of its confirmation, to measure the noise by.
     """
     width = width or line_width()
     found = search_importance(summary, trials or directory)
     order = [influence.key for influence in found.keys]
     parts = [_head(summary, width), trial_table(summary, width=width, order=order), _pareto(summary)]
-    parts += [_verdict(summary, width), importance_line(found, width=width)]
+    parts += [_verdict(summary, luck_of(summary.tried, repeated), width), importance_line(found, width=width)]
     parts += [_next(summary, directory, width)] if advice else []
     return "\n\n".join(part for part in parts if part)
 
@@ -87,7 +93,7 @@ def _pareto(summary: Summary) -> str:
     return "\n".join([head, aligned(rows, left=0)])
 
 
-def _verdict(summary: Summary, width: int) -> str:
+def _verdict(summary: Summary, luck: Luck | None, width: int) -> str:
     best, gain = summary.best, summary.gain_points
     if best is None or best.accuracy is None:
         return "No trial has completed its epochs: there is no winner yet."
@@ -99,7 +105,7 @@ def _verdict(summary: Summary, width: int) -> str:
     line += f"; default configuration (trial {default.id}): {100 * summary.default_accuracy:.1f} %"
     if default.accuracy is not None and default.accuracy > summary.default_accuracy:
         line += f" ({100 * default.accuracy:.1f} % at its best decoding)"
-    lines = [f"{line}. Difference: {gain:+.1f} points.", _significance(summary, gain)]
+    lines = [f"{line}. Difference: {gain:+.1f} points.", *_significance(summary, gain, luck)]
     lines += _ceiling(summary)
     changes = _changes(best, default, summary)
     lines += [f"Changed: {changes}"] if changes else []
@@ -118,16 +124,21 @@ def _ceiling(summary: Summary) -> list[str]:
     ]
 
 
-def _significance(summary: Summary, gain: float) -> str:
-    """Return the line on whether the difference could be noise."""
+def _significance(summary: Summary, gain: float, luck: Luck | None) -> list[str]:
+    """Return the lines on whether the difference could be luck: that of the best of so many trials."""
     assert summary.best is not None and summary.best.accuracy is not None
-    if summary.best is summary.default:
-        return "The default configuration won."
-    if not gain >= NOISE_POINTS:
-        return f"That is within noise (under {NOISE_POINTS:g} points at one seed): no proof of a better configuration."
-    rivals = sum(100 * (summary.best.accuracy - t.accuracy) < NOISE_POINTS for t in summary.trials if t.accuracy) - 1
+    if summary.best is summary.default or luck is None:
+        return ["The default configuration won."]
+    chance = (
+        f"Luck alone: {luck.points:+.1f} points expected of the best of {luck.trials} equal trials, over "
+        f"{luck.limit:+.1f} in 1 search of 20 (noise of {luck.deviation:.1f} points over seeds: {luck.source})."
+    )
+    if gain <= luck.limit:
+        return [chance, "So the gain may be luck: no proof of a better configuration."]
+    best = 100 * summary.best.accuracy
+    rivals = sum(best - 100 * t.accuracy < luck.pair for t in summary.trials if t.accuracy is not None) - 1
     others = f"{rivals} other trials are" if rivals > 1 else "one other trial is" if rivals else "no other trial is"
-    return f"Differences under {NOISE_POINTS:g} points at one seed are noise: {others} that close to the best."
+    return [chance, f"With it the gain is more than luck; {others} within noise of the best ({luck.pair:.1f} points)."]
 
 
 def _changes(best: TrialRecord, default: TrialRecord, summary: Summary) -> str:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import statistics
-import warnings
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -33,12 +33,14 @@ class Mean:
 
 @dataclass(frozen=True, kw_only=True)
 class Difference:
-    """A mean paired difference and its interval by Student's t, two-sided at `CONFIDENCE`."""
+    """A mean paired difference and its interval by Student's t, two-sided."""
 
     mean: float
     low: float
     high: float
     count: int
+    confidence: float = CONFIDENCE
+    """of the interval; where it is one of several that hold together, of all of them"""
 
     @property
     def separated(self) -> bool:
@@ -58,20 +60,45 @@ def mean_of(values: Sequence[float]) -> Mean | None:
     return Mean(mean=statistics.fmean(values), standard_error=error, count=len(values))
 
 
-def paired_difference(values: Sequence[float], reference: Sequence[float]) -> Difference | None:
+def paired_difference(
+    values: Sequence[float], reference: Sequence[float], *, confidence: float = CONFIDENCE
+) -> Difference | None:
     """Return the mean of values[i] - reference[i] and its confidence interval.
 
     None for fewer than two pairs: they have no interval.
     """
-    if len(values) < 2:
-        return None
-    from scipy.stats import ttest_rel
+    found = paired_differences([values], reference, confidence=confidence)
+    return found[0] if found else None
 
-    with warnings.catch_warnings():  # scipy warns of a loss of precision if all differences are equal
-        warnings.simplefilter("ignore", RuntimeWarning)
-        interval = ttest_rel(values, reference).confidence_interval(CONFIDENCE)
-    mean = statistics.fmean(value - other for value, other in zip(values, reference, strict=True))
-    return Difference(mean=mean, low=float(interval.low), high=float(interval.high), count=len(values))
+
+def paired_differences(
+    several: Sequence[Sequence[float]],
+    reference: Sequence[float],
+    *,
+    confidence: float = CONFIDENCE,
+    keypoints: int = 0,
+) -> list[Difference]:
+    """Return the mean of values[i] - reference[i] for each of several, with intervals that hold together.
+
+    Args:
+        confidence: of all intervals together.
+        keypoints: number that a value is computed over; 0 where it is not known.
+
+    Returns:
+        A difference for each; none for fewer than two pairs, which have no interval.
+    """
+    import numpy as np
+
+    from tune.results.simultaneous import simultaneous_differences
+
+    if not several or len(reference) < 2:
+        return []
+    table = np.asarray([reference, *several], np.float64)
+    means, halves = simultaneous_differences(table, confidence=confidence, keypoints=keypoints)
+    return [
+        Difference(mean=mean, low=mean - half, high=mean + half, count=len(reference), confidence=confidence)
+        for mean, half in zip(means.tolist(), halves.tolist(), strict=True)
+    ]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,6 +124,7 @@ def rank_correlation(low: Sequence[float], high: Sequence[float]) -> Rank | None
     return Rank(correlation=float(found.statistic), p_value=float(found.pvalue), count=len(low))
 
 
+@functools.lru_cache
 def expected_maximum(count: int) -> float:
     """Return the mean of the largest of `count` independent standard normal values, the normal order statistic."""
     import numpy as np

@@ -15,6 +15,7 @@ from nmt.errors import UserError
 from nmt.io.files import atomic_write, write_json
 from nmt.training.history import METRIC, decoding_of
 from tune.results.layout import BEST_CONFIG, SUMMARY
+from tune.results.luck import Luck, luck_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -143,6 +144,16 @@ class Summary:
         return self.default.accuracy_fixed_decode if self.default else None
 
     @property
+    def tried(self) -> int:
+        """Number of trials with a result."""
+        return sum(t.accuracy is not None for t in self.trials)
+
+    @property
+    def luck(self) -> Luck | None:
+        """What luck alone would show in as many trials; None for fewer than two."""
+        return luck_of(self.tried)
+
+    @property
     def gain_points(self) -> float | None:
         """Accuracy of the best trial minus that of the default configuration, in percentage points."""
         if self.best is None or self.best.accuracy is None or self.default_accuracy is None:
@@ -155,15 +166,18 @@ class Summary:
             return None
         return self.best.configuration | {"decode": self.best.configuration["decode"] | decoding_of(self.best.best)}
 
+    def _derived(self) -> dict[str, Any]:
+        """Return what summary.json says besides the fields."""
+        luck = self.luck.to_dict() if self.luck else None
+        return {"best": self.best.id if self.best else None, "gain_points": self.gain_points, "luck": luck}
+
     def to_dict(self) -> dict[str, Any]:
         """Return plain values: the content of summary.json."""
-        derived = {"best": self.best.id if self.best else None, "gain_points": self.gain_points}
-        return dataclasses.asdict(self) | derived
+        return dataclasses.asdict(self) | self._derived()
 
     def to_json(self) -> str:
         """Return `to_dict` as indented JSON. A record that has been written before costs no more than its copy."""
-        derived = {"best": self.best.id if self.best else None, "gain_points": self.gain_points}
-        text = json.dumps(dataclasses.replace(self, trials=()).to_dict() | derived, indent=2)
+        text = json.dumps(dataclasses.replace(self, trials=()).to_dict() | self._derived(), indent=2)
         entries = ",\n".join(record.entry for record in self.trials)
         # A string has no line break in JSON, so no other line reads so.
         return text.replace('\n  "trials": [],\n', f'\n  "trials": [\n{entries}\n  ],\n') if entries else text
@@ -189,6 +203,7 @@ def load_summary(directory: str | Path) -> Summary:
         content = json.loads(path.read_text())
         trials = tuple(TrialRecord(**t) for t in content.pop("trials"))
         del content["best"], content["gain_points"]
+        content.pop("luck", None)  # not in the file of an earlier version
         return _checked(Summary(trials=trials, **content))
     except FileNotFoundError:
         remedy = command("--search", directory.name, results=directory.parent)

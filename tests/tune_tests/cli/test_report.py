@@ -38,7 +38,10 @@ def test_a_confirmation_is_printed_and_in_the_json_with_its_final_trainings(caps
     assert main(["--report", "toy", "--json"]) == 0
     out = capsys.readouterr().out.rstrip("\n")
     assert "Final trainings on train and val together, 3 seeds each" in out
-    assert json.loads(out.split("\n")[-1])["confirm"] == json.loads(json.dumps(found.to_dict()))
+    printed = json.loads(out.split("\n")[-1])
+    assert printed["confirm"] == json.loads(json.dumps(found.to_dict()))
+    measured = "noise of 1.0 points over seeds: measured by --confirm, 6 trainings"
+    assert measured in " ".join(out.split()) and printed["luck"]["source"] == "measured by --confirm, 6 trainings"
 
 
 def test_a_folder_without_a_table_and_a_damaged_one_are_one_line(refused):

@@ -25,7 +25,7 @@ SECONDS = 900
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_uses_flags_that_exist(command: str) -> None:
-    words = shlex.split(re.sub(r"\$(seeds?|trials|top)\b", "3", command).replace("$", ""))
+    words = shlex.split(re.sub(r"\$(seeds?|trials|top|repeats)\b", "3", command).replace("$", ""))
     job = find_job(words)
     assert job is not None
     check_flags(job, given_flags(words))

@@ -71,9 +71,8 @@ def refused(search: Path, capsys: pytest.CaptureFixture[str]) -> Callable[..., s
 
 def test_wrong_requests_are_one_line(refused: Callable[..., str], search: Path) -> None:
     assert "did you mean 'tiny'?" in refused("tinny")
-    assert "--seeds must be at least 2, for an interval needs two trainings, but got 1" in refused(
-        "tiny", "--seeds", "1"
-    )
+    few = "--seeds must be at least 3, for fewer trainings do not show how much chance moves them, but got 2"
+    assert few in refused("tiny", "--seeds", "2")
     assert "--top must be at least 1" in refused("tiny", "--top", "0")
     assert "optim.lr cannot be set in a confirmation: it was searched" in refused("tiny", "--set", "optim.lr=1")
     assert "train.seed cannot be set" in refused("tiny", "--set", "train.seed=1")
@@ -96,13 +95,24 @@ def test_trials_of_several_workers_are_refused(refused: Callable[..., str], sear
     assert "tiny/search.toml: [resources] workers = 2" in line and "set workers = 1 there" in line
 
 
+def test_a_damaged_file_of_looks_is_not_overwritten(search: Path, tiny_data: Path, tmp_path: Path) -> None:
+    path = search / "confirm" / "confirm.json"
+    write_json(path, {"looks": []})
+    with pytest.raises(
+        UserError, match=r"confirm\.json: not the file of a confirmation .*; it counts the looks"
+    ) as error:
+        run_confirm(search, data=tiny_data, top=1)
+    assert "\n" not in str(error.value) and f"move {path.parent} away" in str(error.value)
+    assert json.loads(path.read_text()) == {"looks": []} and not (path.parent / "runs").exists()
+
+
 def test_results_of_another_configuration_are_not_mixed_in(search: Path, tmp_path: Path, tiny_data: Path) -> None:
     earlier = search / "confirm" / "runs" / "000-s1"
     earlier.mkdir(parents=True)
     other = with_overrides(load_space(search / "search.toml").base, {"train.epochs": 9}, source="test")
     write_json(earlier / "config.json", to_dict(with_overrides(other, {"train.seed": 1}, source="test")))
     with pytest.raises(UserError, match=r"000-s1 holds another training \(train.epochs is 9 in it and 4 now\)"):
-        run_confirm(search, data=tiny_data, top=1, seeds=2)
+        run_confirm(search, data=tiny_data, top=1, seeds=3)
 
 
 def start(search: Path, data: Path, *more: str) -> subprocess.Popen[str]:
@@ -186,8 +196,13 @@ def test_nobody_wins_by_chance_and_the_test_split_stays_unread(
         trial["configuration"]["loss"]["layer_weighting"] = "linear"
     (search / "summary.json").write_text(json.dumps(summary))
     off = {"loss.layer": 0, "train.epochs": 1}
-    found = run_confirm(search, data=tiny_data, top=1, seeds=2, overrides=off)
-    difference = found.candidates[0].above(found.default)
-    assert difference is not None and (difference.low, difference.high) == (0, 0)
+    found = run_confirm(search, data=tiny_data, top=1, seeds=3, overrides=off)
+    difference = found.differences["001"]
+    assert difference.mean == 0 and difference.low <= 0 <= difference.high and not difference.separated
     assert found.winner is None and "No winner" in caplog.messages[-1]
     assert not list(search.rglob("test.json"))
+    again = run_confirm(search, data=tiny_data, top=1, seeds=3, overrides=off)
+    assert again.look == 1 and again.looks == found.looks, "the same results are the same look"
+    more = run_confirm(search, data=tiny_data, top=1, seeds=4, overrides=off)
+    assert (more.look, len(more.looks)) == (2, 2) and "97.5 % (look 2 at results" in caplog.messages[-1]
+    assert found.val_keypoints > 0

@@ -13,6 +13,7 @@ from nmt.io.files import write_json
 from tests.tune_tests.evidence.confirmations import DEFAULT, DIRECTORY, confirmed, repeated
 from tune.evidence.confirmed import load_confirmed, render
 from tune.evidence.final import Final
+from tune.evidence.looks import look_at
 
 
 def test_no_winner_where_the_interval_includes_zero() -> None:
@@ -26,17 +27,64 @@ def test_no_winner_where_the_interval_includes_zero() -> None:
 
 
 def test_winner_is_the_best_of_those_the_interval_separates() -> None:
-    wild, good, better = [0.5, 0.9, 0.9], [0.65, 0.66, 0.67], [0.70, 0.71, 0.721]
+    wild, good, better = [0.5, 0.9, 0.9], [0.65, 0.66, 0.67], [0.72, 0.73, 0.741]
     found = confirmed(DEFAULT, repeated("001", good), repeated("002", wild), repeated("003", better))
     assert found.best is not None and found.best.name == "002"  # on average alone
     assert found.winner is not None and found.winner.name == "003"
-    assert "Winner: 003" in render(found, DIRECTORY) and "cannot be told apart from 002" in render(found, DIRECTORY)
+    text = render(found, DIRECTORY)
+    assert "Winner: 003. On val +12.0 [+" in text and "cannot be told apart from 002." in text
+    assert "selected on val and so optimistic" in text
+
+
+def test_intervals_hold_together_for_all_candidates() -> None:
+    values = [[0.60, 0.66, 0.60, 0.66, 0.60], [0.60, 0.63, 0.63, 0.65, 0.65], [0.60, 0.60, 0.66, 0.61, 0.66]]
+    default = repeated("000", [0.60, 0.61, 0.60, 0.61, 0.60])
+    candidates = [repeated(f"{n:03d}", accuracies) for n, accuracies in enumerate(values, start=1)]
+    alone, three = confirmed(default, candidates[1]), confirmed(default, *candidates)
+    assert alone.winner is not None and alone.winner.name == "002" and three.winner is None
+    assert three.differences["002"].low < 0 < alone.differences["002"].low
+    assert "intervals that hold together with 95 %" in render(three, DIRECTORY)
+    failed = confirmed(default, candidates[1], *[repeated(f"{n:03d}", [None] * 5) for n in (4, 5)])
+    assert failed.differences["002"].low < 0, "candidates that failed count as well"
+
+
+def test_each_look_has_half_of_the_chance_of_a_false_winner(tmp_path: Path) -> None:
+    earlier = look_at([1, 2], ["001"])
+    first = confirmed(DEFAULT, repeated("001", [0.66, 0.67, 0.70]))
+    first = replace(first, looks=(first.this_look,))
+    second = replace(first, looks=(earlier, first.this_look))
+    assert (first.look, second.look) == (1, 2) and (first.confidence, second.confidence) == (0.95, 0.975)
+    assert second.differences["001"].low < first.differences["001"].low
+    assert "97.5 % (look 2 at results" in render(second, DIRECTORY) and "look" not in render(first, DIRECTORY)
+    content = second.to_dict()
+    assert (content["look"], content["confidence"], len(content["looks"])) == (2, 0.975, 2)
+    write_json(tmp_path / "confirm.json", content)
+    assert load_confirmed(tmp_path / "confirm.json") == second
+    for new in ("looks", "look", "confidence", "gain", "val_keypoints"):  # as an earlier version wrote it
+        del content[new]
+    write_json(tmp_path / "confirm.json", content)
+    assert load_confirmed(tmp_path / "confirm.json").looks == (first.this_look,)
+
+
+def test_two_seeds_prove_nothing() -> None:
+    found = confirmed(repeated("000", [0.60, 0.61]), repeated("001", [0.80, 0.82]))  # of an earlier version
+    assert found.winner is None and "over fewer than 3 seeds, which prove nothing" in render(found, DIRECTORY)
+
+
+def test_the_gain_to_report_is_that_on_test(tmp_path: Path) -> None:
+    default, better = repeated("000", [0.60, 0.61, 0.62], test=[0.5, 0.51, 0.5]), [0.70, 0.71, 0.72]
+    found = confirmed(default, repeated("001", better, test=[0.52, 0.53, 0.53]))
+    assert found.gain == found.test_difference and found.to_dict()["gain"]["mean"] == pytest.approx(0.0233, abs=1e-4)
+    assert "gain +2.3 [" in render(found, DIRECTORY)
+    trained = Final(winner=repeated("001", better, [0.6, 0.61, 0.62]), default=repeated("000", better, [0.5] * 3))
+    assert replace(found, final=trained).gain == trained.difference != found.test_difference
+    assert confirmed(DEFAULT, repeated("001", better)).gain is None
 
 
 def test_nothing_below_the_default_wins() -> None:
     found = confirmed(DEFAULT, repeated("001", [0.5, 0.51, 0.52]))
     assert found.winner is None
-    assert "is -10.0 [-10.0, -10.0] points from the default, below it" in render(found, DIRECTORY)
+    assert "is -10.0 [-11.1, -8.9] points from the default, below it" in render(found, DIRECTORY)
 
 
 def test_configuration_with_a_failed_training_cannot_win() -> None:

@@ -76,7 +76,7 @@ def test_final_trainings_are_tested_once_and_resumed(
 ) -> None:
     longer = {"train.steps_per_epoch": 40}
 
-    def confirm(*, final: bool, seeds: int = 2):
+    def confirm(*, final: bool, seeds: int = 3):
         return run_confirm(search, data=tiny_data, top=1, seeds=seeds, final=final, overrides=longer)
 
     found = confirm(final=True)
@@ -85,7 +85,7 @@ def test_final_trainings_are_tested_once_and_resumed(
     assert found.test_difference is None and not list((folder / "runs").glob("*/test.json"))
     assert any("reading the test split for the final trainings of 001" in message for message in caplog.messages)
     runs = sorted(p.name for p in (folder / "final" / "runs").iterdir())
-    assert runs == ["000-s1", "000-s2", "001-s1", "001-s2"]
+    assert runs == [f"{name}-s{seed}" for name in ("000", "001") for seed in (1, 2, 3)]
     for name in runs:
         place = folder / "final" / "runs" / name
         config, history = load_config(place / "config.json"), read_metrics(place)

@@ -38,6 +38,7 @@ def test_a_confirmed_trial_has_the_means_over_seeds_with_their_intervals(tmp_pat
     }
     assert [row.shown for row in means] == expected.get(trial, [])
     assert [row.split for row in means] == ["val", "test"][: len(means)]
+    assert [row.what.endswith("selected on this split") for row in means] == [trial == "007", False][: len(means)]
 
 
 @pytest.mark.parametrize(("stage", "means"), [("images", 2), ("features", 0)])

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -26,11 +27,23 @@ def test_table_shows_each_trial_at_its_own_decode_setting_and_at_the_best() -> N
     assert "own: val at the trial's own decode.* values, as outside a search" in lines
 
 
-def test_gain_under_two_points_is_called_noise() -> None:
-    assert "within noise" in render(summary(record(0, 0.60), record(1, 0.61)), Path("r"))
-    assert "within noise" not in render(summary(record(0, 0.60), record(1, 0.70)), Path("r"))
-    close = render(summary(record(0, 0.60), record(1, 0.70), record(2, 0.69)), Path("r"))
-    assert "noise: one other trial is that close to the best" in close
+def test_a_gain_that_luck_alone_shows_proves_nothing() -> None:
+    def said(*accuracies: float, repeated: Sequence[Sequence[float]] = ()) -> str:
+        trials = (record(n, value) for n, value in enumerate(accuracies))
+        return " ".join(render(summary(*trials), Path("r"), width=100, repeated=repeated).split())
+
+    assert "So the gain may be luck: no proof of a better configuration." in said(0.60, 0.61)
+    close = said(0.60, 0.70, 0.69)
+    assert "more than luck" in close and "one other trial is within noise of the best (2.8 points)" in close
+    # 3 points are too much for the better of two equal trials, not for the best of sixteen; see test_luck.py.
+    assert "more than luck" in said(0.60, 0.63) and "may be luck" in said(0.60, *[0.63] * 15)
+    line = "Luck alone: +1.8 points expected of the best of 16 equal trials, over +3.6 in 1 search of 20 (noise of"
+    assert line in said(0.60, *[0.63] * 15)
+    assert "1.0 points over seeds: assumed; --confirm measures it)" in said(0.60, *[0.63] * 15)
+    measured = said(0.60, *[0.63] * 15, repeated=[[0.600, 0.602, 0.604]])
+    assert "noise of 0.2 points over seeds: measured by --confirm, 3 trainings" in measured
+    assert "more than luck" in measured
+    assert "The default configuration won." in said(0.60, 0.59)
 
 
 def test_report_names_what_changed_and_what_to_type_next() -> None:

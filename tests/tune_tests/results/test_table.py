@@ -22,8 +22,8 @@ def test_a_mean_is_shown_in_percent_with_its_error(values: list[float]) -> None:
 
 def test_a_difference_is_shown_in_points_with_signs() -> None:
     # differences of 1, 2 and 3 points: 2 ± 4.302653 / sqrt(3), as the test of paired_difference computes by hand
-    assert points(paired_difference([0.12, 0.24, 0.36], [0.11, 0.22, 0.33])) == "+2.0 [-0.5, +4.5]"
-    assert points(paired_difference([0.11, 0.22, 0.33], [0.12, 0.24, 0.36])) == "-2.0 [-4.5, +0.5]"
+    assert points(paired_difference([0.12, 0.14, 0.16], [0.11, 0.12, 0.13])) == "+2.0 [-0.5, +4.5]"
+    assert points(paired_difference([0.11, 0.12, 0.13], [0.12, 0.14, 0.16])) == "-2.0 [-4.5, +0.5]"
 
 
 def test_what_is_not_known_is_a_dash() -> None:
