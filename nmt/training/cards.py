@@ -1,4 +1,4 @@
-"""Named GPUs, the time that a traced step takes on one, and whether a training fits its memory.
+"""Named GPUs, and the time that a traced step takes on one.
 
 The time is an estimate. Its assumptions: 80 % of the card's bandwidth and 50 % of its peak arithmetic are reached, and
 an operation takes the longer of the two; a kernel takes at least 2 microseconds; the CPU needs 6 for each launch, side

@@ -118,7 +118,8 @@ def validation(trainer: Trainer, *, once: bool) -> list[tuple[float, list[Kernel
     with unset_fake_temporarily():
         images = trainer.stream.batch(0, range(size))
         at_once = head_pairs(size, trainer.device)
-        many = collate(trainer.store, [pairs[k % len(pairs)] for k in range(at_once)])
+        width = trainer.config.data.pad_keypoints
+        many = collate(trainer.store, [pairs[k % len(pairs)] for k in range(at_once)], width=width)
     if not once:
         return [(VAL_PAIRS / size, traced(lambda: score(images.to(trainer.device))))]
     some = images.to(trainer.device)
@@ -144,8 +145,9 @@ def estimate(config: Config, data: Path, card: Card) -> tuple[list[list[str]], d
             if change is not None:
                 change(trainer)
             passes = validation(trainer, once=change is None)
-        step = step_seconds(trace.kernels, card)
-        validating = sum(times * step_seconds(kernels, card) for times, kernels in passes)
+        rounding = {"tf32": change is None and torch.get_float32_matmul_precision() != "highest"}
+        step = step_seconds(trace.kernels, card, **rounding)
+        validating = sum(times * step_seconds(kernels, card, **rounding) for times, kernels in passes)
         kernels = trace.kernels
         rows.append(
             [
@@ -154,7 +156,7 @@ def estimate(config: Config, data: Path, card: Card) -> tuple[list[list[str]], d
                 f"{sum(k.flops for k in kernels) / 1e12:.2f}",
                 f"{sum(k.bytes for k in kernels) / 1e9:.0f}",
                 f"{trace.peak / 1e9:.1f}",
-                f"{1e3 * gpu_seconds(kernels, card):.0f}",
+                f"{1e3 * gpu_seconds(kernels, card, **rounding):.0f}",
                 f"{1e3 * host_seconds(kernels):.0f}",
                 f"{1e3 * step:.0f}",
                 f"{validating:.0f}",

@@ -64,7 +64,7 @@ def test_no_step_of_a_recipe_waits_for_the_gpu(toy_data, name):
 def test_no_step_of_the_published_backbone_waits_and_its_attention_is_fused(toy_data):
     small_swin = {**IMAGES, "model__backbone": "swinv2_tiny_window8_256"}
     trace = trace_step(small(**small_swin), data=toy_data)
-    fused = [k for k in trace.kernels if k.name == "_scaled_dot_product_efficient_attention"]
+    fused = [k for k in trace.by_stage()["backbone forward"] if k.name == "_scaled_dot_product_efficient_attention"]
     assert not trace.waits
     assert len(fused) == 12  # blocks of the net; a block with explicit attention has none
 
