@@ -194,7 +194,7 @@ class Decoder(nn.Module):
                 nn.init.normal_(module.weight)  # as published; the next line sets the lengths
         # Modules, not parameters, are listed: moving or loading may put other parameters into them.
         self._constrained: _Constrained | None = None
-        """what `enforce_constraints` acts on, found at its first call: walking all modules takes as long as its work"""
+        """what `enforce_constraints` acts on, found once: to walk all modules is a fifth of its work"""
         self.enforce_constraints()
 
     def forward(self, h_BTD: Tensor, memory_BSD: Tensor, mask_BT: Tensor, mask_BS: Tensor) -> list[Tensor]:
