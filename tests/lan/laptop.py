@@ -149,7 +149,7 @@ def main(folder: Path, space: Path, data: Path) -> None:
         report(f"without a token the dashboard answers {status_without_token()}")
         if status_without_token() != 401:
             raise SystemExit("the dashboard is open to all")
-        search = f"python run.py --search {space} --data {data} --results {folder}/results"
+        search = f"python run.py --search {space} --workers 2 --data {data} --results {folder}/results"
         run(
             "ray", "job", "submit", "--address", DASHBOARD, "--", *search.split(),
             RAY_AUTH_MODE="token", limit=900,

@@ -1,4 +1,7 @@
-"""`ray up` of cluster/local.yaml over real ssh, a search with a token on two hosts, `ray down`: as a user does it."""
+"""`ray up` of cluster/local.yaml over real ssh, a search with a token on two hosts, `ray down`: as a user does it.
+
+Each host has room for one worker, so the two workers of a trial are on two hosts.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +16,9 @@ from pathlib import Path
 
 import pytest
 
+from nmt.config import load_config
+from nmt.training.history import read_metrics
+from nmt.training.loop import train
 from tests.paths import ROOT
 
 LAN = ROOT / "tests" / "lan"
@@ -35,8 +41,9 @@ trials = 1
 
 [resources]
 cpus = 2
-workers = 2
 """
+HALVES = 1e-5
+"""largest difference that the order of additions makes: two workers add their halves of the gradients"""
 
 
 def missing() -> str:
@@ -81,7 +88,12 @@ def test_ray_up_runs_a_search_on_two_hosts_and_ray_down_leaves_nothing(on_disk: 
     results = tmp_path / "results" / "two_hosts"
     (trial,) = json.loads((results / "summary.json").read_text())["trials"]
     assert (trial["state"], trial["epochs"]) == ("COMPLETE", 2)
-    (group,) = json.loads((results / "trials" / "000" / "hosts.json").read_text())
+    folder, alone = results / "trials" / trial["id"], tmp_path / "alone"
+    (group,) = json.loads((folder / "hosts.json").read_text())
     assert sorted(worker["host"] for worker in group["workers"]) == ["head", "worker"]
     assert (results / trial["checkpoint"]).is_file()
+    train(load_config(folder / "config.json"), data=data, directory=alone)
+    for name in ("train/loss", "val/accuracy"):
+        one, two = ([epoch[name] for epoch in read_metrics(place)] for place in (alone, folder))
+        assert two == pytest.approx(one, abs=HALVES)
     assert json.loads((results / "best.json").read_text())["train"]["epochs"] == 2

@@ -96,6 +96,12 @@ def test_a_plan_says_what_will_run_and_leaves_nothing(cluster, check, space_file
     assert plan.versions["ray"] == ray.__version__ and len(plan.nodes) == 1
     text = render(plan, load_space(space_file), directory=tmp_path, data="data/tiny", storage=None)
     assert "2 at once" in text and "until 5 trials" in text and "at most 20 epochs" in text
+    for resources, shown in (
+        (Resources(workers=4, fewest=2), "2 to 4 workers of 1 CPUs, 0 GPUs; at most 4 epochs"),
+        (Resources(gpus=0.5, packed="auto"), "1 CPUs, 0.5 GPUs; at most 4 epochs; up to 8 in one process"),
+    ):
+        space = dataclasses.replace(load_space(space_file), resources=resources)
+        assert shown in render(plan, space, directory=tmp_path, data="data/tiny", storage=None)
     assert tree(tmp_path) == before
     # 5 trials of 4 epochs, 2 at once; an epoch of a few small steps takes less than a second
     assert plan.time.epoch is not None and 0 < plan.time.epoch < 1
