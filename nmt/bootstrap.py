@@ -22,21 +22,22 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import numpy as np
+from scipy.special import ndtri, stdtrit
 
 from nmt.pair_results import PairResults
 
 CONFIDENCE = 0.95
 DRAWS = 2000
-MEAN = "mean"
-"""name of the mean over categories, in `intervals`"""
+MEAN = "mean over categories"
+"""its name in `intervals` and `standard_errors`, beside those of the categories"""
 FEWEST = 3
 """photographs of a category, below which there is no interval"""
 _AT_ONCE = 4096
 """pairs that are weighted at a time: 64 MB"""
 
 
-def standard_errors(pairs: PairResults) -> dict[str, float | None]:
-    """Return name -> standard error over photographs of the mean accuracy over categories.
+def standard_errors(pairs: PairResults) -> dict[str, dict[str, float]]:
+    """Return the standard errors over photographs of accuracies, in [0, 1].
 
     A difference of two methods on the same pairs is a measure like any other: the difference of their correct
     keypoints.
@@ -45,10 +46,21 @@ def standard_errors(pairs: PairResults) -> dict[str, float | None]:
         pairs: the counts of each pair.
 
     Returns:
-        For each name of `pairs.correct`; None where a category has fewer than FEWEST photographs.
+        Name -> category, or MEAN -> standard error. Categories of fewer than FEWEST photographs are left out, and with
+        them the mean.
     """
     _, errors_KA1 = _estimates(pairs)
-    return {name: _finite(error) for name, error in zip(pairs.correct, errors_KA1[:, -1], strict=True)}
+    columns = list(photographs(pairs))
+    return {
+        name: {column: float(error) for column, error in zip(columns, errors_A1, strict=True) if np.isfinite(error)}
+        for name, errors_A1 in zip(pairs.correct, errors_KA1, strict=True)
+    }
+
+
+def photographs(pairs: PairResults) -> dict[str, int]:
+    """Return category -> number of its photographs, for those that have keypoints; last, MEAN -> all of them."""
+    own = {pairs.categories[c]: pairs.photographs_P2[pairs.category_P == c] for c in _present(pairs)}
+    return {column: len(np.unique(ids)) for column, ids in (own | {MEAN: pairs.photographs_P2}).items()}
 
 
 def intervals(pairs: PairResults, *, draws: int = DRAWS, seed: int = 0) -> dict[str, dict[str, tuple[float, float]]]:
@@ -60,28 +72,26 @@ def intervals(pairs: PairResults, *, draws: int = DRAWS, seed: int = 0) -> dict[
         seed: of the draws; the same for everything that is compared.
 
     Returns:
-        Name -> category, or MEAN -> low and high end. Categories without an interval are left out.
+        Name -> category, or MEAN -> low and high end; left out as in `standard_errors`.
     """
     estimates_KA1, errors_KA1 = _estimates(pairs)
     draws_BKA1 = _draws(pairs, draws, np.random.default_rng(seed))
     spread_KA1 = draws_BKA1.std(0)
-    scale_KA1 = np.divide(errors_KA1, spread_KA1, out=np.zeros_like(errors_KA1), where=spread_KA1 > 0)
+    numbers = photographs(pairs)
     ends = [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2]
+    # Student's t: the error itself is known the worse, the fewer photographs it comes from.
+    wider_A1 = stdtrit(np.maximum([*numbers.values()], FEWEST) - 1, ends[1]) / ndtri(ends[1])
+    scale_KA1 = np.divide(errors_KA1 * wider_A1, spread_KA1, out=np.zeros_like(errors_KA1), where=spread_KA1 > 0)
     offsets = np.quantile(draws_BKA1, ends, axis=0) - draws_BKA1.mean(0)
     low_KA1, high_KA1 = (estimates_KA1 + scale_KA1 * offset_KA1 for offset_KA1 in offsets)
-    columns = [*(pairs.categories[c] for c in _present(pairs)), MEAN]
     return {
         name: {
             column: (float(max(0.0, low_KA1[k, a])), float(min(1.0, high_KA1[k, a])))
-            for a, column in enumerate(columns)
+            for a, column in enumerate(numbers)
             if np.isfinite(errors_KA1[k, a])
         }
         for k, name in enumerate(pairs.correct)
     }
-
-
-def _finite(value: float) -> float | None:
-    return float(value) if np.isfinite(value) else None
 
 
 def _present(pairs: PairResults) -> list[int]:

@@ -6,7 +6,7 @@ Letters as in nmt/batch.py; P evaluation pairs, A categories.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -105,6 +105,8 @@ class Evaluation:
     """method -> mean over categories, in [0, 1]"""
     outliers: OutlierFigures | None = None
     """figures of the matcher on pairs with keypoints that have no partner; None if they were not asked for"""
+    folder: str = ""
+    """folder of the data set on this machine; empty in the file of an earlier version"""
     photographs: int = 0
     """photographs in these pairs; 0 in the file of an earlier version"""
     intervals: dict[str, dict[str, tuple[float, float]]] = field(default_factory=dict)
@@ -220,7 +222,8 @@ def evaluate_pairs(
         place: dict[str, Any] = {"features": features, "device": device, "source": str(path)}
         found = outlier_figures(matcher, store, config, trained.calibration, split=split, **place)
     results = _pair_results(store, config, split, stored, correct)
-    return _evaluation(results, config.decode, split=split, outliers=found), results
+    evaluation = _evaluation(results, config.decode, split=split, outliers=found)
+    return replace(evaluation, folder=str(store.directory)), results
 
 
 def _pair_results(

@@ -9,7 +9,7 @@ import math
 import numpy as np
 import pytest
 
-from nmt.bootstrap import MEAN, intervals, standard_errors
+from nmt.bootstrap import MEAN, intervals, photographs, standard_errors
 from nmt.pair_results import PairResults
 from tests.bench.photograph_intervals import coverage, draw_world
 
@@ -28,7 +28,7 @@ def results(photographs: np.ndarray, correct: np.ndarray, category: np.ndarray |
 
 def test_photographs_that_alone_decide_give_the_standard_error_of_their_mean() -> None:
     values = np.random.default_rng(0).uniform(0, 1, 200)
-    found = standard_errors(results(*complete(values)))["NMT"]
+    found = standard_errors(results(*complete(values)))["NMT"][MEAN]
     assert found == pytest.approx(values.std(ddof=1) / math.sqrt(200), rel=0.01)
 
 
@@ -37,20 +37,20 @@ def test_pairs_that_have_nothing_in_common_give_the_standard_error_of_their_mean
     pairs, _ = complete(np.zeros(60))
     once = pairs[pairs[:, 0] < pairs[:, 1]]
     correct = rng.integers(0, 2, len(once)).astype(float)
-    found = standard_errors(results(once, correct))["NMT"]
+    found = standard_errors(results(once, correct))["NMT"][MEAN]
     assert found == pytest.approx(0.5 / math.sqrt(len(once)), rel=0.15)
     both = results(np.concatenate([once, once[:, ::-1]]), np.concatenate([correct, correct]))
-    assert standard_errors(both)["NMT"] == pytest.approx(found)  # the other order of a pair tells nothing new
+    assert standard_errors(both)["NMT"][MEAN] == pytest.approx(found)  # the other order of a pair tells nothing new
 
 
 def test_categories_are_independent_unless_they_share_photographs() -> None:
     pairs, correct = complete(np.random.default_rng(2).uniform(0, 1, 30))
     category = np.repeat([0, 1], len(pairs))
     twice = np.concatenate([correct, correct])
-    apart = standard_errors(results(np.concatenate([pairs, pairs + 30]), twice, category))["NMT"]
-    shared = standard_errors(results(np.concatenate([pairs, pairs]), twice, category))["NMT"]
-    one = standard_errors(results(pairs, correct))["NMT"]
-    assert one and apart == pytest.approx(one / math.sqrt(2)) and shared == pytest.approx(one)
+    apart = standard_errors(results(np.concatenate([pairs, pairs + 30]), twice, category))["NMT"][MEAN]
+    shared = standard_errors(results(np.concatenate([pairs, pairs]), twice, category))["NMT"][MEAN]
+    one = standard_errors(results(pairs, correct))["NMT"][MEAN]
+    assert apart == pytest.approx(one / math.sqrt(2)) and shared == pytest.approx(one)
 
 
 def test_equal_methods_differ_by_nothing_and_a_constant_difference_has_no_spread() -> None:
@@ -58,7 +58,7 @@ def test_equal_methods_differ_by_nothing_and_a_constant_difference_has_no_spread
     own = made.correct["NMT"]
     changed = {"equal": own - own, "half": own - (own - made.total_P / 2)}
     found = standard_errors(dataclasses.replace(made, correct=changed))
-    assert found == {"equal": 0.0, "half": pytest.approx(0.0, abs=1e-12)}
+    assert {name: errors[MEAN] for name, errors in found.items()} == pytest.approx({"equal": 0, "half": 0}, abs=1e-12)
 
 
 def test_the_interval_holds_the_accuracy_and_stays_in_the_unit_interval() -> None:
@@ -81,7 +81,8 @@ def test_a_category_of_two_photographs_has_no_interval_and_so_the_mean_has_none(
         np.append(0 * correct, [1, 1]).astype(int),
     )
     found = intervals(made)["NMT"]
-    assert set(found) == {"c0"} and standard_errors(made)["NMT"] is None
+    assert set(found) == {"c0"} == set(standard_errors(made)["NMT"])
+    assert photographs(made) == {"c0": 8, "c1": 2, MEAN: 10}
 
 
 def test_a_category_without_pairs_is_left_out() -> None:

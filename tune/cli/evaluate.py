@@ -31,6 +31,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     from nmt.inference.evaluate import evaluate_checkpoint
     from nmt.inference.sample import draw_split
     from tune.cli.picture import write_picture
+    from tune.evidence.readings import note_evaluation
 
     result = evaluate_checkpoint(checkpoint, data=data, split=split, decode=decode, outliers=True)
     if split == "test":
@@ -40,6 +41,8 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     print(result.table())
     if result.outliers is not None:
         print(f"\n{result.outliers.table()}")
+    if split == "test":
+        print(f"\n{note_evaluation(Path(result.folder), checkpoint)}")
     picture = checkpoint.with_name(f"matches-{split}.png")
     write_picture(picture, draw_split(checkpoint, data=data, split=split, decode=decode))
     return {**dataclasses.asdict(result), "picture": str(picture)}

@@ -21,6 +21,7 @@ from nmt.io.files import write_json
 from tune.driver.identity import check_data_set
 from tune.evidence.confirmed import Confirmed, load_confirmed, render
 from tune.evidence.final import Final, check_final, train_final
+from tune.evidence.photographs import Spread, spreads
 from tune.evidence.repeated import (
     AGAIN,
     Repetition,
@@ -31,7 +32,7 @@ from tune.evidence.repeated import (
 )
 from tune.results.commands import resume_command
 from tune.results.definition import space_of
-from tune.results.layout import CONFIRM, CONFIRMED, SPACE
+from tune.results.layout import CONFIRM, CONFIRMED, FINAL, SPACE
 from tune.results.log import kept_in, log
 from tune.results.summary import Summary, TrialRecord, load_summary
 from tune.spaces.space import Space
@@ -116,8 +117,18 @@ def _conclude(confirmed: Confirmed, repetition: Repetition, variants: Sequence[V
         chosen = [(named[repeated.name], repeated) for repeated in (winner, default)]
         trained = train_final(repetition, chosen, confirmed.seeds)
         confirmed = replace(confirmed, default=default, candidates=tuple(candidates), final=trained)
+    confirmed = replace(confirmed, photographs=spreads_of(confirmed, repetition.directory))
     write_json(path, confirmed.to_dict())
     return confirmed
+
+
+def spreads_of(confirmed: Confirmed, directory: Path) -> dict[str, dict[str, Spread]]:
+    """Return the standard errors over photographs of all means: on val, on test, and of the final trainings."""
+    found = {of: spreads(directory, of, confirmed.default, confirmed.candidates) for of in ("val", "test")}
+    if confirmed.final:
+        final = confirmed.final
+        found["final"] = spreads(directory / FINAL, "test", final.default, [final.winner])
+    return found
 
 
 def _earlier_final(path: Path, confirmed: Confirmed) -> Final | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,8 @@ from nmt.io.table import aligned
 from nmt.training.files import BEST
 from nmt.training.history import METRIC
 from tune.evidence.final import Final, final_from_dict, final_weights, render_final
+from tune.evidence.photograph_table import photograph_table
+from tune.evidence.photographs import Spread, spreads_from_dict
 from tune.evidence.repeated import Repeated, repeated_from_dict
 from tune.results.commands import IMAGES, set_words, tensorboard
 from tune.results.layout import RUNS
@@ -44,6 +46,8 @@ class Confirmed:
     """trainings on train and val together; None if they were not asked for, or there is no winner"""
     changed: dict[str, Any] = field(default_factory=dict)
     """configuration keys of --set, changed in every configuration alike"""
+    photographs: dict[str, dict[str, Spread]] = field(default_factory=dict)
+    """val, test or final -> configuration -> its standard errors over photographs"""
 
     @property
     def unfinished(self) -> bool:
@@ -90,6 +94,7 @@ class Confirmed:
             "test_difference": self.test_difference.to_dict() if self.test_difference else None,
             "has_test": self.has_test,
             "changed": self.changed,
+            "photographs": {of: {c: asdict(s) for c, s in known.items()} for of, known in self.photographs.items()},
             "final": self.final.to_dict() if self.final else None,
             "default": self.default.to_dict(),
             "candidates": [c.to_dict(self.default) for c in self.candidates],
@@ -108,6 +113,7 @@ def load_confirmed(path: Path) -> Confirmed:
         final = content.pop("final", None)  # not in the file of an earlier version
         del content["winner"], content["test_difference"]
         content["seeds"] = tuple(content["seeds"])
+        content["photographs"] = {of: spreads_from_dict(v) for of, v in content.pop("photographs", {}).items()}
         return Confirmed(
             **content,
             default=repeated_from_dict(default),
@@ -121,7 +127,8 @@ def load_confirmed(path: Path) -> Confirmed:
 def render(confirmed: Confirmed, directory: Path) -> str:
     """Return the report: the table, the verdict on both splits, and the commands to run next."""
     final = render_final(confirmed.final) if confirmed.final else ""
-    parts = [_head(confirmed), _table(confirmed), _verdict(confirmed), _test(confirmed), final]
+    over_both = photograph_table(confirmed.default, confirmed.candidates, confirmed.final, confirmed.photographs)
+    parts = [_head(confirmed), _table(confirmed), _verdict(confirmed), _test(confirmed), final, over_both]
     parts.append(_next(confirmed, directory))
     return "\n\n".join(part for part in parts if part)
 

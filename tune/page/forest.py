@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from nmt.io.table import shortened
+from tune.evidence.photographs import Spreads, difference_shown, mean_shown
 from tune.evidence.repeated import Repeated
 from tune.page.figures import BEST, DEFAULT, FAILED, GREY, INK, SOFT, Gallery, Plot, percent_axis
 from tune.results.table import percent, points
@@ -14,11 +15,14 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-def forest(gallery: Gallery, name: str, reference: Repeated, others: Sequence[Repeated], note: str) -> Plot:
+def forest(
+    gallery: Gallery, name: str, reference: Repeated, others: Sequence[Repeated], note: str, known: Spreads
+) -> Plot:
     """Draw each configuration's accuracy per seed, and its paired difference to the reference with its interval.
 
     Args:
         name: of the plot.
+        known: standard errors over photographs; where there are none, the interval is over seeds alone.
     """
     every = [reference, *others]
 
@@ -30,7 +34,7 @@ def forest(gallery: Gallery, name: str, reference: Repeated, others: Sequence[Re
             left.scatter(values, [k] * len(values), color=colour, s=20, alpha=0.6, lw=0)
             if one.accuracy is not None:
                 left.scatter([one.accuracy.mean], [k], color=colour, marker="|", s=260, linewidths=2.2)
-            difference = one.above(reference) if one is not reference else None
+            difference = difference_shown(one, reference, known) if one is not reference else None
             if difference is not None:
                 shade = GREY if not difference.separated else BEST if difference.low > 0 else FAILED
                 right.plot([100 * difference.low, 100 * difference.high], [k, k], color=shade, lw=2)
@@ -47,17 +51,19 @@ def forest(gallery: Gallery, name: str, reference: Repeated, others: Sequence[Re
     return gallery.draw(name, note, fill, height=1.1 + 0.34 * len(every))
 
 
-def rows(reference: Repeated, others: Sequence[Repeated], winner: Repeated | None = None) -> list[dict[str, Any]]:
-    """Return the rows of the table beside the plot, the reference first."""
+def rows(
+    reference: Repeated, others: Sequence[Repeated], known: Spreads, winner: Repeated | None = None
+) -> list[dict[str, Any]]:
+    """Return the rows of the table beside the plot, the reference first; `known` as in `forest`."""
     found = []
     for one in (reference, *others):
-        difference = one.above(reference) if one is not reference else None
+        difference = difference_shown(one, reference, known) if one is not reference else None
         epochs = [run.epoch for run in one.runs if run.epoch is not None]
         found.append(
             {
                 "name": one.name,
                 "mark": "reference" if one is reference else "winner" if one is winner else "",
-                "accuracy": percent(one.accuracy),
+                "accuracy": percent(mean_shown(one, known)),
                 "difference": points(difference) if difference is not None else "",
                 "noise": difference is not None and not difference.separated,
                 "test": percent(one.test_accuracy) if one.test_accuracy is not None else "",

@@ -39,8 +39,8 @@ def test_evaluation_stands_beside_the_baselines(trained, toy_data):
     assert result.mean["NMT"] > result.mean["positions"]
     assert 0.1 < result.mean["chance"] < 0.2  # 6 to 10 keypoints a pair
     assert "mean" in result.table() and "chair" in result.table()
-    low, high = result.intervals["NMT"]["mean"]
-    assert low < result.mean["NMT"] < high and set(result.intervals["NMT"]) == {"chair", "plane", "mean"}
+    low, high = result.intervals["positions"]["mean"]
+    assert low < result.mean["positions"] < high and set(result.intervals["NMT"]) == {"chair", "plane", "mean"}
     assert f"[{100 * low:.1f}, {100 * high:.1f}]" in result.table()
     assert f"over the {result.photographs} photographs" in result.table()
     content = json.loads(json.dumps(dataclasses.asdict(result)))
