@@ -66,16 +66,16 @@ def spreads(directory: Path, split: str, reference: Repeated, others: Sequence[R
         Name -> errors. A configuration is left out if a training lacks its counts, as those of earlier versions do, or
         if a category has too few photographs.
     """
-    every = {one.name: found for one in (reference, *others) if (found := _kept(directory, split, one))}
+    every = {one.name: by_seed for one in (reference, *others) if (by_seed := _kept(directory, split, one))}
     if not every:
         return {}
     first = next(iter(next(iter(every.values())).values()))
-    kept = {name: found for name, found in every.items() if next(iter(found.values())).same_pairs(first)}
+    kept = {name: counts for name, counts in every.items() if next(iter(counts.values())).same_pairs(first)}
     columns: dict[tuple[str, str], np.ndarray] = {}
-    for name, by_seed in kept.items():
-        columns[name, "accuracy"] = np.mean([one.correct[MODEL] for one in by_seed.values()], axis=0)
+    for name, own in kept.items():
+        columns[name, "accuracy"] = np.mean([one.correct[MODEL] for one in own.values()], axis=0)
         base = kept.get(reference.name, {})
-        both = [one.correct[MODEL] - base[seed].correct[MODEL] for seed, one in by_seed.items() if seed in base]
+        both = [one.correct[MODEL] - base[seed].correct[MODEL] for seed, one in own.items() if seed in base]
         if name != reference.name and both:
             columns[name, "difference"] = np.mean(both, axis=0)
     joined = dataclasses.replace(first, correct={repr(key): column for key, column in columns.items()})

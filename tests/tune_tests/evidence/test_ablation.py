@@ -65,7 +65,14 @@ def test_ablation_of_the_project_is_sound_and_starts_from_its_recipe(name: str) 
     recipe = load_space({"willow_ablation": "willow_rotated"}.get(name, name.removesuffix("_ablation")))
     assert ablation.name == name and ablation.variants[0].config == ablation.base == recipe.base
     depths = {v.config.model.decoder_layers for v in ablation.variants}
-    assert depths == set(range(1, 9)) and len(ablation.seeds) >= 3
+    assert depths == set(range(1, 9)) and len(ablation.seeds) == 5
+    configs = [v.config for v in ablation.variants]
+    assert {c.loss.layer for c in configs} == {0, 0.1, 0.3, 1}
+    if recipe.base.data.mode == "images":
+        on = {(c.data.erasing > 0, c.data.cutmix > 0, c.data.mixup > 0) for c in configs}
+        assert len(on) == 8  # all, none, each of the three off, and each of them alone
+        assert {c.model.drop_path for c in configs} == {0, 0.2}
+        assert {c.optim.backbone_lr_scale for c in configs} == {0, 0.03}
 
 
 def test_without_val_there_is_nothing_to_compare_variants_by(file: Path) -> None:
@@ -171,6 +178,11 @@ def test_ablation_from_the_command_line_resumes_and_is_reported_again(
     found = json.loads(out.splitlines()[-1])
     assert [v["name"] for v in found["variants"]] == ["full", "no spline", "InfoNCE only"]
     assert found["variants"][0]["difference"] is None and found["variants"][1]["difference"]["count"] == 2
+    assert set(found["photographs"]) == {"full", "no spline", "InfoNCE only"}
+    alone, both = (found["variants"][1][key] for key in ("difference", "difference_over_photographs"))
+    assert both["mean"] == pytest.approx(alone["mean"]) and both["low"] < both["mean"] < both["high"]
+    assert "with 95 % intervals over seeds and photographs" in out and "Power: with 2 seeds" in out
+    assert "seeds alone" not in out
     directory = results / "parts"
     assert json.loads((directory / "ablation.json").read_text()) == found
     config = load_config(directory / "runs" / "no-spline-s1" / "config.json")
