@@ -12,7 +12,7 @@ categories empty.
 The product of two weights has variance 3. So the bootstrap counts three times what is particular to a pair, and its
 intervals are up to 1.7 times too wide. Its draws are therefore scaled to a standard error with less bias: the jackknife
 by photograph, which counts that part twice, less that part once. Where photographs differ much the factor is about 1.
-`python tests/bench/photograph_intervals.py` measures the coverage: 92 to 98 % from 15 photographs a category on.
+`python tests/bench/photograph_intervals.py` measures the coverage: 92 to 98 % from 8 photographs a category on.
 
 Letters: P pairs, A categories, K methods or measures, B draws, I photographs.
 """

@@ -110,7 +110,7 @@ class Evaluation:
     photographs: int = 0
     """photographs in these pairs; 0 in the file of an earlier version"""
     intervals: dict[str, dict[str, tuple[float, float]]] = field(default_factory=dict)
-    """method -> category, or "mean" -> 95 % interval over photographs; see nmt.bootstrap"""
+    """method -> category, or nmt.bootstrap.MEAN -> 95 % interval over photographs"""
 
     @classmethod
     def from_dict(cls, content: Mapping[str, Any]) -> Evaluation:

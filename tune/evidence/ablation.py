@@ -27,6 +27,7 @@ from tune.evidence.photographs import (
     Spread,
     difference_over_both,
     difference_shown,
+    is_over_both,
     mean_shown,
     smallest_found,
     spreads,
@@ -283,7 +284,7 @@ def reading(ablated: Ablated) -> list[str]:
     """Return what to know of the intervals: where they are over seeds alone, and what they could have shown."""
     reference, *others = ablated.variants
     lines = []
-    if any(variant.accuracy and variant.name not in ablated.photographs for variant in ablated.variants):
+    if any(v.accuracy and not is_over_both(v, reference, ablated.photographs) for v in ablated.variants):
         lines.append(SEEDS_ALONE)
     found = smallest_found(reference, others, ablated.photographs)
     if found is not None:
@@ -299,7 +300,7 @@ def _row(variant: Repeated, ablated: Ablated) -> list[str]:
     difference = difference_shown(variant, reference, known) if variant is not reference else None
     epochs = [r.epoch for r in variant.runs if r.epoch is not None]
     marks = ["noise"] if difference is not None and not difference.separated else []
-    if known and variant.accuracy and variant.name not in known:
+    if known and variant.accuracy and not is_over_both(variant, reference, known):
         marks.append("seeds alone")
     return [
         variant.name,

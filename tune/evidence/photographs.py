@@ -4,8 +4,9 @@ Seeds say how a difference varies over trainings, on these photographs. Other ph
 trainings alike. Two variances are added: that of the mean over the seeds (paired, as Student's t takes it), and that of
 the same mean over photographs (nmt.bootstrap; all configurations are compared on the same pairs). Resampling the seeds
 instead would understate their variance: there are two to ten of them, and five draws of five seeds vary a fifth too
-little. The degrees of freedom are Satterthwaite's. What is particular to a seed on a photograph is in both variances,
-so the interval is rather too wide than too narrow.
+little. The degrees of freedom are Satterthwaite's. They may exceed those of the seeds by far, so the interval of the
+seeds alone is the least. What is particular to a seed on a photograph is in both variances. So the interval is rather
+too wide than too narrow.
 """
 
 from __future__ import annotations
@@ -170,6 +171,12 @@ def mean_shown(one: Repeated, known: Spreads) -> Mean | None:
     return dataclasses.replace(mean, standard_error=math.hypot(mean.standard_error or 0.0, spread.accuracy))
 
 
+def is_over_both(one: Repeated, reference: Repeated, known: Spreads) -> bool:
+    """True if what is shown of a configuration is over seeds and photographs; False if it is over seeds alone."""
+    spread = known.get(one.name)
+    return spread is not None and (one is reference or spread.difference is not None)
+
+
 def difference_shown(one: Repeated, reference: Repeated, known: Spreads) -> Difference | None:
     """Return the difference on val over seeds and photographs, or over seeds alone where that is all that is known."""
     return difference_over_both(one, reference, known.get(one.name)) or one.above(reference)
@@ -200,11 +207,12 @@ def _differences(one: Repeated, reference: Repeated, split: str) -> list[float]:
 
 
 def _half(own: float, own_freedom: int, shared: float, shared_freedom: int) -> float:
-    """Return half of the interval for the sum of two estimated variances."""
+    """Return half of the interval for the sum of two estimated variances; at least that for the seeds alone."""
     from scipy.stats import t
 
     freedom = _freedom(own, own_freedom, shared, shared_freedom)
-    return float(t.ppf((1 + CONFIDENCE) / 2, freedom)) * math.sqrt(own + shared)
+    both = float(t.ppf((1 + CONFIDENCE) / 2, freedom)) * math.sqrt(own + shared)
+    return max(both, float(t.ppf((1 + CONFIDENCE) / 2, max(own_freedom, 1))) * math.sqrt(own))
 
 
 def _freedom(own: float, own_freedom: int, shared: float, shared_freedom: int) -> float:

@@ -15,6 +15,7 @@ from nmt.io.files import write_json
 from nmt.recipes import RECIPES, read_recipe
 from nmt.training.history import read_metrics
 from tune.evidence.ablation import Ablated, load_ablated, load_ablation, render
+from tune.evidence.photographs import Spread
 from tune.evidence.repeated import Repeated, Run
 from tune.spaces.read import load_space
 
@@ -152,6 +153,32 @@ def test_table_compares_with_the_first_variant_and_calls_noise_noise(tmp_path: P
     assert "+0.0 [-5.0, +5.0]" in rows["alike"] and "noise" in rows["alike"]
     assert "50.0 %" in rows["broken"] and "[" not in rows["broken"]  # one pair has no interval
     assert "broken, seed 1 failed: diverged" in rows
+    write_json(tmp_path / "ablation.json", found.to_dict())
+    assert load_ablated(tmp_path / "ablation.json") == found
+
+
+def test_intervals_over_photographs_are_shown_and_rows_without_them_are_marked(tmp_path: Path) -> None:
+    variants = (
+        repeated("full", [0.70, 0.72, 0.71]),
+        repeated("worse", [0.60, 0.62, 0.611]),
+        repeated("old", [0.60, 0.62, 0.611]),
+        repeated("broken", [None, None, None]),
+    )
+    known = {
+        "full": Spread(photographs=30, accuracy=0.01, difference=None),
+        "worse": Spread(photographs=30, accuracy=0.01, difference=0.06),
+    }
+    found = Ablated(
+        name="toy", description="", data="data/toy", epochs=3, seeds=(0, 1, 2), variants=variants, photographs=known
+    )
+    text = render(found, tmp_path)
+    rows = {line.split("  ")[0].strip(): line for line in text.splitlines()}
+    assert "-10.0 [-22.2, +2.3]  " in rows["worse"] and "noise" in rows["worse"]  # 2.045 standard errors of 6 points
+    assert "71.0 ± 1.2 %" in rows["full"] and "seeds alone" not in rows["full"] + rows["worse"] + rows["broken"]
+    assert "-10.0 [-10.1, -9.8]" in rows["old"] and "seeds alone" in rows["old"]
+    assert "over seeds and photographs" in text and "\nseeds alone: no results by pair" in text
+    assert "Power: with 3 seeds and the noise measured here, a difference of 17." in text
+    assert max(len(line) for line in text.splitlines() if "seeds alone:" not in line) <= 110
     write_json(tmp_path / "ablation.json", found.to_dict())
     assert load_ablated(tmp_path / "ablation.json") == found
 

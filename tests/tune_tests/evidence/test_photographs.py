@@ -91,10 +91,10 @@ def test_the_two_variances_add_up_with_satterthwaites_degrees() -> None:
     reference, better = repeated("000", [0.50, 0.52, 0.51]), repeated("007", [0.55, 0.56, 0.60])
     seeds = better.above(reference)
     assert seeds is not None
-    spread = Spread(photographs=41, accuracy=0.03, difference=0.02)
+    spread = Spread(photographs=41, accuracy=0.03, difference=0.05)
     own = np.var([0.05, 0.04, 0.09], ddof=1) / 3
-    freedom = (own + 0.02**2) ** 2 / (own**2 / 2 + 0.02**4 / 40)
-    half = t.ppf(0.975, freedom) * math.sqrt(own + 0.02**2)
+    freedom = (own + 0.05**2) ** 2 / (own**2 / 2 + 0.05**4 / 40)
+    half = t.ppf(0.975, freedom) * math.sqrt(own + 0.05**2)
     found = difference_over_both(better, reference, spread)
     assert found is not None and found.mean == pytest.approx(seeds.mean) and found.count == 3
     assert (found.low, found.high) == (pytest.approx(found.mean - half), pytest.approx(found.mean + half))
@@ -102,6 +102,8 @@ def test_the_two_variances_add_up_with_satterthwaites_degrees() -> None:
     assert mean is not None and mean.standard_error == pytest.approx(
         math.hypot(np.std([0.55, 0.56, 0.6], ddof=1) / 3**0.5, 0.03)
     )
+    little = difference_over_both(better, reference, Spread(photographs=41, accuracy=0.0, difference=0.01))
+    assert little is not None and little.low == pytest.approx(seeds.low)  # Satterthwaite alone would be narrower
     nearly = difference_over_both(better, reference, Spread(photographs=41, accuracy=0.0, difference=1e-9))
     assert nearly is not None and nearly.low == pytest.approx(seeds.low, rel=1e-6)
 
