@@ -16,6 +16,7 @@ from scipy.stats import zscore
 
 from nmt import checkpoint
 from nmt.batch import PairBatch
+from nmt.bootstrap import MEAN
 from nmt.config import DecodeConfig, load_config, to_dict
 from nmt.data.prepare.features import add_features
 from nmt.data.store.arrow import METADATA_KEY
@@ -39,8 +40,8 @@ def test_evaluation_stands_beside_the_baselines(trained, toy_data):
     assert result.mean["NMT"] > result.mean["positions"]
     assert 0.1 < result.mean["chance"] < 0.2  # 6 to 10 keypoints a pair
     assert "mean" in result.table() and "chair" in result.table()
-    low, high = result.intervals["positions"]["mean"]
-    assert low < result.mean["positions"] < high and set(result.intervals["NMT"]) == {"chair", "plane", "mean"}
+    low, high = result.intervals["positions"][MEAN]
+    assert low < result.mean["positions"] < high and set(result.intervals["NMT"]) == {"chair", "plane", MEAN}
     assert f"[{100 * low:.1f}, {100 * high:.1f}]" in result.table()
     assert f"over the {result.photographs} photographs" in result.table()
     content = json.loads(json.dumps(dataclasses.asdict(result)))
