@@ -46,8 +46,7 @@ def test_prepare_train_evaluate_and_match_from_raw_photographs(capsys, refused, 
     assert "reading the test split" in out and result["mean"]["chance"] == pytest.approx(0.1)
     assert result["decode"]["assignment"] == "argmax" and Path(result["picture"]).is_file()
     assert {"inter", "drop2", "drop4", "both30", "noc"} <= set(result["outliers"]["figures"])
-    low, high = result["intervals"]["NMT"]["mean over categories"]
-    assert low <= result["mean"]["NMT"] <= high and "95 % interval" in out
+    assert result["intervals"]["NMT"] == {} and "no interval: too few photographs of Car" in out
     assert "the test split of data/willow has been read once: willow-train on 2" in out
     assert main(["--prepare", "willow", "--check"]) == 0  # the count of readings is no part of the data set
     assert "every row and file is right" in capsys.readouterr().out
