@@ -195,7 +195,8 @@ def smallest_found(reference: Repeated, others: Sequence[Repeated], known: Sprea
     of_photographs = [s for one, _ in several if (s := known.get(one.name)) and s.difference is not None]
     shared = statistics.fmean((s.difference or 0.0) ** 2 for s in of_photographs) if of_photographs else 0.0
     count = max((s.photographs for s in of_photographs), default=2)
-    return detectable(math.sqrt(own + shared), _freedom(own, seeds - 1, shared, count - 1))
+    both = detectable(math.sqrt(own + shared), _freedom(own, seeds - 1, shared, count - 1))
+    return max(both, detectable(math.sqrt(own), seeds - 1))  # as the intervals are, see `_half`
 
 
 def _differences(one: Repeated, reference: Repeated, split: str) -> list[float]:

@@ -153,6 +153,8 @@ def test_the_smallest_difference_that_is_found_pools_the_noise_of_the_variants()
     assert smallest_found(reference, others, {}) == pytest.approx(detectable(pooled, 2))
     wider = smallest_found(reference, others, {"a": Spread(photographs=50, accuracy=0.1, difference=0.1)})
     assert wider is not None and wider > 0.2
+    little = smallest_found(reference, others, {"a": Spread(photographs=50, accuracy=0.1, difference=0.005)})
+    assert little == pytest.approx(detectable(pooled, 2))  # never less than over seeds alone
     assert smallest_found(reference, others[2:], {}) is None
 
 
