@@ -86,10 +86,11 @@ JOB = Job(
     summary="print the accuracy of a search's winner, a training or a best.pt",
     description=(
         "Print the accuracy per category on the evaluation pairs of a split, beside chance, keypoint positions alone "
-        "and the untrained backbone's features. A second table shows how well the matcher leaves out keypoints that "
+        "and the untrained backbone's features. Below the mean is its 95 % interval over photographs. A second table shows how well the matcher leaves out keypoints that "
         "have no partner. A picture of some matched pairs is written beside the checkpoint. "
-        "Trainings of several seeds in one folder give the mean over the seeds with its 95 % interval. Read the test "
-        "split once, to report; choose on validation."
+        "Trainings of several seeds in one folder give the mean over the seeds with its 95 % interval over seeds and "
+        "photographs. Read the test split once, to report; choose on validation. Its readings are counted beside the "
+        "data."
     ),
     examples=("--evaluate willow --split test", "--evaluate willow-train --set decode.epsilon=0.05"),
     flags=(
