@@ -22,7 +22,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import numpy as np
-from scipy.special import ndtri, stdtrit
 
 from nmt.pair_results import PairResults
 
@@ -74,6 +73,8 @@ def intervals(pairs: PairResults, *, draws: int = DRAWS, seed: int = 0) -> dict[
     Returns:
         Name -> category, or MEAN -> low and high end; left out as in `standard_errors`.
     """
+    from scipy.special import ndtri, stdtrit
+
     estimates_KA1, errors_KA1 = _estimates(pairs)
     draws_BKA1 = _draws(pairs, draws, np.random.default_rng(seed))
     spread_KA1 = draws_BKA1.std(0)

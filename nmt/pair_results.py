@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from nmt.data.stream.pair import Pair
     from nmt.metrics import Counts
 
+MODEL = "NMT"
+"""name of the matcher among the methods"""
+
 
 @dataclass(frozen=True, eq=False)
 class PairResults:

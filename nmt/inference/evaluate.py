@@ -24,7 +24,7 @@ from nmt.inference.outliers import OutlierFigures, outlier_figures
 from nmt.io.table import aligned, shortened
 from nmt.metrics import correct_keypoints
 from nmt.model.matcher import Matcher, cosine
-from nmt.pair_results import PairResults
+from nmt.pair_results import MODEL, PairResults
 from nmt.sinkhorn import HIDDEN
 
 if TYPE_CHECKING:
@@ -117,7 +117,12 @@ class Evaluation:
         """Decode what `dataclasses.asdict` returned. Raises KeyError or TypeError if it is something else."""
         outliers = content.get("outliers")
         found = None if outliers is None else OutlierFigures(**outliers)
-        return cls(**{**content, "decode": DecodeConfig(**content["decode"]), "outliers": found})
+        intervals = {
+            method: {column: (low, high) for column, (low, high) in by_column.items()}
+            for method, by_column in content.get("intervals", {}).items()
+        }
+        changed = {"decode": DecodeConfig(**content["decode"]), "outliers": found, "intervals": intervals}
+        return cls(**{**content, **changed})
 
     def table(self) -> str:
         """Format the accuracies, in per cent, with one row per category and the mean last."""
@@ -140,10 +145,6 @@ class Evaluation:
             return f"\nthe interval is over the {self.photographs} photographs of these pairs (cluster bootstrap)"
         few = [name for name in self.per_category[MODEL] if name not in self.intervals.get(MODEL, {})]
         return f"\nno interval: too few photographs of {', '.join(map(shortened, few[:3]))}"
-
-
-MODEL = "NMT"
-"""name of the matcher among the methods"""
 
 
 def evaluate_checkpoint(

@@ -86,8 +86,9 @@ JOB = Job(
     summary="print the accuracy of a search's winner, a training or a best.pt",
     description=(
         "Print the accuracy per category on the evaluation pairs of a split, beside chance, keypoint positions alone "
-        "and the untrained backbone's features. Below the mean is its 95 % interval over photographs. A second table shows how well the matcher leaves out keypoints that "
-        "have no partner. A picture of some matched pairs is written beside the checkpoint. "
+        "and the untrained backbone's features. Below the mean is its 95 % interval over photographs. A second table "
+        "shows how well the matcher leaves out keypoints that have no partner. A picture of some matched pairs is "
+        "written beside the checkpoint. "
         "Trainings of several seeds in one folder give the mean over the seeds with its 95 % interval over seeds and "
         "photographs. Read the test split once, to report; choose on validation. Its readings are counted beside the "
         "data."

@@ -30,7 +30,6 @@ from tune.evidence.photographs import (
     is_over_both,
     mean_shown,
     smallest_found,
-    spreads,
     spreads_from_dict,
 )
 from tune.evidence.repeated import (
@@ -215,6 +214,8 @@ def run_ablation(
         FailedError: some trainings failed, which --resume trains again; the others are in the table.
         KeyboardInterrupt: Ctrl-C or SIGTERM; the ablation can be resumed.
     """
+    from tune.evidence.by_pair import spreads
+
     directory = Path(results) / ablation.name
     _check_results(directory, resume=resume)
     if resume:

@@ -21,7 +21,7 @@ from nmt.io.files import write_json
 from tune.driver.identity import check_data_set
 from tune.evidence.confirmed import Confirmed, load_confirmed, render
 from tune.evidence.final import Final, check_final, train_final
-from tune.evidence.photographs import Spread, spreads
+from tune.evidence.photographs import Spread
 from tune.evidence.repeated import (
     AGAIN,
     Repetition,
@@ -124,6 +124,8 @@ def _conclude(confirmed: Confirmed, repetition: Repetition, variants: Sequence[V
 
 def spreads_of(confirmed: Confirmed, directory: Path) -> dict[str, dict[str, Spread]]:
     """Return the standard errors over photographs of all means: on val, on test, and of the final trainings."""
+    from tune.evidence.by_pair import spreads
+
     found = {of: spreads(directory, of, confirmed.default, confirmed.candidates) for of in ("val", "test")}
     if confirmed.final:
         final = confirmed.final

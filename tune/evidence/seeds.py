@@ -17,14 +17,16 @@ from nmt.bootstrap import MEAN, photographs, standard_errors
 from nmt.config import Config, comparable, load_config, to_flat
 from nmt.data.store.ready import ready_data
 from nmt.errors import UserError
-from nmt.inference.evaluate import MODEL, Evaluation, evaluate_pairs
+from nmt.inference.evaluate import Evaluation, evaluate_pairs
 from nmt.io.file_record import record
 from nmt.io.files import atomic_write, write_json
 from nmt.io.table import shortened
+from nmt.pair_results import MODEL
 from nmt.settings import differences
 from nmt.training.files import BEST, CONFIG
 from nmt.training.history import read_metrics
-from tune.evidence.photographs import SEEDS_ALONE, half_interval, mean_results
+from tune.evidence.by_pair import mean_results
+from tune.evidence.photographs import SEEDS_ALONE, half_interval
 from tune.evidence.readings import note_reading
 from tune.evidence.repeated import with_seed
 from tune.results.layout import evaluation_file, pairs_file, seeds_table

@@ -5,18 +5,20 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from nmt.config import Config, DecodeConfig, load_config
 from nmt.data.store.ready import local_data
 from nmt.errors import FailedError, TemporaryError, UserError
 from nmt.io.files import require_file
-from nmt.pair_results import PairResults
 from nmt.training.files import BEST, CONFIG
 from nmt.training.out_of_memory import pairs_at_once, twice_within_memory
 from nmt.training.signals import interruptions
 from tune.results.layout import pairs_file, run_folder
 from tune.spaces.settings import Resources
+
+if TYPE_CHECKING:
+    from nmt.pair_results import PairResults
 
 LOOK_SECONDS = 2.0
 """time between two looks at the trainings that run"""
@@ -86,7 +88,8 @@ def evaluate_on_test(checkpoint: Path, data: str, cpus: int) -> dict[str, Any] |
     """
     import torch
 
-    from nmt.inference.evaluate import MODEL, Evaluation, evaluate_pairs
+    from nmt.inference.evaluate import Evaluation, evaluate_pairs
+    from nmt.pair_results import MODEL
 
     torch.set_num_threads(cpus)
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from nmt.inference.evaluate import MODEL
 from nmt.io.table import shortened
+from nmt.pair_results import MODEL
 from tune.evidence.seeds import Seeds
 from tune.page.figures import BEST, DEFAULT, GREY, SOFT, Gallery, Plot, percent_axis
 from tune.page.write import write_page
