@@ -162,11 +162,17 @@ def evaluate(checkpoint: str | Path, *, data: str | Path | None = None, split: s
         UserError: no such checkpoint, data set or split.
     """
     from nmt.data.store.objects import SPLITS
+    from nmt.data.store.readings import add_reading
     from nmt.inference.evaluate import evaluate_checkpoint
+    from nmt.io.file_record import record
 
     if split not in SPLITS:
         raise UserError(f"split must be one of {', '.join(SPLITS)}, but got {split!r}")
-    return evaluate_checkpoint(_checkpoint(checkpoint), data=data, split=split, outliers=True)
+    path = _checkpoint(checkpoint)
+    found = evaluate_checkpoint(path, data=data, split=split, outliers=True)
+    if split == "test":
+        _LOG.info("%s", add_reading(Path(found.folder), path.resolve().parent.name, [record(path).sha256]))
+    return found
 
 
 def load_matcher(

@@ -49,10 +49,13 @@ def count_correct(predicted_PN: Tensor, match_PN: Tensor, category_P: Tensor, nu
         category_P: category index of each pair.
         num_categories: number of categories.
     """
-    matched_PN = match_PN >= 0
-    correct_P = ((predicted_PN == match_PN) & matched_PN).sum(1).double()
-    # float64 counts exactly, and the chance baseline needs fractions.
+    correct_P, total_P = correct_keypoints(predicted_PN, match_PN)
     zeros_A = torch.zeros(num_categories, dtype=torch.float64, device=match_PN.device)
-    return Counts(
-        zeros_A.index_add(0, category_P, correct_P), zeros_A.index_add(0, category_P, matched_PN.sum(1).double())
-    )
+    return Counts(zeros_A.index_add(0, category_P, correct_P), zeros_A.index_add(0, category_P, total_P))
+
+
+def correct_keypoints(predicted_PN: Tensor, match_PN: Tensor) -> tuple[Tensor, Tensor]:
+    """Return, for each pair, the correct predictions and the keypoints that have a match: (P,) float64 both."""
+    matched_PN = match_PN >= 0
+    # float64 counts exactly, and the chance baseline needs fractions.
+    return ((predicted_PN == match_PN) & matched_PN).sum(1).double(), matched_PN.sum(1).double()

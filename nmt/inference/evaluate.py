@@ -6,7 +6,7 @@ Letters as in nmt/batch.py; P evaluation pairs, A categories.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,14 +15,16 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from nmt.batch import PairBatch, Side
+from nmt.bootstrap import MEAN, intervals
 from nmt.config import Config, DecodeConfig, with_overrides
 from nmt.data.store.objects import ObjectStore
-from nmt.decoding import Similarities, model_score, similarities, similarities_of_each, sweep
+from nmt.decoding import Similarities, model_score, predicted, similarities, similarities_of_each
 from nmt.errors import UserError
 from nmt.inference.outliers import OutlierFigures, outlier_figures
 from nmt.io.table import aligned, shortened
-from nmt.metrics import Counts
+from nmt.metrics import correct_keypoints
 from nmt.model.matcher import Matcher, cosine
+from nmt.pair_results import MODEL, PairResults
 from nmt.sinkhorn import HIDDEN
 
 if TYPE_CHECKING:
@@ -34,9 +36,8 @@ def baselines(
     batches: Iterable[PairBatch],
     decode: DecodeConfig,
     *,
-    num_categories: int,
     device: torch.device,
-) -> dict[str, Counts]:
+) -> dict[str, Tensor]:
     """Count what three methods without training match correctly.
 
     "chance" takes a target keypoint at random; its counts are expected values. "positions" solves the one-to-one
@@ -46,29 +47,23 @@ def baselines(
     Args:
         batches: the evaluation pairs with features of the untrained backbone; read once.
         decode: decoding of "nearest features".
-        num_categories: number of categories.
         device: where to compute.
 
     Returns:
-        Method -> counts, summed over ranks.
+        Method -> (P,) float64, correct keypoints of each pair.
     """
     stored, near = similarities_of_each([position_score, feature_score], batches, device=device)
     hungarian = DecodeConfig(sinkhorn_iterations=0, epsilon=1.0, assignment="hungarian")
     return {
-        "chance": _chance(stored, num_categories),
-        "positions": sweep(stored, [hungarian], num_categories=num_categories)[hungarian],
-        "nearest features": sweep(near, [decode], num_categories=num_categories)[decode],
+        "chance": ((stored.match_PN >= 0).sum(1) / stored.mask1_PM.sum(1)).double(),  # expected values
+        "positions": _correct(stored, hungarian),
+        "nearest features": _correct(near, decode),
     }
 
 
-def _chance(stored: Similarities, num_categories: int) -> Counts:
-    """Count what a random target keypoint matches correctly, as expected values."""
-    total_P = (stored.match_PN >= 0).sum(1)
-    expected_P = (total_P / stored.mask1_PM.sum(1)).double()
-    zeros_A = torch.zeros(num_categories, dtype=torch.float64)
-    return Counts(
-        zeros_A.index_add(0, stored.category_P, expected_P), zeros_A.index_add(0, stored.category_P, total_P.double())
-    ).reduced()
+def _correct(stored: Similarities, decode: DecodeConfig) -> Tensor:
+    """Return the correct keypoints of each pair, (P,) float64."""
+    return correct_keypoints(predicted(stored, decode), stored.match_PN)[0]
 
 
 def feature_score(batch: PairBatch) -> Tensor:
@@ -110,13 +105,24 @@ class Evaluation:
     """method -> mean over categories, in [0, 1]"""
     outliers: OutlierFigures | None = None
     """figures of the matcher on pairs with keypoints that have no partner; None if they were not asked for"""
+    folder: str = ""
+    """folder of the data set on this machine; empty in the file of an earlier version"""
+    photographs: int = 0
+    """photographs in these pairs; 0 in the file of an earlier version"""
+    intervals: dict[str, dict[str, tuple[float, float]]] = field(default_factory=dict)
+    """method -> category, or nmt.bootstrap.MEAN -> 95 % interval over photographs"""
 
     @classmethod
     def from_dict(cls, content: Mapping[str, Any]) -> Evaluation:
         """Decode what `dataclasses.asdict` returned. Raises KeyError or TypeError if it is something else."""
         outliers = content.get("outliers")
         found = None if outliers is None else OutlierFigures(**outliers)
-        return cls(**{**content, "decode": DecodeConfig(**content["decode"]), "outliers": found})
+        intervals = {
+            method: {column: (low, high) for column, (low, high) in by_column.items()}
+            for method, by_column in content.get("intervals", {}).items()
+        }
+        changed = {"decode": DecodeConfig(**content["decode"]), "outliers": found, "intervals": intervals}
+        return cls(**{**content, **changed})
 
     def table(self) -> str:
         """Format the accuracies, in per cent, with one row per category and the mean last."""
@@ -126,11 +132,19 @@ class Evaluation:
             accuracies = [self.per_category[method].get(name, float("nan")) for method in methods]
             rows.append([shortened(name), *(f"{accuracy:.1%}" for accuracy in accuracies)])
         rows.append(["mean", *(f"{self.mean[method]:.1%}" for method in methods)])
-        return aligned(rows, left=1)
+        found = [self.intervals.get(method, {}).get(MEAN) for method in methods]
+        if any(found):
+            rows.append(["95 % interval", *(f"[{100 * i[0]:.1f}, {100 * i[1]:.1f}]" if i else "-" for i in found)])
+        return f"{aligned(rows, left=1)}{self._interval_note()}"
 
-
-MODEL = "NMT"
-"""name of the matcher among the methods"""
+    def _interval_note(self) -> str:
+        """Say what the intervals are over, or why there is none; empty for an evaluation of an earlier version."""
+        if not self.photographs:
+            return ""
+        if MEAN in self.intervals.get(MODEL, {}):
+            return f"\nthe interval is over the {self.photographs} photographs of these pairs (cluster bootstrap)"
+        few = [name for name in self.per_category[MODEL] if name not in self.intervals.get(MODEL, {})]
+        return f"\nno interval: too few photographs of {', '.join(map(shortened, few[:3]))}"
 
 
 def evaluate_checkpoint(
@@ -144,6 +158,26 @@ def evaluate_checkpoint(
 ) -> Evaluation:
     """Evaluate the matcher of a checkpoint, and the baselines, on the evaluation pairs of a split.
 
+    Arguments and errors are those of `evaluate_pairs`.
+    """
+    evaluation, _ = evaluate_pairs(
+        path, data=data, split=split, decode=decode, pairs_at_once=pairs_at_once, outliers=outliers
+    )
+    return evaluation
+
+
+def evaluate_pairs(
+    path: Path,
+    *,
+    data: str | Path | None,
+    split: str,
+    decode: Mapping[str, Any] | None = None,
+    pairs_at_once: int | None = None,
+    outliers: bool = False,
+    alone: bool = False,
+) -> tuple[Evaluation, PairResults]:
+    """Evaluate the matcher of a checkpoint, and return what was counted on each pair too.
+
     Args:
         path: the checkpoint, best.pt.
         data: the Arrow data set, a folder or an address; None: data/NAME of the checkpoint.
@@ -151,6 +185,7 @@ def evaluate_checkpoint(
         decode: decode.* keys and values, instead of those of the checkpoint.
         pairs_at_once: pairs per forward pass, of the backbone on images; None: data.pairs_per_step of the checkpoint.
         outliers: also measure how the matcher leaves out keypoints that have no partner.
+        alone: leave out the baselines.
 
     Raises:
         UserError: no such checkpoint or data set, the data set has other categories, it has no test split, or the
@@ -171,27 +206,51 @@ def evaluate_checkpoint(
     store, features = open_plain(data, config, checkpoint=path, categories=trained.categories)
     if split == "test":
         _require_test(store)
-    device, num, batch_size = pick_device(), len(store.info.categories), pairs_at_once or config.data.pairs_per_step
+    device, batch_size = pick_device(), pairs_at_once or config.data.pairs_per_step
     matcher.to(device)
 
     precision = autocast(config.train.precision, device)
     show: dict[str, Any] = {"split": split, "features": features, "batch_size": batch_size, "device": device}
     batches = _batches(store, config, encoder(matcher, autocast=precision), **show)
     stored = similarities(model_score(matcher, autocast=precision), batches, device=device)
-    counts = {MODEL: sweep(stored, [config.decode], num_categories=num)[config.decode]}
-    untrained = matcher if features is not None else _untrained(matcher, config, device)
-    batches = _batches(store, config, encoder(untrained, autocast=autocast("fp32", device)), **show)
-    counts |= baselines(batches, config.decode, num_categories=num, device=device)
-    place: dict[str, Any] = {"features": features, "device": device}
+    correct = {MODEL: _correct(stored, config.decode)}
+    if not alone:
+        untrained = matcher if features is not None else _untrained(matcher, config, device)
+        batches = _batches(store, config, encoder(untrained, autocast=autocast("fp32", device)), **show)
+        correct |= baselines(batches, config.decode, device=device)
+    found: OutlierFigures | None = None
+    if outliers:
+        place: dict[str, Any] = {"features": features, "device": device, "source": str(path)}
+        found = outlier_figures(matcher, store, config, trained.calibration, split=split, **place)
+    results = _pair_results(store, config, split, stored, correct)
+    evaluation = _evaluation(results, config.decode, split=split, outliers=found)
+    return replace(evaluation, folder=str(store.directory)), results
+
+
+def _pair_results(
+    store: ObjectStore, config: Config, split: str, stored: Similarities, correct: Mapping[str, Tensor]
+) -> PairResults:
+    """Join the counts of the pairs with their photographs and categories."""
+    from nmt.data.stream.pairs import eval_pairs
+
+    counted = {method: correct_P.numpy() for method, correct_P in correct.items()}
+    total_P = (stored.match_PN >= 0).sum(1).double().numpy()
+    return PairResults.of(store, eval_pairs(store, config.data, split=split), total_P, counted)
+
+
+def _evaluation(
+    results: PairResults, decode: DecodeConfig, *, split: str, outliers: OutlierFigures | None
+) -> Evaluation:
+    counts = {method: results.counts(method) for method in results.correct}
     return Evaluation(
         split=split,
-        pairs=len(stored.category_P),
-        decode=config.decode,
-        per_category={m: c.accuracy_per_category(store.info.categories) for m, c in counts.items()},
-        mean={m: c.accuracy() for m, c in counts.items()},
-        outliers=outlier_figures(matcher, store, config, trained.calibration, split=split, source=str(path), **place)
-        if outliers
-        else None,
+        pairs=len(results.total_P),
+        decode=decode,
+        per_category={method: c.accuracy_per_category(results.categories) for method, c in counts.items()},
+        mean={method: c.accuracy() for method, c in counts.items()},
+        outliers=outliers,
+        photographs=results.num_photographs,
+        intervals=intervals(results),
     )
 
 

@@ -13,6 +13,7 @@ import torch
 from PIL import Image
 
 import nmt
+from nmt.data.store.readings import read_readings
 from nmt.errors import UserError
 from tests.small_model import SMALL
 
@@ -101,6 +102,7 @@ def test_a_data_set_of_ones_own_from_photographs_to_matches(tmp_path, monkeypatc
 
     result = nmt.evaluate(str(folder), split="test")
     assert result.split == "test" and result.mean["chance"] == pytest.approx(1 / 3)
+    assert [reading.result for reading in read_readings(Path("data/cups"))] == [folder.name]
     points = {"a": (3, 4), "b": (60, 5), "c": (30, 40)}
     matches = nmt.load_matcher(folder).match("raw/0.png", points, "raw/1.png", points)
     assert isinstance(matches, nmt.Matches) and set(matches.names()) == {"a", "b", "c"}

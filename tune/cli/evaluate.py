@@ -31,6 +31,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     from nmt.inference.evaluate import evaluate_checkpoint
     from nmt.inference.sample import draw_split
     from tune.cli.picture import write_picture
+    from tune.evidence.readings import note_evaluation
 
     result = evaluate_checkpoint(checkpoint, data=data, split=split, decode=decode, outliers=True)
     if split == "test":
@@ -40,6 +41,8 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     print(result.table())
     if result.outliers is not None:
         print(f"\n{result.outliers.table()}")
+    if split == "test":
+        print(f"\n{note_evaluation(Path(result.folder), checkpoint)}")
     picture = checkpoint.with_name(f"matches-{split}.png")
     write_picture(picture, draw_split(checkpoint, data=data, split=split, decode=decode))
     return {**dataclasses.asdict(result), "picture": str(picture)}
@@ -83,10 +86,12 @@ JOB = Job(
     summary="print the accuracy of a search's winner, a training or a best.pt",
     description=(
         "Print the accuracy per category on the evaluation pairs of a split, beside chance, keypoint positions alone "
-        "and the untrained backbone's features. A second table shows how well the matcher leaves out keypoints that "
-        "have no partner. A picture of some matched pairs is written beside the checkpoint. "
-        "Trainings of several seeds in one folder give the mean over the seeds with its 95 % interval. Read the test "
-        "split once, to report; choose on validation."
+        "and the untrained backbone's features. Below the mean is its 95 % interval over photographs. A second table "
+        "shows how well the matcher leaves out keypoints that have no partner. A picture of some matched pairs is "
+        "written beside the checkpoint. "
+        "Trainings of several seeds in one folder give the mean over the seeds with its 95 % interval over seeds and "
+        "photographs. Read the test split once, to report; choose on validation. Its readings are counted beside the "
+        "data."
     ),
     examples=("--evaluate willow --split test", "--evaluate willow-train --set decode.epsilon=0.05"),
     flags=(

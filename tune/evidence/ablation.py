@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,16 @@ from nmt.recipes import RecipeFile, read_recipe
 from nmt.settings import setting
 from nmt.training.history import METRIC
 from tune.driver.identity import check_data_set, say_nothing_to_resume, with_data_set
+from tune.evidence.photographs import (
+    SEEDS_ALONE,
+    Spread,
+    difference_over_both,
+    difference_shown,
+    is_over_both,
+    mean_shown,
+    smallest_found,
+    spreads_from_dict,
+)
 from tune.evidence.repeated import (
     RESUME,
     Repeated,
@@ -45,7 +55,7 @@ from tune.spaces.settings import Resources, check_resources, check_table, keep_s
 class SeedSettings:
     """The `[search]` table of an ablation."""
 
-    seeds: int = setting(3, "trainings of each variant", low=2)
+    seeds: int = setting(5, "trainings of each variant", low=2)
     keep: str = keep_setting()
 
 
@@ -87,6 +97,8 @@ class Ablated:
     epochs: int
     seeds: tuple[int, ...]
     variants: tuple[Repeated, ...]
+    photographs: Mapping[str, Spread] = field(default_factory=dict)
+    """variant -> its standard errors over validation photographs; without those that kept no results by pair"""
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values, with the differences to the first variant."""
@@ -97,8 +109,14 @@ class Ablated:
             "data": self.data,
             "epochs": self.epochs,
             "seeds": list(self.seeds),
-            "variants": [reference.to_dict(), *(v.to_dict(reference) for v in others)],
+            "variants": [reference.to_dict(), *(v.to_dict(reference) | self._over_both(v) for v in others)],
+            "photographs": {name: asdict(spread) for name, spread in self.photographs.items()},
         }
+
+    def _over_both(self, variant: Repeated) -> dict[str, Any]:
+        """Return the difference of a variant over seeds and photographs, as a key of its own beside the seeds'."""
+        found = difference_over_both(variant, self.variants[0], self.photographs.get(variant.name))
+        return {"difference_over_photographs": found.to_dict() if found else None}
 
 
 def load_ablated(path: Path) -> Ablated:
@@ -106,6 +124,7 @@ def load_ablated(path: Path) -> Ablated:
     try:
         content = json.loads(path.read_text())
         content["seeds"] = tuple(content["seeds"])
+        content["photographs"] = spreads_from_dict(content.get("photographs", {}))  # not in an earlier version's file
         return Ablated(**content | {"variants": tuple(map(repeated_from_dict, content["variants"]))})
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(f"{path}: not the table of an ablation ({error})") from error
@@ -195,6 +214,8 @@ def run_ablation(
         FailedError: some trainings failed, which --resume trains again; the others are in the table.
         KeyboardInterrupt: Ctrl-C or SIGTERM; the ablation can be resumed.
     """
+    from tune.evidence.by_pair import spreads
+
     directory = Path(results) / ablation.name
     _check_results(directory, resume=resume)
     if resume:
@@ -208,13 +229,15 @@ def run_ablation(
         with atomic_write(directory / SPACE) as file:
             file.write(ablation.text.encode())
         write_json(directory / DEFINITION, with_data_set(ablation.to_dict(), ready))
+        reference, *others = repetition.train(ablation.variants, ablation.seeds)
         ablated = Ablated(
             name=ablation.name,
             description=ablation.description,
             data=str(data),
             epochs=ablation.base.train.epochs,
             seeds=ablation.seeds,
-            variants=tuple(repetition.train(ablation.variants, ablation.seeds)),
+            variants=(reference, *others),
+            photographs=spreads(directory, "val", reference, others),
         )
         write_json(directory / ABLATED, ablated.to_dict())
         log.info("\n" + render(ablated, directory))
@@ -239,28 +262,52 @@ def render(ablated: Ablated, directory: Path) -> str:
     """Return the report: the table, how to read it, and the commands to run next."""
     title = f"Ablation {ablated.name}" + (f": {ablated.description}" if ablated.description else "")
     reference, seeds = ablated.variants[0], ", ".join(map(str, ablated.seeds))
+    over = "seeds and photographs" if ablated.photographs else "seeds alone"
     head = (
-        f"{title}\n{len(ablated.variants)} variants, {ablated.epochs} epochs; {METRIC}: mean ± standard error over "
-        f"seeds {seeds}\ndifferences to {reference.name}, paired by seed, with 95 % intervals, in points"
+        f"{title}\n{len(ablated.variants)} variants, {ablated.epochs} epochs, seeds {seeds}; {METRIC}: mean ± standard "
+        f"error over {over}\n"
+        f"differences to {reference.name}, paired by seed, with 95 % intervals over {over}, in points"
     )
     rows = [["variant", METRIC, f"to {reference.name}", "", "best epoch", "seconds"]]
-    rows += [_row(variant, reference) for variant in ablated.variants]
+    rows += [_row(variant, ablated) for variant in ablated.variants]
     failures = [line for variant in ablated.variants for line in variant.failures]
-    notes = (
-        "noise: the interval includes 0, so these seeds show no difference\n"
-        f"Of {len(ablated.variants) - 1} comparisons that are all ties, one in twenty would still leave out 0."
+    notes = "\n".join(
+        [
+            "noise: the interval includes 0, so these trainings show no difference",
+            *reading(ablated),
+            f"Of {len(ablated.variants) - 1} comparisons that are all ties, one in twenty would still leave out 0.",
+        ]
     )
     return "\n\n".join([head, "\n".join([aligned(rows, left=1), *failures]), notes, _next(directory)])
 
 
-def _row(variant: Repeated, reference: Repeated) -> list[str]:
-    difference = variant.above(reference) if variant is not reference else None
+def reading(ablated: Ablated) -> list[str]:
+    """Return what to know of the intervals: where they are over seeds alone, and what they could have shown."""
+    reference, *others = ablated.variants
+    lines = []
+    if any(v.accuracy and not is_over_both(v, reference, ablated.photographs) for v in ablated.variants):
+        lines.append(SEEDS_ALONE)
+    found = smallest_found(reference, others, ablated.photographs)
+    if found is not None:
+        lines.append(
+            f"Power: with {len(ablated.seeds)} seeds and the noise measured here, a difference of {100 * found:.1f} "
+            "points is found in 80 % of cases."
+        )
+    return lines
+
+
+def _row(variant: Repeated, ablated: Ablated) -> list[str]:
+    reference, known = ablated.variants[0], ablated.photographs
+    difference = difference_shown(variant, reference, known) if variant is not reference else None
     epochs = [r.epoch for r in variant.runs if r.epoch is not None]
+    marks = ["noise"] if difference is not None and not difference.separated else []
+    if known and variant.accuracy and not is_over_both(variant, reference, known):
+        marks.append("seeds alone")
     return [
         variant.name,
-        percent(variant.accuracy),
+        percent(mean_shown(variant, known)),
         "" if variant is reference else points(difference),
-        "noise" if difference is not None and not difference.separated else "",
+        ", ".join(marks),
         f"{sum(epochs) / len(epochs):.1f}" if epochs else "-",
         f"{sum(r.seconds for r in variant.runs) / len(variant.runs):.1f}",
     ]

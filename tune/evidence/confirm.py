@@ -25,6 +25,7 @@ from tune.driver.identity import check_data_set
 from tune.evidence.confirmed import Confirmed, load_confirmed, render
 from tune.evidence.final import Final, check_final, train_final
 from tune.evidence.looks import MIN_SEEDS, SEEDS, with_look
+from tune.evidence.photographs import Spread
 from tune.evidence.repeated import (
     AGAIN,
     Repetition,
@@ -35,7 +36,7 @@ from tune.evidence.repeated import (
 )
 from tune.results.commands import resume_command
 from tune.results.definition import space_of
-from tune.results.layout import CONFIRM, CONFIRMED, SPACE
+from tune.results.layout import CONFIRM, CONFIRMED, FINAL, SPACE
 from tune.results.log import kept_in, log
 from tune.results.summary import Summary, TrialRecord, load_summary
 from tune.spaces.space import Space
@@ -155,8 +156,20 @@ def _conclude(
         chosen = [(named[repeated.name], repeated) for repeated in (winner, default)]
         trained = train_final(repetition, chosen, confirmed.seeds, confidence=confirmed.confidence)
         confirmed = replace(confirmed, default=default, candidates=tuple(candidates), final=trained)
+    confirmed = replace(confirmed, photographs=spreads_of(confirmed, repetition.directory))
     write_json(path, confirmed.to_dict())
     return confirmed
+
+
+def spreads_of(confirmed: Confirmed, directory: Path) -> dict[str, dict[str, Spread]]:
+    """Return the standard errors over photographs of all means: on val, on test, and of the final trainings."""
+    from tune.evidence.by_pair import spreads
+
+    found = {of: spreads(directory, of, confirmed.default, confirmed.candidates) for of in ("val", "test")}
+    if confirmed.final:
+        final = confirmed.final
+        found["final"] = spreads(directory / FINAL, "test", final.default, [final.winner])
+    return found
 
 
 def _earlier_final(earlier: Confirmed | None, confirmed: Confirmed) -> Final | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,8 @@ from nmt.training.files import BEST
 from nmt.training.history import METRIC
 from tune.evidence.final import Final, final_from_dict, final_weights, render_final
 from tune.evidence.looks import MIN_SEEDS, Look, confidence_at, look_at, look_from_dict, number_of
+from tune.evidence.photograph_table import photograph_table
+from tune.evidence.photographs import Spread, spreads_from_dict
 from tune.evidence.repeated import Repeated, repeated_from_dict
 from tune.results.commands import IMAGES, set_words, tensorboard
 from tune.results.layout import RUNS
@@ -51,6 +53,8 @@ class Confirmed:
     """keypoints that val/accuracy is computed over; 0 if that is not known"""
     looks: tuple[Look, ...] = ()
     """the looks at results so far, in their order; with this one once every training has ended"""
+    photographs: dict[str, dict[str, Spread]] = field(default_factory=dict)
+    """val, test or final -> configuration -> its standard errors over photographs"""
 
     @property
     def unfinished(self) -> bool:
@@ -160,6 +164,7 @@ class Confirmed:
             "val_keypoints": self.val_keypoints,
             "has_test": self.has_test,
             "changed": self.changed,
+            "photographs": {of: {c: asdict(s) for c, s in known.items()} for of, known in self.photographs.items()},
             "final": self.final.to_dict() if self.final else None,
             "default": self.default.to_dict(),
             "candidates": [
@@ -184,6 +189,7 @@ def load_confirmed(path: Path) -> Confirmed:
         for derived in ("gain", "look", "confidence"):
             content.pop(derived, None)
         content["seeds"] = tuple(content["seeds"])
+        content["photographs"] = {of: spreads_from_dict(v) for of, v in content.pop("photographs", {}).items()}
         found = Confirmed(
             **content,
             default=repeated_from_dict(default),
@@ -200,7 +206,8 @@ def load_confirmed(path: Path) -> Confirmed:
 def render(confirmed: Confirmed, directory: Path) -> str:
     """Return the report: the table, the verdict on both splits, and the commands to run next."""
     final = render_final(confirmed.final) if confirmed.final else ""
-    parts = [_head(confirmed), _table(confirmed), _verdict(confirmed), _test(confirmed), final]
+    over_both = photograph_table(confirmed.default, confirmed.candidates, confirmed.final, confirmed.photographs)
+    parts = [_head(confirmed), _table(confirmed), _verdict(confirmed), _test(confirmed), final, over_both]
     parts.append(_next(confirmed, directory))
     return "\n\n".join(part for part in parts if part)
 

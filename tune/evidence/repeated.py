@@ -29,6 +29,7 @@ from nmt.training.history import FIXED_METRIC, METRIC, best_epoch, decoding_of, 
 from nmt.training.logger import check_loggers
 from nmt.training.signals import interruptions
 from tune.evidence.progress import Progress
+from tune.evidence.readings import note_reading
 from tune.jobs.tasks import evaluate_on_test, outcomes, train_to_end
 from tune.results.layout import CONFIRM, FINAL, RUNS, TEST
 from tune.results.live import live
@@ -175,7 +176,11 @@ class Repetition:
     @cached_property
     def identity(self) -> str:
         """The identity of the data set."""
-        return ready_data(self.data, []).identity
+        return self._ready.identity
+
+    @cached_property
+    def _ready(self) -> ReadyData:
+        return ready_data(self.data, [])
 
     def check(self, variants: Sequence[Variant], seeds: Sequence[int]) -> ReadyData:
         """Check that the trainings can run, before anything starts; return their data set. Raises UserError."""
@@ -294,6 +299,7 @@ class Repetition:
         folders = [self.directory / r.directory for r in repeated.runs if r.reason is None]
         missing = [folder for folder in folders if self._test(folder) is None]
         jobs = {directory: (directory.resolve() / BEST, absolute(self.data)) for directory in missing}
+        note_reading(self._ready.folder, repeated.name, missing)  # first: a job that is killed has read it too
         failed: dict[Path, Exception] = {}
         for directory, outcome in outcomes(evaluate_on_test, jobs, self.resources, lambda: None):
             if isinstance(outcome, Exception):

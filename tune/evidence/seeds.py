@@ -9,25 +9,29 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from nmt.bootstrap import MEAN, photographs, standard_errors
 from nmt.config import Config, comparable, load_config, to_flat
 from nmt.data.store.ready import ready_data
 from nmt.errors import UserError
-from nmt.inference.evaluate import MODEL, Evaluation, evaluate_checkpoint
+from nmt.inference.evaluate import Evaluation, evaluate_pairs
 from nmt.io.file_record import record
 from nmt.io.files import atomic_write, write_json
 from nmt.io.table import shortened
+from nmt.pair_results import MODEL
 from nmt.settings import differences
 from nmt.training.files import BEST, CONFIG
 from nmt.training.history import read_metrics
+from tune.evidence.by_pair import mean_results
+from tune.evidence.photographs import SEEDS_ALONE, half_interval
+from tune.evidence.readings import note_reading
 from tune.evidence.repeated import with_seed
-from tune.results.layout import evaluation_file, seeds_table
+from tune.results.layout import evaluation_file, pairs_file, seeds_table
 from tune.results.log import log
 from tune.results.statistics import Mean, mean_of
-from tune.results.table import with_interval
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,6 +44,11 @@ class Seeds:
     data: str
     evaluations: Mapping[int, Evaluation]
     """seed -> evaluation"""
+    errors: Mapping[str, float] = field(default_factory=dict)
+    """category, or MEAN -> standard error over photographs of the matcher's mean over the seeds; empty where a training
+    has kept no results by pair"""
+    photographs: Mapping[str, int] = field(default_factory=dict)
+    """the same -> number of photographs"""
 
     def accuracy(self, method: str, category: str | None = None) -> Mean | None:
         """Return the mean accuracy of a method over the seeds: of a category, or of all (mean over categories)."""
@@ -48,6 +57,26 @@ class Seeds:
             return mean_of([e.mean[method] for e in found])
         return mean_of([e.per_category[method][category] for e in found if category in e.per_category[method]])
 
+    def half(self, category: str | None = None) -> float | None:
+        """Return half of the 95 % interval of the matcher's mean, over seeds and photographs where those are known."""
+        mean, column = self.accuracy(MODEL, category), category or MEAN
+        if mean is None or column not in self.errors:
+            return mean.interval if mean is not None else None
+        return half_interval(mean, self.errors[column], self.photographs[column])
+
+    def shown(self, method: str, category: str | None = None) -> str:
+        """Format a mean over the seeds, in per cent, with half of its interval if it is that of the matcher."""
+        mean = self.accuracy(method, category)
+        half = self.half(category) if method == MODEL else None
+        return "-" if mean is None else f"{100 * mean.mean:.1f}" + (f" ± {100 * half:.1f}" if half is not None else "")
+
+    @property
+    def note(self) -> str:
+        """Say what the intervals are over."""
+        if not self.errors:
+            return f"Seeds alone (Student's t): {SEEDS_ALONE.partition(': ')[2]}."
+        return f"Over the seeds and the {self.photographs[MEAN]} photographs of the pairs together."
+
     def table(self) -> str:
         """Return the table as Markdown: what was trained, then one row per category and the mean."""
         first, train = next(iter(self.evaluations.values())), self.config.train
@@ -55,11 +84,10 @@ class Seeds:
         seeds = ", ".join(map(str, self.evaluations))
         decode = ", ".join(f"{key} {value}" for key, value in dataclasses.asdict(first.decode).items())
         rows = [["category", *methods], ["---"] * (1 + len(methods))]
-        for category in [*first.per_category[MODEL], None]:
-            cells = [with_interval(self.accuracy(MODEL, category))]
-            plain = [self.accuracy(method, category) for method in methods if method != MODEL]
-            cells += [f"{100 * value.mean:.1f}" if value else "-" for value in plain]
-            rows.append([shortened(category or "mean"), *cells])
+        rows += [
+            [shortened(category or "mean"), *(self.shown(method, category) for method in methods)]
+            for category in [*first.per_category[MODEL], None]
+        ]
         return "\n".join(
             [
                 f"# {self.name}: accuracy on {first.split}, in per cent",
@@ -68,7 +96,7 @@ class Seeds:
                 f"steps on {self.config.data.train_split}, {self.config.model.backbone} at "
                 f"{self.config.data.image_size} pixels.",
                 f"{first.pairs} {first.split} pairs of {self.data}; {decode}.",
-                f"{MODEL}: mean over the seeds ± half its 95 % interval (Student's t). The others train nothing.",
+                f"{MODEL}: mean over the seeds ± half its 95 % interval. {self.note} The others train nothing.",
                 "",
                 *("| " + " | ".join(row) + " |" for row in rows),
             ]
@@ -90,6 +118,10 @@ class Seeds:
             "seeds": {seed: evaluation.mean[MODEL] for seed, evaluation in self.evaluations.items()},
             "per_category": categories,
             "mean": {method: _plain(self.accuracy(method)) for method in first.mean},
+            "photographs": self.photographs.get(MEAN),
+            "interval_over_photographs": {
+                column: self.half(None if column == MEAN else column) for column in self.errors
+            },
         }
 
 
@@ -120,12 +152,25 @@ def evaluate_seeds(
     trained = _same_but_for_the_seed(trainings)
     config = next(iter(trained.values()))[1]
     given = data or f"data/{config.data.name}"
-    identity = ready_data(given, []).identity
+    ready = ready_data(given, [])
+    of = {seed: _identity(folder, ready.identity, decode or {}) for seed, (folder, _) in trained.items()}
+    kept = {seed: _kept(folder / evaluation_file(split), of[seed]) for seed, (folder, _) in trained.items()}
+    fresh = [trained[seed][0] for seed, evaluation in kept.items() if evaluation is None]
+    if split == "test" and ready.has_test:
+        note_reading(ready.folder, directory.resolve().name, fresh)  # first: a job that is killed has read it too
     evaluations = {}
     for seed, (folder, _) in sorted(trained.items()):
-        evaluations[seed] = _evaluated(folder, given, identity, split, decode or {})
+        evaluations[seed] = kept[seed] or _evaluated(folder, given, split, decode or {}, of[seed])
         log.info(f"seed {seed}: {evaluations[seed].mean[MODEL]:.1%} on {split} ({folder / BEST})")
-    seeds = Seeds(name=directory.resolve().name, config=config, data=str(given), evaluations=evaluations)
+    joined = mean_results({folder: evaluations[seed].mean[MODEL] for seed, (folder, _) in trained.items()}, split)
+    seeds = Seeds(
+        name=directory.resolve().name,
+        config=config,
+        data=str(given),
+        evaluations=evaluations,
+        errors=standard_errors(joined)[MODEL] if joined else {},
+        photographs=photographs(joined) if joined else {},
+    )
     with atomic_write(directory / seeds_table(split)) as file:
         file.write((seeds.table() + "\n").encode())
     return seeds
@@ -153,14 +198,25 @@ def _same_but_for_the_seed(folders: Sequence[Path]) -> dict[int, tuple[Path, Con
     return found
 
 
-def _evaluated(folder: Path, data: str | Path, identity: str, split: str, decode: Mapping[str, Any]) -> Evaluation:
-    """Return the evaluation of a training: the one kept in its folder, if it is of the same weights and data."""
-    path = folder / evaluation_file(split)
-    of = {"weights": record(folder / BEST).sha256, "data_set": identity, "set": dict(decode)}
+def _identity(folder: Path, identity: str, decode: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what an evaluation of a training depends on."""
+    return {"weights": record(folder / BEST).sha256, "data_set": identity, "set": dict(decode)}
+
+
+def _kept(path: Path, of: Mapping[str, Any]) -> Evaluation | None:
+    """Return the evaluation in a file; None if there is none, or of other weights, data or settings."""
     if path.is_file():
         kept = json.loads(path.read_text())
         if kept["of"] == of:
             return Evaluation.from_dict(kept["evaluation"])
-    evaluation = evaluate_checkpoint(folder / BEST, data=data, split=split, decode=decode)
-    write_json(path, {"of": of, "evaluation": dataclasses.asdict(evaluation)})
+    return None
+
+
+def _evaluated(
+    folder: Path, data: str | Path, split: str, decode: Mapping[str, Any], of: Mapping[str, Any]
+) -> Evaluation:
+    """Evaluate a training, and keep the result and what was counted by pair in its folder."""
+    evaluation, by_pair = evaluate_pairs(folder / BEST, data=data, split=split, decode=decode)
+    by_pair.save(folder / pairs_file(split))
+    write_json(folder / evaluation_file(split), {"of": of, "evaluation": dataclasses.asdict(evaluation)})
     return evaluation

@@ -5,17 +5,20 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from nmt.config import Config, DecodeConfig, load_config
 from nmt.data.store.ready import local_data
 from nmt.errors import FailedError, TemporaryError, UserError
 from nmt.io.files import require_file
-from nmt.training.files import CONFIG
+from nmt.training.files import BEST, CONFIG
 from nmt.training.out_of_memory import pairs_at_once, twice_within_memory
 from nmt.training.signals import interruptions
-from tune.results.layout import run_folder
+from tune.results.layout import pairs_file, run_folder
 from tune.spaces.settings import Resources
+
+if TYPE_CHECKING:
+    from nmt.pair_results import PairResults
 
 LOOK_SECONDS = 2.0
 """time between two looks at the trainings that run"""
@@ -56,6 +59,7 @@ def train_to_end(
     try:
         watch.check()
         twice_within_memory(train, config)
+        _keep_val_pairs(config, data, directory)
     except KeyboardInterrupt:
         if watch.reason is None:
             raise
@@ -65,20 +69,37 @@ def train_to_end(
     return None
 
 
+def _keep_val_pairs(config: Config, data: str, directory: Path) -> None:
+    """Write what the best weights get right on each validation pair, from which intervals over photographs come."""
+    from nmt.inference.evaluate import evaluate_pairs
+
+    def evaluate(config: Config, again: bool) -> PairResults:
+        place, num = local_data(data, config), pairs_at_once(config)
+        return evaluate_pairs(directory / BEST, data=place, split="val", pairs_at_once=num, alone=True)[1]
+
+    if config.data.validates:
+        twice_within_memory(evaluate, config).save(directory / pairs_file("val"))
+
+
 def evaluate_on_test(checkpoint: Path, data: str, cpus: int) -> dict[str, Any] | UserError:
-    """Evaluate the checkpoint on the test split, in a Ray process; memory that runs out is met as in a training."""
+    """Evaluate the checkpoint on the test split, in a Ray process; memory that runs out is met as in a training.
+
+    What it gets right on each pair is written beside it.
+    """
     import torch
 
-    from nmt.inference.evaluate import MODEL, Evaluation, evaluate_checkpoint
+    from nmt.inference.evaluate import Evaluation, evaluate_pairs
+    from nmt.pair_results import MODEL
 
     torch.set_num_threads(cpus)
 
-    def evaluate(config: Config, again: bool) -> Evaluation:
-        return evaluate_checkpoint(checkpoint, data=data, split="test", pairs_at_once=pairs_at_once(config))
+    def evaluate(config: Config, again: bool) -> tuple[Evaluation, PairResults]:
+        return evaluate_pairs(checkpoint, data=data, split="test", pairs_at_once=pairs_at_once(config), alone=True)
 
     try:
         require_file(checkpoint, "checkpoint")
-        found = twice_within_memory(evaluate, load_config(checkpoint.parent / CONFIG))
+        found, by_pair = twice_within_memory(evaluate, load_config(checkpoint.parent / CONFIG))
+        by_pair.save(checkpoint.with_name(pairs_file("test")))
     except UserError as error:
         return error
     return {

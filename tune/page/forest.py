@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from nmt.io.table import shortened
+from tune.evidence.photographs import Spreads, difference_shown, mean_shown
 from tune.evidence.repeated import Repeated
 from tune.page.figures import BEST, DEFAULT, FAILED, GREY, INK, SOFT, Gallery, Plot, percent_axis
 from tune.results.statistics import CONFIDENCE, Difference
@@ -21,16 +22,18 @@ def forest(
     reference: Repeated,
     others: Sequence[Repeated],
     note: str,
+    known: Spreads,
     differences: Mapping[str, Difference] | None = None,
 ) -> Plot:
     """Draw each configuration's accuracy per seed, and its paired difference to the reference with its interval.
 
     Args:
         name: of the plot.
+        known: standard errors over photographs; where there are none, an interval is over seeds alone.
         differences: configuration -> its difference; by default each by itself.
     """
     every = [reference, *others]
-    found = differences if differences is not None else differences_of(reference, others)
+    found = differences if differences is not None else differences_of(reference, others, known)
 
     def fill(figure: Figure) -> None:
         left, right = figure.subplots(1, 2, sharey=True)
@@ -58,20 +61,21 @@ def forest(
     return gallery.draw(name, note, fill, height=1.1 + 0.34 * len(every))
 
 
-def differences_of(reference: Repeated, others: Sequence[Repeated]) -> dict[str, Difference]:
+def differences_of(reference: Repeated, others: Sequence[Repeated], known: Spreads) -> dict[str, Difference]:
     """Return the difference of each configuration to the reference, each with an interval of its own."""
-    each = {one.name: one.above(reference) for one in others}
+    each = {one.name: difference_shown(one, reference, known) for one in others}
     return {name: difference for name, difference in each.items() if difference is not None}
 
 
 def rows(
     reference: Repeated,
     others: Sequence[Repeated],
+    known: Spreads,
     winner: Repeated | None = None,
     differences: Mapping[str, Difference] | None = None,
 ) -> list[dict[str, Any]]:
     """Return the rows of the table beside the plot, the reference first; the arguments are those of `forest`."""
-    given = differences if differences is not None else differences_of(reference, others)
+    given = differences if differences is not None else differences_of(reference, others, known)
     found = []
     for one in (reference, *others):
         difference = given.get(one.name) if one is not reference else None
@@ -80,7 +84,7 @@ def rows(
             {
                 "name": one.name,
                 "mark": "reference" if one is reference else "winner" if one is winner else "",
-                "accuracy": percent(one.accuracy),
+                "accuracy": percent(mean_shown(one, known)),
                 "difference": points(difference) if difference is not None else "",
                 "noise": difference is not None and not difference.separated,
                 "test": percent(one.test_accuracy) if one.test_accuracy is not None else "",

@@ -5,13 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from nmt.inference.evaluate import MODEL
 from nmt.io.table import shortened
+from nmt.pair_results import MODEL
 from tune.evidence.seeds import Seeds
 from tune.page.figures import BEST, DEFAULT, GREY, SOFT, Gallery, Plot, percent_axis
 from tune.page.write import write_page
 from tune.results.layout import PLOTS
-from tune.results.table import with_interval
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -27,7 +26,7 @@ def write_seeds(seeds: Seeds, directory: Path) -> Path:
         "name": seeds.name,
         "split": first.split,
         "facts": {
-            "mean accuracy, in per cent": with_interval(seeds.accuracy(MODEL)),
+            "mean accuracy, in per cent": seeds.shown(MODEL),
             "seeds": str(len(seeds.evaluations)),
             f"{first.split} pairs": f"{first.pairs:,}",
             "epochs each": str(seeds.config.train.epochs),
@@ -35,7 +34,7 @@ def write_seeds(seeds: Seeds, directory: Path) -> Path:
         "data": seeds.data,
         "methods": list(first.mean),
         "rows": [
-            (name or "mean", [with_interval(seeds.accuracy(method, name)) for method in first.mean])
+            (name or "mean", [seeds.shown(method, name) for method in first.mean])
             for name in [*first.per_category[MODEL], None]
         ],
         "seeds": {seed: f"{100 * evaluation.mean[MODEL]:.1f} %" for seed, evaluation in seeds.evaluations.items()},
@@ -57,7 +56,7 @@ def _plot(seeds: Seeds, directory: Path) -> Plot:
                     axes.scatter([plain.mean], [k], color=shade, marker="|", s=120, label=None if k else method)
             mean = seeds.accuracy(MODEL, name)
             if mean is not None:
-                half = mean.interval or 0.0
+                half = seeds.half(name) or 0.0
                 axes.plot([mean.mean - half, mean.mean + half], [k, k], color=BEST, lw=2)
                 axes.scatter([mean.mean], [k], color=BEST, s=36, zorder=3, label=None if k else MODEL)
         axes.set_yticks(range(len(names) + 1), [*(shortened(name) for name in names), "mean"])
@@ -68,5 +67,5 @@ def _plot(seeds: Seeds, directory: Path) -> Plot:
         percent_axis(axes, which="x")
         axes.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0))
 
-    note = "Mean over the seeds with its 95 % interval (Student's t). The other methods train nothing."
+    note = f"Mean over the seeds with its 95 % interval. {seeds.note} The other methods train nothing."
     return Gallery(directory / PLOTS).draw("categories", note, fill, height=1.2 + 0.28 * len(names))

@@ -10,9 +10,10 @@ from nmt.errors import TemporaryError, UserError
 from nmt.io.files import atomic_write
 from nmt.io.page import render_page
 from tune.driver.two_stage import is_staged
-from tune.evidence.ablation import Ablated, load_ablated
+from tune.evidence.ablation import Ablated, load_ablated, reading
 from tune.evidence.confirmed import Confirmed, load_confirmed
 from tune.evidence.confirmed import render as render_confirmed
+from tune.evidence.photograph_table import HEAD
 from tune.page.figures import Gallery
 from tune.page.forest import forest, rows
 from tune.page.search import search_content
@@ -97,10 +98,13 @@ def _confirmed(confirmed: Confirmed, directory: Path, gallery: Gallery) -> dict[
     )
     head, _, *told = render_confirmed(confirmed, directory).split("\n\n")
     return {
-        "plot": forest(gallery, "confirmation", confirmed.default, confirmed.candidates, note, confirmed.differences),
-        "rows": rows(confirmed.default, confirmed.candidates, confirmed.winner, confirmed.differences),
+        "plot": forest(
+            gallery, "confirmation", confirmed.default, confirmed.candidates, note, {}, confirmed.differences
+        ),
+        "rows": rows(confirmed.default, confirmed.candidates, {}, confirmed.winner, confirmed.differences),
         "head": head.split("\n"),
-        "told": [text for text in told if not text.startswith("Next:")],
+        "told": [text for text in told if not text.startswith(("Next:", HEAD))],
+        "over_both": [text for text in told if text.startswith(HEAD)],
         "commands": [_command(line) for line in told[-1].split("\n")[1:]],
         "failures": [line for one in confirmed.trained for line in one.failures],
     }
@@ -116,7 +120,7 @@ def _ablated(ablated: Ablated, directory: Path, gallery: Gallery) -> dict[str, A
     reference, *others = ablated.variants
     note = (
         f"Each variant over {len(ablated.seeds)} seeds. Differences to {reference.name} are paired by seed. A grey "
-        "interval includes 0: these seeds show no difference."
+        "interval includes 0: these trainings show no difference."
     )
     seconds = sum(run.seconds for variant in ablated.variants for run in variant.runs)
     return {
@@ -131,8 +135,10 @@ def _ablated(ablated: Ablated, directory: Path, gallery: Gallery) -> dict[str, A
             "epochs each": str(ablated.epochs),
             "minutes of training": f"{seconds / 60:.1f}",
         },
-        "plot": forest(gallery, "ablation", reference, others, note),
-        "rows": rows(reference, others),
+        "plot": forest(gallery, "ablation", reference, others, note, ablated.photographs),
+        "rows": rows(reference, others, ablated.photographs),
+        "over": "seeds and photographs" if ablated.photographs else "seeds",
+        "reading": reading(ablated),
         "comparisons": len(others),
         "failures": [line for variant in ablated.variants for line in variant.failures],
         "commands": [(tensorboard(directory / RUNS), "the curves of all trainings")],

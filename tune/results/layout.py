@@ -78,6 +78,11 @@ FETCH_LOCK = ".fetch.lock"
 """locked by the process that fetches a folder from the storage"""
 
 
+def pairs_file(split: str) -> str:
+    """Return the file, in a training's folder, of what it got right on each evaluation pair of a split."""
+    return f"pairs-{split}.npz"
+
+
 def evaluation_file(split: str) -> str:
     """Return the file, in a training's folder, of its accuracy on a split: written with those of other seeds."""
     return f"evaluation-{split}.json"

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from collections import Counter
 
 import numpy as np
@@ -15,6 +16,7 @@ from scipy.stats import zscore
 
 from nmt import checkpoint
 from nmt.batch import PairBatch
+from nmt.bootstrap import MEAN
 from nmt.config import DecodeConfig, load_config, to_dict
 from nmt.data.prepare.features import add_features
 from nmt.data.store.arrow import METADATA_KEY
@@ -46,6 +48,14 @@ def test_evaluation_stands_beside_the_baselines(trained, toy_data):
     assert result.mean["NMT"] > result.mean["positions"]
     assert 0.1 < result.mean["chance"] < 0.2  # 6 to 10 keypoints a pair
     assert "mean" in result.table() and "chair" in result.table()
+    low, high = result.intervals["positions"][MEAN]
+    assert low < result.mean["positions"] < high and set(result.intervals["NMT"]) == {"chair", "plane", MEAN}
+    assert f"[{100 * low:.1f}, {100 * high:.1f}]" in result.table()
+    assert f"over the {result.photographs} photographs" in result.table()
+    content = json.loads(json.dumps(dataclasses.asdict(result)))
+    assert Evaluation.from_dict(content).mean == result.mean
+    older = {k: v for k, v in content.items() if k not in ("intervals", "photographs")}
+    assert "interval" not in Evaluation.from_dict(older).table()
 
 
 def test_on_images_each_object_is_read_once_and_the_accuracy_is_that_of_pairs_by_themselves(
@@ -110,10 +120,10 @@ def test_baselines_are_chance_positions_and_raw_features():
     match = torch.arange(6).expand(2, 6).masked_fill(~batch.source.mask_BN, -1)
     codes, labels = torch.eye(6).expand(2, 6, 6), torch.tensor([0, 1])
     same = PairBatch(*(dataclasses.replace(side, nodes_BNC=codes) for side in (batch.source, target)), match, labels)
-    found = baselines([same], DecodeConfig(), num_categories=3, device=torch.device("cpu"))
+    found = baselines([same], DecodeConfig(), device=torch.device("cpu"))
     assert list(found) == ["chance", "positions", "nearest features"]
-    assert found["positions"].accuracy() == found["nearest features"].accuracy() == 1
-    assert found["chance"].correct_A.tolist() == [1, 1, 0] and found["chance"].total_A.tolist() == [6, 4, 0]
+    assert found["positions"].tolist() == found["nearest features"].tolist() == [6, 4]  # all keypoints of both pairs
+    assert found["chance"].tolist() == [1, 1]
 
 
 def test_categories_other_than_the_trained_ones_are_refused(trained, make_store, toy_objects):

@@ -51,6 +51,10 @@ def test_prepare_train_evaluate_and_match_from_raw_photographs(capsys, refused, 
     assert "reading the test split" in out and result["mean"]["chance"] == pytest.approx(0.1)
     assert result["decode"]["assignment"] == "argmax" and Path(result["picture"]).is_file()
     assert {"inter", "drop2", "drop4", "both30", "noc"} <= set(result["outliers"]["figures"])
+    assert result["intervals"]["NMT"] == {} and "no interval: too few photographs of Car" in out
+    assert "the test split of data/willow has been read once: willow-train on 2" in out
+    assert main(["--prepare", "willow", "--check"]) == 0  # the count of readings is no part of the data set
+    assert "every row and file is right" in capsys.readouterr().out
     assert "keypoints without a partner" in out and "from the checkpoint" in result["outliers"]["note"]
 
     Path("a.csv").write_text("name,x,y\nnose,10,20\ntail,60,30\nwheel,40,50\n")

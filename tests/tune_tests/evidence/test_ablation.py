@@ -15,6 +15,7 @@ from nmt.io.files import write_json
 from nmt.recipes import RECIPES, read_recipe
 from nmt.training.history import read_metrics
 from tune.evidence.ablation import Ablated, load_ablated, load_ablation, render
+from tune.evidence.photographs import Spread
 from tune.evidence.repeated import Repeated, Run
 from tune.spaces.read import load_space
 
@@ -65,7 +66,14 @@ def test_ablation_of_the_project_is_sound_and_starts_from_its_recipe(name: str) 
     recipe = load_space({"willow_ablation": "willow_rotated"}.get(name, name.removesuffix("_ablation")))
     assert ablation.name == name and ablation.variants[0].config == ablation.base == recipe.base
     depths = {v.config.model.decoder_layers for v in ablation.variants}
-    assert depths == set(range(1, 9)) and len(ablation.seeds) >= 3
+    assert depths == set(range(1, 9)) and len(ablation.seeds) == 5
+    configs = [v.config for v in ablation.variants]
+    assert {c.loss.layer for c in configs} == {0, 0.1, 0.3, 1}
+    if recipe.base.data.mode == "images":
+        on = {(c.data.erasing > 0, c.data.cutmix > 0, c.data.mixup > 0) for c in configs}
+        assert len(on) == 8  # all, none, each of the three off, and each of them alone
+        assert {c.model.drop_path for c in configs} == {0, 0.2}
+        assert {c.optim.backbone_lr_scale for c in configs} == {0, 0.03}
 
 
 def test_without_val_there_is_nothing_to_compare_variants_by(file: Path) -> None:
@@ -149,6 +157,32 @@ def test_table_compares_with_the_first_variant_and_calls_noise_noise(tmp_path: P
     assert load_ablated(tmp_path / "ablation.json") == found
 
 
+def test_intervals_over_photographs_are_shown_and_rows_without_them_are_marked(tmp_path: Path) -> None:
+    variants = (
+        repeated("full", [0.70, 0.72, 0.71]),
+        repeated("worse", [0.60, 0.62, 0.611]),
+        repeated("old", [0.60, 0.62, 0.611]),
+        repeated("broken", [None, None, None]),
+    )
+    known = {
+        "full": Spread(photographs=30, accuracy=0.01, difference=None),
+        "worse": Spread(photographs=30, accuracy=0.01, difference=0.06),
+    }
+    found = Ablated(
+        name="toy", description="", data="data/toy", epochs=3, seeds=(0, 1, 2), variants=variants, photographs=known
+    )
+    text = render(found, tmp_path)
+    rows = {line.split("  ")[0].strip(): line for line in text.splitlines()}
+    assert "-10.0 [-22.2, +2.3]  " in rows["worse"] and "noise" in rows["worse"]  # 2.045 standard errors of 6 points
+    assert "71.0 ± 1.2 %" in rows["full"] and "seeds alone" not in rows["full"] + rows["worse"] + rows["broken"]
+    assert "-10.0 [-10.1, -9.8]" in rows["old"] and "seeds alone" in rows["old"]
+    assert "over seeds and photographs" in text and "\nseeds alone: no results by pair" in text
+    assert "Power: with 3 seeds and the noise measured here, a difference of 17." in text
+    assert max(len(line) for line in text.splitlines() if "seeds alone:" not in line) <= 110
+    write_json(tmp_path / "ablation.json", found.to_dict())
+    assert load_ablated(tmp_path / "ablation.json") == found
+
+
 def test_damaged_table_is_a_users_error(tmp_path: Path) -> None:
     (tmp_path / "ablation.json").write_text('{"seeds": []}')
     with pytest.raises(UserError, match="not the table of an ablation"):
@@ -171,6 +205,11 @@ def test_ablation_from_the_command_line_resumes_and_is_reported_again(
     found = json.loads(out.splitlines()[-1])
     assert [v["name"] for v in found["variants"]] == ["full", "no spline", "InfoNCE only"]
     assert found["variants"][0]["difference"] is None and found["variants"][1]["difference"]["count"] == 2
+    assert set(found["photographs"]) == {"full", "no spline", "InfoNCE only"}
+    alone, both = (found["variants"][1][key] for key in ("difference", "difference_over_photographs"))
+    assert both["mean"] == pytest.approx(alone["mean"]) and both["low"] < both["mean"] < both["high"]
+    assert "with 95 % intervals over seeds and photographs" in out and "Power: with 2 seeds" in out
+    assert "seeds alone" not in out
     directory = results / "parts"
     assert json.loads((directory / "ablation.json").read_text()) == found
     config = load_config(directory / "runs" / "no-spline-s1" / "config.json")

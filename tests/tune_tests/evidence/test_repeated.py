@@ -213,6 +213,9 @@ def test_a_diverging_variant_fails_alone_and_only_the_finished_read_the_test_spl
     for run in read.runs:
         kept = json.loads((repetition.directory / run.directory / "test.json").read_text())
         assert kept["accuracy"] == run.test_accuracy and set(kept["per_category"]) == {"cup", "fish"}
+        assert (repetition.directory / run.directory / "pairs-test.npz").is_file()
+    said = [line for line in caplog.messages if "the test split of" in line]
+    assert len(said) == 1 and f"{repetition.directory.parent.name}/good on 20" in said[0]
     assert any("bad  seed 1  failed: the loss is no longer finite" in line for line in caplog.messages)
 
 

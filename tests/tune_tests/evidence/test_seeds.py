@@ -10,6 +10,7 @@ import pytest
 
 from nmt.errors import UserError
 from nmt.inference.evaluate import Evaluation
+from nmt.pair_results import PairResults
 from nmt.training.loop import train
 from tune.cli.main import main
 from tune.evidence import seeds as module
@@ -50,7 +51,11 @@ def test_the_table_has_the_mean_over_the_seeds_with_its_interval(results: Path, 
     assert own["interval"] == pytest.approx(12.7062 * abs(first - second) / 2, rel=1e-4)  # Student's t, 1 degree
     assert found["mean"]["chance"]["interval"] == pytest.approx(0)
     table = (results / "published" / "test.md").read_text()
-    assert f"| mean | {100 * own['mean']:.1f} ± {100 * own['interval']:.1f} | " in table
+    halves = found["interval_over_photographs"]
+    assert f"| mean | {100 * own['mean']:.1f} ± {100 * halves['mean over categories']:.1f} | " in table
+    assert f"the {found['photographs']} photographs" in table and "cup" in halves
+    said = [line for line in lines if "the test split of" in line]
+    assert len(said) == 1 and "published on 20" in said[0]
     assert [line.split(" | ")[0] for line in table.splitlines()[8:]] == ["| cup", "| fish", "| mean"]
     assert table.rstrip("\n") in "\n".join(lines)
 
@@ -61,13 +66,13 @@ def test_a_second_call_reads_no_split_again_unless_something_has_changed(
     place = {"data": tiny_data, "split": "test"}
     first = evaluate_seeds(results / "published", folders(results), **place)
     read: list[Path] = []
-    evaluate = module.evaluate_checkpoint
+    evaluate = module.evaluate_pairs
 
-    def noted(path: Path, **given: object) -> Evaluation:
+    def noted(path: Path, **given: object) -> tuple[Evaluation, PairResults]:
         read.append(path)
         return evaluate(path, **given)
 
-    monkeypatch.setattr(module, "evaluate_checkpoint", noted)
+    monkeypatch.setattr(module, "evaluate_pairs", noted)
     assert evaluate_seeds(results / "published", folders(results), **place).to_dict() == first.to_dict() and not read
     shutil.copy(folders(results)[0] / "best.pt", folders(results)[1] / "best.pt")  # other weights
     changed = evaluate_seeds(results / "published", folders(results), **place)

@@ -16,6 +16,8 @@ import torch
 
 from nmt.config import Config, with_overrides
 from nmt.errors import TemporaryError, UserError
+from nmt.inference.evaluate import MODEL
+from nmt.pair_results import load_pair_results
 from nmt.training.history import read_metrics
 from nmt.training.trainer import DivergedError
 from tune.jobs import tasks
@@ -187,9 +189,13 @@ def test_a_training_tries_every_decoding_and_its_test_split_is_read_at_the_best(
     assert train_to_end(short, str(tiny_data), tmp_path, grid, 1) is None
     (metrics,) = read_metrics(tmp_path)
     assert metrics["val/accuracy"] >= metrics["val/accuracy_fixed_decode"]
+    kept = load_pair_results(tmp_path / "pairs-val.npz")
+    assert kept.counts(MODEL).accuracy() == pytest.approx(metrics["val/accuracy"], abs=0.005)
     found: Any = evaluate_on_test(tmp_path / "best.pt", str(tiny_data), 1)
     assert found.keys() == {"accuracy", "per_category", "pairs", "decode"}
     assert found["decode"]["epsilon"] == metrics["decode/epsilon"] and set(found["per_category"]) == {"cup", "fish"}
     assert 0 <= found["accuracy"] <= 1 and found["pairs"] > 0
+    by_pair = load_pair_results(tmp_path / "pairs-test.npz")
+    assert by_pair.counts(MODEL).accuracy() == found["accuracy"] and len(by_pair.total_P) == found["pairs"]
     missing = evaluate_on_test(tmp_path / "absent.pt", str(tiny_data), 1)
     assert isinstance(missing, UserError) and "absent.pt" in str(missing)
