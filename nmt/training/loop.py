@@ -48,6 +48,7 @@ def train(
     device: torch.device | None = None,
     interrupted: Callable[[], bool] | None = None,
     root: Path | None = None,
+    val_f1: bool = False,
 ) -> EpochResult:
     """Train to `config.train.epochs`, or to the end of epoch `until`.
 
@@ -69,6 +70,7 @@ def train(
         device: device to train on; by default this rank's, see nmt.device.pick_device.
         interrupted: called after each step; when True on any rank, all save and stop. By default after SIGNALS.
         root: folder of the search that the training is part of, for its loggers.
+        val_f1: also measure val/f1 after each epoch, see nmt.training.validation.
 
     Returns:
         The report of the epoch in best.pt.
@@ -80,6 +82,7 @@ def train(
         KeyboardInterrupt: interrupted, after a checkpoint at the exact step.
     """
     trainer = Trainer(config, data=data, device=device)
+    trainer.measures_f1 = val_f1
     state.begin(trainer, directory, resume=resume)
     first = distributed.rank() == 0
     if (trainers := distributed.trainers(trainer.device)) and first:

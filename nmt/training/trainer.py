@@ -66,7 +66,10 @@ class Trainer:
         check_pairs(self.store)
         self._check_pairs_for_all()
         split, seed = config.data.train_split, config.train.seed
-        self.stream = PairStream(self.store, config.data, split=split, seed=seed, features=self.features)
+        begin = config.outliers_from
+        self.stream = PairStream(
+            self.store, config.data, split=split, seed=seed, features=self.features, outliers_from=begin
+        )
         self.mean_keypoints = mean_keypoints(self.stream.sampler) if config.loss.reduction == "keypoints" else None
         """mean number of keypoints of a training pair; None where the loss does not read it"""
         self.matcher = build_matcher(
@@ -78,6 +81,8 @@ class Trainer:
             self.matcher.head.compile()
         self.model = distributed.data_parallel(self.matcher, self.device)
         self.progress = Progress()
+        self.measures_f1 = False
+        """True: each validation also measures val/f1"""
 
     @property
     def evaluated(self) -> Matcher:

@@ -20,7 +20,7 @@ from ray.tune.stopper import CombinedStopper, FunctionStopper
 from nmt.data.store.ready import ReadyData, ready_data
 from nmt.errors import FailedError, TemporaryError, UserError
 from nmt.training.files import BEST
-from nmt.training.history import METRIC
+from nmt.training.history import F1_METRIC, METRIC
 from nmt.training.logger import check_loggers
 from tune.driver.early_stopping import make_scheduler
 from tune.driver.groups import Groups
@@ -218,6 +218,7 @@ def _search(
             data=data,
             directory=directory.resolve(),
             decode_grid=space.decode_grid(),
+            val_f1=F1_METRIC in space.search.objectives,
             resources=space.resources,
             storage=home,
             control=control,

@@ -74,7 +74,8 @@ def evaluate_on_test(checkpoint: Path, data: str, cpus: int) -> dict[str, Any] |
     torch.set_num_threads(cpus)
 
     def evaluate(config: Config, again: bool) -> Evaluation:
-        return evaluate_checkpoint(checkpoint, data=data, split="test", pairs_at_once=pairs_at_once(config))
+        at_once = pairs_at_once(config)
+        return evaluate_checkpoint(checkpoint, data=data, split="test", pairs_at_once=at_once, outliers=True)
 
     try:
         require_file(checkpoint, "checkpoint")
@@ -86,6 +87,7 @@ def evaluate_on_test(checkpoint: Path, data: str, cpus: int) -> dict[str, Any] |
         "per_category": found.per_category[MODEL],
         "pairs": found.pairs,
         "decode": dataclasses.asdict(found.decode),
+        "outliers": None if found.outliers is None else dataclasses.asdict(found.outliers),
     }
 
 

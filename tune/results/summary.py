@@ -15,6 +15,7 @@ from nmt.errors import UserError
 from nmt.io.files import atomic_write, write_json
 from nmt.training.history import METRIC, decoding_of
 from tune.results.layout import BEST_CONFIG, SUMMARY
+from tune.spaces.settings import MAXIMIZED
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,8 +106,7 @@ class Summary:
         names = self.search.get("objectives", [METRIC])
 
         def values(trial: TrialRecord) -> tuple[float, ...]:
-            first, *others = (trial.objectives[name] for name in names)
-            return (first, *(-value for value in others))
+            return tuple(trial.objectives[name] * (1 if name in MAXIMIZED else -1) for name in names)
 
         complete = [t for t in self.trials if t.state == "COMPLETE" and t.objectives]
         front = [

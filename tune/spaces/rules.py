@@ -83,8 +83,9 @@ def _check_packed(space: Space, source: str) -> None:
         raise UserError(f"{where} trains in one process: workers must be 1, but is {space.resources.workers}")
     if space.search.scheduler not in ("asha", "hyperband", "fifo"):
         raise UserError(f'{where} needs scheduler "asha", "hyperband" or "fifo", but got "{space.search.scheduler}"')
-    if "inference_seconds" in space.search.objectives:
-        raise UserError(f"{where} measures no trial's own inference_seconds: packed must be 1 for that objective")
+    for name in ("inference_seconds", "val/f1"):
+        if name in space.search.objectives:
+            raise UserError(f"{where} measures no trial's own {name}: packed must be 1 for that objective")
     for parameter in space.parameters:
         own = [c.key for c in parameter.when if not is_shared(c.key, space.base)]
         if is_shared(parameter.key, space.base) and own:

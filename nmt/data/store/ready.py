@@ -145,7 +145,8 @@ def check_fit(store: ObjectStore, config: DataConfig, features: FeatureTable | N
         The features to train on; None in images mode.
 
     Raises:
-        UserError: another image size, or fewer padded keypoints than an object has.
+        UserError: another image size, fewer padded keypoints than an object has, or one category where pairs of two
+            are asked for.
     """
     if store.info.image_size != config.image_size:
         raise UserError(
@@ -158,6 +159,10 @@ def check_fit(store: ObjectStore, config: DataConfig, features: FeatureTable | N
         raise UserError(
             f"{store.directory}: objects have up to {most} keypoints, so data.pad_keypoints must be at least "
             f"{most + 1} (one is always padding) or 0, but is {config.pad_keypoints}"
+        )
+    if config.cross and len(store.info.categories) < 2:
+        raise UserError(
+            f"{store.directory}: has one category, and data.cross joins objects of two; set data.cross to 0"
         )
     if config.mode == "images":
         return None
