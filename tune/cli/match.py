@@ -38,7 +38,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         require_file(path, "image")
     for path in args.keypoints:
         require_file(path, "keypoint file")
-    from nmt.inference.match import match_files, warning_of, read_pair
+    from nmt.inference.match import match_files, read_pair, warning_of
 
     pair = read_pair(args.images, args.keypoints, keep=True)  # first, for loading the matcher takes seconds
     matcher = load(checkpoint, decode)

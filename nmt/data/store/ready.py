@@ -160,12 +160,22 @@ def check_fit(store: ObjectStore, config: DataConfig, features: FeatureTable | N
             f"{store.directory}: objects have up to {most} keypoints, so data.pad_keypoints must be at least "
             f"{most + 1} (one is always padding) or 0, but is {config.pad_keypoints}"
         )
-    if config.cross and len(store.info.categories) < 2:
+    if config.cross and _paired_categories(store) < 2:
         raise UserError(
-            f"{store.directory}: has one category, and data.cross joins objects of two; set data.cross to 0"
+            f"{store.directory}: has pairs of one category in train, and data.cross joins objects of two; set it to 0"
         )
     if config.mode == "images":
         return None
     if features is None:
         raise ValueError("data.mode = features needs a FeatureTable")
     return features
+
+
+def _paired_categories(store: ObjectStore) -> int:
+    """Count the categories that training pairs are drawn from."""
+    from nmt.data.store.given_pairs import open_pairs
+
+    table = open_pairs(store)
+    if table is None:
+        return sum(len(rows) > 0 for rows in store.rows("train"))
+    return len(set(store.category[table.row0[table.of("train")]].tolist()))

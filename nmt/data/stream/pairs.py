@@ -78,7 +78,9 @@ class PairStream:
         )
 
     def pair(self, epoch: int, index: int) -> Pair:
-        """Draw one pair of the stream in images mode, without collating it."""
+        """Draw one pair of the stream, without collating it."""
+        if self.features is not None:
+            return self._feature_pair(epoch, index)[0]
         size = self.config.image_size
         out0_HW3, out1_HW3 = np.empty((2, size, size, 3), np.uint8)
         return self._image_pair(epoch, index, out0_HW3, out1_HW3)[0]

@@ -188,7 +188,8 @@ def test_a_training_tries_every_decoding_and_its_test_split_is_read_at_the_best(
     (metrics,) = read_metrics(tmp_path)
     assert metrics["val/accuracy"] >= metrics["val/accuracy_fixed_decode"]
     found: Any = evaluate_on_test(tmp_path / "best.pt", str(tiny_data), 1)
-    assert found.keys() == {"accuracy", "per_category", "pairs", "decode"}
+    assert found.keys() == {"accuracy", "per_category", "pairs", "decode", "outliers"}
+    assert set(found["outliers"]["figures"]["union"]) >= {"precision", "recall", "f1"}
     assert found["decode"]["epsilon"] == metrics["decode/epsilon"] and set(found["per_category"]) == {"cup", "fish"}
     assert 0 <= found["accuracy"] <= 1 and found["pairs"] > 0
     missing = evaluate_on_test(tmp_path / "absent.pt", str(tiny_data), 1)
