@@ -51,12 +51,15 @@ class Trainer:
         config: the whole configuration.
         data: folder of the Arrow data set.
         device: device to train on; by default this rank's.
+        val_f1: each validation also measures val/f1.
 
     Raises:
         UserError: a wrong configuration, missing data or weights, or no pairs in train or val.
     """
 
-    def __init__(self, config: Config, *, data: Path, device: torch.device | None = None) -> None:
+    def __init__(
+        self, config: Config, *, data: Path, device: torch.device | None = None, val_f1: bool = False
+    ) -> None:
         self.config = config
         self.device = device or pick_device()
         self.autocast = autocast(config.train.precision, self.device)
@@ -81,8 +84,7 @@ class Trainer:
             self.matcher.head.compile()
         self.model = distributed.data_parallel(self.matcher, self.device)
         self.progress = Progress()
-        self.measures_f1 = False
-        """True: each validation also measures val/f1"""
+        self.measures_f1 = val_f1
 
     @property
     def evaluated(self) -> Matcher:

@@ -107,10 +107,8 @@ def test_the_ranks_share_the_validation_pairs_among_them(toy_data, monkeypatch):
 
 
 def test_f1_is_measured_where_it_is_asked_for_and_by_the_first_rank_alone(toy_data, monkeypatch):
-    trainer = Trainer(small(), data=toy_data)
-    plain = validate(trainer, ())
-    trainer.measures_f1 = True
-    found = validate(trainer, ())
+    trainer = Trainer(small(), data=toy_data, val_f1=True)
+    plain, found = validate(Trainer(small(), data=toy_data), ()), validate(trainer, ())
     assert "val/f1" not in plain and 0 < found["val/f1"] < 1 and not trainer.model.training
     assert found["val/accuracy"] == plain["val/accuracy"]
     monkeypatch.setattr("nmt.distributed.rank", lambda: 1)
