@@ -29,7 +29,8 @@ def is_shared(key: str, config: Config) -> bool:
     milestones are where they decide when keypoints are lost: the members see the same pairs.
     """
     trained_through = key == "decode.sinkhorn_iterations" and config.loss.matching != "infonce"
-    begins = key in ("optim.milestones", "optim.schedule") and config.outliers_from is not None
+    loses_from_milestone = config.outliers_from is not None and config.data.outliers_from < 0
+    begins = loses_from_milestone and key in ("optim.milestones", "optim.schedule")
     return not key.startswith(OWN) or key in SHARED or trained_through or begins
 
 

@@ -57,9 +57,7 @@ class Trainer:
         UserError: a wrong configuration, missing data or weights, or no pairs in train or val.
     """
 
-    def __init__(
-        self, config: Config, *, data: Path, device: torch.device | None = None, val_f1: bool = False
-    ) -> None:
+    def __init__(self, config: Config, *, data: Path, device: torch.device | None = None, val_f1: bool = False) -> None:
         self.config = config
         self.device = device or pick_device()
         self.autocast = autocast(config.train.precision, self.device)

@@ -50,7 +50,8 @@ def ready_data(data: str | Path, configs: Sequence[Config]) -> ReadyData:
 
     Raises:
         UserError: no data set there, no table of the features of a backbone, no whole photographs to mix in, another
-            image size, no pairs to train on or to validate with, or no weights of a backbone.
+            image size, no pairs to train on or to validate with, one category where pairs of two are asked for, or no
+            weights of a backbone.
     """
     from nmt.data.store.features import open_features
     from nmt.data.store.node_copy import local_copy
@@ -64,6 +65,7 @@ def ready_data(data: str | Path, configs: Sequence[Config]) -> ReadyData:
     for config in distinct:
         features = open_features(folder, config) if config.data.mode == "features" else None
         check_fit(store, config.data, features)
+        check_cross(store, config.data)
         open_photographs(store, config.data)
     check_pairs(store)
     weights = _ready_weights(distinct, data)
@@ -145,8 +147,7 @@ def check_fit(store: ObjectStore, config: DataConfig, features: FeatureTable | N
         The features to train on; None in images mode.
 
     Raises:
-        UserError: another image size, fewer padded keypoints than an object has, or one category where pairs of two
-            are asked for.
+        UserError: another image size, or fewer padded keypoints than an object has.
     """
     if store.info.image_size != config.image_size:
         raise UserError(
@@ -160,10 +161,6 @@ def check_fit(store: ObjectStore, config: DataConfig, features: FeatureTable | N
             f"{store.directory}: objects have up to {most} keypoints, so data.pad_keypoints must be at least "
             f"{most + 1} (one is always padding) or 0, but is {config.pad_keypoints}"
         )
-    if config.cross and _paired_categories(store) < 2:
-        raise UserError(
-            f"{store.directory}: has pairs of one category in train, and data.cross joins objects of two; set it to 0"
-        )
     if config.mode == "images":
         return None
     if features is None:
@@ -171,11 +168,18 @@ def check_fit(store: ObjectStore, config: DataConfig, features: FeatureTable | N
     return features
 
 
-def _paired_categories(store: ObjectStore) -> int:
-    """Count the categories that training pairs are drawn from."""
+def check_cross(store: ObjectStore, config: DataConfig) -> None:
+    """Raise UserError if training pairs are to join two categories and there is one alone."""
     from nmt.data.store.given_pairs import open_pairs
 
+    if not config.cross:
+        return
     table = open_pairs(store)
     if table is None:
-        return sum(len(rows) > 0 for rows in store.rows("train"))
-    return len(set(store.category[table.row0[table.of("train")]].tolist()))
+        paired = sum(len(rows) > 0 for rows in store.rows("train"))
+    else:
+        paired = len(set(store.category[table.row0[table.of("train")]].tolist()))
+    if paired < 2:
+        raise UserError(
+            f"{store.directory}: has pairs of one category in train, and data.cross joins objects of two; set it to 0"
+        )

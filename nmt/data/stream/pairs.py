@@ -21,7 +21,7 @@ from nmt.data.augment.seeding import DROP_PATH, LOSING, TRAIN, generator
 from nmt.data.store.features import FeatureTable
 from nmt.data.store.objects import MIN_KEYPOINTS, ObjectStore
 from nmt.data.store.photographs import open_photographs
-from nmt.data.store.ready import check_fit
+from nmt.data.store.ready import check_cross, check_fit
 from nmt.data.stream.collate import Features, ShownObject, collate
 from nmt.data.stream.outliers import cross_pair, losing_pair
 from nmt.data.stream.pair import Pair, swap_names
@@ -39,7 +39,7 @@ class PairStream:
         outliers_from: epochs after which `data.outliers` and `data.cross` begin (`Config.outliers_from`); None: never.
 
     Raises:
-        UserError: the data set does not fit the configuration (nmt.data.store.ready.check_fit), or has no pairs.
+        UserError: the data set does not fit the configuration (nmt.data.store.ready), or has no pairs.
     """
 
     def __init__(
@@ -55,6 +55,8 @@ class PairStream:
         self.store, self.config, self.seed = store, config, seed
         self.outliers_from = outliers_from
         self.features = check_fit(store, config, features)
+        if outliers_from is not None:
+            check_cross(store, config)
         self.sampler = pair_sampler(store, split, redraw=config.redraw, pairs=config.pairs)
         self._photographs = open_photographs(store, config)
         self._partners = None if self._photographs is None else self._photographs.of(split)

@@ -59,6 +59,8 @@ def test_members_have_their_own_optimizer_losses_and_decoding() -> None:
     through = changed(["loss.matching"])
     losing = with_overrides(BASE, {"data.outliers": 0.5}, source="test")  # the same pairs for all
     assert is_shared("optim.milestones", losing) and is_shared("optim.schedule", losing)
+    losing = with_overrides(losing, {"data.outliers_from": 1}, source="test")
+    assert not is_shared("optim.milestones", losing)
     assert is_shared("decode.sinkhorn_iterations", through) and not is_shared("decode.epsilon", through)
 
 

@@ -9,7 +9,8 @@ import torch
 from hypothesis import HealthCheck, given, settings, strategies
 
 from nmt.batch import PairBatch
-from nmt.config import DataConfig
+from nmt.config import Config, DataConfig
+from nmt.data.store.ready import ready_data
 from nmt.data.stream.pairs import PairStream, eval_batches, eval_pairs
 from nmt.errors import UserError
 from nmt.metrics import count_correct
@@ -217,8 +218,14 @@ def test_a_share_of_pairs_joins_two_categories_and_nothing_matches_there(toy_sto
 
 def test_one_category_has_none_to_cross_with(make_store, toy_objects):
     store = make_store([o for o in toy_objects() if o.category == "chair"])
-    with pytest.raises(UserError, match=r"has pairs of one category in train, and data.cross joins"):
-        PairStream(store, dataclasses.replace(IMAGES, cross=0.1), split="train", seed=0)
+    crossing = dataclasses.replace(IMAGES, cross=0.1)
+    for check in (
+        lambda: PairStream(store, crossing, split="train", seed=0, outliers_from=0),
+        lambda: ready_data(store.directory, [Config(data=dataclasses.replace(crossing, mix_partner="objects"))]),
+    ):
+        with pytest.raises(UserError, match=r"has pairs of one category in train, and data.cross joins"):
+            check()
+    assert next(eval_batches(store, crossing, split="val", batch_size=2)).num_pairs == 2  # evaluation crosses nothing
 
 
 def test_in_a_union_what_is_covered_or_moved_out_leaves_its_own_image_alone(toy_store):
