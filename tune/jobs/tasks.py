@@ -23,8 +23,21 @@ CHECKPOINT_SECONDS = 60.0
 """time that interrupted trainings have to write their checkpoints"""
 
 
-def train_to_end(
+def train_with_f1(
     config: Config, data: str, directory: Path, decode_grid: tuple[DecodeConfig, ...], cpus: int
+) -> Exception | None:
+    """Train as `train_to_end` does, and measure val/f1 after each epoch."""
+    return train_to_end(config, data, directory, decode_grid, cpus, val_f1=True)
+
+
+def train_to_end(
+    config: Config,
+    data: str,
+    directory: Path,
+    decode_grid: tuple[DecodeConfig, ...],
+    cpus: int,
+    *,
+    val_f1: bool = False,
 ) -> Exception | None:
     """Train to the last epoch in a Ray process.
 
@@ -49,6 +62,7 @@ def train_to_end(
                 directory=directory,
                 resume=True,
                 decode_grid=decode_grid,
+                val_f1=val_f1,
                 interrupted=lambda: came() or watch.taken,
                 root=run_folder(directory),
             )
