@@ -15,95 +15,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from nmt.data_config import DataConfig as DataConfig
 from nmt.errors import UserError, nearest
 from nmt.extensions import LOSS_TERMS
 from nmt.settings import Setting, setting
 from nmt.unmatched import OFF, UNMATCHED
-
-
-@dataclass(frozen=True, kw_only=True)
-class DataConfig:
-    """The data set, the pairs drawn from it, and the augmentation of its images."""
-
-    name: str = setting(
-        "voc",
-        "name of the data set, as given to --prepare; it lies in data/NAME unless --data is given; in a TOML file that "
-        "sets none, the name of the file",
-    )
-    mode: str = setting(
-        "images",
-        "what a training reads: images trains backbone and head end to end; features trains the head alone on stored "
-        "backbone features",
-        choices=("features", "images"),
-    )
-    image_size: int = setting(384, "side of the square input image in pixels", low=32, high=2048)
-    pairs_per_step: int = setting(8, "image pairs in one optimizer step, summed over all workers", low=1)
-    eval_pairs: int = setting(
-        1000, "image pairs drawn per category for validation and test; data sets with given pairs use those", low=1
-    )
-    train_split: str = setting(
-        "train",
-        "objects that a training sees: train keeps val to choose the best epoch by; train+val, for a final training, "
-        "leaves nothing to validate with, so the weights of the last epoch count",
-        choices=("train", "train+val"),
-    )
-    redraw: str = setting(
-        "category",
-        "what is drawn again where two objects share fewer than 2 keypoints: category draws the category too, as "
-        "published, so one with few pairs gets fewer steps; objects keeps it, so all get as many; no effect on given "
-        "pairs",
-        choices=("category", "objects"),
-    )
-    erasing: float = setting(
-        0.3,
-        "probability that one or two random rectangles of a source image are erased, with the keypoints in them; 0 "
-        "turns it off",
-        low=0,
-        high=1,
-    )
-    cutmix: float = setting(
-        0.3,
-        "probability that a square of a source image is replaced by another image (CutMix), and the keypoints in it "
-        "dropped; 0 turns it off",
-        low=0,
-        high=1,
-    )
-    mixup: float = setting(
-        0.3, "probability that a training image is blended with another image (MixUp); 0 turns it off", low=0, high=1
-    )
-    mix_partner: str = setting(
-        "photographs",
-        "what CutMix and MixUp mix in, both of train: photographs are whole, as published, and lie beside objects that "
-        "are cut out of them once --prepare has stored them; objects are cut out; no effect on stored features",
-        choices=("photographs", "objects"),
-    )
-    rotation: float = setting(
-        0.0,
-        "largest random rotation of a training image in degrees, in either direction; 0 turns it off",
-        low=0,
-        high=180,
-    )
-    mirror: float = setting(0.0, "probability that a training image is mirrored; 0 turns it off", low=0, high=1)
-    scale: float = setting(
-        0.0,
-        "largest random change of a training image's size; 0.2 scales it by 0.8 to 1.2, 0 turns it off",
-        low=0,
-        high=0.9,
-    )
-    views: int = setting(
-        1,
-        "stored views of each object in features mode; 1 stores the plain image alone, K adds K - 1 augmented views",
-        low=1,
-        high=1000,
-    )
-    pad_keypoints: int = setting(
-        0, "keypoints that every batch is padded to, which changes no result; 0 pads to the longest image", low=0
-    )
-
-    @property
-    def validates(self) -> bool:
-        """True if val is kept to validate with; False if it is trained on."""
-        return self.train_split == "train"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -177,6 +93,12 @@ class LossConfig:
         "weights of the decoder layers in the layer loss: flat weighs all alike (published code), linear grows with "
         "depth (published text)",
         choices=("flat", "linear"),
+    )
+    unmatched: str = setting(
+        "none",
+        "what InfoNCE does with keypoints that have no partner: none leaves them out (published); dustbin adds a "
+        "target of cosine -0.4 that they are to choose, and the others not",
+        choices=("none", "dustbin"),
     )
     # Two plain keys rather than a list of name and weight: the weight is set, checked and searched as the others are.
     extra: str = setting("", "a loss term of your own, by the name it is registered under (docs/extend.md)")
@@ -294,6 +216,17 @@ class Config:
     optim: OptimConfig = field(default_factory=OptimConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
 
+    @property
+    def outliers_from(self) -> int | None:
+        """Epochs after which training pairs lose keypoints or join two categories; None: never."""
+        data, optim = self.data, self.optim
+        if not (data.outliers or data.cross):
+            return None
+        if data.outliers_from >= 0:
+            return data.outliers_from
+        drops = optim.milestones if optim.schedule == "milestones" else ()
+        return min(drops, default=self.train.epochs)
+
 
 def _settings() -> dict[str, Setting]:
     found = {}
@@ -348,10 +281,30 @@ def _check_together(config: Config, *, source: str) -> None:
         raise UserError(f"{source}: loss.info_nce, loss.hyperspherical and loss.layer are all 0: nothing to train on")
     if list(config.optim.milestones) != sorted(set(config.optim.milestones)):
         raise UserError(f"{source}: optim.milestones must increase, but got {list(config.optim.milestones)}")
+    _check_outliers(config, source=source)
     if config.optim.warmup_epochs >= config.train.epochs:
         raise UserError(
             f"{source}: optim.warmup_epochs must be below train.epochs = {config.train.epochs}, but got "
             f"{config.optim.warmup_epochs:g}"
+        )
+
+
+def _check_outliers(config: Config, *, source: str) -> None:
+    begin, epochs = config.outliers_from, config.train.epochs
+    if begin is not None and begin >= epochs:
+        raise UserError(
+            f"{source}: data.outliers and data.cross would begin after all {epochs} epochs; set data.outliers_from, "
+            "or an earlier first of optim.milestones"
+        )
+    if config.loss.unmatched != "none" and config.loss.matching != "infonce":
+        raise UserError(
+            f'{source}: loss.unmatched = "{config.loss.unmatched}" goes with loss.matching = "infonce", but it is '
+            f'"{config.loss.matching}"'
+        )
+    if config.data.cross and config.loss.unmatched == "none":
+        raise UserError(
+            f'{source}: data.cross needs loss.unmatched = "dustbin": without it, pairs where nothing matches teach '
+            "no keypoint to stay without a partner"
         )
 
 

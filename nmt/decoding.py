@@ -50,6 +50,11 @@ class Similarities:
         for first in range(0, len(self.category_P), step):
             yield Similarities(*(value[first : first + step] for value in self._values()))
 
+    def halves(self) -> tuple[Similarities, Similarities]:
+        """Cut into the first half of the pairs, the larger one, and the second."""
+        middle = (len(self.category_P) + 1) // 2
+        return Similarities(*(v[:middle] for v in self._values())), Similarities(*(v[middle:] for v in self._values()))
+
     def trimmed(self) -> Similarities:
         """Cut off the padding that no pair needs; one column of it stays where there is nothing else."""
         num0, num1 = (max(1, int(mask.sum(1).max())) for mask in (self.mask0_PN, self.mask1_PM))

@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from nmt.confidence import SCORE
 from nmt.config import Config, DecodeConfig, LossConfig
 from nmt.errors import UserError
 from nmt.extensions import LOSS_TERMS
@@ -36,6 +37,24 @@ def info_nce(similarity_BNM: Tensor, match_BN: Tensor, mask1_BM: Tensor, tempera
     losses_BN = F.cross_entropy(logits.transpose(1, 2), match_BN, ignore_index=-1, reduction="none")
     matched_BN = match_BN >= 0
     return (losses_BN * matched_BN).sum(1) / matched_BN.sum(1).clamp_min(1)
+
+
+def with_dustbin(
+    similarity_BNM: Tensor, match_BN: Tensor, mask0_BN: Tensor, mask1_BM: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Add a target to every pair, the dustbin, which is the match of the source keypoints that have none.
+
+    Its cosine to all is `SCORE`, as in the plan that confidences are read from. A learned one was worse there.
+
+    Returns:
+        (B, N, M + 1) cosines, (B, N) matches, and (B, M + 1) mask of the targets, the dustbin last.
+    """
+    dustbin = similarity_BNM.shape[2]
+    return (
+        F.pad(similarity_BNM, (0, 1), value=SCORE),
+        match_BN.masked_fill((match_BN < 0) & mask0_BN, dustbin),
+        F.pad(mask1_BM, (0, 1), value=True),
+    )
 
 
 def plan_likelihood(log_plan_BNM: Tensor, match_BN: Tensor) -> Tensor:
@@ -67,6 +86,7 @@ def matching_loss(
     temperature: float | Tensor,
     epsilon: float | Tensor,
     iterations: int,
+    unmatched: str = "none",
 ) -> Tensor:
     """Compute the loss that pulls true matches together: (B,).
 
@@ -76,10 +96,17 @@ def matching_loss(
         matching: "infonce" (both directions, the published loss), "sinkhorn" or "cross_entropy", as `loss.matching`.
         temperature: temperature of InfoNCE; a tensor of shape (B, 1, 1) gives every pair its own.
         epsilon, iterations: parameters of the Sinkhorn plan, for the losses that read one; epsilon may be (B, 1, 1).
+        unmatched: "none" or "dustbin", for InfoNCE, as `loss.unmatched`.
     """
     sim_BNM, mask0_BN, mask1_BM = output.similarity_BNM, output.mask0_BN, output.mask1_BM
     if matching == "infonce":
         back_BM = inverse_match(match_BN, mask1_BM.shape[1])
+        if unmatched == "dustbin":
+            there_B = info_nce(*with_dustbin(sim_BNM, match_BN, mask0_BN, mask1_BM), temperature)
+            back_B = info_nce(*with_dustbin(sim_BNM.transpose(1, 2), back_BM, mask1_BM, mask0_BN), temperature)
+            # Both sides may have different numbers of keypoints; each keypoint of the pair counts the same.
+            num0_B, num1_B = mask0_BN.sum(1), mask1_BM.sum(1)
+            return 2 * (num0_B * there_B + num1_B * back_B) / (num0_B + num1_B)
         return info_nce(sim_BNM, match_BN, mask1_BM, temperature) + info_nce(
             sim_BNM.transpose(1, 2), back_BM, mask0_BN, temperature
         )
@@ -89,7 +116,17 @@ def matching_loss(
     return plan_cross_entropy(log_plan_BNM, match_BN, mask0_BN, mask1_BM)
 
 
-def keypoint_share(match_BN: Tensor, mean_keypoints: float | Tensor) -> Tensor:
+def counted_keypoints(output: MatchOutput, match_BN: Tensor, unmatched: str) -> Tensor:
+    """Count the keypoints that the matching loss of each pair is the mean of, on one side: (B,).
+
+    With a dustbin, all keypoints are, and the sides may differ: half of the keypoints of both.
+    """
+    if unmatched == "dustbin":
+        return (output.mask0_BN.sum(1) + output.mask1_BM.sum(1)) / 2
+    return (match_BN >= 0).sum(1)
+
+
+def keypoint_share(counted_B: Tensor, mean_keypoints: float | Tensor) -> Tensor:
     """Compute the weight of each pair's matching loss where every keypoint counts the same: (B,).
 
     The published loss is one mean over all keypoints of the batch, so that a pair's gradient depends on the other
@@ -97,11 +134,11 @@ def keypoint_share(match_BN: Tensor, mean_keypoints: float | Tensor) -> Tensor:
     pair's weight, as they do there.
 
     Args:
-        match_BN: true target keypoint, -1 = none or padding.
-        mean_keypoints: mean number of keypoints of a training pair (nmt.data.stream.mean_keypoints); a tensor
-            (B,) gives every pair its own.
+        counted_B: keypoints that each pair's loss is the mean of (`counted_keypoints`).
+        mean_keypoints: mean number of matches of a training pair (nmt.data.stream.mean_keypoints); a tensor (B,) gives
+            every pair its own.
     """
-    return (match_BN >= 0).sum(1) / mean_keypoints
+    return counted_B / mean_keypoints
 
 
 def hyperspherical(tokens_BTD: Tensor, mask_BT: Tensor) -> Tensor:
@@ -192,11 +229,14 @@ def loss_terms(
             temperature=config.temperature,
             epsilon=decode.epsilon,
             iterations=decode.sinkhorn_iterations,
+            unmatched=config.unmatched,
         )
         if config.reduction == "keypoints":
             if mean_keypoints is None:
                 raise ValueError('loss.reduction = "keypoints" needs the mean number of keypoints of a pair')
-            terms["info_nce"] = terms["info_nce"] * keypoint_share(match_BN, mean_keypoints)
+            terms["info_nce"] = terms["info_nce"] * keypoint_share(
+                counted_keypoints(output, match_BN, config.unmatched), mean_keypoints
+            )
     if config.hyperspherical:
         terms["hyperspherical"] = output_term(output)
     if config.layer:

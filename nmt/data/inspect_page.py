@@ -20,6 +20,7 @@ from nmt.batch import Side
 from nmt.config import DataConfig
 from nmt.data.augment.seeding import TRAIN, generator
 from nmt.data.store.objects import SPLITS, ObjectStore
+from nmt.data.stream.pair import Pair
 from nmt.data.stream.pairs import PairStream
 from nmt.data.stream.sampler import pair_sampler
 from nmt.io.files import atomic_write
@@ -110,7 +111,7 @@ def _objects_plot(store: ObjectStore) -> dict[str, Any]:
 
 def _keypoints_plot(store: ObjectStore, config: DataConfig, seed: int) -> dict[str, Any]:
     """Lay out the histogram of the keypoints of sampled training pairs."""
-    sampler = pair_sampler(store, "train", redraw=config.redraw)
+    sampler = pair_sampler(store, "train", redraw=config.redraw, pairs=config.pairs)
     drawn = Counter(len(sampler.draw(generator(seed, TRAIN, 0, k)).keypoints0) for k in range(SAMPLED_PAIRS))
     low, high = max(min(drawn) - 2, 0), max(drawn) + 2
     width, base = 1040, 190
@@ -175,27 +176,37 @@ def _changes(plain: PairStream, augmented: PairStream, index: int) -> bool:
 def _card(stream: PairStream, index: int, title: str = "") -> dict[str, Any]:
     """Lay out pair `index` of epoch 0 as training sees it; the category is the default title."""
     store, batch, pair = stream.store, stream.batch(0, [index]), stream.pair(0, index)
-    category = store.info.categories[pair.category]
-    names = [store.info.keypoint_names[category][k] for k in pair.keypoints0]
     offsets = (0, SIDE_PIXELS + GAP)
     points = [_points(side, x) for side, x in zip((batch.source, batch.target), offsets, strict=True)]
-    matches = [
-        {
-            "name": name,
-            "ends": (points[0][n], points[1][int(batch.match_BN[0, n])]),
-            "colour": f"hsl({(n * 137.508) % 360:.0f} 85% 58%)",  # the golden angle: neighbours differ
-        }
-        for n, name in enumerate(names)
-    ]
+    matches = _matches(store, pair, points)
     sides = [{"x": x, "jpeg": _jpeg(side)} for side, x in zip((batch.source, batch.target), offsets, strict=True)]
     return {
-        "title": title or category,
-        "note": f"{store.id(pair.row0)} and {store.id(pair.row1)}, {len(names)} keypoints",
+        "title": title or store.info.categories[pair.category],
+        "note": f"{store.id(pair.row0)} and {store.id(pair.row1)}, {len(matches)} keypoints",
         "width": 2 * SIDE_PIXELS + GAP,
         "sides": sides,
         "edges": [*_edges(batch.source, points[0]), *_edges(batch.target, points[1])],
         "matches": matches,
     }
+
+
+def _matches(store: ObjectStore, pair: Pair, points: list[list[tuple[float, float]]]) -> list[dict[str, Any]]:
+    """Lay out the keypoints of a pair: both ends of each match, and the one end of what has no partner."""
+    names0, names1 = (
+        [list(store.info.keypoint_names.values())[store.category[row]][k] for k in keypoints]
+        for row, keypoints in ((pair.row0, pair.keypoints0), (pair.row1, pair.keypoints1))
+    )
+    partners = pair.match_N.tolist()
+    shown = [
+        (name, [points[0][n], *([points[1][m]] if m >= 0 else [])])
+        for n, (name, m) in enumerate(zip(names0, partners, strict=True))
+    ]
+    shown += [(name, [points[1][m]]) for m, name in enumerate(names1) if m not in partners]
+    return [
+        # The golden angle: neighbours differ.
+        {"name": name, "ends": ends, "colour": f"hsl({(n * 137.508) % 360:.0f} 85% 58%)"}
+        for n, (name, ends) in enumerate(shown)
+    ]
 
 
 def _points(side: Side, offset: float) -> list[tuple[float, float]]:

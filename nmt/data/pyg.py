@@ -138,7 +138,12 @@ class TrainingPairs(_Pairs):
         split = split or config.data.train_split
         super().__init__(data, config, split, transform)
         self.stream = PairStream(
-            self.store, self.config.data, split=split, seed=config.train.seed, features=self.features
+            self.store,
+            self.config.data,
+            split=split,
+            seed=config.train.seed,
+            features=self.features,
+            outliers_from=config.outliers_from,
         )
         # Shared memory: loader processes that live longer than an epoch (persistent_workers) see the next one too.
         self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()

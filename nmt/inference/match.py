@@ -101,6 +101,22 @@ def match_files(matcher: ImageMatcher, pairs: Sequence[FilePair], *, at_once: in
         yield from matcher.match_pairs(given, labels=[pair.label for pair in part])
 
 
+def warning_of(matcher: ImageMatcher, pair: FilePair) -> str | None:
+    """Warn, in one line, of what makes the matches of a pair worse than they could be; None if nothing is known."""
+    return never_trained(matcher, pair) or _one_to_one(matcher, pair)
+
+
+def _one_to_one(matcher: ImageMatcher, pair: FilePair) -> str | None:
+    """Warn of a one-to-one assignment between sides of different sizes, which matches as many as it can."""
+    sizes = [len(labelled.points) for labelled in pair.keypoints]
+    if matcher.config.decode.assignment != "hungarian" or sizes[0] == sizes[1]:
+        return None
+    return (
+        f"{pair.label}: {sizes[0]} and {sizes[1]} keypoints, and decode.assignment = hungarian loses recall where some "
+        "have no partner (2 to 9 points, measured); argmax does not"
+    )
+
+
 def never_trained(matcher: ImageMatcher, pair: FilePair) -> str | None:
     """Warn, in one line, of an object that the matcher was not trained on; None where nothing is known of one.
 

@@ -12,7 +12,7 @@ from nmt.confidence import Calibration, Rows, chosen_calibration, figures
 from nmt.config import Config
 from nmt.data.store.objects import ObjectStore
 from nmt.data.stream.collate import Features
-from nmt.data.stream.outliers import CROSS
+from nmt.data.stream.outliers import CROSS, FITTED
 from nmt.errors import UserError
 from nmt.io.table import aligned, wrapped
 from nmt.model.matcher import Matcher
@@ -21,7 +21,7 @@ from nmt.unmatched import F1, OFF
 PAIRS = 200
 """most pairs of a protocol, spread over the categories"""
 NOC, MIX = "noc", "mix"
-"""pools: all protocols but cross, and all"""
+"""pools: the protocols that a calibration is fitted on without cross, and with it"""
 ALL_MATCHED = "f1_all_matched"
 _COLUMNS = {
     "kept": "kept",
@@ -102,13 +102,13 @@ def outlier_figures(
     if split == "val":
         note += "; figures on val itself are flattering"
     if config.decode.assignment == "hungarian":  # it matches as many as it can
-        note += "; hungarian loses recall where keypoints have no partner, argmax does not"
+        note += "; hungarian loses recall where keypoints have no partner (2 to 9 points, measured), argmax does not"
     chosen = calibration.with_threshold(unmatched, source=source)
     stored = protocol_similarities(matcher, store, config, split=split, features=features, device=device, most=PAIRS)
     rows = {name: matches_of(pairs, config.decode) for name, pairs in stored.items()}
-    pools = {NOC: Rows.joined([several for name, several in rows.items() if name != CROSS])}
+    pools = {NOC: Rows.joined([rows[name] for name in FITTED if name != CROSS])}
     if CROSS in rows:
-        pools[MIX] = Rows.joined(list(rows.values()))
+        pools[MIX] = Rows.joined([rows[name] for name in FITTED])
     return OutlierFigures(
         pairs=max(len(pairs.category_P) for pairs in stored.values()),
         threshold=chosen.threshold,

@@ -66,6 +66,8 @@ def write_metrics(directory: Path, progress: Progress) -> None:
 
 METRIC = "val/accuracy"
 """validation accuracy at the best decoding: what a search maximises; absent where val is trained on"""
+F1_METRIC = "val/f1"
+"""F1 of the matches that are left where confidences leave some out; only where an objective of a search asks for it"""
 FIXED_METRIC = "val/accuracy_fixed_decode"
 """validation accuracy at the configured decoding"""
 

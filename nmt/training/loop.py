@@ -54,12 +54,13 @@ def train(
     device: torch.device | None = None,
     interrupted: Callable[[], bool] | None = None,
     root: Path | None = None,
+    val_f1: bool = False,
 ) -> EpochResult:
     """Train to `config.train.epochs`, or to the end of epoch `until`.
 
-    Writes to `directory`: config.json, checkpoint.pt (to resume) and the one before it, best.pt (best validation
-    epoch; the last epoch where val is trained on), metrics.jsonl and the files of `train.loggers`. In a group of
-    torch.distributed it trains as one worker; hosts.json then records the workers and the step they trained from.
+    Writes to `directory`: config.json, checkpoint.pt (to resume) and the one before it, best.pt (best epoch on val; the
+    last without val), metrics.jsonl and the files of `train.loggers`. In a group of torch.distributed it trains as one
+    worker; hosts.json then records the workers and the step they trained from.
 
     Args:
         config: the whole configuration.
@@ -68,10 +69,9 @@ def train(
         on_epoch: hook that every rank calls once each epoch's checkpoint is written; the next epoch has begun by then.
         on_checkpoint: hook that every rank calls after each checkpoint within an epoch, unless the training then stops.
         resume: continue from checkpoint.pt if there is one; see nmt.training.state.begin for damaged files.
-        until: last epoch of this call, 1 = the first. The learning-rate schedule remains that of all epochs, so a later
-            call with `resume` continues it.
+        until: last epoch of this call, 1 = the first. Its schedule is that of all epochs; `resume` continues it.
         decode_grid: decodings to try on the validation similarities; `val/accuracy` is the best of them.
-        progress: show a progress bar on standard error.
+        progress, val_f1: show a progress bar on standard error; also measure val/f1 after each epoch.
         device: device to train on; by default this rank's, see nmt.device.pick_device.
         interrupted: called after each step, or every few where there are several ranks (nmt.training.wishes); when
             True on any rank, all save and stop. By default after SIGNALS.
@@ -86,7 +86,7 @@ def train(
         DivergedError: the loss is no longer finite.
         KeyboardInterrupt: interrupted, after a checkpoint at the exact step.
     """
-    trainer = Trainer(config, data=data, device=device)
+    trainer = Trainer(config, data=data, device=device, val_f1=val_f1)
     state.begin(trainer, directory, resume=resume)
     _note_trainers(directory, trainer)
     last = min(until or config.train.epochs, config.train.epochs)

@@ -10,7 +10,7 @@ from nmt.errors import UserError
 
 OWN = ("optim.", "loss.", "decode.")
 """branches in which members of a pack may differ, SHARED excepted"""
-SHARED = ("loss.matching", "loss.extra")
+SHARED = ("loss.matching", "loss.extra", "loss.unmatched")
 
 NEEDED = {
     "data.mode": "features",
@@ -25,10 +25,13 @@ NEEDED = {
 def is_shared(key: str, config: Config) -> bool:
     """Return True when all members of a pack need the same value at `key`.
 
-    Sinkhorn iterations are shared where the matching loss trains through them: the members run the same loop.
+    Sinkhorn iterations are shared where the matching loss trains through them: the members run the same loop. The
+    milestones are where they decide when keypoints are lost: the members see the same pairs.
     """
     trained_through = key == "decode.sinkhorn_iterations" and config.loss.matching != "infonce"
-    return not key.startswith(OWN) or key in SHARED or trained_through
+    loses_from_milestone = config.outliers_from is not None and config.data.outliers_from < 0
+    begins = loses_from_milestone and key in ("optim.milestones", "optim.schedule")
+    return not key.startswith(OWN) or key in SHARED or trained_through or begins
 
 
 def shape(config: Config) -> tuple[Any, ...]:
@@ -50,7 +53,7 @@ def check_packable(configs: Sequence[Config]) -> None:
             if flat[key] != value:
                 raise UserError(
                     f"packed trials share {key}, but got {value!r} and {flat[key]!r}; "
-                    f"they may differ in optim.*, loss.* (not {' and '.join(SHARED)}) and decode.*"
+                    f"they may differ in optim.*, loss.* (not {', '.join(SHARED)}) and decode.*"
                 )
     flat = to_flat(first)
     for key, value in NEEDED.items():

@@ -24,7 +24,7 @@ from nmt.batch import PairBatch
 from nmt.config import Config, DecodeConfig
 from nmt.decoding import decodings_of, similarities, sweep_grid
 from nmt.errors import UserError
-from nmt.losses import keypoint_share, layer_term, layer_weights, matching_loss, output_term
+from nmt.losses import counted_keypoints, keypoint_share, layer_term, layer_weights, matching_loss, output_term
 from nmt.metrics import Counts
 from nmt.model.matcher import MatchOutput
 from nmt.model.packed import PackedMatcher, repeated
@@ -253,9 +253,11 @@ def packed_terms(
             temperature=each([loss.temperature for loss in losses])[:, None, None],
             epsilon=each([config.decode.epsilon for config in configs])[:, None, None],
             iterations=configs[0].decode.sinkhorn_iterations,
+            unmatched=losses[0].unmatched,
         )
         if any(mean_keypoints):
-            share = keypoint_share(match_BN, each([mean or 1.0 for mean in mean_keypoints]))
+            counted_B = counted_keypoints(output, match_BN, losses[0].unmatched)
+            share = keypoint_share(counted_B, each([mean or 1.0 for mean in mean_keypoints]))
             by_keypoints = each([float(mean is not None) for mean in mean_keypoints]) > 0
             terms["info_nce"] = torch.where(by_keypoints, terms["info_nce"] * share, terms["info_nce"])
     if any(loss.hyperspherical for loss in losses):

@@ -91,6 +91,11 @@ class TrainingPlan:
         epochs = f"{self.epochs} of {train.epochs} epochs left," if self.completed else _count(train.epochs, "epoch")
         files = f"up to {in_bytes(self.sizes.running)} of files"
         lines = [f"training: {epochs} of {size}; {objects}; {files}"]
+        if self.config.data.pairs == "union" and self.config.decode.assignment == "hungarian":
+            lines.append(
+                "decode.assignment = hungarian loses accuracy where keypoints have no partner, as with data.pairs = "
+                "union; argmax does not"
+            )
         if self.pace is not None and self.seconds is not None:
             lines.append(f"estimated time: {in_words(self.seconds)} ({self.pace.basis})")
             if self.seconds > LONG_SECONDS:

@@ -52,12 +52,13 @@ class Trainer:
         config: the whole configuration.
         data: folder of the Arrow data set.
         device: device to train on; by default this rank's.
+        val_f1: each validation also measures val/f1.
 
     Raises:
         UserError: a wrong configuration, missing data or weights, or no pairs in train or val.
     """
 
-    def __init__(self, config: Config, *, data: Path, device: torch.device | None = None) -> None:
+    def __init__(self, config: Config, *, data: Path, device: torch.device | None = None, val_f1: bool = False) -> None:
         self.config = config
         self.device = device or pick_device()
         self.autocast = autocast(config.train.precision, self.device)
@@ -71,7 +72,10 @@ class Trainer:
             from nmt.training.compiled import CompiledStep, static_shapes  # loads torch's compiler, which takes seconds
 
             streamed = static_shapes(config.data, self.store.info)
-        self.stream = PairStream(self.store, streamed, split=split, seed=seed, features=self.features)
+        begin = config.outliers_from
+        self.stream = PairStream(
+            self.store, streamed, split=split, seed=seed, features=self.features, outliers_from=begin
+        )
         self.loader = self._loader()
         self.mean_keypoints = mean_keypoints(self.stream.sampler) if config.loss.reduction == "keypoints" else None
         """mean number of keypoints of a training pair; None where the loss does not read it"""
@@ -84,6 +88,7 @@ class Trainer:
         compression = config.train.gradient_compression
         self.model = distributed.data_parallel(self.matcher, self.device, compression=compression)
         self.progress = Progress()
+        self.measures_f1 = val_f1
 
     def build_matcher(self) -> Matcher:
         """Build the matcher to train, on the device."""

@@ -10,12 +10,14 @@ import torch
 
 from nmt import distributed
 from nmt.batch import PairBatch
+from nmt.calibration import f1_on_val
 from nmt.config import DecodeConfig
 from nmt.data.stream.pair import Pair
 from nmt.data.stream.pairs import eval_batches, eval_pairs
 from nmt.decoding import best_decoding, decodings_of, model_score, similarities, sweep_grid, timed
 from nmt.metrics import Counts
 from nmt.seen_objects import SeenObjects, encoder, pairs_in_memory
+from nmt.training.history import F1_METRIC
 from nmt.training.trainer import Trainer
 
 
@@ -28,7 +30,8 @@ def validate(trainer: Trainer, decode_grid: Sequence[DecodeConfig]) -> dict[str,
 
     Returns:
         Metrics: see `val_metrics`, and "inference_seconds" (median seconds per pair, mean over ranks; on images with
-        twice the median seconds of an object). None where val is trained on (`data.train_split`).
+        twice the median seconds of an object). "val/f1" where the training measures it. None where val is trained on
+        (`data.train_split`).
     """
     if not trainer.config.data.validates:
         return {}
@@ -53,7 +56,18 @@ def validate(trainer: Trainer, decode_grid: Sequence[DecodeConfig]) -> dict[str,
     reading = 2 * statistics.median(objects.seconds) if objects and objects.seconds else 0.0
     mine = [statistics.median(taken) + reading, 1.0] if taken else [0.0, 0.0]
     seconds, ranks = distributed.sum_over_ranks(torch.tensor(mine, dtype=torch.float64)).tolist()
-    return metrics | {"inference_seconds": seconds / ranks}
+    metrics |= {"inference_seconds": seconds / ranks}
+    return metrics | {F1_METRIC: _f1(trainer)} if trainer.measures_f1 else metrics
+
+
+def _f1(trainer: Trainer) -> float:
+    """Measure val/f1 on the first rank, on at most a hundred pairs of each outlier protocol; every rank gets it."""
+    found = 0.0
+    if distributed.rank() == 0:
+        found = f1_on_val(
+            trainer.evaluated, trainer.store, trainer.config, features=trainer.features, device=trainer.device
+        )
+    return float(distributed.sum_over_ranks(torch.tensor(found, dtype=torch.float64)))
 
 
 def val_batches(trainer: Trainer) -> Iterator[PairBatch]:

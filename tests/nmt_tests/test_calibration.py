@@ -5,12 +5,12 @@ from __future__ import annotations
 import pytest
 import torch
 
-from nmt.calibration import fit_on_val, matches_of, protocol_similarities
-from nmt.confidence import figures
+from nmt.calibration import f1_on_val, fit_on_val, matches_of, protocol_similarities
+from nmt.confidence import Rows, figures
 from nmt.config import with_overrides
 from nmt.data.store.features import open_features
 from nmt.data.store.objects import ObjectStore
-from nmt.data.stream.outliers import PROTOCOLS
+from nmt.data.stream.outliers import FITTED
 from nmt.data.stream.pairs import eval_batches
 from nmt.decoding import model_score, similarities
 from nmt.device import autocast
@@ -31,7 +31,7 @@ def test_what_a_training_keeps_is_what_a_fit_on_val_finds(loaded):
     found, store, features = loaded
     again = fit_on_val(found.matcher, store, found.config, features=features, device=CPU)
     assert again == found.calibration
-    assert set(again.pairs) == set(PROTOCOLS) == set(again.figures) and min(again.pairs.values()) == 24
+    assert set(again.pairs) == set(FITTED) == set(again.figures) and min(again.pairs.values()) == 24
     assert again.figures["both30"]["auc"] > 0.6 and 0 < again.threshold < 1
 
 
@@ -68,3 +68,19 @@ def test_a_backbone_that_reads_each_object_once_gives_the_same_similarities(toy_
     assert sorted(inter.category_P.tolist()) == direct.category_P.tolist()
     order = inter.category_P.argsort(stable=True)
     torch.testing.assert_close(inter.similarity_PNM[order], direct.similarity_PNM, atol=1e-5, rtol=0)
+
+
+def test_f1_on_val_is_read_at_thresholds_that_other_pairs_chose(loaded):
+    found, store, features = loaded
+    place = {"features": features, "device": CPU}
+    value = f1_on_val(found.matcher, store, found.config, **place)
+    assert value == f1_on_val(found.matcher, store, found.config, **place)
+    stored = protocol_similarities(found.matcher, store, found.config, split="val", most=100, protocols=FITTED, **place)
+    rows = {name: matches_of(pairs, found.config.decode) for name, pairs in stored.items()}
+    own = figures(Rows.joined(list(rows.values())), found.calibration)["f1"]  # that these pairs chose themselves
+    all_matched = figures(Rows.joined(list(rows.values())), found.calibration.with_threshold("off", source="test"))
+    assert abs(value - own) < 0.1 and value > all_matched["f1"]
+    # No pair helps to choose the threshold that it is measured at: worse pairs of one half leave the other's alone.
+    first, second = zip(*(pairs.halves() for pairs in stored.values()), strict=True)
+    assert [len(half.category_P) for half in (*first, *second)] == [12] * 10
+    assert all(half.category_P.unique().tolist() == [0, 1] for half in (*first, *second))

@@ -209,3 +209,20 @@ def test_a_damaged_calibration_is_refused_with_its_file(change):
     content = None if change is None else CALIBRATION.to_dict() | change
     with pytest.raises(UserError, match=r"^best\.pt: its calibration is damaged .*restore the file"):
         Calibration.from_dict(content, source="best.pt")
+
+
+def test_three_sources_and_three_targets_by_hand():
+    # Sources 0 and 2 have the partners 0 and 1; source 1 and target 2 have none. Each takes its most alike target.
+    similarity = torch.tensor([[[0.9, 0.1, 0.0], [0.0, 0.2, 0.6], [0.1, 0.3, 0.7]]])
+    mask, match = torch.ones(1, 3, dtype=torch.bool), torch.tensor([[0, -1, 1]])
+    target = similarity.argmax(2)
+    rows = Rows.of(similarity, mask, mask, target, match)
+    assert rows.right_R.tolist() == [True, False, False] and rows.matchable == 2
+    # A confidence of its own for each: 0.95, 0.55 and 0.25.
+    numbers = torch.zeros(3, 4)
+    numbers[:, 0] = torch.tensor([0.95, 0.55, 0.25]).logit()
+    plain = dataclasses.replace(CALIBRATION, weights=(1.0, 0.0, 0.0, 0.0), bias=0.0, threshold=0.5)
+    found = figures(dataclasses.replace(rows, evidence_R4=numbers), plain)
+    assert found["precision"] == 1 / 2 and found["recall"] == 1 / 2 and found["f1"] == 1 / 2
+    assert found["kept"] == 2 / 3 and found["auc"] == 1.0
+    assert found["ece"] == pytest.approx((0.05 + 0.55 + 0.25) / 3, abs=1e-6)

@@ -75,3 +75,41 @@ def test_matches_to_leave_out_are_given_as_a_word_or_a_number():
         UserError, match=r"x: decode.unmatched must be off, f1, precision=P or a confidence, .* got 1.5"
     ):
         with_overrides(Config(), {"decode.unmatched": 1.5}, source="x")
+
+
+LOSING = {"data.outliers": 0.5}
+
+
+@pytest.mark.parametrize(
+    ("changes", "begins"),
+    [
+        ({}, None),
+        ({"data.outliers_from": 3}, None),  # nothing begins
+        (LOSING, 2),
+        ({"data.cross": 0.1, "loss.unmatched": "dustbin", "optim.milestones": [9, 11]}, 9),
+        (LOSING | {"data.outliers_from": 0}, 0),
+        (LOSING | {"data.outliers_from": 7, "optim.schedule": "cosine"}, 7),
+    ],
+)
+def test_keypoints_are_lost_from_the_first_milestone_or_the_epoch_that_is_set(changes, begins):
+    assert with_overrides(Config(), changes, source="test").outliers_from == begins
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (LOSING | {"optim.schedule": "cosine"}, "begin after all 12 epochs; set data.outliers_from, or an earlier"),
+        (LOSING | {"optim.milestones": []}, "begin after all 12 epochs"),
+        (LOSING | {"train.epochs": 2}, "begin after all 2 epochs"),
+        (LOSING | {"data.outliers_from": 12}, "begin after all 12 epochs"),
+        ({"data.cross": 0.2}, 'data.cross needs loss.unmatched = "dustbin"'),
+        (
+            {"loss.unmatched": "dustbin", "loss.matching": "sinkhorn"},
+            'loss.unmatched = "dustbin" goes with loss.matching = "infonce", but it is "sinkhorn"',
+        ),
+    ],
+)
+def test_what_would_never_begin_or_teach_nothing_is_refused_in_one_line(changes, message):
+    with pytest.raises(UserError, match=message) as caught:
+        with_overrides(Config(), changes, source="--set")
+    assert "\n" not in str(caught.value)

@@ -206,3 +206,64 @@ def random_output() -> MatchOutput:
     tokens = [torch.nn.functional.normalize(torch.randn(2, 4, 8, generator=generator), dim=-1) for _ in range(2)]
     real = torch.ones(2, 3, dtype=torch.bool)
     return MatchOutput(cosine(tokens[0][:, 1:], tokens[1][:, 1:]), tokens[:1], tokens[1:], real, real)
+
+
+def two_by_three() -> MatchOutput:
+    """An output of one pair whose cosines are given: source 1 matches target 2, nothing else has a partner."""
+    similarity = torch.tensor([[[0.5, 0.0, -0.5], [0.1, 0.2, 0.8]]])
+    tokens0, tokens1 = [torch.zeros(1, 3, 4)], [torch.zeros(1, 4, 4)]
+    return MatchOutput(similarity, tokens0, tokens1, torch.ones(1, 2, dtype=torch.bool), torch.ones(1, 3) > 0)
+
+
+def log_share(own: float, *others: float) -> float:
+    """Minus the log of the softmax of the first at temperature 0.5."""
+    return -own / 0.5 + math.log(sum(math.exp(x / 0.5) for x in (own, *others)))
+
+
+def test_dustbin_is_the_target_of_what_has_no_partner_by_hand():
+    config = LossConfig(temperature=0.5, reduction="pairs", unmatched="dustbin", hyperspherical=0, layer=0)
+    match = torch.tensor([[-1, 2]])
+    sources = [log_share(-0.4, 0.5, 0.0, -0.5), log_share(0.8, 0.1, 0.2, -0.4)]
+    targets = [log_share(-0.4, 0.5, 0.1), log_share(-0.4, 0.0, 0.2), log_share(0.8, -0.5, -0.4)]
+    mean = (sum(sources) + sum(targets)) / 5
+    found = loss_terms(two_by_three(), match, config)["info_nce"]
+    assert float(found) == pytest.approx(2 * mean, rel=1e-5)  # both directions
+    # Where keypoints count the same, the pair weighs as its 5 keypoints do: 2.5 a side, 4 in a mean pair.
+    by_keypoints = dataclasses.replace(config, reduction="keypoints")
+    found = loss_terms(two_by_three(), match, by_keypoints, mean_keypoints=4.0)["info_nce"]
+    assert float(found) == pytest.approx(2 * mean * 2.5 / 4, rel=1e-5)
+
+
+def test_without_a_dustbin_a_keypoint_without_partner_is_a_target_to_avoid_and_the_loss_is_as_published():
+    config = LossConfig(temperature=0.5, reduction="pairs", hyperspherical=0, layer=0)
+    found = loss_terms(two_by_three(), torch.tensor([[-1, 2]]), config)["info_nce"]
+    assert float(found) == pytest.approx(log_share(0.8, 0.1, 0.2) + log_share(0.8, -0.5), rel=1e-5)
+    output, match = made_output(6, 9, 1)
+    published = [
+        torch.nn.functional.cross_entropy(
+            (cosines / 0.1).masked_fill(~output.mask1_BM[:, None], -torch.inf).transpose(1, 2),
+            true,
+            ignore_index=-1,
+            reduction="none",
+        ).sum(1)
+        / 6
+        for cosines, true in (
+            (output.similarity_BNM, match),
+            (output.similarity_BNM.transpose(1, 2), inverse_match(match, 9)),
+        )
+    ]
+    assert torch.equal(loss_terms(output, match, PAIRS)["info_nce"], published[0] + published[1])
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.integers(2, 8), st.integers(1, 6), st.integers(0, 2**31))
+def test_padding_changes_no_loss_with_a_dustbin_and_nothing_matched_is_finite(num, padding, seed):
+    config = LossConfig(unmatched="dustbin")
+    found = []
+    for width in (num, num + padding):
+        output, match = made_output(num, width, seed)
+        match[0, 0] = -1
+        found.append(loss_terms(output, match, config, mean_keypoints=5.0)["info_nce"])
+        nothing = loss_terms(output, torch.full_like(match, -1), config, mean_keypoints=5.0)["info_nce"]
+        assert torch.isfinite(nothing).all() and float(nothing) > 0
+    assert torch.allclose(*found, atol=1e-6)

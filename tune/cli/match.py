@@ -38,12 +38,12 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         require_file(path, "image")
     for path in args.keypoints:
         require_file(path, "keypoint file")
-    from nmt.inference.match import match_files, never_trained, read_pair
+    from nmt.inference.match import match_files, read_pair, warning_of
 
     pair = read_pair(args.images, args.keypoints, keep=True)  # first, for loading the matcher takes seconds
     matcher = load(checkpoint, decode)
     matches = next(match_files(matcher, [pair]))
-    warning = never_trained(matcher, pair)
+    warning = warning_of(matcher, pair)
     print(matches)
     if (right := matches.right_text()) is not None:
         print(right)
@@ -56,7 +56,7 @@ def run_list(args: argparse.Namespace) -> dict[str, Any]:
     """Match the pairs of a list; write a table of all matches and a picture of each pair to a folder."""
     out = args.out or Path("matches")
     decode, checkpoint = decode_overrides(args), find_checkpoint(args)
-    from nmt.inference.match import match_files, never_trained
+    from nmt.inference.match import match_files, warning_of
     from nmt.inference.pair_list import read_pair_list
     from tune.cli.match_list import check_folder, writing
 
@@ -64,7 +64,7 @@ def run_list(args: argparse.Namespace) -> dict[str, Any]:
     check_folder(out)
     pairs = read_pair_list(args.pairs)
     matcher = load(checkpoint, decode)
-    warnings = [never_trained(matcher, pair) for pair in pairs]
+    warnings = [warning_of(matcher, pair) for pair in pairs]
     rows = []
     with writing(out, pairs) as written:
         for pair, matches, warning in zip(pairs, match_files(matcher, pairs), warnings, strict=True):

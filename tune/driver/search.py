@@ -23,7 +23,7 @@ from nmt.errors import FailedError, TemporaryError, UserError
 from nmt.training.cards import Card, this_card
 from nmt.training.files import BEST
 from nmt.training.fit import fit_line
-from nmt.training.history import METRIC
+from nmt.training.history import F1_METRIC, METRIC
 from nmt.training.logger import check_loggers
 from tune.driver.early_stopping import make_scheduler
 from tune.driver.groups import Groups
@@ -242,6 +242,7 @@ def _search(
             data=data,
             directory=directory.resolve(),
             decode_grid=space.decode_grid(),
+            val_f1=F1_METRIC in space.search.objectives,
             resources=space.resources,
             storage=home,
             control=control,

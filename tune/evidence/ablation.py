@@ -20,7 +20,7 @@ from nmt.io.files import atomic_write, write_json
 from nmt.io.table import aligned
 from nmt.recipes import RecipeFile, read_recipe
 from nmt.settings import setting
-from nmt.training.history import METRIC
+from nmt.training.history import F1_METRIC, METRIC
 from tune.driver.identity import check_data_set, say_nothing_to_resume, with_data_set
 from tune.evidence.photographs import (
     SEEDS_ALONE,
@@ -45,6 +45,7 @@ from tune.evidence.repeated import (
 from tune.results.commands import tensorboard
 from tune.results.layout import ABLATED, DEFINITION, RUNS, SPACE, TRIALS
 from tune.results.log import kept_in, log
+from tune.results.statistics import mean_of
 from tune.results.table import percent, points
 from tune.spaces.parameter import NOT_SEARCHABLE
 from tune.spaces.rules import check_validates
@@ -221,7 +222,12 @@ def run_ablation(
     if resume:
         say_nothing_to_resume(directory, ablation.name)
     repetition = Repetition(
-        directory=directory, data=data, decode_grid=(), resources=ablation.resources, keep=ablation.keep
+        directory=directory,
+        data=data,
+        decode_grid=(),
+        resources=ablation.resources,
+        keep=ablation.keep,
+        val_f1=any(shows_unmatched(variant.config) for variant in ablation.variants),
     )
     ready = repetition.check(ablation.variants, ablation.seeds)
     check_data_set(directory, ready)
@@ -243,6 +249,11 @@ def run_ablation(
         log.info("\n" + render(ablated, directory))
     check_all_ended(ablated.variants, again=RESUME)
     return ablated
+
+
+def shows_unmatched(config: Config) -> bool:
+    """True if a training sees keypoints that have no partner."""
+    return config.outliers_from is not None or config.data.pairs == "union"
 
 
 def _check_results(directory: Path, *, resume: bool) -> None:
@@ -268,8 +279,9 @@ def render(ablated: Ablated, directory: Path) -> str:
         f"error over {over}\n"
         f"differences to {reference.name}, paired by seed, with 95 % intervals over {over}, in points"
     )
-    rows = [["variant", METRIC, f"to {reference.name}", "", "best epoch", "seconds"]]
-    rows += [_row(variant, ablated) for variant in ablated.variants]
+    with_f1 = any(run.f1 is not None for variant in ablated.variants for run in variant.runs)
+    rows = [["variant", METRIC, f"to {reference.name}", "", *([F1_METRIC] if with_f1 else []), "best epoch", "seconds"]]
+    rows += [_row(variant, ablated, with_f1=with_f1) for variant in ablated.variants]
     failures = [line for variant in ablated.variants for line in variant.failures]
     notes = "\n".join(
         [
@@ -296,7 +308,7 @@ def reading(ablated: Ablated) -> list[str]:
     return lines
 
 
-def _row(variant: Repeated, ablated: Ablated) -> list[str]:
+def _row(variant: Repeated, ablated: Ablated, *, with_f1: bool) -> list[str]:
     reference, known = ablated.variants[0], ablated.photographs
     difference = difference_shown(variant, reference, known) if variant is not reference else None
     epochs = [r.epoch for r in variant.runs if r.epoch is not None]
@@ -308,6 +320,7 @@ def _row(variant: Repeated, ablated: Ablated) -> list[str]:
         percent(mean_shown(variant, known)),
         "" if variant is reference else points(difference),
         ", ".join(marks),
+        *([percent(mean_of([run.f1 for run in variant.runs if run.f1 is not None]))] if with_f1 else []),
         f"{sum(epochs) / len(epochs):.1f}" if epochs else "-",
         f"{sum(r.seconds for r in variant.runs) / len(variant.runs):.1f}",
     ]

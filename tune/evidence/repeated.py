@@ -25,12 +25,12 @@ from nmt.io.address import absolute
 from nmt.io.files import write_json
 from nmt.settings import differences
 from nmt.training.files import BEST, CHECKPOINT, CONFIG, DATA_SET, PREVIOUS
-from nmt.training.history import FIXED_METRIC, METRIC, best_epoch, decoding_of, read_metrics
+from nmt.training.history import F1_METRIC, FIXED_METRIC, METRIC, best_epoch, decoding_of, read_metrics
 from nmt.training.logger import check_loggers
 from nmt.training.signals import interruptions
 from tune.evidence.progress import Progress
 from tune.evidence.readings import note_reading
-from tune.jobs.tasks import evaluate_on_test, outcomes, train_to_end
+from tune.jobs.tasks import evaluate_on_test, outcomes, train_to_end, train_with_f1
 from tune.results.layout import CONFIRM, FINAL, RUNS, TEST
 from tune.results.live import live
 from tune.results.log import log
@@ -79,6 +79,8 @@ class Run:
     """accuracy of the best epoch's weights at `decode`; None until the test split has been read"""
     again: bool = False
     """True if it failed for a cause that may pass or be mended, so that the next call trains it again"""
+    f1: float | None = None
+    """val/f1 of the best epoch; None where it was not measured"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -161,6 +163,7 @@ class Repetition:
         decode_grid: decodings that every training tries on its validation similarities, as in a trial.
         resources: of one training, which has one worker.
         keep: "best": a training that has reached its last epoch keeps best.pt alone of its weights; "all": everything.
+        val_f1: measure val/f1 after each epoch.
     """
 
     directory: Path
@@ -168,6 +171,7 @@ class Repetition:
     decode_grid: tuple[DecodeConfig, ...]
     resources: Resources
     keep: str = "best"
+    val_f1: bool = False
 
     def run_directory(self, variant: Variant, seed: int) -> Path:
         """Return the directory of a training."""
@@ -227,9 +231,10 @@ class Repetition:
         progress = Progress(self._title(), configs, labels, at_once=at_once)
         kept = f"; {len(labels) - len(jobs)} more are done already" if len(jobs) < len(labels) else ""
         log.info(f"{len(jobs)} trainings, {progress.total} epochs, {at_once} at once, in {self.directory / RUNS}{kept}")
+        work = train_with_f1 if self.val_f1 else train_to_end
         errors = dict[Path, Exception]()
         with live(progress.board):
-            for directory, outcome in outcomes(train_to_end, jobs, self.resources, progress.look):
+            for directory, outcome in outcomes(work, jobs, self.resources, progress.look):
                 if isinstance(outcome, Exception):
                     errors[directory] = outcome
                     progress.ended(directory, f"failed: {_reason(outcome)}", failed=True)
@@ -268,6 +273,7 @@ class Repetition:
             reason=_reason(error) if error is not None else None,
             test_accuracy=None,
             again=error is not None and not isinstance(error, DivergedError),
+            f1=best.get(F1_METRIC),
         )
 
     def _with_test(self, run: Run) -> Run:

@@ -58,6 +58,7 @@ class WorkersTrial(ray.tune.Trainable):
             arguments={
                 "until": self._trial["until"],
                 "decode_grid": self._shared.decode_grid,
+                "val_f1": self._shared.val_f1,
                 "root": run_folder(self._directory),
             },
             resources=self._shared.resources,

@@ -39,6 +39,8 @@ class TrialSetup:
     directory: Path
     """directory of the search"""
     decode_grid: tuple[DecodeConfig, ...]
+    val_f1: bool = False
+    """True: every epoch measures val/f1, for an objective"""
     resources: Resources
     storage: Storage | None
     """the storage of the search; None if `directory` is its only place"""

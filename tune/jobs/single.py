@@ -83,6 +83,7 @@ def _train(setup: TrialSetup, trial: Mapping[str, Any], config: Config, notes: N
             resume=True,
             until=trial["until"],
             decode_grid=setup.decode_grid,
+            val_f1=setup.val_f1,
             interrupted=Asked(setup.control),
             root=run_folder(directory),
         )

@@ -26,8 +26,21 @@ CHECKPOINT_SECONDS = 60.0
 """time that interrupted trainings have to write their checkpoints"""
 
 
-def train_to_end(
+def train_with_f1(
     config: Config, data: str, directory: Path, decode_grid: tuple[DecodeConfig, ...], cpus: int
+) -> Exception | None:
+    """Train as `train_to_end` does, and measure val/f1 after each epoch."""
+    return train_to_end(config, data, directory, decode_grid, cpus, val_f1=True)
+
+
+def train_to_end(
+    config: Config,
+    data: str,
+    directory: Path,
+    decode_grid: tuple[DecodeConfig, ...],
+    cpus: int,
+    *,
+    val_f1: bool = False,
 ) -> Exception | None:
     """Train to the last epoch in a Ray process.
 
@@ -52,6 +65,7 @@ def train_to_end(
                 directory=directory,
                 resume=True,
                 decode_grid=decode_grid,
+                val_f1=val_f1,
                 interrupted=lambda: came() or watch.taken,
                 root=run_folder(directory),
             )
@@ -94,7 +108,8 @@ def evaluate_on_test(checkpoint: Path, data: str, cpus: int) -> dict[str, Any] |
     torch.set_num_threads(cpus)
 
     def evaluate(config: Config, again: bool) -> tuple[Evaluation, PairResults]:
-        return evaluate_pairs(checkpoint, data=data, split="test", pairs_at_once=pairs_at_once(config), alone=True)
+        at_once = pairs_at_once(config)
+        return evaluate_pairs(checkpoint, data=data, split="test", pairs_at_once=at_once, alone=True, outliers=True)
 
     try:
         require_file(checkpoint, "checkpoint")
@@ -107,6 +122,7 @@ def evaluate_on_test(checkpoint: Path, data: str, cpus: int) -> dict[str, Any] |
         "per_category": found.per_category[MODEL],
         "pairs": found.pairs,
         "decode": dataclasses.asdict(found.decode),
+        "outliers": None if found.outliers is None else dataclasses.asdict(found.outliers),
     }
 
 

@@ -16,6 +16,7 @@ from nmt.io.files import atomic_write, write_json
 from nmt.training.history import METRIC, decoding_of
 from tune.results.layout import BEST_CONFIG, SUMMARY
 from tune.results.luck import Luck, luck_of
+from tune.spaces.settings import MAXIMIZED
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,8 +107,7 @@ class Summary:
         names = self.search.get("objectives", [METRIC])
 
         def values(trial: TrialRecord) -> tuple[float, ...]:
-            first, *others = (trial.objectives[name] for name in names)
-            return (first, *(-value for value in others))
+            return tuple(trial.objectives[name] * (1 if name in MAXIMIZED else -1) for name in names)
 
         complete = [t for t in self.trials if t.state == "COMPLETE" and t.objectives]
         front = [

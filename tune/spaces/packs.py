@@ -50,8 +50,9 @@ def _obstacle(space: Space) -> str | None:
         return f" trains in one process: workers must be 1, but is {space.resources.workers}"
     if space.search.scheduler not in ("asha", "hyperband", "fifo"):
         return f' needs scheduler "asha", "hyperband" or "fifo", but got "{space.search.scheduler}"'
-    if "inference_seconds" in space.search.objectives:
-        return " measures no trial's own inference_seconds: packed must be 1 for that objective"
+    for name in ("inference_seconds", "val/f1"):
+        if name in space.search.objectives:
+            return f" measures no trial's own {name}: packed must be 1 for that objective"
     for parameter in space.parameters:
         own = [c.key for c in parameter.when if not is_shared(c.key, space.base)]
         if is_shared(parameter.key, space.base) and own:

@@ -23,6 +23,7 @@ NOT_SEARCHABLE = {
     "data.mode": "a search runs in one mode",
     "data.image_size": "the data set is stored at one size",
     "data.eval_pairs": "it changes what is measured",
+    "data.pairs": "it changes what is measured",
     "data.train_split": "without val there is nothing to compare by",
     "decode.unmatched": "accuracy counts every match",
     "train.epochs": "early stopping compares trials by epoch",

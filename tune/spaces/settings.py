@@ -18,7 +18,9 @@ if typing.TYPE_CHECKING:
 
 
 DEFAULT_TRIALS = 16
-OBJECTIVES = ("val/accuracy", "decoder_parameters", "inference_seconds")
+OBJECTIVES = ("val/accuracy", "val/f1", "decoder_parameters", "inference_seconds")
+MAXIMIZED = OBJECTIVES[:2]
+"""objectives of which more is better"""
 AUTO = "auto"
 """`[resources] packed`: as many as pay (tune.spaces.packs)"""
 
@@ -43,7 +45,7 @@ class SearchSettings:
     )
     objectives: tuple[str, ...] = setting(
         ("val/accuracy",),
-        "what the search optimizes: val/accuracy is maximized, the others are minimized beside it",
+        "what the search optimizes: val/accuracy, and beside it val/f1, which is maximized too, and what is minimized",
         choices=OBJECTIVES,
     )
     warm_start: str = setting(

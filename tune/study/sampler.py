@@ -32,6 +32,7 @@ from optuna.trial import FrozenTrial
 
 from tune.spaces.parameter import Parameter
 from tune.spaces.samplers import SAMPLERS
+from tune.spaces.settings import MAXIMIZED
 from tune.spaces.space import Space
 from tune.study.halving import Ladder
 from tune.study.sampler_view import Known, distribution, seen, seen_distribution, seen_params, study_params, view_of
@@ -108,8 +109,10 @@ def given(space: Space, params: Mapping[str, Any], system_attrs: Mapping[str, An
 
 
 def directions(space: Space) -> list[StudyDirection]:
-    """Maximise the first objective, minimise the others."""
-    return [StudyDirection.MAXIMIZE, *[StudyDirection.MINIMIZE for _ in space.search.objectives[1:]]]
+    """Return whether each objective is maximised or minimised."""
+    return [
+        StudyDirection.MAXIMIZE if name in MAXIMIZED else StudyDirection.MINIMIZE for name in space.search.objectives
+    ]
 
 
 @dataclass(frozen=True)

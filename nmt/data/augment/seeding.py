@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 
-TRAIN, EVAL, VIEWS, DROP_PATH, KEYPOINTS, OUTLIERS = 0, 1, 2, 3, 4, 5
+TRAIN, EVAL, VIEWS, DROP_PATH, KEYPOINTS, OUTLIERS, LOSING = 0, 1, 2, 3, 4, 5, 6
 """purposes; they keep draws under one seed independent of each other"""
 
 

@@ -50,7 +50,8 @@ def ready_data(data: str | Path, configs: Sequence[Config]) -> ReadyData:
 
     Raises:
         UserError: no data set there, no table of the features of a backbone, no whole photographs to mix in, another
-            image size, no pairs to train on or to validate with, or no weights of a backbone.
+            image size, no pairs to train on or to validate with, one category where pairs of two are asked for, or no
+            weights of a backbone.
     """
     from nmt.data.store.features import open_features
     from nmt.data.store.node_copy import local_copy
@@ -64,6 +65,7 @@ def ready_data(data: str | Path, configs: Sequence[Config]) -> ReadyData:
     for config in distinct:
         features = open_features(folder, config) if config.data.mode == "features" else None
         check_fit(store, config.data, features)
+        check_cross(store, config.data)
         open_photographs(store, config.data)
     check_pairs(store)
     weights = _ready_weights(distinct, data)
@@ -164,3 +166,20 @@ def check_fit(store: ObjectStore, config: DataConfig, features: FeatureTable | N
     if features is None:
         raise ValueError("data.mode = features needs a FeatureTable")
     return features
+
+
+def check_cross(store: ObjectStore, config: DataConfig) -> None:
+    """Raise UserError if training pairs are to join two categories and there is one alone."""
+    from nmt.data.store.given_pairs import open_pairs
+
+    if not config.cross:
+        return
+    table = open_pairs(store)
+    if table is None:
+        paired = sum(len(rows) > 0 for rows in store.rows("train"))
+    else:
+        paired = len(set(store.category[table.row0[table.of("train")]].tolist()))
+    if paired < 2:
+        raise UserError(
+            f"{store.directory}: has pairs of one category in train, and data.cross joins objects of two; set it to 0"
+        )

@@ -1,4 +1,7 @@
-"""Mean number of keypoints of a training pair, a constant of the data set by which a loss over keypoints is divided."""
+"""Mean number of keypoints of a training pair, a constant of the data set by which a loss over keypoints is divided.
+
+Keypoints without a partner are not counted.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,7 @@ SAMPLE = 4096
 
 
 def mean_keypoints(sampler: PairSampler) -> float:
-    """Return the mean number of keypoints of the pairs that `sampler` draws, before augmentation.
+    """Return the mean number of matches of the pairs that `sampler` draws, before augmentation.
 
     It is measured on a sample with a seed of its own. So it follows the rule by which pairs are drawn, and is the same
     for every worker, every training seed and every restart.
@@ -19,4 +22,4 @@ def mean_keypoints(sampler: PairSampler) -> float:
         UserError: a category without pairs.
     """
     rng = generator(0, KEYPOINTS)
-    return sum(len(sampler.draw(rng).match_N) for _ in range(SAMPLE)) / SAMPLE
+    return sum(int((sampler.draw(rng).match_N >= 0).sum()) for _ in range(SAMPLE)) / SAMPLE

@@ -17,7 +17,7 @@ class Pair:
     A keypoint has an id, its index into the category's keypoint names, and in each object a position, its index
     into the keypoints that the data set stores of the object. Positions are found once, when the pair is made. A
     published pair shows the common keypoints of two objects of one category, so every keypoint has a match. Others
-    (nmt.data.stream.outliers) show keypoints without one, on either side.
+    (`data.pairs = "union"`, nmt.data.stream.outliers) show keypoints without one, on either side.
     """
 
     category: int
@@ -45,6 +45,14 @@ class Pair:
         keep1_M[self.match_N[~keep_N & (self.match_N >= 0)]] = False
         return self.keep_sides(keep_N, keep1_M)
 
+    def keep_side(self, side: int, keep_V: np.ndarray) -> Pair:
+        """Drop the keypoints of side 0 or 1 where `keep_V` is False; the other side keeps all of its own."""
+        if keep_V.all():
+            return self
+        keep = [np.ones(len(self.keypoints0), bool), np.ones(len(self.keypoints1), bool)]
+        keep[side] = keep_V
+        return self.keep_sides(*keep)
+
     def keep_sides(self, keep0_N: np.ndarray, keep1_M: np.ndarray) -> Pair:
         """Drop keypoints of either side by itself: where one side's is dropped, the other's has no match any more.
 
@@ -64,14 +72,29 @@ class Pair:
 
 
 def make_pair(
-    store: ObjectStore, category: int, row0: int, row1: int, common_N: np.ndarray, rng: np.random.Generator
+    store: ObjectStore,
+    category: int,
+    row0: int,
+    row1: int,
+    common_N: np.ndarray,
+    rng: np.random.Generator,
+    *,
+    union: bool = False,
 ) -> Pair:
     """Make a pair of two rows of the data set, its keypoints shuffled on both sides.
 
     Args:
         common_N: (N,) ids to match, which both objects have.
+        union: show all keypoints of either object instead of the common ones alone. What both have and `common_N`
+            leaves out is shown on neither side: the data set does not say whether it matches.
     """
-    keypoints0, keypoints1 = rng.permutation(common_N), rng.permutation(common_N)
+    shown0 = shown1 = common_N
+    if union:
+        ids0, ids1 = store.keypoints(row0), store.keypoints(row1)
+        shown0, shown1 = (
+            own[np.isin(own, common_N) | ~np.isin(own, other)] for own, other in ((ids0, ids1), (ids1, ids0))
+        )
+    keypoints0, keypoints1 = rng.permutation(shown0), rng.permutation(shown1)
     return Pair(
         category,
         row0,
@@ -84,33 +107,34 @@ def make_pair(
     )
 
 
-def swap_names(pair: Pair, mirror: np.ndarray) -> Pair | None:
+def swap_names(pair: Pair, mirror: np.ndarray, *, union: bool = False) -> Pair | None:
     """Match the pair anew when one of its images is mirrored: a left wing then matches a right one.
 
     Args:
-        pair: a published pair, where every keypoint has a match.
+        pair: two objects of one category.
         mirror: (K,) keypoint id -> its id in a mirrored image.
+        union: keep the keypoints that have no match; without it, the pair is a published one and they are dropped.
 
     Returns:
-        The keypoints that still have a match; None for fewer than two.
+        The pair with its new matches; None for fewer than two.
     """
-    keep0_N = np.isin(mirror[pair.keypoints0], pair.keypoints0)
+    match_N = _matches(mirror[pair.keypoints0], pair.keypoints1)
+    keep0_N = match_N >= 0
     if keep0_N.sum() < MIN_KEYPOINTS:
         return None
-    keep1_N = np.isin(mirror[pair.keypoints1], pair.keypoints1)
-    keypoints0, keypoints1 = pair.keypoints0[keep0_N], pair.keypoints1[keep1_N]
-    return dataclasses.replace(
-        pair,
-        keypoints0=keypoints0,
-        keypoints1=keypoints1,
-        positions0=pair.positions0[keep0_N],
-        positions1=pair.positions1[keep1_N],
-        match_N=_matches(mirror[keypoints0], keypoints1),
-    )
+    matched = dataclasses.replace(pair, match_N=match_N)
+    if union:
+        return matched
+    keep1_M = np.zeros(len(pair.keypoints1), bool)
+    keep1_M[match_N[keep0_N]] = True
+    return matched.keep_sides(keep0_N, keep1_M)
 
 
-def _matches(wanted_N: np.ndarray, keypoints_N: np.ndarray) -> np.ndarray:
-    """(N,) int64: where in `keypoints_N` each id of `wanted_N` is; both hold the same ids."""
-    match_N = np.empty(len(wanted_N), np.int64)
-    match_N[wanted_N.argsort()] = keypoints_N.argsort()
+def _matches(wanted_N: np.ndarray, keypoints_M: np.ndarray) -> np.ndarray:
+    """(N,) int64: where in `keypoints_M` each id of `wanted_N` is; -1 = nowhere."""
+    order_M = keypoints_M.argsort()
+    place_N = keypoints_M.searchsorted(wanted_N, sorter=order_M)
+    # One entry more: an id above all others has its place behind the last.
+    ids, found = np.append(keypoints_M[order_M], -1), np.append(order_M, -1)
+    match_N: np.ndarray = np.where(ids[place_N] == wanted_N, found[place_N], -1)
     return match_N

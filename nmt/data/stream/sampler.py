@@ -23,13 +23,14 @@ class PairSampler:
 
     Args:
         redraw: what is drawn again where the two share too few keypoints, see `data.redraw`.
+        union: pairs show all keypoints of either object, see `data.pairs`.
 
     Raises:
         UserError: a category has objects of one photograph only, or the split is empty.
     """
 
-    def __init__(self, store: ObjectStore, split: str, *, redraw: str = "objects") -> None:
-        self.store, self.split, self._redraw = store, split, redraw
+    def __init__(self, store: ObjectStore, split: str, *, redraw: str = "objects", union: bool = False) -> None:
+        self.store, self.split, self._redraw, self._union = store, split, redraw, union
         rows = store.rows(split)
         self.categories = [c for c in range(len(rows)) if len(rows[c])]
         self.rows = {c: rows[c] for c in self.categories}
@@ -77,8 +78,11 @@ class PairSampler:
             row0, row1 = (int(rows[k]) for k in rng.integers(len(rows), size=2))
             if self.store.photo[row0] != self.store.photo[row1]:
                 common = self.common(row0, row1)
-                return None if common is None else make_pair(self.store, category, row0, row1, common, rng)
+                return None if common is None else self._make(rng, category, row0, row1, common)
         return None
+
+    def _make(self, rng: np.random.Generator, category: int, row0: int, row1: int, common_N: np.ndarray) -> Pair:
+        return make_pair(self.store, category, row0, row1, common_N, rng, union=self._union)
 
     def _no_pair(self, category: int) -> UserError:
         name = self.store.info.categories[category]
@@ -119,7 +123,7 @@ class PairSampler:
             row0, row1 = int(rows[k // len(rows)]), int(rows[k % len(rows)])
             common = self.common(row0, row1)
             if common is not None:
-                chosen.append(make_pair(self.store, category, row0, row1, common, rng))
+                chosen.append(self._make(rng, category, row0, row1, common))
             if len(chosen) == num:
                 break
         return chosen
@@ -131,8 +135,8 @@ class GivenPairSampler(PairSampler):
     Evaluation takes all of them. Categories without pairs in the split are skipped.
     """
 
-    def __init__(self, store: ObjectStore, table: PairTable, split: str) -> None:
-        self.store, self.split, self.table, self._redraw = store, split, table, "objects"
+    def __init__(self, store: ObjectStore, table: PairTable, split: str, *, union: bool = False) -> None:
+        self.store, self.split, self.table, self._redraw, self._union = store, split, table, "objects", union
         numbers = table.of(split)
         category_P = store.category[table.row0[numbers]]
         self.categories = [int(c) for c in np.unique(category_P)]
@@ -155,11 +159,14 @@ class GivenPairSampler(PairSampler):
 
     def _pair(self, rng: np.random.Generator, category: int, number: int) -> Pair:
         row0, row1 = int(self.table.row0[number]), int(self.table.row1[number])
-        ids = self.table.keypoints(number)
-        return make_pair(self.store, category, row0, row1, ids, rng)
+        return self._make(rng, category, row0, row1, self.table.keypoints(number))
 
 
-def pair_sampler(store: ObjectStore, split: str, *, redraw: str = "objects") -> PairSampler:
-    """Make the sampler of a data set: of its given pairs if it lists any."""
-    table = open_pairs(store)
-    return PairSampler(store, split, redraw=redraw) if table is None else GivenPairSampler(store, table, split)
+def pair_sampler(
+    store: ObjectStore, split: str, *, redraw: str = "objects", pairs: str = "intersection"
+) -> PairSampler:
+    """Make the sampler of a data set: of its given pairs if it lists any; `redraw` and `pairs` as in `data`."""
+    table, union = open_pairs(store), pairs == "union"
+    if table is None:
+        return PairSampler(store, split, redraw=redraw, union=union)
+    return GivenPairSampler(store, table, split, union=union)

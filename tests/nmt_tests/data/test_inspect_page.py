@@ -76,3 +76,12 @@ def test_the_smallest_data_set_has_a_page(make_store, toy_objects, tmp_path):
     store = make_store([dataclasses.replace(o, points=points) for o, points in zip(few, both, strict=True)])
     page = write_page(store.directory, CONFIG, tmp_path / "page.html").read_text()
     assert "<b>4</b><span>objects" in page and page.count(", 2 keypoints") >= 12
+
+
+def test_a_union_shows_what_has_no_partner_as_one_point(toy_store, tmp_path):
+    plain = dataclasses.replace(CONFIG, pairs="union", erasing=0.0, cutmix=0.0, mixup=0.0, rotation=0.0, mirror=0.0)
+    page = write_page(toy_store.directory, plain, tmp_path / "page.html").read_text()
+    cards = re.findall(r"<figure class=card>.*?</figure>", page)
+    points = [(card.count("<g class=match>"), card.count("<line class=link"), card.count("<circle")) for card in cards]
+    assert len(cards) == 12 and all(dots == shown + linked for shown, linked, dots in points)
+    assert any(linked < shown for shown, linked, _ in points) and all(linked >= 2 for _, linked, _ in points)

@@ -7,8 +7,9 @@ import pytest
 from PIL import Image
 
 from nmt.api import load_matcher
+from nmt.config import Config, with_overrides
 from nmt.errors import UserError
-from nmt.inference.match import match_images, never_trained, read_pair
+from nmt.inference.match import match_images, never_trained, read_pair, warning_of
 
 
 def test_files_match_as_the_same_arrays_do(small_checkpoint, picture, keypoints, tmp_path):
@@ -62,7 +63,7 @@ class Known:
     """What a warning reads of a matcher."""
 
     def __init__(self, **names: list[str]) -> None:
-        self.categories, self.keypoint_names = tuple(names), names
+        self.categories, self.keypoint_names, self.config = tuple(names), names, Config()
 
 
 @pytest.mark.parametrize(
@@ -81,3 +82,17 @@ def test_what_was_never_trained_is_told(picture, tmp_path, content, warning):
     told = never_trained(Known(bird=["beak", "tail"], car=["wheel"]), pair)
     assert told is None if warning is None else warning in told and "a.csv" in told
     assert never_trained(Known(), pair) is None  # an older checkpoint
+
+
+def test_a_one_to_one_assignment_of_unequal_sides_is_warned_of(picture, tmp_path):
+    Image.fromarray(picture).save(tmp_path / "a.png")
+    (tmp_path / "a.csv").write_text("nose,1,2\ntail,5,6\n")
+    (tmp_path / "b.csv").write_text("nose,1,2\ntail,5,6\nfin,7,8\n")
+    matcher = Known()
+    equal, unequal = (
+        read_pair([tmp_path / "a.png"] * 2, [tmp_path / "a.csv", tmp_path / name]) for name in ("a.csv", "b.csv")
+    )
+    assert warning_of(matcher, unequal) is None
+    matcher.config = with_overrides(Config(), {"decode.assignment": "hungarian"}, source="test")
+    assert warning_of(matcher, equal) is None
+    assert "2 and 3 keypoints, and decode.assignment = hungarian loses recall" in warning_of(matcher, unequal)

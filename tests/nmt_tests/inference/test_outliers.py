@@ -40,7 +40,7 @@ def test_accuracy_is_the_same_with_and_without_the_figures_and_whatever_is_left_
 
 def test_figures_are_by_protocol_and_pooled(found):
     figures = found.outliers.figures
-    assert list(figures) == ["inter", "drop2", "drop4", "both30", "cross", "noc", "mix"]
+    assert list(figures) == ["inter", "union", "drop2", "drop4", "both30", "cross", "noc", "mix"]
     assert "recall" not in figures["cross"] and figures["cross"]["precision"] == 0
     assert figures["mix"]["precision"] < figures["noc"]["precision"]
     assert figures["mix"]["recall"] == figures["noc"]["recall"]
@@ -52,7 +52,7 @@ def test_the_table_names_what_was_done_and_fits_a_terminal(found):
     lines = found.outliers.table().splitlines()
     assert lines[0].startswith(f"keypoints without a partner, {found.outliers.pairs} pairs a protocol")
     assert lines[-1].split()[0] == "mix" and max(map(len, lines)) <= 100
-    assert [line.split()[0] for line in lines[-8:]] == ["protocol", *found.outliers.figures]
+    assert [line.split()[0] for line in lines[-9:]] == ["protocol", *found.outliers.figures]
     assert "-" in next(line for line in lines if line.startswith("cross")).split()
 
 

@@ -53,10 +53,14 @@ def test_a_pack_is_accepted_exactly_where_the_shapes_are_equal(one: list[str], o
 
 def test_members_have_their_own_optimizer_losses_and_decoding() -> None:
     for key in SETTINGS:
-        own = key.startswith(OWN) and key not in ("loss.matching", "loss.extra")
+        own = key.startswith(OWN) and key not in ("loss.matching", "loss.extra", "loss.unmatched")
         assert is_shared(key, BASE) is not own, key
     # a plan that is trained through has one number of iterations for all
     through = changed(["loss.matching"])
+    losing = with_overrides(BASE, {"data.outliers": 0.5}, source="test")  # the same pairs for all
+    assert is_shared("optim.milestones", losing) and is_shared("optim.schedule", losing)
+    losing = with_overrides(losing, {"data.outliers_from": 1}, source="test")
+    assert not is_shared("optim.milestones", losing)
     assert is_shared("decode.sinkhorn_iterations", through) and not is_shared("decode.epsilon", through)
 
 

@@ -163,7 +163,17 @@ def test_a_pack_interrupted_in_mid_epoch_resumes_at_the_exact_step(alone, toy_da
         assert_same(directory, expected)
 
 
-@pytest.mark.parametrize("changes", [{"loss.matching": "sinkhorn"}, {"model.spline": False, "data.pad_keypoints": 11}])
+LATE = {"data.pairs": "union", "data.outliers": 0.7, "data.cross": 0.2, "data.outliers_from": 0}
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"loss.matching": "sinkhorn"},
+        {"model.spline": False, "data.pad_keypoints": 11},
+        LATE | {"loss.unmatched": "dustbin"},
+    ],
+)
 def test_other_models_and_losses_pack_too(changes, toy_data, tmp_path):
     configs = [config({**own, **changes, "train.epochs": 1}) for own in OWN[:2]]
     train_packed(configs, data=toy_data, directories=places(tmp_path, 2))

@@ -111,3 +111,11 @@ def test_a_training_that_is_done_needs_no_room(toy_data, trained, monkeypatch):
     )
     with pytest.raises(UserError, match="needs .* for its checkpoints"):
         plan_training(small(), data=toy_data, directory=trained, resume=False)
+
+
+def test_one_to_one_decoding_of_pairs_with_unequal_sides_is_warned_of(toy_data, tmp_path):
+    def text(**changes):
+        return str(plan_training(small(**changes), data=toy_data, directory=tmp_path, resume=False, timed=False))
+
+    assert "hungarian loses accuracy" in text(data__pairs="union", decode__assignment="hungarian")
+    assert "hungarian" not in text(decode__assignment="hungarian") + text(data__pairs="union")

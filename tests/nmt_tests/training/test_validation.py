@@ -104,3 +104,14 @@ def test_the_ranks_share_the_validation_pairs_among_them(toy_data, monkeypatch):
         monkeypatch.setattr("nmt.distributed.rank", lambda rank=rank: rank)
         parts.append(sum(batch.num_pairs for batch in val_batches(trainer)))
     assert sum(parts) == whole > 0 and abs(parts[0] - parts[1]) <= len(trainer.store.info.categories)
+
+
+def test_f1_is_measured_where_it_is_asked_for_and_by_the_first_rank_alone(toy_data, monkeypatch):
+    trainer = Trainer(small(), data=toy_data, val_f1=True)
+    plain, found = validate(Trainer(small(), data=toy_data), ()), validate(trainer, ())
+    assert "val/f1" not in plain and 0 < found["val/f1"] < 1 and not trainer.model.training
+    assert found["val/accuracy"] == plain["val/accuracy"]
+    monkeypatch.setattr("nmt.distributed.rank", lambda: 1)
+    monkeypatch.setattr("nmt.distributed.world_size", lambda: 2)
+    monkeypatch.setattr("nmt.distributed.sum_over_ranks", lambda values: values)  # each rank by itself
+    assert validate(trainer, ())["val/f1"] == 0.0  # its share of the sum

@@ -46,7 +46,11 @@ def test_every_meaning_stands_alone():
         ("train.compile", "true or false", "false"),
         ("search.trials", "integer, at least 1", "none"),
         ("search.warm_start", "text", "none"),
-        ("search.objectives", "list of val/accuracy, decoder_parameters, inference_seconds", '["val/accuracy"]'),
+        (
+            "search.objectives",
+            "list of val/accuracy, val/f1, decoder_parameters, inference_seconds",
+            '["val/accuracy"]',
+        ),
         ("resources.gpus", "number, at least 0", "0"),
     ],
 )

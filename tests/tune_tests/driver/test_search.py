@@ -186,11 +186,11 @@ def test_resume_with_more_trials_keeps_the_finished_ones(
 def test_several_objectives_end_in_the_pareto_set_that_optuna_finds(
     ray_running: None, space_file: Path, tiny_data: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    more = 'trials = 7\nscheduler = "fifo"\nsampler = "nsga2"\nobjectives = ["val/accuracy", "decoder_parameters", '
+    more = 'trials = 7\nscheduler = "fifo"\nsampler = "nsga2"\nobjectives = ["val/accuracy", "val/f1", '
     space = changed(
         space_file,
         **{
-            "trials = 5": more + '"inference_seconds"]',
+            "trials = 5": more + '"decoder_parameters", "inference_seconds"]',
             "[search]": '"model.decoder_layers" = { low = 1, high = 3 }\n[search]',
         },
     )
@@ -199,7 +199,7 @@ def test_several_objectives_end_in_the_pareto_set_that_optuna_finds(
     assert {int(t.id) for t in found.pareto} == {t.number for t in study.best_trials} and found.pareto
     for trial, frozen in zip(found.trials, study.trials, strict=True):
         assert list(trial.objectives.values()) == frozen.values and trial.accuracy == frozen.values[0]
-        assert frozen.values[2] == trial.best["inference_seconds"] > 0
+        assert frozen.values[1] == trial.best["val/f1"] > 0 and frozen.values[3] == trial.best["inference_seconds"] > 0
     assert len({(t.searched["model.decoder_layers"], t.objectives["decoder_parameters"]) for t in found.trials}) == len(
         {t.searched["model.decoder_layers"] for t in found.trials}
     )

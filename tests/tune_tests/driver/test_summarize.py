@@ -123,10 +123,10 @@ def test_a_checkpoint_is_named_where_its_weights_are_here_or_at_the_storage(stud
 
 def test_objectives_are_in_the_order_of_the_search(space_file: Path, tmp_path: Path) -> None:
     more = 'trials = 5\nscheduler = "fifo"\nsampler = "nsga2"\n'
-    more += 'objectives = ["val/accuracy", "inference_seconds", "decoder_parameters"]'
+    more += 'objectives = ["val/accuracy", "inference_seconds", "val/f1", "decoder_parameters"]'
     space_file.write_text(space_file.read_text().replace("trials = 5", more))
     study = SearchStudy(tmp_path / "study.db", load_space(space_file))
     number = train(study, tmp_path, 4)
-    best = {"epoch": 2, "val/accuracy": 0.5, "inference_seconds": 0.003}
+    best = {"epoch": 2, "val/accuracy": 0.5, "inference_seconds": 0.003, "val/f1": 0.75}
     parameters = decoder_parameters(study.configuration(number).model)
-    assert objectives(study, number, best) == [0.5, 0.003, float(parameters)] and parameters > 0
+    assert objectives(study, number, best) == [0.5, 0.003, 0.75, float(parameters)] and parameters > 0

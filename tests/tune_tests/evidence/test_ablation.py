@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import run
-from nmt.config import load_config, to_flat
+from nmt.config import load_config, to_flat, with_overrides
 from nmt.errors import UserError
 from nmt.io.files import write_json
 from nmt.recipes import RECIPES, read_recipe
 from nmt.training.history import read_metrics
-from tune.evidence.ablation import Ablated, load_ablated, load_ablation, render
+from tune.evidence.ablation import Ablated, load_ablated, load_ablation, render, shows_unmatched
 from tune.evidence.photographs import Spread
 from tune.evidence.repeated import Repeated, Run
 from tune.spaces.read import load_space
@@ -183,6 +185,31 @@ def test_intervals_over_photographs_are_shown_and_rows_without_them_are_marked(t
     assert load_ablated(tmp_path / "ablation.json") == found
 
 
+def test_f1_has_a_column_where_it_was_measured(tmp_path: Path) -> None:
+    plain = [repeated("full", [0.70, 0.72]), repeated("late", [0.71, 0.71])]
+    measured = [
+        dataclasses.replace(
+            each, runs=tuple(dataclasses.replace(r, f1=f1) for r, f1 in zip(each.runs, f1s, strict=True))
+        )
+        for each, f1s in zip(plain, ([0.5, 0.6], [0.7, None]), strict=True)
+    ]
+    tables = [
+        render(
+            Ablated(name="toy", description="", data="d", epochs=3, seeds=(0, 1), variants=tuple(variants)), tmp_path
+        )
+        for variants in (plain, measured)
+    ]
+    assert "val/f1" not in tables[0] and "val/f1" in tables[1]
+    rows = {line.split("  ")[0].strip(): line for line in tables[1].splitlines()}
+    assert "55.0 ± 5.0 %" in rows["full"] and "70.0 %" in rows["late"]
+
+
+def test_f1_is_measured_where_a_variant_shows_keypoints_without_a_partner(file: Path) -> None:
+    base = load_ablation(str(file)).base
+    changes: list[dict[str, Any]] = [{}, {"data.pairs": "union"}, {"data.outliers": 0.1, "data.outliers_from": 0}]
+    assert [shows_unmatched(with_overrides(base, each, source="test")) for each in changes] == [False, True, True]
+
+
 def test_damaged_table_is_a_users_error(tmp_path: Path) -> None:
     (tmp_path / "ablation.json").write_text('{"seeds": []}')
     with pytest.raises(UserError, match="not the table of an ablation"):
@@ -214,6 +241,7 @@ def test_ablation_from_the_command_line_resumes_and_is_reported_again(
     assert json.loads((directory / "ablation.json").read_text()) == found
     config = load_config(directory / "runs" / "no-spline-s1" / "config.json")
     assert not config.model.spline and config.train.seed == 1
+    assert "val/f1" not in out  # no variant shows keypoints without a partner
 
     assert run.main(["--report", "parts", "--results", str(results)]) == 0
     shown, page = capsys.readouterr().out.strip().rsplit("\n\npage: ", 1)

@@ -97,6 +97,11 @@ def test_a_pack_of_one_is_the_search_without_packs(pack_file, tmp_path):
             "measures no trial's own inference_seconds",
         ),
         (
+            "trials = 5",
+            'trials = 5\nscheduler = "fifo"\nobjectives = ["val/accuracy", "val/f1"]',
+            "measures no trial's own val/f1",
+        ),
+        (
             "[search]",
             '"model.mlp_multiplier" = { values = [1, 2], when = { "loss.layer_weighting" = "linear" } }\n[search]',
             "packed trials share model.mlp_multiplier, but its condition reads loss.layer_weighting",

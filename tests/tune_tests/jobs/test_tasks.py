@@ -22,7 +22,7 @@ from nmt.training.history import read_metrics
 from nmt.training.trainer import DivergedError
 from tune.jobs import tasks
 from tune.jobs.causes import cause_of
-from tune.jobs.tasks import ProcessDiedError, evaluate_on_test, outcomes, train_to_end
+from tune.jobs.tasks import ProcessDiedError, evaluate_on_test, outcomes, train_to_end, train_with_f1
 from tune.spaces.read import load_space
 from tune.spaces.settings import Resources
 
@@ -192,10 +192,15 @@ def test_a_training_tries_every_decoding_and_its_test_split_is_read_at_the_best(
     kept = load_pair_results(tmp_path / "pairs-val.npz")
     assert kept.counts(MODEL).accuracy() == pytest.approx(metrics["val/accuracy"], abs=0.005)
     found: Any = evaluate_on_test(tmp_path / "best.pt", str(tiny_data), 1)
-    assert found.keys() == {"accuracy", "per_category", "pairs", "decode"}
+    assert found.keys() == {"accuracy", "per_category", "pairs", "decode", "outliers"}
+    assert set(found["outliers"]["figures"]["union"]) >= {"precision", "recall", "f1"}
     assert found["decode"]["epsilon"] == metrics["decode/epsilon"] and set(found["per_category"]) == {"cup", "fish"}
     assert 0 <= found["accuracy"] <= 1 and found["pairs"] > 0
     by_pair = load_pair_results(tmp_path / "pairs-test.npz")
     assert by_pair.counts(MODEL).accuracy() == found["accuracy"] and len(by_pair.total_P) == found["pairs"]
+    assert "val/f1" not in metrics
+    assert train_with_f1(short, str(tiny_data), tmp_path / "f1", grid, 1) is None
+    (again,) = read_metrics(tmp_path / "f1")
+    assert 0 <= again["val/f1"] <= 1 and again["val/accuracy"] == metrics["val/accuracy"]
     missing = evaluate_on_test(tmp_path / "absent.pt", str(tiny_data), 1)
     assert isinstance(missing, UserError) and "absent.pt" in str(missing)

@@ -77,3 +77,12 @@ def test_a_summary_whose_parts_are_of_another_kind_is_a_users_error(
     (tmp_path / "summary.json").write_text(json.dumps(found))
     with pytest.raises(UserError, match=f"summary.json: not the summary of a search .*{reason}"):
         load_summary(tmp_path)
+
+
+def test_of_two_objectives_that_are_maximised_the_pareto_set_has_the_highest() -> None:
+    names = ["val/accuracy", "val/f1", "decoder_parameters"]
+    values = [(0.5, 0.8, 10.0), (0.6, 0.7, 10.0), (0.6, 0.6, 10.0), (0.4, 0.4, 5.0)]
+    trials = [record(n, v[0], objectives=dict(zip(names, v, strict=True))) for n, v in enumerate(values)]
+    made = summary(*trials)
+    made = dataclasses.replace(made, search=made.search | {"objectives": names})
+    assert [t.id for t in made.pareto] == ["001", "000", "003"]

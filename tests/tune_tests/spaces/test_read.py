@@ -77,7 +77,7 @@ def test_overrides_change_the_default_configuration(space_file: Path) -> None:
          '{ "model.decoder_layers" = "> 3" } }', r"model.decoder_layers > 3 never holds for .* which is 1 to 3"),
         ("trials = 5", 'objectives = ["val/accuracy", "decoder_parameters"]', r'several objectives go with .* "fifo"'),
         ("trials = 5", 'objectives = ["decoder_parameters"]', r'objectives begin with "val/accuracy", each once'),
-        ("trials = 5", 'objectives = ["val/accuracy", "size"]', r"objectives must be a list of val/accuracy, dec"),
+        ("trials = 5", 'objectives = ["val/accuracy", "size"]', r"objectives must be a list of val/accuracy, val/f1"),
         (
             "trials = 5",
             'objectives = ["val/accuracy", "inference_seconds"]\nscheduler = "fifo"\nsampler = "cmaes"',

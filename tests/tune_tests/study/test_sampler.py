@@ -17,6 +17,7 @@ from tests.tune_tests.study.plays import COUNTABLE, Played, play, value_of
 from tune.spaces.read import load_space
 from tune.spaces.space import Space
 from tune.study.halving import Pause
+from tune.study.sampler import directions
 from tune.study.sampler_view import seen, study_params
 from tune.study.study import SearchStudy
 
@@ -154,3 +155,9 @@ def test_sampler_of_several_objectives_trades_one_for_the_other(
     assert [d.name for d in found.directions] == ["MAXIMIZE", "MINIMIZE"]
     assert all(t.values == [value_of(study.params(t), 4), t.params["model.decoder_layers"]] for t in found.trials)
     assert len({t.params["model.decoder_layers"] for t in found.best_trials}) > 1
+
+
+def test_accuracy_and_f1_are_maximised_and_the_rest_minimised(make_space: Callable[..., Space]) -> None:
+    names = ("val/accuracy", "inference_seconds", "val/f1")
+    space = make_space(sampler="nsga2", scheduler="fifo", objectives=names, trials=4)
+    assert [d.name for d in directions(space)] == ["MAXIMIZE", "MINIMIZE", "MAXIMIZE"]

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from nmt.config import DataConfig
-from nmt.data.stream.outliers import PROTOCOLS, protocol_pairs, spread
+from nmt.data.augment.seeding import generator
+from nmt.data.stream.outliers import FITTED, PROTOCOLS, losing_pair, protocol_pairs, spread
 from nmt.data.stream.pairs import eval_pairs
 
 CONFIG = DataConfig(name="toy", image_size=64, eval_pairs=30)
@@ -52,6 +53,11 @@ def test_each_protocol_takes_as_many_keypoints_as_its_name_says(found, toy_store
         assert (cross.match_N == -1).all()
         assert toy_store.category[cross.row0] != toy_store.category[cross.row1]
         assert (cross.row0, cross.category) == (plain.row0, plain.category)
+        union = found["union"][k]
+        assert (union.row0, union.row1) == (plain.row0, plain.row1)
+        for row, ids in ((union.row0, union.keypoints0), (union.row1, union.keypoints1)):
+            assert sorted(ids) == toy_store.keypoints(row).tolist()
+        assert (union.match_N >= 0).sum() == size
     assert sides == {0, 1}
 
 
@@ -90,3 +96,24 @@ def test_spreading_takes_the_categories_in_turn(toy_store):
     chosen = spread(pairs, 5)
     assert [pair.category for pair in chosen] == [0, 1, 0, 1, 0]
     assert chosen[0] is pairs[0] and chosen[2] is pairs[1] and len(spread(pairs, 10**6)) == len(pairs)
+
+
+def test_a_protocol_asked_for_alone_has_the_same_pairs(found, toy_store):
+    some = protocol_pairs(toy_store, CONFIG, split="val", most=40, protocols=FITTED)
+    assert tuple(some) == FITTED == tuple(name for name in PROTOCOLS if name != "union")
+    assert all(
+        one.keypoints0.tolist() == other.keypoints0.tolist()
+        for name, pairs in some.items()
+        for one, other in zip(pairs, found[name], strict=True)
+    )
+
+
+def test_a_training_pair_loses_up_to_half_of_each_side_and_keeps_two(found):
+    taken = []
+    for k, plain in enumerate(found["inter"]):
+        size = len(plain.keypoints0)
+        pair = losing_pair(plain, generator(1, 0, k))
+        sides = len(pair.keypoints0), len(pair.keypoints1)
+        assert all(max(2, size - round(size / 2)) <= side <= size for side in sides)
+        taken.append(tuple(size - side for side in sides))
+    assert len(set(taken)) > 5 and any(a != b for a, b in taken)

@@ -9,7 +9,7 @@ from nmt.config import DataConfig
 from nmt.data.augment.seeding import generator
 from nmt.data.store.objects import ObjectStore
 from nmt.data.stream.pairs import PairStream
-from nmt.data.stream.sampler import PairSampler
+from nmt.data.stream.sampler import PairSampler, pair_sampler
 from nmt.errors import UserError
 
 REUSE = settings(max_examples=50, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
@@ -93,3 +93,31 @@ def test_objects_without_common_keypoints_cannot_pair(make_store, toy_objects):
     ]
     with pytest.raises(UserError, match="no two train objects of chair share 2 keypoints"):
         PairSampler(make_store(objects), "train").draw(generator(0, 0))
+
+
+def whole(toy_objects):
+    """The toy objects that show all keypoints of their category, twice as many photographs."""
+    names = {"chair": [f"c{k}" for k in range(10)], "plane": [f"p{k}" for k in range(8)]}
+    rng = np.random.default_rng(2)
+    return [
+        dataclasses.replace(o, points={n: tuple(rng.random(2) * 64) for n in names[o.category]}) for o in toy_objects()
+    ]
+
+
+def test_where_no_keypoint_is_missing_the_union_draws_what_the_intersection_draws(make_store, toy_objects):
+    store = make_store(whole(toy_objects))
+    plain, union = (pair_sampler(store, "train", pairs=pairs) for pairs in ("intersection", "union"))
+    both = [
+        [*sampler.fixed(0, 30), *(sampler.draw(generator(3, 0, 1, k)) for k in range(30))] for sampler in (plain, union)
+    ]
+    for one, other in zip(*both, strict=True):
+        for field in dataclasses.fields(one):
+            assert np.array_equal(getattr(one, field.name), getattr(other, field.name)), field.name
+
+
+def test_a_union_shows_all_keypoints_of_both_objects(toy_store):
+    for pair in pair_sampler(toy_store, "val", pairs="union").fixed(0, 20):
+        for row, ids in ((pair.row0, pair.keypoints0), (pair.row1, pair.keypoints1)):
+            assert sorted(ids) == toy_store.keypoints(row).tolist()
+        names = pair.keypoints1.tolist()
+        assert pair.match_N.tolist() == [names.index(k) if k in names else -1 for k in pair.keypoints0]
