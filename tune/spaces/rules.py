@@ -120,12 +120,15 @@ def _check_objectives(search: SearchSettings, source: str) -> None:
             f'{source}: [search] several objectives go with scheduler = "fifo", which trains every trial in full; '
             f'"{search.scheduler}" compares by accuracy alone'
         )
-    if len(names) > 1 and search.sampler == "cmaes":
+    if len(names) > 1 and search.sampler in ("cmaes", "gp_curves"):
         raise UserError(
-            f'{source}: [search] sampler = "cmaes" has one objective; take "nsga2", "tpe" or "gp" for several'
+            f'{source}: [search] sampler = "{search.sampler}" has one objective; take "nsga2", "tpe" or "gp" for '
+            "several"
         )
-    if search.warm_start and (len(names) > 1 or search.sampler not in ("tpe", "gp", "cmaes")):
-        raise UserError(f'{source}: [search] warm_start goes with one objective and sampler = "tpe", "gp" or "cmaes"')
+    if search.warm_start and (len(names) > 1 or search.sampler not in ("tpe", "gp", "gp_curves", "cmaes")):
+        raise UserError(
+            f'{source}: [search] warm_start goes with one objective and sampler = "tpe", "gp", "gp_curves" or "cmaes"'
+        )
 
 
 def _check_widths(space: Space, source: str) -> None:

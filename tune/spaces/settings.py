@@ -36,8 +36,8 @@ class SearchSettings:
 
     sampler: str = setting(
         "tpe",
-        f"how the next configuration is chosen: {', '.join(BUILT_IN)} (Optuna's samplers; grid tries every "
-        "configuration once), or a sampler of your own (docs/extend.md)",
+        f"how the next configuration is chosen: {', '.join(BUILT_IN)} (Optuna's samplers, gp_curves apart; "
+        "grid tries every configuration once), or a sampler of your own (docs/extend.md)",
     )
     objectives: tuple[str, ...] = setting(
         ("val/accuracy",),

@@ -83,6 +83,11 @@ def test_overrides_change_the_default_configuration(space_file: Path) -> None:
             'objectives = ["val/accuracy", "inference_seconds"]\nscheduler = "fifo"\nsampler = "cmaes"',
             r'"cmaes" has one objective; take "nsga2", "tpe" or "gp"',
         ),
+        (
+            "trials = 5",
+            'objectives = ["val/accuracy", "decoder_parameters"]\nscheduler = "fifo"\nsampler = "gp_curves"',
+            r'"gp_curves" has one objective; take "nsga2", "tpe" or "gp"',
+        ),
         ("trials = 5", 'warm_start = "results/x"\nsampler = "random"', r"warm_start goes with one objective and"),
         ("trials = 5", "epochs = 7", r"epochs = 7 is not enough for the default .* and one more .*; at least 8"),
         ("trials = 5", "hours = 0.0", r"hours must be a number above 0, but got 0.0"),
