@@ -71,6 +71,12 @@ class SearchSettings:
         "with fidelity: how many of the best configurations on features then train on images, beside the default one",
         low=1,
     )
+    reselect: int = setting(
+        0,
+        "how many of the best configurations train again at the end, in full and with a fresh seed; the winner has the "
+        "best mean of both values; 0 names the highest value",
+        low=0,
+    )
     keep: str = keep_setting()
     hang_minutes: float = setting(
         120.0,

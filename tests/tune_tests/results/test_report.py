@@ -26,6 +26,15 @@ def test_table_shows_each_trial_at_its_own_decode_setting_and_at_the_best() -> N
     assert "own: val at the trial's own decode.* values, as outside a search" in lines
 
 
+def test_means_that_named_the_winner_are_shown() -> None:
+    again = [record(2, 0.84, lr=1e-2, seed=7), record(3, 0.80, seed=7)]
+    text = render(summary(record(0, 0.78), record(1, 0.90, lr=1e-2), *again), Path("results/toy"), width=400)
+    assert "Named by the mean over seeds, trained again at the end: 001/002 87.0 % (90.0, 84.0), 000/003 79.0 %" in text
+    assert "Best: trial 001" in text and "Difference: +9.0 points" in text
+    plain = render(summary(record(0, 0.78), record(1, 0.90, lr=1e-2)), Path("results/toy"), width=400)
+    assert "Named by" not in plain and "Difference: +12.0 points" in plain
+
+
 def test_gain_under_two_points_is_called_noise() -> None:
     assert "within noise" in render(summary(record(0, 0.60), record(1, 0.61)), Path("r"))
     assert "within noise" not in render(summary(record(0, 0.60), record(1, 0.70)), Path("r"))
