@@ -55,7 +55,8 @@ def is_over(summary: Summary | None, space: Space) -> bool:
     """True if nothing is left to train: the search has finished with this budget."""
     now = space.to_dict()["search"]
     # A summary may be older than some keys; these get their defaults.
-    return summary is not None and summary.finished and {"keep": SearchSettings().keep} | summary.search == now
+    later = {name: getattr(SearchSettings(), name) for name in ("keep", "reselect")}
+    return summary is not None and summary.finished and later | summary.search == now
 
 
 def _records(summary: Summary | None, directory: Path) -> dict[int, dict[str, Any]]:

@@ -80,7 +80,7 @@ def _record(study: SearchStudy, folders: TrialFolders, trial: FrozenTrial) -> Tr
     if not history and trial.intermediate_values and (lost := _saved(folders, trial.number)):
         return lost
     params = study.params(trial)
-    config = space.configuration(params)
+    config = study.configuration(trial.number)
     checkpoint, best = directory / BEST, best_epoch(history)
     there = checkpoint.is_file() or (folders.home is not None and bool(history))
     values = objectives(study, trial.number, best) if best else []

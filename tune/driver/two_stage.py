@@ -183,7 +183,8 @@ def render_stages(explored: Summary, whole: Summary, directory: Path, repeated: 
 def _comparison(explored: Summary, whole: Summary) -> str:
     """Return the table of configurations that trained at both fidelities, and their rank correlation."""
     before = {f"{LOW}/{t.id}": t for t in explored.trials}
-    shared = [(t, before[t.origin or f"{LOW}/000"]) for t in whole.trials if (t.origin or f"{LOW}/000") in before]
+    once = [t for t in whole.trials if t.seed == whole.trials[0].seed]  # without repeats
+    shared = [(t, before[t.origin or f"{LOW}/000"]) for t in once if (t.origin or f"{LOW}/000") in before]
     both = [(t, b) for t, b in shared if t.accuracy is not None and b.accuracy is not None]
     both.sort(key=lambda pair: -(pair[0].accuracy or 0.0))
     rows = [["trial", f"on {HIGH}", "from", f"on {LOW}"]]

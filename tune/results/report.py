@@ -13,7 +13,7 @@ from nmt.training.history import METRIC, decoding_of
 from tune.results.commands import Command, next_commands
 from tune.results.importance import Importance, search_importance
 from tune.results.luck import Luck, luck_of
-from tune.results.summary import Summary, TrialRecord
+from tune.results.summary import Summary, TrialRecord, mean_accuracy
 from tune.results.trial_table import is_swept, shown, trial_table
 from tune.spaces.settings import limits_in_words
 
@@ -105,11 +105,25 @@ def _verdict(summary: Summary, luck: Luck | None, width: int) -> str:
     line += f"; default configuration (trial {default.id}): {100 * summary.default_accuracy:.1f} %"
     if default.accuracy is not None and default.accuracy > summary.default_accuracy:
         line += f" ({100 * default.accuracy:.1f} % at its best decoding)"
-    lines = [f"{line}. Difference: {gain:+.1f} points.", *_significance(summary, gain, luck)]
+    lines = [f"{line}. Difference: {gain:+.1f} points.", *_reselected(summary), *_significance(summary, gain, luck)]
     lines += _ceiling(summary)
     changes = _changes(best, default, summary)
     lines += [f"Changed: {changes}"] if changes else []
     return "\n".join(wrapped(line, indent="  ", width=width) for line in lines)
+
+
+def _reselected(summary: Summary) -> list[str]:
+    """Return the line on the means that named the winner; none without `[search] reselect`."""
+    if not summary.reselected:
+        return []
+    shown = [
+        f"{'/'.join(t.id for t in several)} {100 * mean_accuracy(several):.1f} % "
+        f"({', '.join(f'{100 * (t.accuracy or 0.0):.1f}' for t in several)})"
+        for several in summary.reselected
+    ]
+    return [
+        f"Named by the mean over seeds, trained again at the end: {', '.join(shown)}. The difference is that mean's."
+    ]
 
 
 def _ceiling(summary: Summary) -> list[str]:

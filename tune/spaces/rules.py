@@ -42,10 +42,11 @@ def check_together(space: Space, source: str) -> None:
         )
     if search.scheduler != "fifo" and search.grace_epochs > epochs:
         raise UserError(f"{source}: [search] grace_epochs = {search.grace_epochs} is more than train.epochs = {epochs}")
-    if 0 < search.epochs < 2 * epochs:
+    if 0 < search.epochs < (least := (2 + search.reselect) * epochs):
+        repeats = f", and {search.reselect} trained again (reselect)," if search.reselect else ""
         raise UserError(
-            f"{source}: [search] epochs = {search.epochs} is not enough for the default configuration and one more at "
-            f"train.epochs = {epochs}; at least {2 * epochs}"
+            f"{source}: [search] epochs = {search.epochs} is not enough for the default configuration and one more"
+            f"{repeats} at train.epochs = {epochs}; at least {least}"
         )
     if search.gpu_hours and not space.resources.gpus:
         raise UserError(f"{source}: [search] gpu_hours limits nothing: a trial takes no GPU ([resources] gpus = 0)")
@@ -109,12 +110,20 @@ def _check_objectives(search: SearchSettings, source: str) -> None:
             f'{source}: [search] several objectives go with scheduler = "fifo", which trains every trial in full; '
             f'"{search.scheduler}" compares by accuracy alone'
         )
-    if len(names) > 1 and search.sampler == "cmaes":
+    if search.reselect and (len(names) > 1 or search.scheduler not in ("asha", "hyperband", "fifo")):
         raise UserError(
-            f'{source}: [search] sampler = "cmaes" has one objective; take "nsga2", "tpe" or "gp" for several'
+            f'{source}: [search] reselect goes with one objective and scheduler = "asha", "hyperband" or "fifo", which '
+            "stop no trial in mid-job"
         )
-    if search.warm_start and (len(names) > 1 or search.sampler not in ("tpe", "gp", "cmaes")):
-        raise UserError(f'{source}: [search] warm_start goes with one objective and sampler = "tpe", "gp" or "cmaes"')
+    if len(names) > 1 and search.sampler in ("cmaes", "gp_curves"):
+        raise UserError(
+            f'{source}: [search] sampler = "{search.sampler}" has one objective; take "nsga2", "tpe" or "gp" for '
+            "several"
+        )
+    if search.warm_start and (len(names) > 1 or search.sampler not in ("tpe", "gp", "gp_curves", "cmaes")):
+        raise UserError(
+            f'{source}: [search] warm_start goes with one objective and sampler = "tpe", "gp", "gp_curves" or "cmaes"'
+        )
 
 
 def _check_widths(space: Space, source: str) -> None:

@@ -10,7 +10,7 @@ from nmt.extensions import Registry
 
 SAMPLERS: Registry[Callable[..., Any]] = Registry("sampler")
 """Filled by tune.study.sampler and by extensions."""
-BUILT_IN = ("tpe", "gp", "cmaes", "nsga2", "random", "qmc", "grid")
+BUILT_IN = ("tpe", "gp", "gp_curves", "cmaes", "nsga2", "random", "qmc", "grid")
 """Samplers that tune.study.sampler registers; known here so that a file is checked without Optuna."""
 
 

@@ -40,8 +40,8 @@ class SearchSettings:
 
     sampler: str = setting(
         "tpe",
-        f"how the next configuration is chosen: {', '.join(BUILT_IN)} (Optuna's samplers; grid tries every "
-        "configuration once), or a sampler of your own (docs/extend.md)",
+        f"how the next configuration is chosen: {', '.join(BUILT_IN)} (Optuna's samplers, gp_curves apart; "
+        "grid tries every configuration once), or a sampler of your own (docs/extend.md)",
     )
     objectives: tuple[str, ...] = setting(
         ("val/accuracy",),
@@ -74,6 +74,12 @@ class SearchSettings:
         8,
         "with fidelity: how many of the best configurations on features then train on images, beside the default one",
         low=1,
+    )
+    reselect: int = setting(
+        0,
+        "how many of the best configurations train again at the end, in full and with a fresh seed; the winner has the "
+        "best mean of both values; 0 names the highest value",
+        low=0,
     )
     keep: str = keep_setting()
     hang_minutes: float = setting(

@@ -17,7 +17,8 @@ from tune.spaces.fidelity import HIGH, LOW, Promoted
 def exploration(space: Space) -> Space:
     """Return the first stage: the whole budget, on features, with the changes of the file's [features]."""
     base = with_overrides(space.base, {"data.mode": LOW, **space.features}, source="[features]")
-    return dataclasses.replace(space, name=LOW, base=base, fidelity=(), features={})
+    search = dataclasses.replace(space.search, reselect=0)  # the winner is named by the second stage
+    return dataclasses.replace(space, name=LOW, base=base, fidelity=(), features={}, search=search)
 
 
 def final(space: Space, chosen: Sequence[Promoted]) -> Space:

@@ -15,12 +15,12 @@ def may_start(search: SearchSettings, trials: Sequence[Standing], ladder: Ladder
     return not enough and not (search.patience and stale(trials, ladder) >= search.patience)
 
 
-def epochs_left(search: SearchSettings, trials: Sequence[Standing]) -> float:
-    """Return the epochs that may still be trained, besides those of running jobs."""
+def epochs_left(search: SearchSettings, trials: Sequence[Standing], *, reserved: int = 0) -> float:
+    """Return the epochs that may still be trained, besides those of running jobs and `reserved` ones."""
     if not search.epochs:
         return math.inf
     promised = sum(t.until - t.epoch for t in trials if t.running)
-    return search.epochs - sum(len(t.values) for t in trials) - promised
+    return search.epochs - reserved - sum(len(t.values) for t in trials) - promised
 
 
 def stale(trials: Sequence[Standing], ladder: Ladder) -> int:
@@ -39,7 +39,7 @@ def out_of_time(search: SearchSettings, *, seconds: float, gpu_seconds: float) -
 
 def most_epochs(search: SearchSettings, epochs: int) -> float:
     """Return the most epochs that a search can train; infinite if only time or patience ends it."""
-    return min(search.trials * epochs or math.inf, search.epochs or math.inf)
+    return min((search.trials + search.reselect) * epochs if search.trials else math.inf, search.epochs or math.inf)
 
 
 def usual_epochs(trials: int, ladder: Ladder) -> int:
@@ -61,4 +61,5 @@ def plan(search: SearchSettings, ladder: Ladder) -> str:
     compared = f"compared after {rungs} of {ladder.epochs} epochs" if rungs else f"{ladder.epochs} epochs each"
     usual = f"about {usual_epochs(search.trials, ladder)} epochs, " if search.trials and rungs else ""
     at_most = f"at most {most:g} epochs" if math.isfinite(most) else "as many epochs as fit"
-    return f"until {limits_in_words(vars(search))}; {compared}; {usual}{at_most}"
+    again = f"; then the best {search.reselect} once more, with a fresh seed" if search.reselect else ""
+    return f"until {limits_in_words(vars(search))}; {compared}; {usual}{at_most}{again}"

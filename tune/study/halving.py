@@ -109,7 +109,12 @@ def _mixed(shares: tuple[int, ...]) -> tuple[int, ...]:
 
 
 def next_job(
-    trials: Sequence[Standing], ladder: Ladder, *, may_start: bool = True, epochs_left: float = math.inf
+    trials: Sequence[Standing],
+    ladder: Ladder,
+    *,
+    number: int | None = None,
+    may_start: bool = True,
+    epochs_left: float = math.inf,
 ) -> NextJob | Pause:
     """Decide what to run now.
 
@@ -119,6 +124,7 @@ def next_job(
 
     Args:
         trials: all that exist.
+        number: number of a new trial; by default the next one.
         may_start: True if the budget has room for a new trial.
         epochs_left: epochs that may still be trained, besides those of running jobs; no job begins that would exceed
             it.
@@ -139,7 +145,7 @@ def next_job(
     for job, epoch in promotions(trials, ladder):
         if affordable(job, epoch):
             return job
-    number = len(trials)
+    number = len(trials) if number is None else number
     new = NextJob(number, ladder.steps(number)[0])
     if may_start and affordable(new, 0):
         return new

@@ -29,6 +29,7 @@ from nmt.settings import differences
 from nmt.training.files import CONFIG
 from nmt.training.history import METRIC, best_epoch, decoding_of, read_metrics
 from tune.spaces.space import Space
+from tune.study import reselect
 from tune.study.database import open_storage
 from tune.study.sampler import directions, given
 from tune.study.sampler_view import UNTIL
@@ -212,7 +213,7 @@ def _find(remains: Remains, space: Space, number: int, folder: Path | None) -> F
     else:
         return None
     values = space.params_of(config)
-    ours = space.configuration(values)
+    ours = reselect.like(space, config, space.configuration(values))
     if different := differences(to_flat(comparable(config)), to_flat(comparable(ours))):
         raise UserError(f"{source}: not a configuration of this search: {different}; choose another --results")
     over = remains.finished or record.get("ended", False)
@@ -251,9 +252,10 @@ def _outcome(
     finished: bool,
 ) -> dict[str, Any]:
     """Return the state, values and attributes of a trial, as tune.driver.recorder would have written them."""
-    steps = ladder(space).steps(number)
+    repeat = reselect.attributes(space, config)
+    steps = (space.base.train.epochs,) if repeat else ladder(space).steps(number)
     epoch, best = (history[-1]["epoch"] if history else 0), best_epoch(history)
-    attributes: dict[str, Any] = {UNTIL: next((step for step in steps if step >= epoch), steps[-1])}
+    attributes: dict[str, Any] = {UNTIL: next((step for step in steps if step >= epoch), steps[-1])} | repeat
     if 0 < number <= len(space.given):
         attributes[ORIGIN] = space.given[number - 1].origin
     outcome: dict[str, Any] = {

@@ -7,6 +7,7 @@ good one in a small space would draw nothing else.
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import random
 import warnings
@@ -34,6 +35,7 @@ from tune.spaces.parameter import Parameter
 from tune.spaces.samplers import SAMPLERS
 from tune.spaces.settings import MAXIMIZED
 from tune.spaces.space import Space
+from tune.study.curve_sampler import CurveSampler
 from tune.study.halving import Ladder
 from tune.study.sampler_view import Known, distribution, seen, seen_distribution, seen_params, study_params, view_of
 
@@ -74,8 +76,9 @@ def suggest(
     storage = InMemoryStorage()
     with warnings.catch_warnings():  # of two whose arguments may change in a later Optuna
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        sampler = make_sampler(space, number, [seen(space, t) for t in warm])
-        blind = type(sampler) is RandomSampler  # it looks at no trial
+        known_before = {"trials": trials, "rungs": ladder.rungs, "fixed": seen_params(space, fixed or {})}
+        sampler = make_sampler(space, number, [seen(space, t) for t in warm], **known_before)
+        blind = isinstance(sampler, RandomSampler | CurveSampler)  # it looks at no trial of the view
         if fixed:
             sampler = PartialFixedSampler(seen_params(space, fixed), sampler)
     view = optuna.create_study(directions=directions(space), sampler=sampler, storage=storage, study_name="view")
@@ -128,6 +131,12 @@ class SamplerRequest:
     """trials drawn at random before a model is fitted"""
     warm: Sequence[FrozenTrial] = ()
     """complete trials of another search"""
+    trials: Sequence[FrozenTrial] = ()
+    """the trials so far, as the study holds them, with their values after each epoch"""
+    rungs: Sequence[int] = ()
+    """epochs at which trials are compared, the last one included"""
+    fixed: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    """values that may not be chosen, in the form of a sampler"""
 
 
 SamplerFactory = Callable[[SamplerRequest], BaseSampler]
@@ -147,12 +156,16 @@ def register_sampler(name: str) -> Callable[[SamplerFactory], SamplerFactory]:
     return register
 
 
-def make_sampler(space: Space, number: int, warm: Sequence[FrozenTrial] = ()) -> BaseSampler:
-    """Make the sampler for trial `number`, seeded by (search seed, number). Raises UserError for an unknown name."""
+def make_sampler(space: Space, number: int, warm: Sequence[FrozenTrial] = (), **known: Any) -> BaseSampler:
+    """Make the sampler for trial `number`, seeded by (search seed, number). Raises UserError for an unknown name.
+
+    Args:
+        known: further fields of `SamplerRequest`.
+    """
     search = space.search
     # A quarter of a small budget at random, then the model: Optuna's default of 10 would be most of 16 trials.
     startup = min(10, max(4, search.trials // 4)) if search.trials else 10
-    request = SamplerRequest(space, seed_of(search.seed, number), seed_of(search.seed, 0), startup, warm)
+    request = SamplerRequest(space, seed_of(search.seed, number), seed_of(search.seed, 0), startup, warm, **known)
     made: BaseSampler = SAMPLERS.get(search.sampler, source="[search] sampler")(request)
     return made
 
@@ -172,6 +185,18 @@ def _tpe(request: SamplerRequest) -> BaseSampler:
 @register_sampler("gp")
 def _gp(request: SamplerRequest) -> BaseSampler:
     return GPSampler(seed=request.seed, n_startup_trials=request.startup, warn_independent_sampling=False)
+
+
+@register_sampler("gp_curves")
+def _gp_curves(request: SamplerRequest) -> BaseSampler:
+    return CurveSampler(
+        request.space,
+        trials=request.trials,
+        rungs=request.rungs,
+        seed=request.seed,
+        warm=request.warm,
+        fixed=request.fixed,
+    )
 
 
 @register_sampler("cmaes")

@@ -9,6 +9,7 @@ far). So a resumed search draws and promotes nothing twice.
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import hashlib
 import math
@@ -28,6 +29,7 @@ from tune.spaces.space import Space
 from tune.study.budget import epochs_left, may_start
 from tune.study.database import label, open_storage, park, write_duration, write_state
 from tune.study.halving import Ladder, NextJob, Pause, Standing, next_job
+from tune.study.reselect import SEED, fresh_seed, is_repeat, next_repeat, reserved_epochs, searched, with_seed_of
 from tune.study.sampler import Suggestion, directions, given, suggest
 from tune.study.sampler_view import UNTIL, Known, standing
 
@@ -88,27 +90,32 @@ class SearchStudy:
         """Return the job to run now, which counts as running until `end_job` or `finish`; none when out of time."""
         if out_of_time:
             return Pause.WAIT if self._running else Pause.FINISHED
-        decision = self._decide()
+        decision, again = self._decide(), None
+        if decision is Pause.FINISHED and self.space.search.reselect:
+            decision, again = next_repeat(self.space, self._trials, self._standings)
         if isinstance(decision, Pause):
             return decision
-        job = self._begin(decision)
+        job = self._begin(decision, again=again)
         assert job is not None, "no trial begins in a space that is used up"
         return job
 
     def _decide(self) -> NextJob | Pause:
-        search, standings = self.space.search, self.standings()
+        search, standings = self.space.search, [self._standings[t.number] for t in searched(self._trials)]
         return next_job(
             standings,
             self.ladder,
+            number=len(self._trials),
             may_start=len(standings) < self._size and may_start(search, standings, self.ladder),
-            epochs_left=epochs_left(search, standings),
+            epochs_left=epochs_left(search, standings, reserved=reserved_epochs(self.space)),
         )
 
-    def _begin(self, decision: NextJob, fixed: Mapping[str, Any] | None = None) -> Job | None:
-        """Begin the job; None if no new trial has the `fixed` values."""
+    def _begin(
+        self, decision: NextJob, fixed: Mapping[str, Any] | None = None, *, again: FrozenTrial | None = None
+    ) -> Job | None:
+        """Begin the job; None if no new trial has the `fixed` values. A new trial may repeat the trial `again`."""
         number, until = decision.number, decision.until
         if number == len(self._trials):
-            if not self._add(number, until, fixed or {}):
+            if not self._add(number, until, fixed or {}, again):
                 return None
         else:
             self._storage.set_trial_user_attr(self._id(number), UNTIL, until)
@@ -159,7 +166,8 @@ class SearchStudy:
 
     def configuration(self, number: int) -> Config:
         """Return the whole configuration of a trial."""
-        return self.space.configuration(self.params(self.trial(number)))
+        trial = self.trial(number)
+        return with_seed_of(trial, self.space.configuration(self.params(trial)))
 
     def params(self, trial: FrozenTrial) -> dict[str, Any]:
         """Return the searched values of a trial, as configuration values."""
@@ -212,44 +220,45 @@ class SearchStudy:
     def _id(self, number: int) -> int:
         return self._storage.get_trial_id_from_study_id_trial_number(self._study_id, number)
 
-    def _add(self, number: int, until: int, fixed: Mapping[str, Any]) -> bool:
+    def _add(self, number: int, until: int, fixed: Mapping[str, Any], again: FrozenTrial | None) -> bool:
         """Write a new trial to the study, its values and its first job at once; False if none is left to draw."""
-        attributes: dict[str, Any] = {UNTIL: until}
-        if (values := self.known_values(number)) is not None:
-            chosen: Suggestion | None = given(self.space, self.space.encoded(values))
-        else:
-            past, rungs = self._trials, judged(self.space)
-            chosen = suggest(self.space, past, rungs, number, warm=self._warm, fixed=fixed, known=self._known)
+        chosen = given(self.space, again.params) if again else self._chosen(number, fixed)
         if chosen is None:
             return False
-        if 0 < number <= len(self.space.given):
-            attributes[ORIGIN] = self.space.given[number - 1].origin
-        self._study.add_trial(
-            optuna.trial.create_trial(
-                state=TrialState.RUNNING,
-                params=chosen.params,
-                distributions=chosen.distributions,
-                user_attrs=attributes,
-                system_attrs=chosen.system_attrs,
-            )
-        )
+        attributes = {UNTIL: until, **_origin(self.space, number, again)}
+        trial = dataclasses.asdict(chosen) | {"user_attrs": attributes, "state": TrialState.RUNNING}
+        self._study.add_trial(optuna.trial.create_trial(**trial))
         return True
+
+    def _chosen(self, number: int, fixed: Mapping[str, Any]) -> Suggestion | None:
+        if (values := self.known_values(number)) is not None:
+            return given(self.space, self.space.encoded(values))
+        past, rungs = searched(self._trials), judged(self.space)
+        return suggest(self.space, past, rungs, number, warm=self._warm, fixed=fixed, known=self._known)
 
     def known_values(self, number: int) -> Mapping[str, Any] | None:
         """Return the searched values of a trial that no sampler draws; None for any other."""
-        space = self.space
+        space, repeats = self.space, sum(map(is_repeat, self._trials[:number]))
         if number == 0:
             return space.default_params
         if number <= len(space.given):
             return space.given[number - 1].params
         if space.search.sampler == "grid":
-            return self._points[number - 1]
+            return self._points[number - repeats - 1]
         return None
 
     @functools.cached_property
     def _points(self) -> list[dict[str, Any]]:
         """Every configuration but the default one, in the order of a grid search."""
         return shuffled(self.space.grid()[1:], self.space.search.seed)
+
+
+def _origin(space: Space, number: int, again: FrozenTrial | None) -> dict[str, Any]:
+    """Return the attributes of a new trial that say where its configuration comes from."""
+    if again is not None:
+        kept = {name: value for name, value in again.user_attrs.items() if name == ORIGIN}
+        return kept | {SEED: fresh_seed(space)}
+    return {ORIGIN: space.given[number - 1].origin} if 0 < number <= len(space.given) else {}
 
 
 def _fixed_like(study: SearchStudy, first: Job, number: int) -> dict[str, Any] | None:

@@ -206,6 +206,21 @@ def test_several_objectives_end_in_the_pareto_set_that_optuna_finds(
     assert "Pareto set" in caplog.messages[-1]
 
 
+@pytest.mark.slow
+def test_best_configurations_train_again_with_a_fresh_seed_and_name_the_winner(
+    ray_running: None, space_file: Path, tiny_data: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    space = changed(space_file, **{"trials = 5": "trials = 3\nreselect = 2"})
+    found = run_search(space, results=tmp_path, data=tiny_data)
+    again = [t for t in found.trials if t.seed != space.base.train.seed]
+    assert len(found.trials) == 5 and [t.id for t in again] == ["003", "004"]
+    assert {t.epochs for t in again} == {space.base.train.epochs} and {t.state for t in again} == {"COMPLETE"}
+    assert all(t.configuration["train"]["seed"] == t.seed for t in again)
+    assert found.best is not None and found.best in found.reselected[0]
+    assert "Named by the mean over seeds" in caplog.messages[-1]
+    assert run_search(space, results=tmp_path, data=tiny_data, resume=True) == found
+
+
 def test_search_out_of_time_ends_with_the_epochs_under_way_and_is_over(
     ray_running: None, space_file: Path, tiny_data: Path, tmp_path: Path
 ) -> None:

@@ -46,6 +46,15 @@ def test_a_gain_that_luck_alone_shows_proves_nothing() -> None:
     assert "The default configuration won." in said(0.60, 0.59)
 
 
+def test_means_that_named_the_winner_are_shown() -> None:
+    again = [record(2, 0.84, lr=1e-2, seed=7), record(3, 0.80, seed=7)]
+    text = render(summary(record(0, 0.78), record(1, 0.90, lr=1e-2), *again), Path("results/toy"), width=400)
+    assert "Named by the mean over seeds, trained again at the end: 001/002 87.0 % (90.0, 84.0), 000/003 79.0 %" in text
+    assert "Best: trial 001" in text and "Difference: +9.0 points" in text
+    plain = render(summary(record(0, 0.78), record(1, 0.90, lr=1e-2)), Path("results/toy"), width=400)
+    assert "Named by" not in plain and "Difference: +12.0 points" in plain
+
+
 def test_report_names_what_changed_and_what_to_type_next() -> None:
     text = render(summary(record(0, 0.5), record(1, 0.7, lr=0.02)), Path("results/toy"))
     assert "optim.lr 0.001 -> 0.02, decode.epsilon 0.035 -> 0.05" in text

@@ -18,6 +18,17 @@ def test_best_is_the_highest_complete_trial_and_the_earliest_of_equals() -> None
     assert found.gain_points == pytest.approx(20)
 
 
+def test_of_configurations_trained_again_the_best_mean_wins_not_the_highest_value() -> None:
+    lucky, steady = record(1, 0.90, lr=1e-2, state="PRUNED"), record(2, 0.86, lr=3e-3)
+    again = [record(3, 0.70, lr=1e-2, seed=7), record(4, 0.88, lr=3e-3, seed=7), record(5, 0.80, lr=1e-3, seed=7)]
+    found = summary(record(0, 0.82), lucky, steady, *again)
+    assert [[t.id for t in several] for several in found.reselected] == [["002", "004"], ["000", "005"], ["003"]]
+    assert found.best is again[1] and found.gain_points == pytest.approx(100 * (0.87 - 0.82))
+    assert [t.id for t in found.rivals] == ["001", "004"]  # each configuration once
+    once = summary(record(0, 0.82), lucky, steady)
+    assert not once.reselected and once.best is steady
+
+
 def test_summary_returns_from_its_file_as_it_was(tmp_path: Path) -> None:
     found = summary(record(0, 0.5), record(1, 0.7))
     found.save(tmp_path)

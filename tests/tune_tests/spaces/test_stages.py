@@ -33,6 +33,12 @@ def test_exploration_has_the_whole_budget_on_features_with_its_own_epochs(space:
     assert not first.fidelity and not first.given
 
 
+def test_the_best_train_again_in_the_second_stage_alone(space: Space) -> None:
+    space = dataclasses.replace(space, search=dataclasses.replace(space.search, reselect=2))
+    first, second = parts(space)
+    assert first.search.reselect == 0 and second.search.reselect == 2
+
+
 def test_the_second_stage_is_the_default_and_the_chosen_and_has_no_other_limit(space: Space) -> None:
     chosen = [Promoted(origin=f"features/00{n}", params={"optim.lr": 10.0**-n}) for n in (2, 3)]
     second = final(space, chosen)

@@ -67,6 +67,13 @@ def test_epochs_promised_to_running_jobs_are_spent() -> None:
     search = SearchSettings(epochs=20)
     assert epochs_left(search, [running]) == 20 - 1 - 2 and epochs_left(search, [waiting]) == 20 - 1
     assert epochs_left(SearchSettings(), [running, waiting]) == math.inf
+    assert epochs_left(search, [waiting], reserved=8) == 20 - 1 - 8
+
+
+def test_what_is_trained_again_at_the_end_is_in_the_plan() -> None:
+    search = SearchSettings(trials=10, reselect=5)
+    assert most_epochs(search, 9) == 9 * 15 and most_epochs(SearchSettings(epochs=100, reselect=5), 9) == 100
+    assert plan(search, LADDER).endswith("at most 135 epochs; then the best 5 once more, with a fresh seed")
 
 
 def test_the_number_of_trials_ends_the_search_however_they_stand() -> None:

@@ -26,6 +26,7 @@ from tune.spaces.fidelity import Promoted
 from tune.spaces.read import load_space
 from tune.spaces.space import Space
 from tune.study.database import study_url
+from tune.study.halving import Pause
 from tune.study.restore import Remains, fault_of, restore
 from tune.study.study import Job, SearchStudy
 
@@ -213,6 +214,19 @@ def test_a_promoted_trial_remembers_the_trial_it_comes_from(tmp_path: Path, spac
     (tmp_path / "study.db").unlink()
     restore(remains(tmp_path), space)
     assert [(t.params, t.user_attrs.get("origin")) for t in trials(tmp_path / "study.db")] == before
+
+
+def test_repeats_with_a_fresh_seed_are_made_again_as_repeats(tmp_path: Path, space: Space) -> None:
+    space = dataclasses.replace(space, search=dataclasses.replace(space.search, reselect=2))
+    study = SearchStudy(tmp_path / "study.db", space)
+    play(study)
+    train(tmp_path, study)
+    before = [(t.params, t.user_attrs.get("seed"), t.user_attrs["until"]) for t in trials(tmp_path / "study.db")]
+    assert sum(seed is not None for _, seed, _ in before) == 2
+    (tmp_path / "study.db").unlink()
+    restore(remains(tmp_path), space)
+    after = [(t.params, t.user_attrs.get("seed"), t.user_attrs["until"]) for t in trials(tmp_path / "study.db")]
+    assert after == before and SearchStudy(tmp_path / "study.db", space).next_job() is Pause.FINISHED
 
 
 @pytest.mark.parametrize("lost", [0, 2])

@@ -21,7 +21,7 @@ from tune.study.sampler import directions
 from tune.study.sampler_view import seen, study_params
 from tune.study.study import SearchStudy
 
-SAMPLERS = ["tpe", "gp", "cmaes", "nsga2", "random", "qmc", "grid"]
+SAMPLERS = ["tpe", "gp", "gp_curves", "cmaes", "nsga2", "random", "qmc", "grid"]
 
 
 @pytest.fixture(params=SAMPLERS)
