@@ -18,11 +18,12 @@ from nmt.batch import PairBatch, Side
 from nmt.bootstrap import MEAN, intervals
 from nmt.config import Config, DecodeConfig, with_overrides
 from nmt.data.store.objects import ObjectStore
-from nmt.decoding import Similarities, model_score, predicted, similarities, similarities_of_each
+from nmt.decoding import model_score, predicted, similarities, similarities_of_each
 from nmt.errors import UserError
+from nmt.inference import pck
 from nmt.inference.outliers import OutlierFigures, outlier_figures
+from nmt.inference.pck import PckFigures, Targets
 from nmt.io.table import aligned, shortened
-from nmt.metrics import correct_keypoints
 from nmt.model.matcher import Matcher, cosine
 from nmt.pair_results import MODEL, PairResults
 from nmt.sinkhorn import HIDDEN
@@ -37,6 +38,7 @@ def baselines(
     decode: DecodeConfig,
     *,
     device: torch.device,
+    targets: Targets | None = None,
 ) -> dict[str, Tensor]:
     """Count what three methods without training match correctly.
 
@@ -48,22 +50,18 @@ def baselines(
         batches: the evaluation pairs with features of the untrained backbone; read once.
         decode: decoding of "nearest features".
         device: where to compute.
+        targets: of the pairs, to count PCK too.
 
     Returns:
-        Method -> (P,) float64, correct keypoints of each pair.
+        Method, or its PCK at an alpha (nmt.inference.pck) -> (P,) float64, correct keypoints of each pair.
     """
     stored, near = similarities_of_each([position_score, feature_score], batches, device=device)
     hungarian = DecodeConfig(sinkhorn_iterations=0, epsilon=1.0, assignment="hungarian")
     return {
-        "chance": ((stored.match_PN >= 0).sum(1) / stored.mask1_PM.sum(1)).double(),  # expected values
-        "positions": _correct(stored, hungarian),
-        "nearest features": _correct(near, decode),
+        **pck.counts_by_chance("chance", stored.mask1_PM, stored.match_PN, targets),
+        **pck.counts("positions", predicted(stored, hungarian), stored.match_PN, targets),
+        **pck.counts("nearest features", predicted(near, decode), near.match_PN, targets),
     }
-
-
-def _correct(stored: Similarities, decode: DecodeConfig) -> Tensor:
-    """Return the correct keypoints of each pair, (P,) float64."""
-    return correct_keypoints(predicted(stored, decode), stored.match_PN)[0]
 
 
 def feature_score(batch: PairBatch) -> Tensor:
@@ -111,6 +109,8 @@ class Evaluation:
     """photographs in these pairs; 0 in the file of an earlier version"""
     intervals: dict[str, dict[str, tuple[float, float]]] = field(default_factory=dict)
     """method -> category, or nmt.bootstrap.MEAN -> 95 % interval over photographs"""
+    pck: PckFigures | None = None
+    """PCK of all methods; None if the data set, or the file, is of an earlier version"""
 
     @classmethod
     def from_dict(cls, content: Mapping[str, Any]) -> Evaluation:
@@ -121,7 +121,13 @@ class Evaluation:
             method: {column: (low, high) for column, (low, high) in by_column.items()}
             for method, by_column in content.get("intervals", {}).items()
         }
-        changed = {"decode": DecodeConfig(**content["decode"]), "outliers": found, "intervals": intervals}
+        figures = content.get("pck")
+        changed = {
+            "decode": DecodeConfig(**content["decode"]),
+            "outliers": found,
+            "intervals": intervals,
+            "pck": None if figures is None else PckFigures.from_dict(figures),
+        }
         return cls(**{**content, **changed})
 
     def table(self) -> str:
@@ -191,6 +197,7 @@ def evaluate_pairs(
         UserError: no such checkpoint or data set, the data set has other categories, it has no test split, or the
             checkpoint was trained on val and is to be evaluated there.
     """
+    from nmt.data.stream.pairs import eval_pairs
     from nmt.device import autocast, limit_threads, pick_device
     from nmt.inference.load import load_trained, open_plain
     from nmt.seen_objects import encoder
@@ -213,35 +220,29 @@ def evaluate_pairs(
     show: dict[str, Any] = {"split": split, "features": features, "batch_size": batch_size, "device": device}
     batches = _batches(store, config, encoder(matcher, autocast=precision), **show)
     stored = similarities(model_score(matcher, autocast=precision), batches, device=device)
-    correct = {MODEL: _correct(stored, config.decode)}
+    pairs = eval_pairs(store, config.data, split=split)
+    targets = Targets.of(store, pairs)
+    correct = pck.counts(MODEL, predicted(stored, config.decode), stored.match_PN, targets)
     if not alone:
         untrained = matcher if features is not None else _untrained(matcher, config, device)
         batches = _batches(store, config, encoder(untrained, autocast=autocast("fp32", device)), **show)
-        correct |= baselines(batches, config.decode, device=device)
+        correct |= baselines(batches, config.decode, device=device, targets=targets)
     found: OutlierFigures | None = None
     if outliers:
         place: dict[str, Any] = {"features": features, "device": device, "source": str(path)}
         found = outlier_figures(matcher, store, config, trained.calibration, split=split, **place)
-    results = _pair_results(store, config, split, stored, correct)
-    evaluation = _evaluation(results, config.decode, split=split, outliers=found)
+    total_P = (stored.match_PN >= 0).sum(1).double().numpy()
+    counted = {name: correct_P.numpy() for name, correct_P in correct.items()}
+    results = PairResults.of(store, pairs, total_P, counted)
+    evaluation = _evaluation(results, targets, config.decode, split=split, outliers=found)
     return replace(evaluation, folder=str(store.directory)), results
 
 
-def _pair_results(
-    store: ObjectStore, config: Config, split: str, stored: Similarities, correct: Mapping[str, Tensor]
-) -> PairResults:
-    """Join the counts of the pairs with their photographs and categories."""
-    from nmt.data.stream.pairs import eval_pairs
-
-    counted = {method: correct_P.numpy() for method, correct_P in correct.items()}
-    total_P = (stored.match_PN >= 0).sum(1).double().numpy()
-    return PairResults.of(store, eval_pairs(store, config.data, split=split), total_P, counted)
-
-
 def _evaluation(
-    results: PairResults, decode: DecodeConfig, *, split: str, outliers: OutlierFigures | None
+    results: PairResults, targets: Targets | None, decode: DecodeConfig, *, split: str, outliers: OutlierFigures | None
 ) -> Evaluation:
-    counts = {method: results.counts(method) for method in results.correct}
+    counts = {name: results.counts(name) for name in results.correct if not pck.is_pck(name)}
+    of_all = intervals(results)
     return Evaluation(
         split=split,
         pairs=len(results.total_P),
@@ -250,7 +251,8 @@ def _evaluation(
         mean={method: c.accuracy() for method, c in counts.items()},
         outliers=outliers,
         photographs=results.num_photographs,
-        intervals=intervals(results),
+        intervals={method: of_all[method] for method in counts},
+        pck=None if targets is None else pck.pck_figures(results, of_all, list(counts), targets),
     )
 
 

@@ -18,6 +18,7 @@ from tune.cli.job import Job
 from tune.cli.runs import find_checkpoint, trainings_below
 
 SPLITS = ("val", "test")
+NO_PCK = "no PCK: an earlier version made this data set, without the sizes of its objects; --prepare it again"
 READS_TEST = "reading the test split: report this number, do not choose by it"
 
 
@@ -39,6 +40,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     setting = ", ".join(f"{k} {v}" for k, v in dataclasses.asdict(result.decode).items())
     print(f"{checkpoint} on {result.pairs} {result.split} pairs ({setting})")
     print(result.table())
+    print(f"\n{result.pck.table() if result.pck is not None else NO_PCK}")
     if result.outliers is not None:
         print(f"\n{result.outliers.table()}")
     if split == "test":
