@@ -5,8 +5,8 @@ Letters as in nmt/batch.py; P evaluation pairs, A categories.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +18,7 @@ from nmt.batch import PairBatch, Side
 from nmt.bootstrap import MEAN, intervals
 from nmt.config import Config, DecodeConfig, with_overrides
 from nmt.data.store.objects import ObjectStore
-from nmt.decoding import model_score, predicted, similarities, similarities_of_each
+from nmt.decoding import Similarities, model_score, predicted, similarities, similarities_of_each
 from nmt.errors import UserError
 from nmt.inference import pck
 from nmt.inference.outliers import OutlierFigures, outlier_figures
@@ -30,6 +30,7 @@ from nmt.sinkhorn import HIDDEN
 
 if TYPE_CHECKING:
     from nmt.data.store.features import FeatureTable
+    from nmt.data.stream.pair import Pair
     from nmt.seen_objects import Encode
 
 
@@ -227,29 +228,31 @@ def evaluate_pairs(
         untrained = matcher if features is not None else _untrained(matcher, config, device)
         batches = _batches(store, config, encoder(untrained, autocast=autocast("fp32", device)), **show)
         correct |= baselines(batches, config.decode, device=device, targets=targets)
-    found: OutlierFigures | None = None
+    known: dict[str, Any] = {"split": split, "decode": config.decode, "folder": str(store.directory)}
     if outliers:
         place: dict[str, Any] = {"features": features, "device": device, "source": str(path)}
-        found = outlier_figures(matcher, store, config, trained.calibration, split=split, **place)
-    total_P = (stored.match_PN >= 0).sum(1).double().numpy()
+        known["outliers"] = outlier_figures(matcher, store, config, trained.calibration, split=split, **place)
+    results = _pair_results(store, pairs, stored, correct)
+    return _evaluation(results, targets, **known), results
+
+
+def _pair_results(
+    store: ObjectStore, pairs: Sequence[Pair], stored: Similarities, correct: Mapping[str, Tensor]
+) -> PairResults:
+    """Join the counts of the pairs with their photographs and categories."""
     counted = {name: correct_P.numpy() for name, correct_P in correct.items()}
-    results = PairResults.of(store, pairs, total_P, counted)
-    evaluation = _evaluation(results, targets, config.decode, split=split, outliers=found)
-    return replace(evaluation, folder=str(store.directory)), results
+    return PairResults.of(store, pairs, (stored.match_PN >= 0).sum(1).double().numpy(), counted)
 
 
-def _evaluation(
-    results: PairResults, targets: Targets | None, decode: DecodeConfig, *, split: str, outliers: OutlierFigures | None
-) -> Evaluation:
+def _evaluation(results: PairResults, targets: Targets | None, **known: Any) -> Evaluation:
+    """Sum up the counts of the pairs; `known` are further fields of `Evaluation`."""
     counts = {name: results.counts(name) for name in results.correct if not pck.is_pck(name)}
     of_all = intervals(results)
     return Evaluation(
-        split=split,
+        **known,
         pairs=len(results.total_P),
-        decode=decode,
         per_category={method: c.accuracy_per_category(results.categories) for method, c in counts.items()},
         mean={method: c.accuracy() for method, c in counts.items()},
-        outliers=outliers,
         photographs=results.num_photographs,
         intervals={method: of_all[method] for method in counts},
         pck=None if targets is None else pck.pck_figures(results, of_all, list(counts), targets),
