@@ -162,13 +162,14 @@ def evaluate_checkpoint(
     decode: Mapping[str, Any] | None = None,
     pairs_at_once: int | None = None,
     outliers: bool = False,
+    dense: bool = False,
 ) -> Evaluation:
     """Evaluate the matcher of a checkpoint, and the baselines, on the evaluation pairs of a split.
 
     Arguments and errors are those of `evaluate_pairs`.
     """
     evaluation, _ = evaluate_pairs(
-        path, data=data, split=split, decode=decode, pairs_at_once=pairs_at_once, outliers=outliers
+        path, data=data, split=split, decode=decode, pairs_at_once=pairs_at_once, outliers=outliers, dense=dense
     )
     return evaluation
 
@@ -182,6 +183,7 @@ def evaluate_pairs(
     pairs_at_once: int | None = None,
     outliers: bool = False,
     alone: bool = False,
+    dense: bool = False,
 ) -> tuple[Evaluation, PairResults]:
     """Evaluate the matcher of a checkpoint, and return what was counted on each pair too.
 
@@ -193,10 +195,11 @@ def evaluate_pairs(
         pairs_at_once: pairs per forward pass, of the backbone on images; None: data.pairs_per_step of the checkpoint.
         outliers: also measure how the matcher leaves out keypoints that have no partner.
         alone: leave out the baselines.
+        dense: also measure PCK of dense matching (nmt.inference.dense), on the images of the data set.
 
     Raises:
         UserError: no such checkpoint or data set, the data set has other categories, it has no test split, or the
-            checkpoint was trained on val and is to be evaluated there.
+            checkpoint was trained on val and is to be evaluated there; `dense` for a data set without sizes.
     """
     from nmt.data.stream.pairs import eval_pairs
     from nmt.device import autocast, limit_threads, pick_device
@@ -205,11 +208,7 @@ def evaluate_pairs(
 
     trained = load_trained(path)
     matcher, config = trained.matcher, with_overrides(trained.config, decode or {}, source="--set")
-    if split == "val" and not config.data.validates:
-        raise UserError(
-            f"{path}: was trained on val too (data.train_split), so its accuracy there means nothing; evaluate it with "
-            "--split test"
-        )
+    _refuse_trained_on(split, config, path)
     limit_threads(config)
     store, features = open_plain(data, config, checkpoint=path, categories=trained.categories)
     if split == "test":
@@ -224,6 +223,8 @@ def evaluate_pairs(
     pairs = eval_pairs(store, config.data, split=split)
     targets = Targets.of(store, pairs)
     correct = pck.counts(MODEL, predicted(stored, config.decode), stored.match_PN, targets)
+    if dense:
+        correct |= _dense(matcher, store, config, pairs, stored.match_PN, targets, device=device)
     if not alone:
         untrained = matcher if features is not None else _untrained(matcher, config, device)
         batches = _batches(store, config, encoder(untrained, autocast=autocast("fp32", device)), **show)
@@ -234,6 +235,40 @@ def evaluate_pairs(
         known["outliers"] = outlier_figures(matcher, store, config, trained.calibration, split=split, **place)
     results = _pair_results(store, pairs, stored, correct)
     return _evaluation(results, targets, **known), results
+
+
+def _refuse_trained_on(split: str, config: Config, path: Path) -> None:
+    """Raise UserError if the checkpoint was trained on the split."""
+    if split == "val" and not config.data.validates:
+        raise UserError(
+            f"{path}: was trained on val too (data.train_split), so its accuracy there means nothing; evaluate it with "
+            "--split test"
+        )
+
+
+def _dense(
+    matcher: Matcher,
+    store: ObjectStore,
+    config: Config,
+    pairs: Sequence[Pair],
+    match_PN: Tensor,
+    targets: Targets | None,
+    *,
+    device: torch.device,
+) -> dict[str, Tensor]:
+    """Count what dense matching gets right. Raises UserError for a data set without sizes."""
+    from nmt.device import autocast
+    from nmt.inference.dense import DenseMatcher, dense_counts
+
+    if targets is None:
+        raise UserError(f"{store.directory}: --dense needs the sizes of objects; prepare it again, which adds them")
+    # A head that was trained on stored features gets those of the same frozen backbone.
+    backbone = matcher.backbone or _untrained(matcher, config, device).backbone
+    assert backbone is not None, "a matcher that was given one"
+    precision = autocast(config.train.precision, device)
+    return dense_counts(
+        DenseMatcher(matcher, backbone, config, device=device, autocast=precision), store, pairs, match_PN, targets
+    )
 
 
 def _pair_results(
@@ -255,7 +290,7 @@ def _evaluation(results: PairResults, targets: Targets | None, **known: Any) -> 
         mean={method: c.accuracy() for method, c in counts.items()},
         photographs=results.num_photographs,
         intervals={method: of_all[method] for method in counts},
-        pck=None if targets is None else pck.pck_figures(results, of_all, list(counts), targets),
+        pck=None if targets is None else pck.pck_figures(results, of_all, targets),
     )
 
 

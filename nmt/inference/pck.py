@@ -22,7 +22,7 @@ from nmt.data.store.objects import ObjectStore
 from nmt.data.stream.pair import Pair
 from nmt.io.table import aligned
 from nmt.metrics import correct_keypoints
-from nmt.pair_results import PairResults
+from nmt.pair_results import MODEL, PairResults
 
 ALPHAS = (0.05, 0.1, 0.15)
 _ROUNDING = 1e-5
@@ -46,6 +46,8 @@ class Targets:
 
     points_PM2: Tensor
     """float64, in shares of the longer side of the object's box; rows of padding are infinitely far"""
+    scale_P2: Tensor
+    """float64, the same of one pixel of the square, along x and y"""
     boxes: int
     """targets with an annotated box; of the others, the box around all their keypoints counts"""
 
@@ -55,14 +57,15 @@ class Targets:
         if not store.has_sizes:
             return None
         points_PM2 = np.full((len(pairs), max((len(p.keypoints1) for p in pairs), default=0), 2), np.inf)
-        boxes = 0
+        scale_P2, boxes = np.empty((len(pairs), 2)), 0
         for k, pair in enumerate(pairs):
             shown, box = store.sizes(pair.row1).astype(np.float64)
-            points_N2 = store.points(pair.row1) * (shown / store.info.image_size)
+            points_N2, pixel = store.points(pair.row1).astype(np.float64), shown / store.info.image_size
             boxes += box.any()
-            side = (box if box.any() else np.ptp(points_N2, axis=0)).max()
-            points_PM2[k, : len(pair.keypoints1)] = points_N2[pair.positions1] / (side or 1)  # 0: all at one point
-        return cls(torch.from_numpy(points_PM2), int(boxes))
+            side = (box if box.any() else np.ptp(points_N2, axis=0) * pixel).max()
+            scale_P2[k] = pixel / (side or 1)  # 0: all keypoints at one point
+            points_PM2[k, : len(pair.keypoints1)] = points_N2[pair.positions1] * scale_P2[k]
+        return cls(torch.from_numpy(points_PM2), torch.from_numpy(scale_P2), int(boxes))
 
     def right(self, predicted_PN: Tensor, match_PN: Tensor, alpha: float) -> Tensor:
         """Count the predictions that are near the true target keypoint: (P,) float64.
@@ -72,10 +75,20 @@ class Targets:
             match_PN: true target keypoint; -1 = none, which does not count.
             alpha: largest distance, in shares of the longer side of the target's box.
         """
-        pairs_P1 = torch.arange(len(match_PN))[:, None]
-        chosen_PN2, true_PN2 = (self.points_PM2[pairs_P1, index.clamp_min(0)] for index in (predicted_PN, match_PN))
-        near_PN = (chosen_PN2 - true_PN2).square().sum(-1).sqrt() <= alpha * (1 + _ROUNDING)
-        return (near_PN & (predicted_PN >= 0) & (match_PN >= 0)).sum(1).double()
+        return self._right(self._at(predicted_PN), match_PN, alpha)
+
+    def right_at(self, points_PN2: Tensor, match_PN: Tensor, alpha: float) -> Tensor:
+        """Count as `right` does, of predicted positions in pixels of the square; inf = none."""
+        return self._right(points_PN2 * self.scale_P2[:, None], match_PN, alpha)
+
+    def _right(self, points_PN2: Tensor, match_PN: Tensor, alpha: float) -> Tensor:
+        near_PN = (points_PN2 - self._at(match_PN)).square().sum(-1).sqrt() <= alpha * (1 + _ROUNDING)
+        return (near_PN & (match_PN >= 0)).sum(1).double()
+
+    def _at(self, index_PN: Tensor) -> Tensor:
+        """Return the positions of target keypoints, inf where the index is -1."""
+        found_PN2 = self.points_PM2[torch.arange(len(index_PN))[:, None], index_PN.clamp_min(0)]
+        return found_PN2.masked_fill((index_PN < 0)[..., None], torch.inf)
 
 
 def counts(
@@ -146,14 +159,14 @@ class PckFigures:
         return cls(**{**content, "intervals": ends})
 
     def table(self) -> str:
-        """Format the means over categories, in per cent, one row a method, the interval of the first below it."""
+        """Format the means over categories, in per cent, one row a method, with intervals of the matcher."""
         alphas = [f"{alpha:g}" for alpha in ALPHAS]
         kinds = {"point": self.per_point, "image": self.per_image}
         rows = [["PCK@alpha, per", *(f"{kind} {alpha}" for kind in kinds for alpha in alphas)]]
-        for k, method in enumerate(self.per_point):
+        for method in self.per_point:
             rows.append([method, *(f"{of[method][alpha]:.1%}" for of in kinds.values() for alpha in alphas)])
             ends = [self.intervals[method][alpha].get(MEAN) for alpha in alphas]
-            if k == 0 and any(ends):
+            if method.startswith(MODEL) and any(ends):
                 shown = [f"[{100 * found[0]:.1f}, {100 * found[1]:.1f}]" if found else "-" for found in ends]
                 rows.append(["95 % interval", *shown, *("" for _ in alphas)])
         return f"{aligned(rows, left=1)}\n{self.note}"
@@ -162,19 +175,17 @@ class PckFigures:
 def pck_figures(
     results: PairResults,
     intervals: Mapping[str, Mapping[str, tuple[float, float]]],
-    methods: Sequence[str],
     targets: Targets,
 ) -> PckFigures:
     """Sum up the counts of pairs.
 
     Args:
-        results: with the names of `measure`, for every method and alpha.
+        results: with the names of `measure`, for every method and alpha; in the order of the rows.
         intervals: of `results` (nmt.bootstrap).
-        methods: the first is the matcher.
         targets: of the pairs.
     """
     found: dict[str, dict[str, dict[str, Any]]] = {}
-    for method in methods:
+    for method in dict.fromkeys(name.partition(_SEPARATOR)[0] for name in results.correct if is_pck(name)):
         for alpha in ALPHAS:
             name = measure(method, alpha)
             columns = _columns(results, name) | {"intervals": dict(intervals[name])}

@@ -13,7 +13,7 @@ from nmt.data.store.present import require_data_set
 from nmt.io.user_files import shown_path
 from nmt.training.files import CONFIG
 from tune.cli.configuration import decode_overrides
-from tune.cli.flags import DATA, DECODE, JSON, RESULTS, STORAGE, flag, one_of
+from tune.cli.flags import DATA, DECODE, JSON, RESULTS, STORAGE, flag, one_of, refuse, switch
 from tune.cli.job import Job
 from tune.cli.runs import find_checkpoint, trainings_below
 
@@ -26,6 +26,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     """Evaluate, print the table, and draw some of the pairs."""
     decode, split = decode_overrides(args), args.split or SPLITS[0]
     if trainings := trainings_below(args):
+        refuse(args, ["--dense"], "evaluates one training, not a folder of several")
         return over_seeds(args, trainings, split, decode)
     checkpoint, data = find_checkpoint(args), args.data
     require_data_of(checkpoint, data)
@@ -34,7 +35,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     from tune.cli.picture import write_picture
     from tune.evidence.readings import note_evaluation
 
-    result = evaluate_checkpoint(checkpoint, data=data, split=split, decode=decode, outliers=True)
+    result = evaluate_checkpoint(checkpoint, data=data, split=split, decode=decode, outliers=True, dense=args.dense)
     if split == "test":
         print(READS_TEST)
     setting = ", ".join(f"{k} {v}" for k, v in dataclasses.asdict(result.decode).items())
@@ -98,6 +99,7 @@ JOB = Job(
     examples=("--evaluate willow --split test", "--evaluate willow-train --set decode.epsilon=0.05"),
     flags=(
         flag("--split", "val or test (default val)", metavar="SPLIT", type=one_of(*SPLITS)),
+        switch("--dense", "also PCK of dense matching: without the target's keypoints, on the whole image; slower"),
         DATA,
         DECODE,
         RESULTS,

@@ -82,7 +82,8 @@ def test_keypoints_at_one_point_are_near_each_other_alone(make_store):
 
 def test_chance_is_the_mean_over_all_targets_and_padding_is_never_near(make_store):
     _, _, targets = made(make_store)
-    wide = Targets(torch.nn.functional.pad(targets.points_PM2, (0, 0, 0, 3), value=torch.inf), targets.boxes)
+    padded_PM2 = torch.nn.functional.pad(targets.points_PM2, (0, 0, 0, 3), value=torch.inf)
+    wide = dataclasses.replace(targets, points_PM2=padded_PM2)
     match_PN, mask1_PM = torch.tensor([[0, 1, 2, 3, -1]] * 2), torch.tensor([[True] * 4 + [False] * 3] * 2)
     found = counts_by_chance("chance", mask1_PM, match_PN, wide)
     # Within 10 pixels lie 3 targets of keypoints 0, 1 and 2 (1 and 2 are 9.8 apart), and 1 of keypoint 3.
@@ -95,7 +96,7 @@ def test_chance_is_the_mean_over_all_targets_and_padding_is_never_near(make_stor
 @given(st.integers(0, 10_000), st.integers(1, 6), st.lists(st.floats(1e-3, 2), min_size=2, max_size=5))
 def test_pck_grows_with_alpha_from_accuracy_to_all_that_is_predicted(seed, num, alphas):
     rng = np.random.default_rng(seed)
-    targets = Targets(torch.from_numpy(rng.random((3, num, 2))), 3)
+    targets = Targets(torch.from_numpy(rng.random((3, num, 2))), torch.ones(3, 2), 3)
     match_PN = torch.from_numpy(np.stack([rng.permutation(num) for _ in range(3)]))
     match_PN[torch.from_numpy(rng.random((3, num)) < 0.2)] = -1
     predicted_PN = torch.from_numpy(rng.integers(-1, num, (3, num)))
@@ -114,7 +115,8 @@ def results(right: list[float], total: list[float], category: list[int]) -> Pair
 
 def figures(*given):
     found = results(*given)
-    return pck_figures(found, intervals(found), [MODEL], Targets(torch.zeros(len(given[0]), 1, 2).double(), 0))
+    nowhere = torch.zeros(len(given[0]), 2)
+    return pck_figures(found, intervals(found), Targets(nowhere[:, None], nowhere, 0))
 
 
 def test_points_and_images_are_summed_up_by_hand():
