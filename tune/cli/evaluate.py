@@ -90,6 +90,7 @@ JOB = Job(
     description=(
         "Print the accuracy per category on the evaluation pairs of a split, beside chance, keypoint positions alone "
         "and the untrained backbone's features. Below the mean is its 95 % interval over photographs. A second table "
+        "has PCK: keypoints whose predicted target is near the true one, measured by the object's box. A third "
         "shows how well the matcher leaves out keypoints that have no partner. A picture of some matched pairs is "
         "written beside the checkpoint. "
         "Trainings of several seeds in one folder give the mean over the seeds with its 95 % interval over seeds and "
