@@ -26,7 +26,7 @@ from nmt.decoding import predict
 from nmt.inference.image_features import ImageFeatures, SeenImage
 from nmt.inference.pck import ALPHAS, Targets, measure
 from nmt.model.backbone import Backbone
-from nmt.model.matcher import Matcher
+from nmt.model.matcher import Matcher, cosine
 from nmt.pair_results import MODEL
 
 FEATURES_DENSE, MODEL_DENSE = "features, dense", f"{MODEL}, dense"
@@ -94,8 +94,9 @@ class DenseMatcher:
         centres_h = centres_h[(centres_h > 0) & (centres_h < self._size)].astype(np.float32)
         grid_V2 = np.stack(np.meshgrid(centres_h, centres_h), axis=-1).reshape(-1, 2)
         features_VC = self._features.sample(target, grid_V2)
-        cosine_NV = F.normalize(nodes_NC.float(), dim=1) @ F.normalize(features_VC.float(), dim=1).T
-        return peaks(cosine_NV.float().unflatten(1, (len(centres_h),) * 2).cpu(), torch.from_numpy(centres_h)).numpy()
+        cosine_1NV = cosine(*(F.normalize(nodes.float(), dim=1)[None] for nodes in (nodes_NC, features_VC)))
+        cosine_Nhh = cosine_1NV[0].unflatten(1, (len(centres_h),) * 2).cpu()
+        return peaks(cosine_Nhh, torch.from_numpy(centres_h)).numpy()
 
     def _side(self, points_N2: np.ndarray, nodes_NC: Tensor, seen: SeenImage) -> Side:
         edges_2E = delaunay_edges(points_N2).astype(np.int64)

@@ -280,9 +280,7 @@ def load(entry: Entry, *, size: int, left_out: Counter[str] | None = None) -> Ra
     whole = 0.0, 0.0, float(image.width), float(image.height)
     # First the image, so that coordinates of a larger original are counted as such, though the box lies outside too.
     inside = points_within(entry.points, whole, left_out, outside=OUTSIDE_IMAGE)
-    x0, y0, x1, y1 = entry.box or whole
-    # Boxes of COCO and PascalVOC may reach a little beyond the image.
-    x0, y0, x1, y1 = max(x0, 0.0), max(y0, 0.0), min(x1, whole[2]), min(y1, whole[3])
+    x0, y0, x1, y1 = _clipped(entry.box or whole, whole)
     if x1 - x0 < 1 or y1 - y0 < 1:
         raise Excluded(EMPTY_BOX)
     inside = points_within(inside, (x0, y0, x1, y1), left_out)
@@ -294,6 +292,13 @@ def load(entry: Entry, *, size: int, left_out: Counter[str] | None = None) -> Ra
         name: (min((x - x0) * (size / (x1 - x0)), size), min((y - y0) * (size / (y1 - y0)), size))
         for name, (x, y) in inside.items()
     }
-    sides = entry.object_box and (entry.object_box[2] - entry.object_box[0], entry.object_box[3] - entry.object_box[1])
-    named = entry.id, entry.category, entry.split, entry.photo
+    named, sides = (entry.id, entry.category, entry.split, entry.photo), None
+    if entry.object_box is not None:
+        left, top, right, bottom = _clipped(entry.object_box, whole)
+        sides = (right - left, bottom - top) if right > left and bottom > top else None
     return RawObject(*named, np.asarray(square), points, shown=(x1 - x0, y1 - y0), box=sides)
+
+
+def _clipped(box: Box, image: Box) -> Box:
+    """Cut a box at the edges of the image: those of COCO and PascalVOC may reach a little beyond."""
+    return max(box[0], image[0]), max(box[1], image[1]), min(box[2], image[2]), min(box[3], image[3])

@@ -63,6 +63,24 @@ def test_whatever_the_annotation_says_the_object_fits_the_store_or_is_left_out(t
     assert np.isfinite(points_N2).all() and (points_N2 >= 0).all() and (points_N2 <= 32).all()
 
 
+@pytest.mark.parametrize(
+    ("box", "sides"),
+    [
+        (None, None),
+        ((10.0, 5.0, 30.0, 15.0), (20, 10)),
+        ((-3.0, -3.0, 64.0, 20.0), (60, 20)),
+        ((-1e300, 0.0, 1e300, 40.0), (60, 40)),
+        ((61.0, 0.0, 90.0, 40.0), None),
+    ],
+)
+def test_the_box_of_an_object_is_cut_at_the_edges_of_the_photograph(tmp_path, box, sides):
+    Image.new("RGB", (60, 40)).save(tmp_path / "image.png")
+    points = {"a": (12.0, 6.0), "b": (20.0, 9.0)}
+    entry = Entry("i", "c", "train", "p", tmp_path / "image.png", points, (10.0, 4.0, 34.0, 16.0), object_box=box)
+    found = load(entry, size=32)
+    assert (found.shown, found.box) == ((24, 12), sides)
+
+
 def entries(*objects: tuple[str, str, str]) -> list[Entry]:
     """(split, photo, keypoint letters)"""
     return [
