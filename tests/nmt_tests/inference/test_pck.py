@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -11,8 +12,11 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.spatial.distance import cdist
 
 from nmt.bootstrap import MEAN, intervals
+from nmt.config import Config, with_overrides
+from nmt.data.prepare.objects import prepare
 from nmt.data.store.objects import OBJECTS_FILE, ObjectStore
 from nmt.data.store.writer import RawObject
 from nmt.data.stream.pairs import eval_pairs
@@ -166,3 +170,25 @@ def test_a_data_set_of_an_earlier_version_has_no_pck(trained, toy_data, tmp_path
     evaluation, by_pair = evaluate_pairs(trained / "best.pt", data=tmp_path, split="test")
     assert evaluation.pck is None and evaluation.mean == before.mean and evaluation.intervals == before.intervals
     assert list(by_pair.correct) == list(before.mean)
+
+
+def test_distances_on_real_pairs_are_those_of_their_files(shared_data, tmp_path):
+    config = with_overrides(Config(), {"data.name": "spair", "data.image_size": 64}, source="test")
+    prepare(config, raw=shared_data / "spair", out=tmp_path / "spair")
+    store = ObjectStore.open(tmp_path / "spair")
+    pairs = eval_pairs(store, config.data, split="test")
+    targets = Targets.of(store, pairs)
+    assert targets.boxes == len(pairs) == 60
+    files = sorted((shared_data / "spair/SPair-71k/PairAnnotation/test").iterdir())
+    contents = {
+        (c["category"], c["src_imname"], c["trg_imname"]): c for c in map(json.loads, map(Path.read_text, files))
+    }
+    for k, pair in enumerate(pairs):
+        (category, source), (_, target) = (store.id(row).split("/") for row in (pair.row0, pair.row1))
+        content = contents[category, f"{source}.jpg", f"{target}.jpg"]
+        names = [store.info.keypoint_names[category][number] for number in pair.keypoints1]
+        points_N2 = np.array([content["trg_kps"][content["kps_ids"].index(name)] for name in names])
+        x0, y0, x1, y1 = content["trg_bndbox"]
+        expected = cdist(points_N2, points_N2) / max(x1 - x0, y1 - y0)
+        found_N2 = targets.points_PM2[k, : len(names)].numpy()
+        np.testing.assert_allclose(cdist(found_N2, found_N2), expected, atol=1e-4)
