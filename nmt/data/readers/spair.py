@@ -19,6 +19,7 @@ from nmt.data.readers.base import (
     RawListing,
     points_within,
 )
+from nmt.data.readers.listed_pairs import FEW_COMMON, OTHER_SPLIT
 from nmt.data.readers.values import as_dict, as_list, as_name, as_number, as_point, as_size
 from nmt.data.store.given_pairs import DIFFICULTIES, NOT_GIVEN, GivenPair
 from nmt.data.store.objects import MIN_KEYPOINTS
@@ -27,8 +28,6 @@ from nmt.io.user_files import is_file, read_json, read_text, shown
 
 SPLIT_NAMES = {"test": "test", "val": "val", "train": "trn"}
 """our split -> its name in SPair-71k; an image listed in several splits goes to the first of this order"""
-FEW_COMMON = f"pairs with fewer than {MIN_KEYPOINTS} common keypoints"
-OTHER_SPLIT = "pairs with an image of another split"
 OTHER_DIFFICULTY = "pairs of another difficulty"
 UNGRADED = "pairs without a grading that --difficulty names"
 TOLERANCE = 1.0

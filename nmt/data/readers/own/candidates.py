@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from nmt.data.readers.own import cub
+from nmt.data.readers.own.pairs import PAIRS_TABLE
 from nmt.data.readers.own.table import MIRROR_FILE
 from nmt.errors import UserError
 from nmt.io.spreadsheet import read_table
@@ -29,7 +30,7 @@ def candidates(raw: Path) -> Iterator[tuple[Path, Any]]:
     for folder in _annotation_folders(raw):
         for pattern in _TABLES:
             for file in visible_files(folder, pattern):
-                if file != raw / MIRROR_FILE:
+                if file not in (raw / MIRROR_FILE, raw / PAIRS_TABLE):
                     yield file, _content(read_table, file)
         for file in visible_files(folder, _JSON):
             yield file, _content(_read_plain, file)

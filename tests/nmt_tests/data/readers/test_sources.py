@@ -43,7 +43,7 @@ def test_spair_says_its_layout_and_difficulty(tmp_path):
             "willow",
             None,
             {"mirror": [0]},
-            "--difficulty: willow has no given pairs; those that have: spair, spair_small",
+            "--difficulty: willow has no given pairs with gradings; those that have: spair, spair_small",
         ),
         ("wilow", None, {}, "--prepare wilow: no reader for such a data set; did you mean 'willow'"),
         ("wilow", "absent", {}, r"as one of your own data sets; or did you mean --prepare willow\?"),
@@ -97,7 +97,9 @@ def test_data_of_ones_own_with_a_misspelt_name_gets_both_hints(tmp_path):
 
 
 def test_levels_of_difficulty_are_refused_where_pairs_are_drawn():
-    with pytest.raises(UserError, match="--difficulty: demo has no given pairs; those that have: spair, spair_small"):
+    with pytest.raises(
+        UserError, match="--difficulty: demo has no given pairs with gradings; those that have: spair, spair_small"
+    ):
         find_source("demo", None, size=32, skip_bad=False, seed=0, difficulty={"mirror": [0]})
 
 

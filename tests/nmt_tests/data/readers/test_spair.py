@@ -12,7 +12,7 @@ from PIL import Image
 
 from nmt.config import Config, DataConfig, with_overrides
 from nmt.data.prepare.objects import prepare
-from nmt.data.readers import spair
+from nmt.data.readers import listed_pairs, spair
 from nmt.data.store.given_pairs import PAIRS_FILE
 from nmt.data.store.objects import OBJECTS_FILE, SPLITS, ObjectStore
 from nmt.data.store.verify import check
@@ -161,7 +161,7 @@ def test_objects_that_lost_all_their_pairs_are_left_out(raw, tmp_path):
     assert report.counts["train"] == {"bus": 3, "cow": 0} and report.pairs["train"] == 6
     assert report.info.left_out == {
         "unreadable": 2,
-        spair.FEW_COMMON: 6,
+        listed_pairs.FEW_COMMON: 6,
         "no other photograph with 2 common keypoints": 1,
     }
     pairs = eval_pairs(ObjectStore.open(tmp_path / "out"), DataConfig(), split="val")
@@ -177,7 +177,9 @@ def test_difficulty_is_read_from_the_command_line():
 
 
 def test_difficulty_needs_given_pairs(tmp_path):
-    with pytest.raises(UserError, match="--difficulty: willow has no given pairs; those that have: spair, spair_small"):
+    with pytest.raises(
+        UserError, match="--difficulty: willow has no given pairs with gradings; those that have: spair, spair_small"
+    ):
         prepare(config("willow"), raw=tmp_path, out=tmp_path / "out", difficulty={"mirror": [0]})
 
 
@@ -217,8 +219,8 @@ def test_pairs_that_cannot_be_matched_are_counted(raw):
     spair_pair(raw, "trn", "cow", ("trn1.jpg", "test1.jpg"))
     listing = read(raw)
     assert listing.left_out == {
-        spair.FEW_COMMON: 2,
-        spair.OTHER_SPLIT: 1,
+        listed_pairs.FEW_COMMON: 2,
+        listed_pairs.OTHER_SPLIT: 1,
         "keypoints with NaN or infinite coordinates": 2,
     }
     assert len(listing.pairs) == 36 and len(listing.entries) == 18
@@ -312,7 +314,7 @@ def test_pairs_whose_images_cannot_be_read_are_left_out(raw, tmp_path):
     with pytest.raises(UserError, match=r"cow/trn0\.jpg: not a readable image"):
         prepare(config(), raw=raw, out=tmp_path / "out")
     report = prepare(config(), raw=raw, out=tmp_path / "out", skip_bad=True)
-    assert report.info.left_out == {"unreadable": 1, spair.FEW_COMMON: 4}
+    assert report.info.left_out == {"unreadable": 1, listed_pairs.FEW_COMMON: 4}
     assert report.pairs == {"train": 8, "val": 12, "test": 12}
     assert all(pair_sampler(ObjectStore.open(tmp_path / "out"), split).categories == [0, 1] for split in SPLITS)
 
