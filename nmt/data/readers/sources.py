@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from nmt.data.readers import spair, voc, willow
+from nmt.data.readers import pf_pascal, pf_willow, spair, voc, willow
 from nmt.data.readers.base import FEW_KEYPOINTS, RawListing
 from nmt.data.readers.own import read as own
 from nmt.data.readers.own.foreign import ARCHIVES
@@ -150,3 +150,20 @@ def read_spair(raw: Path | None, options: ReadOptions) -> RawDataSet:
     listing = spair.read(raw, layout=layout, difficulty=difficulty, skip_bad=options.skip_bad)
     recorded = {"layout": layout, "difficulty": {k: list(v) for k, v in difficulty.items()}, GIVEN_PAIRS: True}
     return listed(listing, options, **recorded)
+
+
+@register_reader("pf_pascal")
+def read_pf_pascal(raw: Path | None, options: ReadOptions) -> RawDataSet:
+    """Read PF-PASCAL with its lists of pairs."""
+    if raw is None:
+        raise UserError("--prepare pf_pascal: needs the raw data set: --raw DIR, with PF-dataset-PASCAL and the lists")
+    return listed(pf_pascal.read(raw, skip_bad=options.skip_bad), options, **{GIVEN_PAIRS: True})
+
+
+@register_reader("pf_willow")
+def read_pf_willow(raw: Path | None, options: ReadOptions) -> RawDataSet:
+    """Read PF-WILLOW, which is for evaluation alone."""
+    if raw is None:
+        raise UserError("--prepare pf_willow: needs the raw data set: --raw DIR, with PF-dataset and the list of pairs")
+    recorded = {GIVEN_PAIRS: True, EVALUATION_ONLY: True}
+    return listed(pf_willow.read(raw, skip_bad=options.skip_bad), options, **recorded)

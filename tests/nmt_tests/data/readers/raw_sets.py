@@ -206,3 +206,46 @@ def make_willow(root: Path, num: int = 12) -> Path:
         points = np.array([(3 * j + 2, j + 1) for j in range(10)], float).T
         scipy.io.savemat(folder / f"car_{k:02}.mat", {"pts_coord": points})
     return folder.parent
+
+
+PF_PAIRS = {
+    "trn": ["a.jpg,b.jpg,3,0", "b.jpg,a.jpg,3,1", "a.jpg,b.jpg,3,1", "a.jpg,v.jpg,3,0", "c.jpg,d.jpg,8,0"],
+    "val": ["v.jpg,w.jpg,3,0", "v.jpg,t.jpg,3,0"],
+    "test": ["t.jpg,u.jpg,3,1;2,3;4,5;6,7;8"],
+}
+"""list of PF-PASCAL -> rows, whose images are in JPEGImages; class 3 is bird, 8 is cat"""
+
+
+def make_pf_pascal(raw: Path) -> Path:
+    """Eight images; the five birds have keypoints 0, 1 and 2 of four, the cats 1 and 3. Trn and val share images."""
+    root = raw / "PF-dataset-PASCAL"
+    for category, names, absent in (("bird", "abvwtu", [3]), ("cat", "cd", [0, 2])):
+        (root / "Annotations" / category).mkdir(parents=True)
+        for name in names:
+            kps = np.array([(10.0, 5.0), (30.0, 5.0), (20.0, 15.0), (25.0, 10.0)])
+            kps[absent] = np.nan
+            bbox = np.array([[0, 0, 40, 20]])
+            scipy.io.savemat(root / "Annotations" / category / f"{name}.mat", {"kps": kps, "bbox": bbox})
+            write_image(root / "JPEGImages" / f"{name}.jpg")
+    for split, rows in PF_PAIRS.items():
+        header = "source_image,target_image,class," + ("XA,YA,XB,YB" if split == "test" else "flip")
+        lines = [
+            ",".join(f"{root.name}/JPEGImages/{c}" if c.endswith("jpg") else c for c in r.split(",")) for r in rows
+        ]
+        (raw / f"{split}_pairs.csv").write_text("\n".join([header, *lines]))
+    return raw
+
+
+def make_pf_willow(raw: Path, num: int = 3) -> Path:
+    """Images of two categories, 40 x 20 pixels, keypoint k at (3 k + 2, k + 1), and every ordered pair of them."""
+    root = raw / "PF-dataset"
+    header = [f"image{side}" for side in "AB"] + [f"{c}{side}{k}" for side in "AB" for c in "XY" for k in range(1, 11)]
+    rows = [header]
+    points = [3 * k + 2 for k in range(10)] + [k + 1 for k in range(10)]
+    for category in ("car(G)", "duck(S)"):
+        names = [f"{root.name}/{category}/{k:03}.png" for k in range(num)]
+        for name in names:
+            write_image(raw / name)
+        rows += [[a, b, *map(str, points * 2)] for a in names for b in names if a != b]
+    (root / "test_pairs_pf.csv").write_text("\n".join(map(",".join, rows)))
+    return raw
