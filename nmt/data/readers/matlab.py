@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 import scipy.io
 
+from nmt.data.readers.base import REMEDY
 from nmt.errors import UserError, one_line
 from nmt.io.user_files import is_file
 
-REMEDY = "unpack the archive again, or leave damaged files out with --skip-bad"
 _HDF5 = b"\x89HDF\r\n\x1a\n"
 """begins a file of MATLAB 7.3, at its first byte or after 512"""
 

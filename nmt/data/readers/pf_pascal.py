@@ -13,9 +13,9 @@ import math
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
-from nmt.data.readers.base import Entry, RawListing, points_within
+from nmt.data.readers.base import REMEDY, Entry, RawListing, points_within
 from nmt.data.readers.listed_pairs import ListedPairs
-from nmt.data.readers.matlab import REMEDY, read_numbers
+from nmt.data.readers.matlab import read_numbers
 from nmt.data.readers.values import as_name
 from nmt.errors import UserError
 from nmt.io.spreadsheet import read_table

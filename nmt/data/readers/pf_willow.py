@@ -1,7 +1,7 @@
 """Reader of PF-WILLOW (Ham et al., CVPR 2016): 900 pairs to test on, with ten keypoints each.
 
-PF-dataset holds CATEGORY/IMAGE.png. The list of pairs is a CSV of 42 columns: two images, PF-dataset/CATEGORY/IMAGE.png,
-then ten x and ten y of the first, and ten x and ten y of the second. There is nothing to train on.
+PF-dataset holds CATEGORY/IMAGE.png. The list of pairs is a CSV of 42 columns: two images as
+PF-dataset/CATEGORY/IMAGE.png, then ten x and ten y of the first, and ten x and ten y of the second.
 """
 
 from __future__ import annotations

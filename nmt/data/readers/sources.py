@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from nmt.data.readers import pf_pascal, pf_willow, spair, voc, willow
+from nmt.data.readers import ap10k, pf_pascal, pf_willow, spair, voc, willow
 from nmt.data.readers.base import FEW_KEYPOINTS, RawListing
 from nmt.data.readers.own import read as own
 from nmt.data.readers.own.foreign import ARCHIVES
@@ -167,3 +167,17 @@ def read_pf_willow(raw: Path | None, options: ReadOptions) -> RawDataSet:
         raise UserError("--prepare pf_willow: needs the raw data set: --raw DIR, with PF-dataset and the list of pairs")
     recorded = {GIVEN_PAIRS: True, EVALUATION_ONLY: True}
     return listed(pf_willow.read(raw, skip_bad=options.skip_bad), options, **recorded)
+
+
+@register_reader("ap10k_cross_family")
+@register_reader("ap10k_cross_species")
+@register_reader("ap10k")
+def read_ap10k(raw: Path | None, options: ReadOptions) -> RawDataSet:
+    """Read the pairs of AP-10K within species, across species or across families."""
+    if raw is None:
+        raise UserError(
+            f"--prepare {options.name}: needs the raw data set: --raw DIR, the folder ap-10k with its pairs"
+        )
+    benchmark = ap10k.BENCHMARKS[options.name]
+    recorded = {GIVEN_PAIRS: True} | ({} if "train" in benchmark.splits else {EVALUATION_ONLY: True})
+    return listed(ap10k.read(raw, benchmark, skip_bad=options.skip_bad), options, **recorded)

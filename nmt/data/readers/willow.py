@@ -19,8 +19,8 @@ import numpy as np
 from PIL import Image
 
 from nmt.commands import download_command
-from nmt.data.readers.base import FEW_KEYPOINTS, OUTSIDE_IMAGE, SHARES, counting, points_within
-from nmt.data.readers.matlab import REMEDY, read_numbers
+from nmt.data.readers.base import FEW_KEYPOINTS, OUTSIDE_IMAGE, REMEDY, SHARES, counting, points_within
+from nmt.data.readers.matlab import read_numbers
 from nmt.data.store.objects import MIN_KEYPOINTS, SPLITS, stable_hash
 from nmt.data.store.writer import RawObject
 from nmt.errors import UserError

@@ -249,3 +249,42 @@ def make_pf_willow(raw: Path, num: int = 3) -> Path:
         rows += [[a, b, *map(str, points * 2)] for a in names for b in names if a != b]
     (root / "test_pairs_pf.csv").write_text("\n".join(map(",".join, rows)))
     return raw
+
+
+ANIMALS = {"Felidae": ("cat", "lynx"), "Canidae": ("fox",)}
+"""families of AP-10K and their species"""
+
+
+def make_ap10k(root: Path) -> Path:
+    """Three images a species and split: keypoint k at (2 k + 1, k + 1); those from 12 on are not labelled."""
+    pairs: dict[str, list[tuple[Path, Path, str]]] = {}
+    for number, split in enumerate(("trn", "val", "test")):
+        of_family: dict[str, list[list[Path]]] = {}
+        for family, kinds in ANIMALS.items():
+            for species in kinds:
+                first = 100 * number + 10 * [*ANIMALS["Felidae"], "fox"].index(species)
+                files = [_animal(root, family, species, f"{first + k:012}") for k in range(3)]
+                of_family.setdefault(family, []).append(files)
+                pairs.setdefault(split, []).extend((a, b, species) for a, b in itertools.combinations(files, 2))
+        if split != "trn":
+            cats, lynxes = of_family["Felidae"]
+            pairs[f"{split}_cross_species"] = [(a, b, "Felidae") for a, b in zip(cats, lynxes, strict=True)]
+            pairs[f"{split}_cross_family"] = [(a, of_family["Canidae"][0][0], "all") for a in cats]
+    for folder, of_folder in pairs.items():
+        (root / "PairAnnotation" / folder).mkdir(parents=True)
+        for source, target, group in of_folder:
+            name = f"{source.stem}-{target.stem}:{group}.json"
+            paths = {f"{side}_json_path": f"data/{path}" for side, path in (("src", source), ("trg", target))}
+            (root / "PairAnnotation" / folder / name).write_text(json.dumps(paths))
+    return root
+
+
+def _animal(root: Path, family: str, species: str, name: str) -> Path:
+    """One annotation with its image; returns its path from the parent of the data set."""
+    write_image(root / "JPEGImages" / family / species / f"{name}.jpg")
+    keypoints = [value for k in range(17) for value in ((2 * k + 1, k + 1, 2) if k < 12 else (0, 0, 0))]
+    content = {"id": int(name), "width": 40, "height": 20, "bbox": [0, 0, 40, 20], "keypoints": keypoints}
+    file = root / "ImageAnnotation" / family / species / f"{name}.json"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(json.dumps({**content, "name": species, "supercategory": family, "num_keypoints": 12}))
+    return file.relative_to(root.parent)
