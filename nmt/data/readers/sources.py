@@ -152,6 +152,17 @@ def read_spair(raw: Path | None, options: ReadOptions) -> RawDataSet:
     return listed(listing, options, **recorded)
 
 
+@register_reader("spair_u", difficulty=True)
+def read_spair_u(raw: Path | None, options: ReadOptions) -> RawDataSet:
+    """Read SPair-U, which is for evaluation alone."""
+    if raw is None:
+        raise UserError("--prepare spair_u: needs the raw data set: --raw DIR, the folder SPair-U with JPEGImages")
+    difficulty = options.difficulty
+    listing = spair.read_unseen(raw, difficulty=difficulty, skip_bad=options.skip_bad)
+    recorded = {"difficulty": {k: list(v) for k, v in difficulty.items()}, GIVEN_PAIRS: True, EVALUATION_ONLY: True}
+    return listed(listing, options, **recorded)
+
+
 @register_reader("pf_pascal")
 def read_pf_pascal(raw: Path | None, options: ReadOptions) -> RawDataSet:
     """Read PF-PASCAL with its lists of pairs."""

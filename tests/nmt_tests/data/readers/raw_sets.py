@@ -172,6 +172,19 @@ def make_spair(root: Path) -> Path:
     return root
 
 
+def make_spair_u(root: Path) -> Path:
+    """SPair-U of `make_spair`: its test pairs with one keypoint more, moved ones, and the images of SPair-71k."""
+    spair = make_spair(root / "SPair-71k")
+    unseen = root / "SPair-U"
+    shutil.copytree(spair / "PairAnnotation" / "test", unseen / "PairAnnotation" / "test")
+    for file in (unseen / "PairAnnotation" / "test").iterdir():
+        points = [[15, 8], [25, 8], [20, 12], [5, 5]]
+        new = {"src_kps": points, "trg_kps": points, "kps_ids": ["0", "1", "2", "3"]}
+        file.write_text(json.dumps(json.loads(file.read_text()) | new))
+    (unseen / "JPEGImages").symlink_to(spair / "JPEGImages")
+    return unseen
+
+
 def write_csv(root: Path, rows: Iterable[Sequence[Any]], columns: str = "image,category,keypoint,x,y") -> Path:
     root.mkdir(parents=True, exist_ok=True)
     path = root / "points.csv"
