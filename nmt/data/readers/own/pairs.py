@@ -16,7 +16,7 @@ from nmt.data.readers.own.splits import as_split, photo_splits
 from nmt.data.store.objects import SPLITS
 from nmt.errors import UserError, nearest
 from nmt.io.spreadsheet import read_table
-from nmt.io.user_files import is_file, listed, shown, shown_path
+from nmt.io.user_files import listed, shown, shown_path, visible_files
 
 PAIRS_TABLE, COLUMNS = "pairs.csv", ("source", "target")
 NO_OBJECT = "pairs with an object that is left out"
@@ -24,18 +24,19 @@ IN_NO_PAIR = "objects in no pair"
 NO_TRAINING = f"no pair of {PAIRS_TABLE} is in train: the data set is for evaluation alone"
 
 
-def take_pairs(listing: RawListing, raw: Path, *, skip_bad: bool) -> None:
+def take_pairs(listing: RawListing, raw: Path, file: Path, *, skip_bad: bool) -> None:
     """Make the pairs of pairs.csv those of a listing. Objects in no pair are left out; a split may come from a pair.
 
     Args:
         listing: all objects of the folder, with the splits that they were given.
         raw: the folder.
+        file: its pairs.csv.
         skip_bad: leave out damaged lines instead of raising UserError.
 
     Raises:
         UserError: a damaged line (without `skip_bad`), or no pairs in val beside those in train.
     """
-    file, num_objects = raw / PAIRS_TABLE, len(listing.entries)
+    num_objects = len(listing.entries)
     listing.files.append(file)
     found, splits, pairs = _Objects(listing.entries, raw), _Splits(listing.entries), ListedPairs()
     table = read_table(file)
@@ -141,6 +142,6 @@ class _Objects:
         raise Excluded(NO_OBJECT)
 
 
-def has_pairs(raw: Path) -> bool:
-    """True if the folder holds pairs.csv."""
-    return is_file(raw / PAIRS_TABLE)
+def pairs_file(raw: Path) -> Path | None:
+    """Return pairs.csv of a folder, in any case of letters; None if there is none."""
+    return next(iter(visible_files(raw, PAIRS_TABLE)), None)

@@ -20,7 +20,7 @@ from nmt.data.readers.base import FEW_KEYPOINTS, Entry, Excluded, RawListing, po
 from nmt.data.readers.own import coco, cub, cvat, deeplabcut, foreign, json_list, label_studio, labelme, table
 from nmt.data.readers.own.candidates import candidates, files_below, nested
 from nmt.data.readers.own.image_files import ImageFiles
-from nmt.data.readers.own.pairs import has_pairs, take_pairs
+from nmt.data.readers.own.pairs import pairs_file, take_pairs
 from nmt.data.readers.own.source import Format, Source
 from nmt.data.readers.own.splits import fill_splits, split_in_name
 from nmt.data.store.objects import MIN_KEYPOINTS
@@ -83,8 +83,8 @@ def read(raw: Path, *, skip_bad: bool, clip_to_box: bool = False) -> RawListing:
     _note_splits(listing, splits, raw)
     listing.check_ids()
     listing.notes += table.spelling_notes(listing.keypoint_names())
-    if has_pairs(raw):
-        take_pairs(listing, raw, skip_bad=skip_bad)
+    if (given := pairs_file(raw)) is not None:
+        take_pairs(listing, raw, given, skip_bad=skip_bad)
     else:
         _draw_pairs(listing, seen, met, raw)
     if (mirror := raw / table.MIRROR_FILE).is_file():

@@ -48,6 +48,16 @@ def test_the_pairs_are_those_of_the_file_and_give_images_their_split(tmp_path):
     assert listing.left_out[IN_NO_PAIR] == 2 and tmp_path / "birds/pairs.csv" in listing.files
 
 
+@pytest.mark.parametrize("change", [("pairs.csv", ","), ("Pairs.CSV", ";"), ("pairs.csv", "\t")])
+def test_a_file_of_a_spreadsheet_program_is_read(tmp_path, change):
+    root, (name, delimiter) = birds(tmp_path, *LINES), change
+    text = (root / "pairs.csv").read_text().replace("split,source", "Split , SOURCE").replace(",", delimiter)
+    (root / "pairs.csv").unlink()
+    (root / name).write_text(text + "\n\n", encoding="utf-8-sig")
+    listing = read(root)
+    assert len(listing.pairs or ()) == 5 and not any("skipped" in note for note in listing.notes)
+
+
 def test_evaluation_takes_the_given_pairs_and_a_changed_file_makes_the_data_set_anew(tmp_path):
     root = birds(tmp_path, *LINES)
     report = prepare(config(), raw=root, out=tmp_path / "data")
