@@ -5,6 +5,7 @@ Source and target name objects: by id (CATEGORY/IMAGE), or by the name of an ima
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
@@ -107,13 +108,12 @@ class _Objects:
     """The objects of a folder, by their ids and by the names of their images."""
 
     def __init__(self, entries: Sequence[Entry], raw: Path) -> None:
-        self._by_id = {name_key(entry.id): [entry] for entry in entries}
-        self._by_image: dict[str, list[Entry]] = {}
+        self._by_id = {entry.id: entry for entry in entries}
+        self._by_name: dict[str, list[Entry]] = {}
         for entry in entries:
-            names = {entry.photo, entry.image.name, entry.image.relative_to(raw).as_posix()}
+            names = {entry.id, entry.photo, entry.image.name, entry.image.relative_to(raw).as_posix()}
             for key in {name_key(name) for name in names}:
-                self._by_image.setdefault(key, []).append(entry)
-        self._exact = {entry.id: entry for entry in entries}
+                self._by_name.setdefault(key, []).append(entry)
         self._raw = raw
         self._images = ImageFiles(raw)
 
@@ -121,25 +121,34 @@ class _Objects:
         """Find the one object that a cell names.
 
         Raises:
-            Excluded: it is an image whose object was left out.
+            Excluded: it is an image, or an object in one, that was left out.
             UserError: none, or several.
         """
-        if name in self._exact:
-            return self._exact[name]
-        found = self._by_id.get(name_key(name)) or self._by_image.get(name_key(name), [])
+        if name in self._by_id:
+            return self._by_id[name]
+        found = self._by_name.get(name_key(name), [])
         if len(found) == 1:
             return found[0]
         if found:
             ids = listed(shown(entry.id) for entry in found)
             raise UserError(f"{where}: {shown(name)} may be {ids}; write the id of one")
-        try:
-            self._images.find(name, where, beside=self._raw / PAIRS_TABLE)
-        except NoImageError:
-            known = [entry.photo for entry in self._exact.values()]
-            hint = nearest(name, known) if known else "no object has two keypoints"
-            hint = hint if hint.startswith("did you mean") else f"write the name of an image, such as {shown(known[0])}"
-            raise UserError(f"{where}: no image or object {shown(name)}; {hint}") from None
-        raise Excluded(NO_OBJECT)
+        category, _, rest = name.partition("/")
+        of_object = [rest.partition("#")[0]] if category in {entry.category for entry in self._by_id.values()} else []
+        for image in (name, *of_object):
+            with contextlib.suppress(NoImageError):
+                self._images.find(image, where, beside=self._raw / PAIRS_TABLE)
+                raise Excluded(NO_OBJECT)
+        raise UserError(f"{where}: no image or object {shown(name)}{self._hint(name)}")
+
+    def _hint(self, name: str) -> str:
+        """Name the nearest image or object; where none is near, the first image."""
+        images = [entry.photo for entry in self._by_id.values()]
+        hint = nearest(name, {*images, *self._by_id})
+        if hint.startswith("did you mean"):
+            return f"; {hint}"
+        return (
+            f"; write the name of an image, such as {shown(images[0])}" if images else "; no object has two keypoints"
+        )
 
 
 def pairs_file(raw: Path) -> Path | None:

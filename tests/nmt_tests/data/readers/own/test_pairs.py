@@ -79,8 +79,10 @@ def test_a_split_of_the_annotation_stands_for_an_empty_cell(tmp_path):
 
 
 def test_what_cannot_be_matched_is_left_out_and_counted(tmp_path):
-    listing = read(birds(tmp_path, *LINES, "train,0.jpg,9.jpg", "train,0.jpg,8.jpg", "val,3.jpg,4.jpg"))
-    assert listing.left_out[FEW_COMMON] == 1 and listing.left_out[NO_OBJECT] == 1 and listing.left_out[REPEATED] == 1
+    listing = read(
+        birds(tmp_path, *LINES, "train,0.jpg,9.jpg", "train,0.jpg,8.jpg", "train,0.jpg,bird/8.jpg", "val,3.jpg,4.jpg")
+    )
+    assert listing.left_out[FEW_COMMON] == 1 and listing.left_out[NO_OBJECT] == 2 and listing.left_out[REPEATED] == 1
     assert len(listing.pairs or ()) == 5
 
 
@@ -88,6 +90,9 @@ def test_what_cannot_be_matched_is_left_out_and_counted(tmp_path):
     ("line", "message"),
     [
         ("train,0.jpg,77.jpg", "line 7: target: no image or object '77.jpg'; did you mean|write the name"),
+        ("train,0.jpg,brid/1.jpg", "line 7: target: no image or object 'brid/1.jpg'; did you mean 'bird/1.jpg'"),
+        ("train,0.jpg,portrait", "line 7: target: no image or object 'portrait'; write the name of an image, such as"),
+        ("train,,1.jpg", "line 7: source must be the name of a file, but is ''"),
         ("train,0.jpg,0.jpg", "line 7: pairs 'bird/0.jpg' with itself"),
         ("train,0.jpg,3.jpg", r"line 7: a pair in train, but '3.jpg' is in val \(by line 4\); an image has one split"),
         ("trian,0.jpg,1.jpg", "line 7: no split 'trian'; did you mean 'train'"),
@@ -148,3 +153,22 @@ def test_a_data_set_without_training_pairs_is_for_evaluation_alone(tmp_path):
     assert check(tmp_path / "data").pairs == 1
     with pytest.raises(UserError, match="is for evaluation alone, .* --evaluate NAME --data"):
         check_pairs(store)
+
+
+def test_names_of_a_folder_whose_objects_are_all_left_out_are_one_line(tmp_path):
+    root = birds(tmp_path, "test,portrait,0.jpg")
+    write_json(root, [{**found, "keypoints": {"a": [1, 2]}} for found in objects(2)])
+    with pytest.raises(UserError, match="no image or object 'portrait'; no object has two keypoints"):
+        read(root)
+
+
+def test_equal_file_names_of_two_folders_need_the_folder(tmp_path):
+    root = tmp_path / "birds"
+    for folder in ("a", "b"):
+        images(root, 2, folder=folder)
+    write_json(root, [{**found, "image": f"{folder}/{found['image']}"} for folder in "ab" for found in objects(2)])
+    (root / "pairs.csv").write_text("split,source,target\ntest,a/0.jpg,b/0.jpg\n")
+    assert [p.id1 for p in read(root).pairs or ()] == ["bird/b/0.jpg"]
+    (root / "pairs.csv").write_text("split,source,target\ntest,a/0.jpg,1.jpg\n")
+    with pytest.raises(UserError, match="target: '1.jpg' may be 'bird/a/1.jpg', 'bird/b/1.jpg'; write the id of one"):
+        read(root)
