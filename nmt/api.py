@@ -155,8 +155,8 @@ def evaluate(checkpoint: str | Path, *, data: str | Path | None = None, split: s
         split: train, val or test.
 
     Returns:
-        The accuracy per method and category, in [0, 1], and `outliers`, how well it leaves out keypoints that have no
-        partner; the `table()` of each prints them.
+        The accuracy per method and category, in [0, 1]; `pck`, None for a data set of an earlier version; and
+        `outliers`, how well it leaves out keypoints that have no partner. The `table()` of each prints them.
 
     Raises:
         UserError: no such checkpoint, data set or split.

@@ -5,8 +5,8 @@ Letters as in nmt/batch.py; P evaluation pairs, A categories.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,15 +20,17 @@ from nmt.config import Config, DecodeConfig, with_overrides
 from nmt.data.store.objects import ObjectStore
 from nmt.decoding import Similarities, model_score, predicted, similarities, similarities_of_each
 from nmt.errors import UserError
+from nmt.inference import pck
 from nmt.inference.outliers import OutlierFigures, outlier_figures
+from nmt.inference.pck import PckFigures, Targets
 from nmt.io.table import aligned, shortened
-from nmt.metrics import correct_keypoints
 from nmt.model.matcher import Matcher, cosine
 from nmt.pair_results import MODEL, PairResults
 from nmt.sinkhorn import HIDDEN
 
 if TYPE_CHECKING:
     from nmt.data.store.features import FeatureTable
+    from nmt.data.stream.pair import Pair
     from nmt.seen_objects import Encode
 
 
@@ -37,6 +39,7 @@ def baselines(
     decode: DecodeConfig,
     *,
     device: torch.device,
+    targets: Targets | None = None,
 ) -> dict[str, Tensor]:
     """Count what three methods without training match correctly.
 
@@ -48,22 +51,18 @@ def baselines(
         batches: the evaluation pairs with features of the untrained backbone; read once.
         decode: decoding of "nearest features".
         device: where to compute.
+        targets: of the pairs, to count PCK too.
 
     Returns:
-        Method -> (P,) float64, correct keypoints of each pair.
+        Method, or its PCK at an alpha (nmt.inference.pck) -> (P,) float64, correct keypoints of each pair.
     """
     stored, near = similarities_of_each([position_score, feature_score], batches, device=device)
     hungarian = DecodeConfig(sinkhorn_iterations=0, epsilon=1.0, assignment="hungarian")
     return {
-        "chance": ((stored.match_PN >= 0).sum(1) / stored.mask1_PM.sum(1)).double(),  # expected values
-        "positions": _correct(stored, hungarian),
-        "nearest features": _correct(near, decode),
+        **pck.counts_by_chance("chance", stored.mask1_PM, stored.match_PN, targets),
+        **pck.counts("positions", predicted(stored, hungarian), stored.match_PN, targets),
+        **pck.counts("nearest features", predicted(near, decode), near.match_PN, targets),
     }
-
-
-def _correct(stored: Similarities, decode: DecodeConfig) -> Tensor:
-    """Return the correct keypoints of each pair, (P,) float64."""
-    return correct_keypoints(predicted(stored, decode), stored.match_PN)[0]
 
 
 def feature_score(batch: PairBatch) -> Tensor:
@@ -111,6 +110,8 @@ class Evaluation:
     """photographs in these pairs; 0 in the file of an earlier version"""
     intervals: dict[str, dict[str, tuple[float, float]]] = field(default_factory=dict)
     """method -> category, or nmt.bootstrap.MEAN -> 95 % interval over photographs"""
+    pck: PckFigures | None = None
+    """PCK of all methods; None if the data set, or the file, is of an earlier version"""
 
     @classmethod
     def from_dict(cls, content: Mapping[str, Any]) -> Evaluation:
@@ -121,7 +122,13 @@ class Evaluation:
             method: {column: (low, high) for column, (low, high) in by_column.items()}
             for method, by_column in content.get("intervals", {}).items()
         }
-        changed = {"decode": DecodeConfig(**content["decode"]), "outliers": found, "intervals": intervals}
+        figures = content.get("pck")
+        changed = {
+            "decode": DecodeConfig(**content["decode"]),
+            "outliers": found,
+            "intervals": intervals,
+            "pck": None if figures is None else PckFigures.from_dict(figures),
+        }
         return cls(**{**content, **changed})
 
     def table(self) -> str:
@@ -155,13 +162,14 @@ def evaluate_checkpoint(
     decode: Mapping[str, Any] | None = None,
     pairs_at_once: int | None = None,
     outliers: bool = False,
+    dense: bool = False,
 ) -> Evaluation:
     """Evaluate the matcher of a checkpoint, and the baselines, on the evaluation pairs of a split.
 
     Arguments and errors are those of `evaluate_pairs`.
     """
     evaluation, _ = evaluate_pairs(
-        path, data=data, split=split, decode=decode, pairs_at_once=pairs_at_once, outliers=outliers
+        path, data=data, split=split, decode=decode, pairs_at_once=pairs_at_once, outliers=outliers, dense=dense
     )
     return evaluation
 
@@ -175,6 +183,7 @@ def evaluate_pairs(
     pairs_at_once: int | None = None,
     outliers: bool = False,
     alone: bool = False,
+    dense: bool = False,
 ) -> tuple[Evaluation, PairResults]:
     """Evaluate the matcher of a checkpoint, and return what was counted on each pair too.
 
@@ -186,22 +195,20 @@ def evaluate_pairs(
         pairs_at_once: pairs per forward pass, of the backbone on images; None: data.pairs_per_step of the checkpoint.
         outliers: also measure how the matcher leaves out keypoints that have no partner.
         alone: leave out the baselines.
+        dense: also measure PCK of dense matching (nmt.inference.dense), on the images of the data set.
 
     Raises:
         UserError: no such checkpoint or data set, the data set has other categories, it has no test split, or the
-            checkpoint was trained on val and is to be evaluated there.
+            checkpoint was trained on val and is to be evaluated there; `dense` for a data set without sizes.
     """
+    from nmt.data.stream.pairs import eval_pairs
     from nmt.device import autocast, limit_threads, pick_device
     from nmt.inference.load import load_trained, open_plain
     from nmt.seen_objects import encoder
 
     trained = load_trained(path)
     matcher, config = trained.matcher, with_overrides(trained.config, decode or {}, source="--set")
-    if split == "val" and not config.data.validates:
-        raise UserError(
-            f"{path}: was trained on val too (data.train_split), so its accuracy there means nothing; evaluate it with "
-            "--split test"
-        )
+    _refuse_trained_on(split, config, path)
     limit_threads(config)
     store, features = open_plain(data, config, checkpoint=path, categories=trained.categories)
     if split == "test":
@@ -213,44 +220,77 @@ def evaluate_pairs(
     show: dict[str, Any] = {"split": split, "features": features, "batch_size": batch_size, "device": device}
     batches = _batches(store, config, encoder(matcher, autocast=precision), **show)
     stored = similarities(model_score(matcher, autocast=precision), batches, device=device)
-    correct = {MODEL: _correct(stored, config.decode)}
+    pairs = eval_pairs(store, config.data, split=split)
+    targets = Targets.of(store, pairs)
+    correct = pck.counts(MODEL, predicted(stored, config.decode), stored.match_PN, targets)
+    if dense:
+        correct |= _dense(matcher, store, config, pairs, stored.match_PN, targets, device=device)
     if not alone:
         untrained = matcher if features is not None else _untrained(matcher, config, device)
         batches = _batches(store, config, encoder(untrained, autocast=autocast("fp32", device)), **show)
-        correct |= baselines(batches, config.decode, device=device)
-    found: OutlierFigures | None = None
+        correct |= baselines(batches, config.decode, device=device, targets=targets)
+    known: dict[str, Any] = {"split": split, "decode": config.decode, "folder": str(store.directory)}
     if outliers:
         place: dict[str, Any] = {"features": features, "device": device, "source": str(path)}
-        found = outlier_figures(matcher, store, config, trained.calibration, split=split, **place)
-    results = _pair_results(store, config, split, stored, correct)
-    evaluation = _evaluation(results, config.decode, split=split, outliers=found)
-    return replace(evaluation, folder=str(store.directory)), results
+        known["outliers"] = outlier_figures(matcher, store, config, trained.calibration, split=split, **place)
+    results = _pair_results(store, pairs, stored, correct)
+    return _evaluation(results, targets, **known), results
+
+
+def _refuse_trained_on(split: str, config: Config, path: Path) -> None:
+    """Raise UserError if the checkpoint was trained on the split."""
+    if split == "val" and not config.data.validates:
+        raise UserError(
+            f"{path}: was trained on val too (data.train_split), so its accuracy there means nothing; evaluate it with "
+            "--split test"
+        )
+
+
+def _dense(
+    matcher: Matcher,
+    store: ObjectStore,
+    config: Config,
+    pairs: Sequence[Pair],
+    match_PN: Tensor,
+    targets: Targets | None,
+    *,
+    device: torch.device,
+) -> dict[str, Tensor]:
+    """Count what dense matching gets right. Raises UserError for a data set without sizes."""
+    from nmt.device import autocast
+    from nmt.inference.dense import DenseMatcher, dense_counts
+
+    if targets is None:
+        raise UserError(f"{store.directory}: --dense needs the sizes of objects; prepare it again, which adds them")
+    # A head that was trained on stored features gets those of the same frozen backbone.
+    backbone = matcher.backbone or _untrained(matcher, config, device).backbone
+    assert backbone is not None, "a matcher that was given one"
+    precision = autocast(config.train.precision, device)
+    return dense_counts(
+        DenseMatcher(matcher, backbone, config, device=device, autocast=precision), store, pairs, match_PN, targets
+    )
 
 
 def _pair_results(
-    store: ObjectStore, config: Config, split: str, stored: Similarities, correct: Mapping[str, Tensor]
+    store: ObjectStore, pairs: Sequence[Pair], stored: Similarities, correct: Mapping[str, Tensor]
 ) -> PairResults:
     """Join the counts of the pairs with their photographs and categories."""
-    from nmt.data.stream.pairs import eval_pairs
-
-    counted = {method: correct_P.numpy() for method, correct_P in correct.items()}
-    total_P = (stored.match_PN >= 0).sum(1).double().numpy()
-    return PairResults.of(store, eval_pairs(store, config.data, split=split), total_P, counted)
+    counted = {name: correct_P.numpy() for name, correct_P in correct.items()}
+    return PairResults.of(store, pairs, (stored.match_PN >= 0).sum(1).double().numpy(), counted)
 
 
-def _evaluation(
-    results: PairResults, decode: DecodeConfig, *, split: str, outliers: OutlierFigures | None
-) -> Evaluation:
-    counts = {method: results.counts(method) for method in results.correct}
+def _evaluation(results: PairResults, targets: Targets | None, **known: Any) -> Evaluation:
+    """Sum up the counts of the pairs; `known` are further fields of `Evaluation`."""
+    counts = {name: results.counts(name) for name in results.correct if not pck.is_pck(name)}
+    of_all = intervals(results)
     return Evaluation(
-        split=split,
+        **known,
         pairs=len(results.total_P),
-        decode=decode,
         per_category={method: c.accuracy_per_category(results.categories) for method, c in counts.items()},
         mean={method: c.accuracy() for method, c in counts.items()},
-        outliers=outliers,
         photographs=results.num_photographs,
-        intervals=intervals(results),
+        intervals={method: of_all[method] for method in counts},
+        pck=None if targets is None else pck.pck_figures(results, of_all, targets),
     )
 
 

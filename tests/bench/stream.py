@@ -277,6 +277,7 @@ def write_large(path: Path, num: int) -> None:
     keypoints = pa.array([list(range(10))] * rows, pa.list_(pa.int16()))
     edges = pa.array(rng.integers(0, 10, (rows, 40)).tolist(), pa.list_(pa.int16()))
     images = pa.array([b""] * rows, pa.binary())
+    sizes = pa.array([[SIZE, SIZE, 0, 0]] * rows, pa.list_(pa.float32()))
     with pa.ipc.new_file(str(path), schema) as file:
         for first in range(0, num, rows):
             n = min(rows, num - first)
@@ -285,7 +286,7 @@ def write_large(path: Path, num: int) -> None:
                 pa.array(rng.integers(0, 20, n, dtype=np.int16)),
                 pa.array(rng.integers(0, 3, n, dtype=np.int8)),
                 pa.array(np.arange(first, first + n, dtype=np.int32)),
-                *(column.slice(0, n) for column in (images, keypoints, points, edges)),
+                *(column.slice(0, n) for column in (images, keypoints, points, edges, sizes)),
             ]
             file.write_batch(pa.RecordBatch.from_arrays(batch, schema=schema))
     write_index(path, path.with_name(INDEX_FILE))

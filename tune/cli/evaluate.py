@@ -13,11 +13,12 @@ from nmt.data.store.present import require_data_set
 from nmt.io.user_files import shown_path
 from nmt.training.files import CONFIG
 from tune.cli.configuration import decode_overrides
-from tune.cli.flags import DATA, DECODE, JSON, RESULTS, STORAGE, flag, one_of
+from tune.cli.flags import DATA, DECODE, JSON, RESULTS, STORAGE, flag, one_of, refuse, switch
 from tune.cli.job import Job
 from tune.cli.runs import find_checkpoint, trainings_below
 
 SPLITS = ("val", "test")
+NO_PCK = "no PCK: an earlier version made this data set, without the sizes of its objects; --prepare it again"
 READS_TEST = "reading the test split: report this number, do not choose by it"
 
 
@@ -25,6 +26,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     """Evaluate, print the table, and draw some of the pairs."""
     decode, split = decode_overrides(args), args.split or SPLITS[0]
     if trainings := trainings_below(args):
+        refuse(args, ["--dense"], "evaluates one training, not a folder of several")
         return over_seeds(args, trainings, split, decode)
     checkpoint, data = find_checkpoint(args), args.data
     require_data_of(checkpoint, data)
@@ -33,12 +35,13 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     from tune.cli.picture import write_picture
     from tune.evidence.readings import note_evaluation
 
-    result = evaluate_checkpoint(checkpoint, data=data, split=split, decode=decode, outliers=True)
+    result = evaluate_checkpoint(checkpoint, data=data, split=split, decode=decode, outliers=True, dense=args.dense)
     if split == "test":
         print(READS_TEST)
     setting = ", ".join(f"{k} {v}" for k, v in dataclasses.asdict(result.decode).items())
     print(f"{checkpoint} on {result.pairs} {result.split} pairs ({setting})")
     print(result.table())
+    print(f"\n{result.pck.table() if result.pck is not None else NO_PCK}")
     if result.outliers is not None:
         print(f"\n{result.outliers.table()}")
     if split == "test":
@@ -87,6 +90,7 @@ JOB = Job(
     description=(
         "Print the accuracy per category on the evaluation pairs of a split, beside chance, keypoint positions alone "
         "and the untrained backbone's features. Below the mean is its 95 % interval over photographs. A second table "
+        "has PCK: keypoints whose predicted target is near the true one, measured by the object's box. A third "
         "shows how well the matcher leaves out keypoints that have no partner. A picture of some matched pairs is "
         "written beside the checkpoint. "
         "Trainings of several seeds in one folder give the mean over the seeds with its 95 % interval over seeds and "
@@ -96,6 +100,7 @@ JOB = Job(
     examples=("--evaluate willow --split test", "--evaluate willow-train --set decode.epsilon=0.05"),
     flags=(
         flag("--split", "val or test (default val)", metavar="SPLIT", type=one_of(*SPLITS)),
+        switch("--dense", "also PCK of dense matching: without the target's keypoints, on the whole image; slower"),
         DATA,
         DECODE,
         RESULTS,

@@ -10,6 +10,7 @@ import numpy as np
 
 from nmt.bootstrap import MEAN, standard_errors
 from nmt.errors import UserError
+from nmt.inference.pck import ALPHAS, measure
 from nmt.pair_results import MODEL, PairResults, load_pair_results
 from tune.evidence.photographs import FIELDS, Spread
 from tune.evidence.repeated import Repeated
@@ -73,14 +74,16 @@ def mean_results(accuracies: Mapping[Path, float], split: str) -> PairResults | 
         accuracies: folder of a training -> its accuracy.
 
     Returns:
-        Counts of MODEL; None unless all trainings have kept theirs, of the same pairs.
+        Counts of MODEL, and of its PCK where all have it; None unless all trainings have kept theirs, of the same
+        pairs.
     """
     found = [_counts(folder, split, accuracy) for folder, accuracy in accuracies.items()]
     whole = [one for one in found if one is not None and found[0] is not None and one.same_pairs(found[0])]
     if len(whole) < len(found):
         return None
-    mean_P = np.mean([one.correct[MODEL] for one in whole], axis=0)
-    return dataclasses.replace(whole[0], correct={MODEL: mean_P})
+    names = [MODEL, *(measure(MODEL, alpha) for alpha in ALPHAS)]
+    means = {n: np.mean([one.correct[n] for one in whole], axis=0) for n in names if all(n in o.correct for o in whole)}
+    return dataclasses.replace(whole[0], correct=means)
 
 
 def _counts(folder: Path, split: str, accuracy: float) -> PairResults | None:

@@ -7,6 +7,7 @@ evaluated once, and its result kept beside its weights, so that the same command
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -18,6 +19,7 @@ from nmt.config import Config, comparable, load_config, to_flat
 from nmt.data.store.ready import ready_data
 from nmt.errors import UserError
 from nmt.inference.evaluate import Evaluation, evaluate_pairs
+from nmt.inference.pck import ALPHAS, measure
 from nmt.io.file_record import record
 from nmt.io.files import atomic_write, write_json
 from nmt.io.table import shortened
@@ -49,6 +51,8 @@ class Seeds:
     has kept no results by pair"""
     photographs: Mapping[str, int] = field(default_factory=dict)
     """the same -> number of photographs"""
+    pck_errors: Mapping[str, float] = field(default_factory=dict)
+    """alpha -> standard error over photographs of the matcher's PCK per point; empty as `errors`"""
 
     def accuracy(self, method: str, category: str | None = None) -> Mean | None:
         """Return the mean accuracy of a method over the seeds: of a category, or of all (mean over categories)."""
@@ -69,6 +73,35 @@ class Seeds:
         mean = self.accuracy(method, category)
         half = self.half(category) if method == MODEL else None
         return "-" if mean is None else f"{100 * mean.mean:.1f}" + (f" ± {100 * half:.1f}" if half is not None else "")
+
+    def pck(self, method: str, alpha: str, *, per_image: bool = False) -> Mean | None:
+        """Return the mean PCK of a method over the seeds; None where an evaluation has none."""
+        found = [evaluation.pck for evaluation in self.evaluations.values()]
+        known = [pck.per_image if per_image else pck.per_point for pck in found if pck is not None]
+        return mean_of([by_method[method][alpha] for by_method in known]) if len(known) == len(found) else None
+
+    def pck_half(self, alpha: str) -> float | None:
+        """Return half of the 95 % interval of the matcher's PCK per point, as `half`."""
+        mean, error = self.pck(MODEL, alpha), self.pck_errors.get(alpha)
+        if mean is None or error is None:
+            return mean.interval if mean is not None else None
+        return half_interval(mean, error, self.photographs[MEAN])
+
+    def pck_rows(self) -> list[list[str]]:
+        """Return PCK in per cent: the names of the columns, then a row a method; empty where there is none."""
+        alphas = [f"{alpha:g}" for alpha in ALPHAS]
+        if self.pck(MODEL, alphas[0]) is None:
+            return []
+        rows = [["PCK@alpha, per", *(f"{kind} {alpha}" for kind in ("point", "image") for alpha in alphas)]]
+        for method in next(iter(self.evaluations.values())).mean:
+            cells = []
+            for per_image, alpha in itertools.product((False, True), alphas):
+                mean = self.pck(method, alpha, per_image=per_image)
+                half = self.pck_half(alpha) if method == MODEL and not per_image else None
+                shown = "-" if mean is None else f"{100 * mean.mean:.1f}"
+                cells.append(shown + (f" ± {100 * half:.1f}" if half is not None else ""))
+            rows.append([method, *cells])
+        return rows
 
     @property
     def note(self) -> str:
@@ -98,7 +131,8 @@ class Seeds:
                 f"{first.pairs} {first.split} pairs of {self.data}; {decode}.",
                 f"{MODEL}: mean over the seeds ± half its 95 % interval. {self.note} The others train nothing.",
                 "",
-                *("| " + " | ".join(row) + " |" for row in rows),
+                *markdown(rows),
+                *(["", *markdown([pck[0], ["---"] * len(pck[0]), *pck[1:]])] if (pck := self.pck_rows()) else []),
             ]
         )
 
@@ -118,11 +152,24 @@ class Seeds:
             "seeds": {seed: evaluation.mean[MODEL] for seed, evaluation in self.evaluations.items()},
             "per_category": categories,
             "mean": {method: _plain(self.accuracy(method)) for method in first.mean},
+            "pck": {
+                method: {
+                    kind: {f"{a:g}": _plain(self.pck(method, f"{a:g}", per_image=kind == "per_image")) for a in ALPHAS}
+                    for kind in ("per_point", "per_image")
+                }
+                for method in first.mean
+            },
+            "pck_interval_over_photographs": {alpha: self.pck_half(alpha) for alpha in self.pck_errors},
             "photographs": self.photographs.get(MEAN),
             "interval_over_photographs": {
                 column: self.half(None if column == MEAN else column) for column in self.errors
             },
         }
+
+
+def markdown(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Return the lines of a table."""
+    return ["| " + " | ".join(row) + " |" for row in rows]
 
 
 def _plain(value: Mean | None) -> dict[str, Any] | None:
@@ -163,13 +210,19 @@ def evaluate_seeds(
         evaluations[seed] = kept[seed] or _evaluated(folder, given, split, decode or {}, of[seed])
         log.info(f"seed {seed}: {evaluations[seed].mean[MODEL]:.1%} on {split} ({folder / BEST})")
     joined = mean_results({folder: evaluations[seed].mean[MODEL] for seed, (folder, _) in trained.items()}, split)
+    errors = standard_errors(joined) if joined else {}
     seeds = Seeds(
         name=directory.resolve().name,
         config=config,
         data=str(given),
         evaluations=evaluations,
-        errors=standard_errors(joined)[MODEL] if joined else {},
+        errors=errors.get(MODEL, {}),
         photographs=photographs(joined) if joined else {},
+        pck_errors={
+            f"{alpha:g}": errors[name][MEAN]
+            for alpha in ALPHAS
+            if (name := measure(MODEL, alpha)) in errors and MEAN in errors[name]
+        },
     )
     with atomic_write(directory / seeds_table(split)) as file:
         file.write((seeds.table() + "\n").encode())

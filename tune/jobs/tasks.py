@@ -123,6 +123,7 @@ def evaluate_on_test(checkpoint: Path, data: str, cpus: int) -> dict[str, Any] |
         "pairs": found.pairs,
         "decode": dataclasses.asdict(found.decode),
         "outliers": None if found.outliers is None else dataclasses.asdict(found.outliers),
+        "pck": None if found.pck is None else dataclasses.asdict(found.pck),
     }
 
 

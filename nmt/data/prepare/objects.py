@@ -21,7 +21,7 @@ from nmt.data.readers.registry import RawDataSet
 from nmt.data.readers.sources import find_source
 from nmt.data.store.given_pairs import open_pairs
 from nmt.data.store.node_copy import folder_to_write
-from nmt.data.store.objects import IMAGE_CODINGS, LOCK_FILE, SPLITS, ObjectStore, StoreInfo
+from nmt.data.store.objects import IMAGE_CODINGS, LOCK_FILE, ROWS_SCHEMA, SPLITS, ObjectStore, StoreInfo
 from nmt.data.store.photographs import mixes_photographs
 from nmt.errors import UserError
 from nmt.io.files import file_lock, output_folder
@@ -147,7 +147,8 @@ def _finished(out: Path, wanted: dict[str, Any]) -> StoreInfo | None:
     """Return the metadata of the data set in `out` if it is the wanted one, else None."""
     with contextlib.suppress(UserError):
         info = ObjectStore.open(out).info
-        if all(getattr(info, key) == value for key, value in wanted.items()):
+        # One of an earlier version lacks sizes. Made anew, it has the same identity, so its features stay valid.
+        if all(getattr(info, key) == value for key, value in wanted.items()) and ObjectStore.open(out).has_sizes:
             open_pairs(ObjectStore.open(out))
             return info
     return None
@@ -158,7 +159,8 @@ def _write(
 ) -> StoreInfo:
     """Make the missing shards and join them. A UserError removes the shards, an interruption keeps them."""
     shards = in_shards(source.tasks)
-    key = hashlib.sha256(json.dumps([wanted, len(source.tasks)]).encode()).hexdigest()[:12]
+    made_of = [wanted, len(source.tasks), ROWS_SCHEMA.names]  # columns too: shards may be those of another version
+    key = hashlib.sha256(json.dumps(made_of).encode()).hexdigest()[:12]
     folder = out / f".partial-{key}"
     for other in out.glob(".partial-*"):  # left by an interrupted call with other input
         if other != folder:

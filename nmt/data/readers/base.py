@@ -67,6 +67,8 @@ class Entry:
     """part of the photograph to cut out; None: the whole photograph"""
     size: tuple[int, int] | None = None
     """width and height of the image that was annotated, pixels; None: not given"""
+    object_box: Box | None = None
+    """box of the object as annotated, by which PCK measures distances; None: it has none"""
 
 
 @dataclass
@@ -294,4 +296,6 @@ def load(entry: Entry, *, size: int, left_out: Counter[str] | None = None) -> Ra
         name: (min((x - x0) * (size / (x1 - x0)), size), min((y - y0) * (size / (y1 - y0)), size))
         for name, (x, y) in inside.items()
     }
-    return RawObject(entry.id, entry.category, entry.split, entry.photo, np.asarray(square), points)
+    sides = entry.object_box and (entry.object_box[2] - entry.object_box[0], entry.object_box[3] - entry.object_box[1])
+    named = entry.id, entry.category, entry.split, entry.photo
+    return RawObject(*named, np.asarray(square), points, shown=(x1 - x0, y1 - y0), box=sides)

@@ -8,6 +8,7 @@ from all of its pairs, which must agree on their positions. A pair is matched on
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -16,9 +17,11 @@ from typing import Any
 
 from nmt.data.readers.base import (
     NOT_FINITE,
+    Box,
     Entry,
     Excluded,
     RawListing,
+    checked_box,
     points_within,
 )
 from nmt.data.readers.listed_pairs import FEW_COMMON, OTHER_SPLIT
@@ -47,6 +50,8 @@ class _Object:
     """width and height of the image that was annotated, pixels; None: not given"""
     dropped: set[str] = field(default_factory=set)
     """keypoints with NaN or infinite coordinates"""
+    box: Box | None = None
+    """bounding box of the object, pixels; None: not given"""
 
 
 def read(raw: Path, *, layout: str, difficulty: Mapping[str, Sequence[int]], skip_bad: bool) -> RawListing:
@@ -113,7 +118,11 @@ def _read_pairs(
             f"leave --difficulty out"
         )
     listing.entries = [
-        Entry(key, key.partition("/")[0], found.split, key, found.image, found.points, size=found.size)
+        Entry(
+            *(key, key.partition("/")[0], found.split, key, found.image, found.points),
+            size=found.size,
+            object_box=found.box,
+        )
         for key, found in objects.items()
     ]
     if not_finite := sum(len(found.dropped - found.points.keys()) for found in objects.values()):
@@ -207,6 +216,7 @@ def _pair(
         known.points.update(found.points)
         known.dropped |= found.dropped
         known.size = known.size or found.size
+        known.box = known.box or found.box
     (id0, source), (id1, target) = sides
     return GivenPair(split, id0, id1, tuple(k for k in source.points if k in target.points), levels)
 
@@ -241,7 +251,8 @@ def _side(root: Path, split: str, path: Path, content: dict[str, Any], side: str
     points = {name: as_point(xy, where) for name, xy in zip(ids, coordinates, strict=True)}
     inside = points_within(points, None)
     dropped = points.keys() - inside.keys()
-    return f"{category}/{image.stem}", _Object(split, image, inside, _size(content, f"{side}_imsize"), dropped)
+    size, box = _size(content, f"{side}_imsize"), _box(content, f"{side}_bndbox")
+    return f"{category}/{image.stem}", _Object(split, image, inside, size, dropped, box)
 
 
 def _size(content: dict[str, Any], key: str) -> tuple[int, int] | None:
@@ -249,6 +260,14 @@ def _size(content: dict[str, Any], key: str) -> tuple[int, int] | None:
     match content.get(key):
         case [width, height, *_]:
             return as_size(width, height)
+    return None
+
+
+def _box(content: dict[str, Any], key: str) -> Box | None:
+    """Read the object's bounding box, [left, top, right, bottom]; None where it is missing or impossible."""
+    with contextlib.suppress(Excluded, UserError):
+        x0, y0, x1, y1 = (as_number(side, key) for side in as_list(content.get(key), key, length=4))
+        return checked_box(x0, y0, x1 - x0, y1 - y0)
     return None
 
 

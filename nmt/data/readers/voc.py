@@ -159,7 +159,7 @@ def _entry(folders: _Folders, name: str, split: str, flags: dict[str, list[bool]
     listing.files.append(annotation)
     box, points = _box_and_points(annotation, listing.left_out)
     image = folders.images / f"{photo}.jpg"
-    return Entry(f"{category}/{annotation.stem}", category, split, photo, image, points, box)
+    return Entry(f"{category}/{annotation.stem}", category, split, photo, image, points, box, object_box=box)
 
 
 def _object_flags(path: Path) -> list[bool]:

@@ -240,7 +240,9 @@ def _objects(
             if 0 <= x <= size and 0 <= y <= size
         }
         if len(inside) >= MIN_KEYPOINTS:
-            yield RawObject(view_id, category, split, photo, np.asarray(turned), inside)
+            # A view is turned within the square, so it has no other aspect ratio to go back to.
+            shown = (float(image.width), float(image.height)) if seed is None else None
+            yield RawObject(view_id, category, split, photo, np.asarray(turned), inside, shown=shown)
         else:
             left_out[FEW_KEYPOINTS] += 1
 

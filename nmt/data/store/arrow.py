@@ -46,6 +46,10 @@ class ArrowTable:
         if not self.num_batches:
             raise UserError(f"{path}: holds no rows; make it anew with: {remedy}")
 
+    def has(self, name: str) -> bool:
+        """True if the file has a column of this name."""
+        return name in self._reader.schema.names
+
     @property
     def num_batches(self) -> int:
         return self._reader.num_record_batches

@@ -11,6 +11,10 @@ columns without copying. Columns (schema version 1):
     keypoints  list<int16>    indices into the category's keypoint names, increasing
     points     list<float32>  x0 y0 x1 y1 ..., pixels of the square image, in the order of keypoints
     edges      list<int16>    graph of all the object's keypoints (nmt/data/graph.py): E "from", then E "to"
+    sizes      list<float32>  width and height, pixels of the photograph: of the part that the image shows, then of the
+                              object's annotated box; 0 0 = the data set has none
+
+Data sets of earlier versions lack `sizes`. Nothing but PCK (nmt/inference/pck.py) reads it.
 
 The schema's metadata is the JSON of `StoreInfo` under the key `nmt`. Beside the file lies index.arrow, which holds
 what a reader needs of all rows at once (`RowIndex`).
@@ -56,6 +60,7 @@ _SCHEMA = pa.schema(
         pa.field("keypoints", pa.list_(pa.int16()), nullable=False),
         pa.field("points", pa.list_(pa.float32()), nullable=False),
         pa.field("edges", pa.list_(pa.int16()), nullable=False),
+        pa.field("sizes", pa.list_(pa.float32()), nullable=False),
     ]
 )
 ROWS_SCHEMA = _SCHEMA.set(3, pa.field("photo", pa.string(), nullable=False))
@@ -202,6 +207,7 @@ class ObjectStore:
         self._id, self._image, self._keypoints, self._points, self._edges = (
             table.ragged(name, index.starts) for name in ("id", "image", "keypoints", "points", "edges")
         )
+        self._sizes = table.ragged("sizes", index.starts) if table.has("sizes") else None
 
     @classmethod
     def open(cls, directory: Path) -> ObjectStore:
@@ -254,6 +260,20 @@ class ObjectStore:
     def edges(self, row: int) -> np.ndarray:
         """Return the graph of all the object's keypoints, (2, E) int16."""
         return self._edges[row].reshape(2, -1)
+
+    @property
+    def has_sizes(self) -> bool:
+        """True if `sizes` can be read: the data set was not made by an earlier version."""
+        return self._sizes is not None
+
+    def sizes(self, row: int) -> np.ndarray:
+        """Return two widths and heights, (2, 2) float32 pixels of the photograph.
+
+        Returns:
+            First of the part that the image shows, then of the object's annotated box; zeros = it has none.
+        """
+        assert self._sizes is not None, f"{self.directory}: without sizes"
+        return self._sizes[row].reshape(2, 2)
 
     def image(self, row: int) -> np.ndarray:
         """Return the image, (size, size, 3) uint8."""

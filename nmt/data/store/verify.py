@@ -136,6 +136,10 @@ def row_faults(store: ObjectStore, row: int) -> Iterator[str]:
         yield f"{len(points)} coordinates of {len(ids)} keypoints"
     elif not (np.isfinite(points).all() and (points >= 0).all() and (points <= store.info.image_size).all()):
         yield "points outside the image"
+    if store._sizes is not None:
+        sizes = store._sizes[row]
+        if len(sizes) != 4 or not (np.isfinite(sizes).all() and (sizes >= 0).all() and (sizes[:2] > 0).all()):
+            yield "sizes that are none"
     edges = store._edges[row]
     if len(edges) % 2 or not ((edges >= 0) & (edges < len(ids))).all():
         yield "edges that join no keypoints"

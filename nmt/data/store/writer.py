@@ -32,6 +32,10 @@ class RawObject:
     """uint8 (size, size, 3): cropped and resized to the square input"""
     points: Mapping[str, tuple[float, float]]
     """keypoint name -> (x, y) pixels of the square, inside it"""
+    shown: tuple[float, float] | None = None
+    """width and height of the part of the photograph that `image` shows, pixels of it; None: as large as `image`"""
+    box: tuple[float, float] | None = None
+    """width and height of the object's annotated box, pixels of the photograph; None: it has none"""
 
 
 def encode_objects(
@@ -63,6 +67,7 @@ def encode_objects(
                 "keypoints": np.array([k for k, _ in known], np.int16),
                 "points": points_N2.ravel(),
                 "edges": delaunay_edges(points_N2).ravel(),
+                "sizes": np.array([raw.shown or (image_size, image_size), raw.box or (0, 0)], np.float32).ravel(),
             }
         )
     return pa.RecordBatch.from_pylist(rows, schema=ROWS_SCHEMA)

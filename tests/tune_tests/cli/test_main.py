@@ -27,7 +27,7 @@ READS = {
     "--train": "--data --set --seed --workers --results --storage --resume --dry-run --card --json",
     "--search": "--data --set --trials --seeds --seed --workers --results --storage --resume --dry-run --card --json",
     "--confirm": "--top --seeds --final --seed --data --set --results --storage --json",
-    "--evaluate": "--split --data --set --results --storage --json",
+    "--evaluate": "--split --dense --data --set --results --storage --json",
     "--report": "--results --storage --json",
     "--match": "--images --keypoints --pairs --out --set --results --storage --json",
     "--serve": "--port --host --token --open --data --set --results --storage --json",

@@ -56,7 +56,11 @@ def test_the_table_has_the_mean_over_the_seeds_with_its_interval(results: Path, 
     assert f"the {found['photographs']} photographs" in table and "cup" in halves
     said = [line for line in lines if "the test split of" in line]
     assert len(said) == 1 and "published on 20" in said[0]
-    assert [line.split(" | ")[0] for line in table.splitlines()[8:]] == ["| cup", "| fish", "| mean"]
+    assert [line.split(" | ")[0] for line in table.splitlines()[8:11]] == ["| cup", "| fish", "| mean"]
+    pck, half = found["pck"]["NMT"]["per_point"]["0.1"], found["pck_interval_over_photographs"]["0.1"]
+    assert pck["mean"] >= own["mean"] and pck["count"] == 2
+    row = next(line for line in table.splitlines()[11:] if line.startswith("| NMT | "))
+    assert row.split(" | ")[2] == f"{100 * pck['mean']:.1f} ± {100 * half:.1f}" and row.count("|") == 8
     assert table.rstrip("\n") in "\n".join(lines)
 
 

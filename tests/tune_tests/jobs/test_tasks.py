@@ -192,7 +192,8 @@ def test_a_training_tries_every_decoding_and_its_test_split_is_read_at_the_best(
     kept = load_pair_results(tmp_path / "pairs-val.npz")
     assert kept.counts(MODEL).accuracy() == pytest.approx(metrics["val/accuracy"], abs=0.005)
     found: Any = evaluate_on_test(tmp_path / "best.pt", str(tiny_data), 1)
-    assert found.keys() == {"accuracy", "per_category", "pairs", "decode", "outliers"}
+    assert found.keys() == {"accuracy", "per_category", "pairs", "decode", "outliers", "pck"}
+    assert found["pck"]["per_point"][MODEL]["0.1"] >= found["accuracy"]
     assert set(found["outliers"]["figures"]["union"]) >= {"precision", "recall", "f1"}
     assert found["decode"]["epsilon"] == metrics["decode/epsilon"] and set(found["per_category"]) == {"cup", "fish"}
     assert 0 <= found["accuracy"] <= 1 and found["pairs"] > 0

@@ -76,9 +76,9 @@ def entries(source: Source) -> Iterator[MakeEntry]:
         points = _points(found["keypoints"], category, where)
         check_enough(points)
         photo, path = source.first_image(_names(image.get("file_name")), f"{where}: file_name of its image")
-        box = _box(found.get("bbox"), points, f"{where}: bbox", clip=source.clip_to_box)
+        object_box, box = _boxes(found.get("bbox"), points, f"{where}: bbox", clip=source.clip_to_box)
         entry_id = f"{category.name}/{photo}#{number}"
-        return Entry(entry_id, category.name, split, photo, path, points, box, _size(image))
+        return Entry(entry_id, category.name, split, photo, path, points, box, _size(image), object_box)
 
     return (lambda k=k, found=found: make(k, found) for k, found in enumerate(annotations))  # type: ignore[misc]
 
@@ -164,13 +164,16 @@ def _names(value: object) -> list[object]:
     return file_names(value) if is_upload or {"label-studio", "local-files"} & {*parts} else [value]
 
 
-def _box(value: object, points: dict[str, tuple[float, float]], where: str, *, clip: bool) -> Box | None:
+def _boxes(
+    value: object, points: dict[str, tuple[float, float]], where: str, *, clip: bool
+) -> tuple[Box | None, Box | None]:
+    """Return the object's box as annotated, and the part of the image to cut out."""
     if value in ([], None):
-        return None
+        return None, None
     if value == [0, 0, 0, 0]:
-        return box_around(points.values())
+        return None, box_around(points.values())
     box = as_box(value, where)
-    return box if clip or box is None else box_around(points.values(), box)
+    return box, box if clip or box is None else box_around(points.values(), box)
 
 
 def _refuse_corners(source: Source, annotations: list[dict[str, Any]], images: dict[str, dict[str, Any]]) -> None:

@@ -57,14 +57,15 @@ def entries(source: Source) -> Iterator[MakeEntry]:
             raise Excluded(UNLABELLED)
         check_enough(points)
         photo, image = source.image(images[key], where)
-        box = None
+        object_box = None
         if key in boxes:
             sides = [as_number(side, f"{where}: its bounding box") for side in boxes[key].split()]
             if len(sides) != 4:
                 raise UserError(f"{where}: its bounding box needs x, y, width and height, but is {shown(boxes[key])}")
-            box = checked_box(*sides)
-            box = box if source.clip_to_box else box_around(points.values(), box)
-        return Entry(f"{category}/{photo}", category, split, photo, image, points, box)
+            object_box = checked_box(*sides)
+        whole = source.clip_to_box or object_box is None
+        box = object_box if whole else box_around(points.values(), object_box)
+        return Entry(f"{category}/{photo}", category, split, photo, image, points, box, object_box=object_box)
 
     return (lambda key=key: make(key) for key in images)  # type: ignore[misc]
 

@@ -36,7 +36,7 @@ def entries(source: Source) -> Iterator[MakeEntry]:
         box = as_box(found.get("box"), f"{where}: box")
         number = numbers[category, photo] = numbers.get((category, photo), -1) + 1
         entry_id = f"{category}/{photo}" + (f"#{number}" if number else "")
-        return Entry(entry_id, category, split, photo, image, points, box)
+        return Entry(entry_id, category, split, photo, image, points, box, object_box=box)
 
     return (lambda k=k: make(k) for k in range(len(source.content)))  # type: ignore[misc]
 

@@ -95,9 +95,9 @@ def _entry(source: Source, tool: Tool, picture: Picture, group: str, shapes: Seq
         source.note(f"{tool.name}: boxes without a group are ignored where an image has several")
         boxes = []
     category = _category(source, tool, boxes, where)
-    box = _extent(source, tool, boxes, points, alone)
+    object_box, box = _extents(source, tool, boxes, points, alone)
     entry_id = f"{category}/{photo}" + (f"#{group}" if group else "")
-    return Entry(entry_id, category, split, photo, image, points, box, picture.size)
+    return Entry(entry_id, category, split, photo, image, points, box, picture.size, object_box)
 
 
 def _points(tool: Tool, shapes: Sequence[Shape], where: str) -> dict[str, tuple[float, float]]:
@@ -128,10 +128,13 @@ def _category(source: Source, tool: Tool, boxes: Sequence[Shape], where: str) ->
     return labels[0] if labels else source.without_category(tool.name)
 
 
-def _extent(
+def _extents(
     source: Source, tool: Tool, boxes: Sequence[Shape], points: dict[str, tuple[float, float]], alone: bool
-) -> Box | None:
-    """Return the box of an object: that of its boxes, or of its keypoints; None for the whole image.
+) -> tuple[Box | None, Box | None]:
+    """Return the box of an object as annotated, and the part of the image to cut out.
+
+    Returns:
+        The first is None for an object without a box, the second for the whole image.
 
     Raises:
         Excluded: its box is empty.
@@ -139,9 +142,9 @@ def _extent(
     corners = [corner for box in boxes for corner in box.corners]
     if not corners:
         if alone:
-            return None
+            return None, None
         source.note(f"{tool.name}: objects without a box, several in an image, are cut out at their keypoints")
-        return box_around(points.values())
+        return None, box_around(points.values())
     xs, ys = zip(*corners, strict=True)
     box = checked_box(min(xs), min(ys), max(xs) - min(xs), max(ys) - min(ys))
-    return box if source.clip_to_box else box_around(points.values(), box)
+    return box, box if source.clip_to_box else box_around(points.values(), box)

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import psutil
+import pyarrow as pa
 import pytest
 import scipy.io
 from PIL import Image
@@ -62,6 +63,16 @@ def test_other_input_options_or_size_make_it_anew(raw, tmp_path):
     assert made(size=48) and made(seed=1) and made(skip_bad=True) and not made(skip_bad=True, size=32)
     (raw / "Car" / "0.png").write_bytes((raw / "Car" / "1.png").read_bytes())
     assert made(skip_bad=True)
+
+
+def test_a_data_set_of_an_earlier_version_gets_sizes_and_keeps_its_identity(raw, tmp_path):
+    first, path = prepare(config("willow"), raw=raw, out=tmp_path / "out"), tmp_path / "out" / OBJECTS_FILE
+    table = pa.ipc.open_file(path.read_bytes()).read_all().drop_columns(["sizes"])
+    with pa.ipc.new_file(str(path), table.schema) as file:
+        file.write_table(table)
+    assert not ObjectStore.open(tmp_path / "out").has_sizes
+    again = prepare(config("willow"), raw=raw, out=tmp_path / "out")
+    assert again.made and again.info.identity == first.info.identity and ObjectStore.open(tmp_path / "out").has_sizes
 
 
 def test_the_same_input_gives_the_same_bytes(raw, tmp_path):

@@ -118,6 +118,24 @@ def test_a_size_that_says_nothing_is_ignored(raw, size):
     assert all(entry.size is None for entry in read(raw).entries)
 
 
+def test_the_box_of_an_object_is_read_and_one_that_says_nothing_is_ignored(raw, tmp_path):
+    spair_pair(raw, "val", "cow", ("val0.jpg", "val1.jpg"), src_bndbox=[2, 1.5, 32, 11.5], trg_bndbox=[9, 9, 9, 12])
+    for k, bad in enumerate(([1, 2, 3], ["a", 0, 1, 1], {}, [0, 0, float("nan"), 1], None)):
+        spair_pair(raw, "val", "cow", ("val2.jpg", f"new{k}.jpg"), trg_bndbox=bad)
+    given = {entry.id: entry.object_box for entry in read(raw).entries if entry.object_box}
+    assert given == {"cow/val0": (2, 1.5, 32, 11.5)}
+    prepare(config(), raw=raw, out=tmp_path / "out")
+    store = ObjectStore.open(tmp_path / "out")
+    sizes = {store.id(row): store.sizes(row).tolist() for row in range(len(store))}
+    assert sizes["cow/val0"] == [[40, 20], [30, 10]] and sizes["cow/val1"] == [[40, 20], [0, 0]]
+
+
+def test_real_boxes_hold_the_keypoints(shared_data):
+    for entry in read(shared_data / "spair").entries:
+        x0, y0, x1, y1 = entry.object_box
+        assert all(x0 - 1 <= x <= x1 + 1 and y0 - 1 <= y <= y1 + 1 for x, y in entry.points.values())
+
+
 @pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-16-le"])
 def test_a_layout_saved_by_an_editor_on_windows_is_read_or_named(raw, encoding):
     pairs, layout = read(raw).pairs, raw / "Layout" / "large" / "trn.txt"

@@ -57,6 +57,14 @@ def test_a_wrong_row_is_named(make_store, toy_objects, name, change, fault):
         check(with_columns(store, **{name: values}).directory)
 
 
+@pytest.mark.parametrize("sizes", [[], [64, 64, 0], [0, 64, 1, 1], [64, 64, -1, 1], [64, 64, float("nan"), 1]])
+def test_sizes_that_are_none_are_named(make_store, toy_objects, sizes):
+    store = make_store(toy_objects())
+    values = column(store, "sizes")
+    with pytest.raises(UserError, match=r"row 2 .*: sizes that are none"):
+        check(with_columns(store, sizes=[*values[:2], sizes, *values[3:]]).directory)
+
+
 def test_a_jpeg_that_breaks_off_is_named(make_store, toy_objects):
     store = make_store(toy_objects(), image_coding="jpeg")
     values = column(store, "image")

@@ -105,6 +105,11 @@ def test_objects_are_cut_out_at_a_box_that_holds_their_keypoints(tmp_path):
     assert load(found["0.jpg"], size=40).points == {"a": (0, 0), "b": (40, 0), "c": (20, 40)}
     assert load(found["1.jpg"], size=40).points == {"b": (30, 10), "c": (20, 30)}
     assert found["4.jpg"].box == (10, 5, 30, 15) and found["5.jpg"].box is None
+    assert {key: entry.object_box for key, entry in found.items() if key in ("0.jpg", "1.jpg", "4.jpg", "5.jpg")} == {
+        "0.jpg": (10, 5, 20, 15), "1.jpg": None, "4.jpg": None, "5.jpg": None
+    }  # fmt: skip
+    large = load(found["0.jpg"], size=40)
+    assert (large.shown, large.box) == ((20, 10), (10, 10))
 
 
 def test_unlabelled_keypoints_are_known_by_v_not_by_their_number(tmp_path):

@@ -35,6 +35,7 @@ def test_classes_are_categories_and_boxes_hold_the_visible_parts(folder):
     assert len(listing.entries) == 24 and {entry.category for entry in listing.entries} == {*FOLDERS}
     clipped = next(found for found in read(folder, clip_to_box=True).entries if found.id == entry.id)
     assert clipped.box == (10, 5, 20, 15) and set(clipped.points) == {"a", "c"}
+    assert entry.object_box == clipped.object_box == (10, 5, 20, 15)
 
 
 def test_the_given_split_is_kept_and_val_is_taken_from_train(folder):
@@ -50,7 +51,7 @@ def test_every_file_counts_for_the_fingerprint_and_some_may_be_missing(folder):
         "part_locs.txt", "parts.txt", "images.txt", "classes.txt", "image_class_labels.txt", "bounding_boxes.txt"
     }  # fmt: skip
     (folder / "bounding_boxes.txt").unlink()
-    assert {entry.box for entry in read(folder).entries} == {None}
+    assert {(entry.box, entry.object_box) for entry in read(folder).entries} == {(None, None)}
 
 
 def test_parts_that_are_not_visible_are_not_labelled(folder):

@@ -56,6 +56,8 @@ def test_a_box_or_polygon_of_the_group_gives_category_and_extent(tmp_path):
     objects = found(write(tmp_path / "grouped", grouped))
     assert objects["bird/0.jpg#3"][:2] == ("bird", (8, 2, 32, 15))
     assert objects["object/0.jpg#4"][:2] == ("object", (15, 5, 35, 15))
+    annotated = {entry.id: entry.object_box for entry in read(tmp_path / "grouped").entries}
+    assert annotated["bird/0.jpg#3"] == (8, 2, 32, 12) and annotated["object/0.jpg#4"] is None
     for k, box in enumerate((BOX.format(0), POLYGON)):
         assert found(write(tmp_path / str(k), points() + box), clip_to_box=True)["bird/0.jpg"][1] == (8, 2, 32, 12)
 
