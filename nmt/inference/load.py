@@ -13,6 +13,7 @@ from nmt import checkpoint
 from nmt.confidence import IN_CHECKPOINT, Calibration
 from nmt.config import Config, from_dict
 from nmt.data.store.features import FeatureTable, features_pattern
+from nmt.data.store.given_pairs import EVALUATION_ONLY
 from nmt.data.store.node_copy import local_copy
 from nmt.data.store.objects import ObjectStore
 from nmt.errors import UserError
@@ -127,12 +128,13 @@ def open_plain(
         categories: those it was trained on; empty if not known.
 
     Raises:
-        UserError: no data set or no features there, or other categories.
+        UserError: no data set or no features there, or other categories; a data set for evaluation alone may have any.
     """
     in_features = config.data.mode == "features"
     wanted = [features_pattern(config.model, config.data.image_size)] if in_features else []
     folder = local_copy(data or Path("data") / config.data.name, features=wanted)
     store = ObjectStore.open(folder)
-    if categories and store.info.categories != list(categories):
+    alone = store.info.options.get(EVALUATION_ONLY)
+    if categories and not alone and store.info.categories != list(categories):
         raise UserError(f"{folder}: its categories are not those {checkpoint} was trained on ({', '.join(categories)})")
     return store, FeatureTable.open(folder, config.model, config.data.image_size) if in_features else None

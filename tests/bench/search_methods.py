@@ -206,6 +206,9 @@ def _tpe(seed: int) -> TPESampler:
 METHODS: dict[str, Callable[[Space, int], Method]] = {
     "ours: tpe": lambda space, seed: Ours(space, seed, sampler="tpe"),
     "ours: gp_curves": lambda space, seed: Ours(space, seed, sampler="gp_curves"),
+    "ours: tpe, hyperband": lambda space, seed: Ours(space, seed, sampler="tpe", scheduler="hyperband"),
+    "ours: gp_curves, hyperband": lambda space, seed: Ours(space, seed, sampler="gp_curves", scheduler="hyperband"),
+    "ours: gp_curves, full": lambda space, seed: Ours(space, seed, sampler="gp_curves", scheduler="fifo"),
     "ours: random": lambda space, seed: Ours(space, seed, sampler="random"),
     "ray: OptunaSearch + ASHA 3": lambda space, seed: Ray(space, seed, reduction_factor=3),
     "optuna: TPE + Hyperband": lambda s, n: Optuna(s, n, sampler=_tpe(n), pruner=_hyperband(s)),

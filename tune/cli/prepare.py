@@ -21,6 +21,7 @@ from tune.cli.flags import DATA, JSON, SET, flag, one_of, refuse, seed_flag, swi
 from tune.cli.job import Job
 
 if TYPE_CHECKING:
+    from nmt.data.prepare.data_set import PreparedDataSet
     from nmt.data.prepare.features import FeatureRows
     from nmt.data.prepare.shards import ShardMaker
 
@@ -60,6 +61,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
             raise UserError("--views: no features are stored; add --features BACKBONE, or --set data.mode=features")
         config = with_overrides(config, {"data.views": args.views}, source="--views")
     from nmt.data.readers.spair import parse_difficulty
+    from nmt.data.store.given_pairs import EVALUATION_ONLY
 
     request = Request(
         raw=args.raw,
@@ -73,10 +75,12 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     )
     out = data_of(args, config)
     made = make_data_set(config, out, request)
-    if default_recipe:
+    if made.objects.info.options.get(EVALUATION_ONLY):
+        print("next: " + command("--evaluate", "NAME", data=out) + "  # NAME: a training on another data set")
+    elif default_recipe:
         print(recipe_line(config))
         print(next_lines(args, config))
-    return {"data": out, **made}
+    return {"data": out, "features": [str(table) for table in made.features]}
 
 
 def next_lines(args: argparse.Namespace, config: Config) -> str:
@@ -103,7 +107,7 @@ def check(data: str) -> dict[str, Any]:
     return {"data": data, "objects": verified.rows, "counts": verified.info.counts, "files": verified.files}
 
 
-def make_data_set(config: Config, out: str, request: Request) -> dict[str, Any]:
+def make_data_set(config: Config, out: str, request: Request) -> PreparedDataSet:
     """Make the objects, and the features that a recipe needs.
 
     Features are stored if the recipe trains on them, or if --features names a backbone.
@@ -127,7 +131,7 @@ def make_data_set(config: Config, out: str, request: Request) -> dict[str, Any]:
             rows=make_features,
         )
     print(prepared)
-    return {"features": [str(table) for table in prepared.features]}
+    return prepared
 
 
 @contextlib.contextmanager
@@ -177,7 +181,7 @@ JOB = Job(
         switch("--skip-bad", "leave out files that cannot be read, and print how many"),
         flag(
             "--difficulty",
-            "spair: keep the pairs of these levels, such as viewpoint_variation=0,1; may be repeated",
+            "spair, spair_u: keep the pairs of these levels, such as viewpoint_variation=0,1; may be repeated",
             metavar="KEY=LEVELS",
             action="append",
             default=[],

@@ -21,6 +21,7 @@ from nmt.data.store.ready import ReadyData
 from nmt.data.stream.pairs import eval_pairs
 from nmt.errors import UserError
 from nmt.io.files import write_json
+from nmt.training.history import F1_METRIC
 from tune.driver.identity import check_data_set
 from tune.evidence.confirmed import Confirmed, load_confirmed, render
 from tune.evidence.final import Final, check_final, train_final
@@ -114,6 +115,7 @@ def _repetition(directory: Path, data: str | Path, space: Space) -> Repetition:
         decode_grid=space.decode_grid(),
         resources=space.resources,
         keep=space.search.keep,
+        val_f1=F1_METRIC in space.search.objectives,
     )
 
 

@@ -40,9 +40,13 @@ def with_seed_of(trial: FrozenTrial, config: Config) -> Config:
     return with_overrides(config, {"train.seed": trial.user_attrs[SEED]}, source="[search] reselect")
 
 
-def reserved_epochs(space: Space) -> int:
-    """Return the epochs of `[search] epochs` that are kept for repeats."""
-    return space.search.reselect * space.base.train.epochs
+def reserved_epochs(space: Space, trials: Sequence[FrozenTrial]) -> int:
+    """Return the epochs of `[search] epochs` that are no longer there to search with.
+
+    They are kept for repeats, or were spent on repeats before the limit was raised.
+    """
+    spent = sum(len(t.intermediate_values) for t in trials if is_repeat(t))
+    return space.search.reselect * space.base.train.epochs + spent
 
 
 def searched(trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:

@@ -76,8 +76,8 @@ def suggest(
     storage = InMemoryStorage()
     with warnings.catch_warnings():  # of two whose arguments may change in a later Optuna
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        known_before = {"trials": trials, "rungs": ladder.rungs, "fixed": seen_params(space, fixed or {})}
-        sampler = make_sampler(space, number, [seen(space, t) for t in warm], **known_before)
+        more = {"trials": trials, "rungs": ladder.rungs, "fixed": seen_params(space, fixed or {})}
+        sampler = make_sampler(space, number, [seen(space, t) for t in warm], **more)
         blind = isinstance(sampler, RandomSampler | CurveSampler)  # it looks at no trial of the view
         if fixed:
             sampler = PartialFixedSampler(seen_params(space, fixed), sampler)
@@ -156,16 +156,16 @@ def register_sampler(name: str) -> Callable[[SamplerFactory], SamplerFactory]:
     return register
 
 
-def make_sampler(space: Space, number: int, warm: Sequence[FrozenTrial] = (), **known: Any) -> BaseSampler:
+def make_sampler(space: Space, number: int, warm: Sequence[FrozenTrial] = (), **more: Any) -> BaseSampler:
     """Make the sampler for trial `number`, seeded by (search seed, number). Raises UserError for an unknown name.
 
     Args:
-        known: further fields of `SamplerRequest`.
+        more: further fields of `SamplerRequest`.
     """
     search = space.search
     # A quarter of a small budget at random, then the model: Optuna's default of 10 would be most of 16 trials.
     startup = min(10, max(4, search.trials // 4)) if search.trials else 10
-    request = SamplerRequest(space, seed_of(search.seed, number), seed_of(search.seed, 0), startup, warm, **known)
+    request = SamplerRequest(space, seed_of(search.seed, number), seed_of(search.seed, 0), startup, warm, **more)
     made: BaseSampler = SAMPLERS.get(search.sampler, source="[search] sampler")(request)
     return made
 

@@ -106,7 +106,7 @@ class SearchStudy:
             self.ladder,
             number=len(self._trials),
             may_start=len(standings) < self._size and may_start(search, standings, self.ladder),
-            epochs_left=epochs_left(search, standings, reserved=reserved_epochs(self.space)),
+            epochs_left=epochs_left(search, standings, reserved=reserved_epochs(self.space, self._trials)),
         )
 
     def _begin(

@@ -18,9 +18,9 @@ import pyarrow as pa
 
 from nmt.data.prepare.shards import Shards, read_shard
 from nmt.data.readers.base import NO_PARTNER, OUTSIDE_IMAGE, Entry, counted
+from nmt.data.readers.listed_pairs import FEW_COMMON
 from nmt.data.readers.registry import RawDataSet
-from nmt.data.readers.spair import FEW_COMMON
-from nmt.data.store.given_pairs import PAIRS_FILE, GivenPair, write_pairs
+from nmt.data.store.given_pairs import EVALUATION_ONLY, PAIRS_FILE, GivenPair, write_pairs
 from nmt.data.store.manifest import write_manifest
 from nmt.data.store.objects import INDEX_FILE, MIN_KEYPOINTS, SPLITS, StoreInfo, write_index
 from nmt.data.store.partners import Partners
@@ -162,6 +162,7 @@ def _write_rows(
 def _check_usable(source: RawDataSet, loaded: _Loaded, counts: Mapping[str, Mapping[str, int]], where: str) -> None:
     """Check that train and val have pairs, and with `every_split` each category in each split. Raises UserError.
 
+    A data set for evaluation alone needs pairs in any split.
     Every object that is counted has a partner, so a split with objects has pairs.
     """
     because = _because(source, loaded)
@@ -178,6 +179,10 @@ def _check_usable(source: RawDataSet, loaded: _Loaded, counts: Mapping[str, Mapp
                     f"{where}: category {category} has no two photographs with {MIN_KEYPOINTS} common keypoints in "
                     f"{split}: add photographs, or remove {category} from the raw folder{because}"
                 )
+    if source.options.get(EVALUATION_ONLY):
+        if not any(any(of_split.values()) for of_split in counts.values()):
+            raise UserError(f"{where}: no pairs are left{because}")
+        return
     for split in SPLITS[:2]:
         if not any(counts[split].values()):
             raise UserError(

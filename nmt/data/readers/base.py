@@ -37,6 +37,8 @@ FEWEST_PHOTOS = 4
 """photographs that a category needs: two to train on and two to validate"""
 NO_PARTNER = f"no other photograph with {MIN_KEYPOINTS} common keypoints"
 UNREADABLE = "unreadable"
+REMEDY = "unpack the archive again, or leave damaged files out with --skip-bad"
+"""ends the message of a damaged file of a published data set"""
 OUTSIDE_BOX = "keypoints outside their box"
 OUTSIDE_IMAGE = "keypoints outside the image"
 SHARES = "all coordinates lie between 0 and 1, but pixels are read; multiply x by the image's width and y by its height"

@@ -8,8 +8,8 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from nmt.data.readers import spair, voc, willow
-from nmt.data.readers.base import FEW_KEYPOINTS
+from nmt.data.readers import ap10k, pf_pascal, pf_willow, spair, voc, willow
+from nmt.data.readers.base import FEW_KEYPOINTS, RawListing
 from nmt.data.readers.own import read as own
 from nmt.data.readers.own.foreign import ARCHIVES
 from nmt.data.readers.registry import (
@@ -22,7 +22,7 @@ from nmt.data.readers.registry import (
     listed,
     register_reader,
 )
-from nmt.data.store.given_pairs import GIVEN_PAIRS
+from nmt.data.store.given_pairs import EVALUATION_ONLY, GIVEN_PAIRS
 from nmt.data.store.objects import MIN_KEYPOINTS
 from nmt.errors import UserError, nearest
 from nmt.io.user_files import is_file, shown_path
@@ -56,7 +56,7 @@ def find_source(
         raise UserError(f"--clip-to-box: {name} is cut out as published; the flag is for COCO files of your own")
     if difficulty and name not in WITH_DIFFICULTY:
         having = ", ".join(sorted(WITH_DIFFICULTY))
-        raise UserError(f"--difficulty: {name} has no given pairs; those that have: {having}")
+        raise UserError(f"--difficulty: {name} has no given pairs with gradings; those that have: {having}")
     if reader is not None:
         return reader(raw, options)
     known = READERS.names()
@@ -64,13 +64,20 @@ def find_source(
         hint = nearest(name, known)
         raise UserError(f"--prepare {name}: no reader for such a data set; {hint} (data of your own needs --raw DIR)")
     try:
-        recorded = {"clip_to_box": True} if clip_to_box else {}
-        return listed(own.read(raw, skip_bad=skip_bad, clip_to_box=clip_to_box), options, **recorded)
+        listing = own.read(raw, skip_bad=skip_bad, clip_to_box=clip_to_box)
+        return listed(listing, options, **({"clip_to_box": True} if clip_to_box else {}), **_given_pairs(listing))
     except UserError as error:
         close = difflib.get_close_matches(name, known, n=1)
         if not close:
             raise
         raise UserError(f"{error} (as one of your own data sets; or did you mean --prepare {close[0]}?)") from error
+
+
+def _given_pairs(listing: RawListing) -> dict[str, bool]:
+    """Return what a data set records of its given pairs; nothing where pairs are drawn."""
+    if listing.pairs is None:
+        return {}
+    return {GIVEN_PAIRS: True} | ({} if any(p.split == "train" for p in listing.pairs) else {EVALUATION_ONLY: True})
 
 
 def _check_folder(raw: Path) -> None:
@@ -143,3 +150,45 @@ def read_spair(raw: Path | None, options: ReadOptions) -> RawDataSet:
     listing = spair.read(raw, layout=layout, difficulty=difficulty, skip_bad=options.skip_bad)
     recorded = {"layout": layout, "difficulty": {k: list(v) for k, v in difficulty.items()}, GIVEN_PAIRS: True}
     return listed(listing, options, **recorded)
+
+
+@register_reader("spair_u", difficulty=True)
+def read_spair_u(raw: Path | None, options: ReadOptions) -> RawDataSet:
+    """Read SPair-U, which is for evaluation alone."""
+    if raw is None:
+        raise UserError("--prepare spair_u: needs the raw data set: --raw DIR, the folder SPair-U with JPEGImages")
+    difficulty = options.difficulty
+    listing = spair.read_unseen(raw, difficulty=difficulty, skip_bad=options.skip_bad)
+    recorded = {"difficulty": {k: list(v) for k, v in difficulty.items()}, GIVEN_PAIRS: True, EVALUATION_ONLY: True}
+    return listed(listing, options, **recorded)
+
+
+@register_reader("pf_pascal")
+def read_pf_pascal(raw: Path | None, options: ReadOptions) -> RawDataSet:
+    """Read PF-PASCAL with its lists of pairs."""
+    if raw is None:
+        raise UserError("--prepare pf_pascal: needs the raw data set: --raw DIR, with PF-dataset-PASCAL and the lists")
+    return listed(pf_pascal.read(raw, skip_bad=options.skip_bad), options, **{GIVEN_PAIRS: True})
+
+
+@register_reader("pf_willow")
+def read_pf_willow(raw: Path | None, options: ReadOptions) -> RawDataSet:
+    """Read PF-WILLOW, which is for evaluation alone."""
+    if raw is None:
+        raise UserError("--prepare pf_willow: needs the raw data set: --raw DIR, with PF-dataset and the list of pairs")
+    recorded = {GIVEN_PAIRS: True, EVALUATION_ONLY: True}
+    return listed(pf_willow.read(raw, skip_bad=options.skip_bad), options, **recorded)
+
+
+@register_reader("ap10k_cross_family")
+@register_reader("ap10k_cross_species")
+@register_reader("ap10k")
+def read_ap10k(raw: Path | None, options: ReadOptions) -> RawDataSet:
+    """Read the pairs of AP-10K within species, across species or across families."""
+    if raw is None:
+        raise UserError(
+            f"--prepare {options.name}: needs the raw data set: --raw DIR, the folder ap-10k with its pairs"
+        )
+    benchmark = ap10k.BENCHMARKS[options.name]
+    recorded = {GIVEN_PAIRS: True} | ({} if "train" in benchmark.splits else {EVALUATION_ONLY: True})
+    return listed(ap10k.read(raw, benchmark, skip_bad=options.skip_bad), options, **recorded)

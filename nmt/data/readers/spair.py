@@ -1,5 +1,7 @@
 """Reader of SPair-71k (Min et al., arXiv 1908.10543): its given pairs, large or small layout, and their whole images.
 
+It also reads SPair-U (Mariotti et al., NeurIPS 2025): test pairs of SPair-71k with other keypoints, in the same format.
+
 An object is one image and category. SPair-71k annotates pairs, not images, so an object's keypoints are collected by id
 from all of its pairs, which must agree on their positions. A pair is matched on the keypoints that its file lists.
 """
@@ -8,7 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,16 +24,15 @@ from nmt.data.readers.base import (
     checked_box,
     points_within,
 )
+from nmt.data.readers.listed_pairs import FEW_COMMON, OTHER_SPLIT
 from nmt.data.readers.values import as_dict, as_list, as_name, as_number, as_point, as_size
 from nmt.data.store.given_pairs import DIFFICULTIES, NOT_GIVEN, GivenPair
 from nmt.data.store.objects import MIN_KEYPOINTS
 from nmt.errors import UserError, nearest
-from nmt.io.user_files import is_file, read_json, read_text, shown
+from nmt.io.user_files import is_file, read_json, read_text, shown, visible_files
 
 SPLIT_NAMES = {"test": "test", "val": "val", "train": "trn"}
 """our split -> its name in SPair-71k; an image listed in several splits goes to the first of this order"""
-FEW_COMMON = f"pairs with fewer than {MIN_KEYPOINTS} common keypoints"
-OTHER_SPLIT = "pairs with an image of another split"
 OTHER_DIFFICULTY = "pairs of another difficulty"
 UNGRADED = "pairs without a grading that --difficulty names"
 TOLERANCE = 1.0
@@ -67,9 +68,46 @@ def read(raw: Path, *, layout: str, difficulty: Mapping[str, Sequence[int]], ski
         UserError: not SPair-71k, a damaged file (without `skip_bad`), a pair without a grading that `difficulty` names,
             or no pairs left.
     """
-    root = _find(raw)
-    listing, objects, pairs = RawListing(), dict[str, _Object](), list[GivenPair]()
-    for split, file, name in _pair_names(root, layout, listing.files):
+    root, listing = _find(raw), RawListing()
+    _read_pairs(root, listing, _pair_names(root, layout, listing.files), difficulty, skip_bad=skip_bad)
+    if not listing.pairs:
+        raise UserError(f"{root}: no pairs are left in layout {layout}{listing.why_few()}")
+    return listing
+
+
+def read_unseen(raw: Path, *, difficulty: Mapping[str, Sequence[int]], skip_bad: bool) -> RawListing:
+    """List the pairs of SPair-U, all in split test, and the images they join. Arguments are those of `read`.
+
+    Args:
+        raw: the folder SPair-U, or one that holds it; JPEGImages of SPair-71k lies in it, or a link to it.
+
+    Raises:
+        UserError: not SPair-U, or as `read` does.
+    """
+    root, listing = _find_unseen(raw), RawListing()
+    folder = root / "PairAnnotation" / SPLIT_NAMES["test"]
+    names = (("test", folder, file.stem) for file in visible_files(folder, "*.json"))
+    _read_pairs(root, listing, names, difficulty, skip_bad=skip_bad)
+    if not listing.pairs:
+        raise UserError(f"{folder}: no pairs are left{listing.why_few()}")
+    return listing
+
+
+def _read_pairs(
+    root: Path,
+    listing: RawListing,
+    names: Iterable[tuple[str, Path, str]],
+    difficulty: Mapping[str, Sequence[int]],
+    *,
+    skip_bad: bool,
+) -> None:
+    """Read the pairs of a list into a listing.
+
+    Args:
+        names: split, the list and the name of each pair.
+    """
+    objects, pairs = dict[str, _Object](), list[GivenPair]()
+    for split, file, name in names:
         with listing.leaving_out(skip_bad=skip_bad):
             annotation = _pair_file(root, split, file, name)
             listing.files.append(annotation)
@@ -96,9 +134,6 @@ def read(raw: Path, *, layout: str, difficulty: Mapping[str, Sequence[int]], ski
         listing.left_out[FEW_COMMON] += len(pairs) - len(listing.pairs)
     paired = {entry_id for pair in listing.pairs for entry_id in (pair.id0, pair.id1)}
     listing.entries = sorted((e for e in listing.entries if e.id in paired), key=lambda entry: entry.id)
-    if not listing.pairs:
-        raise UserError(f"{root}: no pairs are left in layout {layout}{listing.why_few()}")
-    return listing
 
 
 def parse_difficulty(texts: Sequence[str]) -> dict[str, list[int]]:
@@ -128,6 +163,18 @@ def _find(raw: Path) -> Path:
         f"{raw}: {state}; looked for Layout/large/trn.txt, PairAnnotation/trn/*.json and JPEGImages/CATEGORY/*.jpg, "
         "in it and in SPair-71k below"
     )
+
+
+def _find_unseen(raw: Path) -> Path:
+    for root in (raw, raw / "SPair-U", raw / "datasets" / "SPair-U"):
+        if (root / "PairAnnotation" / "test").is_dir():
+            if (root / "JPEGImages").is_dir():
+                return root
+            raise UserError(
+                f"{root}: has no JPEGImages; SPair-U comes without images: link the folder of SPair-71k into it"
+            )
+    state = "not SPair-U" if raw.is_dir() else "does not exist"
+    raise UserError(f"{raw}: {state}; looked for PairAnnotation/test/*.json, in it and in SPair-U below")
 
 
 def _pair_names(root: Path, layout: str, files: list[Path]) -> Iterator[tuple[str, Path, str]]:

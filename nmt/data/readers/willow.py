@@ -10,23 +10,22 @@ harder: ten views per photograph, each rotated by any angle, mirrored or not, mo
 
 from __future__ import annotations
 
-import contextlib
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import scipy.io
 from PIL import Image
 
 from nmt.commands import download_command
-from nmt.data.readers.base import FEW_KEYPOINTS, OUTSIDE_IMAGE, SHARES, counting, points_within
+from nmt.data.readers.base import FEW_KEYPOINTS, OUTSIDE_IMAGE, REMEDY, SHARES, counting, points_within
+from nmt.data.readers.matlab import read_numbers
 from nmt.data.store.objects import MIN_KEYPOINTS, SPLITS, stable_hash
 from nmt.data.store.writer import RawObject
-from nmt.errors import UserError, one_line
+from nmt.errors import UserError
 from nmt.io.images import open_image
-from nmt.io.user_files import is_file, is_folder, visible_entries
+from nmt.io.user_files import is_folder, visible_entries
 
 NUM_KEYPOINTS = 10
 VIEWS = 10
@@ -45,9 +44,6 @@ DAMAGED = {"Face/image_0160"}
 """photographs with a wrong annotation in the published data; always left out"""
 
 _IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg")
-_REMEDY = "unpack the archive again, or leave damaged files out with --skip-bad"
-_HDF5 = b"\x89HDF\r\n\x1a\n"
-"""begins a file of MATLAB 7.3, at its first byte or after 512"""
 
 
 def raw_files(raw: Path) -> list[Path]:
@@ -198,41 +194,25 @@ def _visible(folder: Path) -> list[Path]:
 
 def _read_points(annotation: Path) -> np.ndarray:
     """Read the keypoints of a photograph: (10, 2) float64, pixels. Raises UserError."""
-    if not is_file(annotation):
-        raise UserError(f"{annotation}: not a file; {_REMEDY}")
-    try:
-        coordinates = scipy.io.loadmat(str(annotation), variable_names=["pts_coord"])["pts_coord"]
-    except KeyError:
-        raise UserError(f"{annotation}: no variable pts_coord; WILLOW-ObjectClass keeps the keypoints in it") from None
-    except Exception as error:  # scipy raises whatever the damaged bytes lead it to
-        raise UserError(f"{annotation}: {_why_unreadable(annotation, error)}") from error
+    coordinates = read_numbers(annotation, "pts_coord", data_set="WILLOW-ObjectClass")
     if coordinates.shape != (2, NUM_KEYPOINTS) or coordinates.dtype.kind not in "iuf":
         raise UserError(
             f"{annotation}: pts_coord must be 2 x {NUM_KEYPOINTS} numbers, but is {coordinates.shape}; prepare "
             f"keypoints other than those of WILLOW-ObjectClass as a data set of your own (docs/data.md)"
         )
     if not np.isfinite(coordinates).all():
-        raise UserError(f"{annotation}: pts_coord must be finite, but holds NaN or infinity; {_REMEDY}")
+        raise UserError(f"{annotation}: pts_coord must be finite, but holds NaN or infinity; {REMEDY}")
     if ((coordinates >= 0) & (coordinates <= 1)).all():
         raise UserError(f"{annotation}: {SHARES}")
     points_N2: np.ndarray = coordinates.T.astype(np.float64)
     return points_N2
 
 
-def _why_unreadable(annotation: Path, error: Exception) -> str:
-    """Say what is wrong with a .mat file that SciPy cannot read, and what to do."""
-    with contextlib.suppress(OSError), annotation.open("rb") as file:
-        head = file.read(512 + len(_HDF5))
-        if head.startswith((_HDF5, b"MATLAB 7.3")) or head.endswith(_HDF5):
-            return "a file of MATLAB 7.3, which is not read; save it in MATLAB with: save(FILE, 'pts_coord', '-v7')"
-    return f"not a readable .mat file ({one_line(error)}); {_REMEDY}"
-
-
 def _read_image(photograph: Photograph) -> Image.Image:
     """Read the image of a photograph. Raises UserError."""
     if photograph.image is None:
         name = photograph.annotation.with_suffix(_IMAGE_SUFFIXES[0]).name
-        raise UserError(f"{photograph.annotation}: its image {name} does not exist; {_REMEDY}")
+        raise UserError(f"{photograph.annotation}: its image {name} does not exist; {REMEDY}")
     return open_image(photograph.image)
 
 

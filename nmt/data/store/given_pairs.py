@@ -47,6 +47,8 @@ class GivenPair:
 PAIRS_FILE = "pairs.arrow"
 GIVEN_PAIRS = "given_pairs"
 """key of `StoreInfo.options` that is true if the data set lists pairs"""
+EVALUATION_ONLY = "evaluation_only"
+"""key of `StoreInfo.options` that is true if the data set has given pairs to evaluate on, and none to train on"""
 
 _SCHEMA = pa.schema(
     [

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from nmt.commands import command
 from nmt.config import Config, DataConfig
 from nmt.data.store.present import PHOTOGRAPHS_FILE, prepare_command
 from nmt.errors import TemporaryError, UserError
@@ -128,8 +129,15 @@ def check_pairs(store: ObjectStore) -> None:
 
     Without this, a data set without a usable val would end its training after the first epoch.
     """
+    from nmt.data.store.given_pairs import EVALUATION_ONLY
     from nmt.data.store.partners import pair_faults
 
+    if store.info.options.get(EVALUATION_ONLY):
+        evaluate = command("--evaluate", "NAME", data=store.directory)
+        raise UserError(
+            f"{store.directory}: is for evaluation alone, none of its pairs is in train; evaluate a model that was "
+            f"trained on another data set: {evaluate}"
+        )
     faults = list(pair_faults(store))
     if faults:
         left_out = ", ".join(f"{num} {reason}" for reason, num in store.info.left_out.items())

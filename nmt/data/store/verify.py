@@ -12,7 +12,7 @@ import numpy as np
 
 from nmt.data.store.arrow import ArrowTable
 from nmt.data.store.features import FeatureTable
-from nmt.data.store.given_pairs import PairTable, open_pairs
+from nmt.data.store.given_pairs import EVALUATION_ONLY, PairTable, open_pairs
 from nmt.data.store.manifest import MANIFEST_FILE, data_files, parse_manifest
 from nmt.data.store.node_copy import local_copy
 from nmt.data.store.objects import MIN_KEYPOINTS, SPLITS, ObjectStore, RowIndex, StoreInfo
@@ -70,7 +70,7 @@ def check(data: str | Path, *, progress: bool = False) -> VerifiedData:
     num_pairs = 0
     if not faults:
         num_pairs, given_faults = _check_given_pairs(store)
-        faults += [*given_faults, *pair_faults(store)]
+        faults += [*given_faults, *([] if store.info.options.get(EVALUATION_ONLY) else pair_faults(store))]
         for path in sorted((directory / "features").glob("*.arrow")):
             faults += _feature_faults(store, path)
         faults += _photograph_faults(store)

@@ -9,9 +9,12 @@ import torch
 
 from nmt import checkpoint
 from nmt.config import Config, to_dict, with_overrides
+from nmt.data.prepare.objects import prepare
 from nmt.errors import UserError
-from nmt.inference.load import load_model, load_trained
+from nmt.inference.load import load_model, load_trained, open_plain
 from nmt.model.build import build_matcher
+from tests.nmt_tests.data.readers.own.own_sets import config as own_config
+from tests.nmt_tests.data.readers.own.own_sets import images, objects, write_json
 
 
 def test_a_model_is_loaded_with_its_weights_in_evaluation_mode(small_checkpoint):
@@ -102,3 +105,17 @@ def test_what_a_checkpoint_knows_comes_with_it(trained: Path, small_checkpoint: 
     found = load_trained(trained / "best.pt")
     assert list(found.keypoint_names) == ["chair", "plane"] and all(found.keypoint_names.values())
     assert load_trained(small_checkpoint).keypoint_names == {} and load_trained(small_checkpoint).calibration is None
+
+
+@pytest.mark.parametrize("split", ["test", "train"])
+def test_a_data_set_for_evaluation_alone_may_have_other_categories(tmp_path: Path, split: str) -> None:
+    images(tmp_path, 4)
+    write_json(tmp_path, objects(4))
+    (tmp_path / "pairs.csv").write_text(f"split,source,target\n{split},0.jpg,1.jpg\nval,2.jpg,3.jpg\n")
+    prepare(own_config(), raw=tmp_path, out=tmp_path / "data")
+    asked = {"checkpoint": Path("best.pt"), "categories": ["cow"]}
+    if split == "test":
+        assert open_plain(tmp_path / "data", own_config(), **asked)[0].info.categories == ["bird"]
+        return
+    with pytest.raises(UserError, match=r"its categories are not those best.pt was trained on \(cow\)"):
+        open_plain(tmp_path / "data", own_config(), **asked)

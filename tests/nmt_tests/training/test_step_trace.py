@@ -81,7 +81,7 @@ def plant(patch: pytest.MonkeyPatch, use: Callable[[Tensor], object]) -> None:
         use(terms["info_nce"])
         return total_loss(terms, config)
 
-    patch.setattr("nmt.training.trainer.total_loss", planted)
+    patch.setattr("nmt.losses.total_loss", planted)
 
 
 @pytest.mark.parametrize(

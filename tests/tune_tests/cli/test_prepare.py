@@ -107,6 +107,17 @@ def test_pictures_of_ones_own_need_no_recipe(capsys, refused, tmp_path):
     assert "already up to date" in capsys.readouterr().out
 
 
+def test_pairs_for_evaluation_alone_lead_to_evaluate_and_are_not_trained_on(capsys, refused, tmp_path):
+    write_own(tmp_path / "raw")
+    (tmp_path / "raw" / "pairs.csv").write_text("source,target\n03.png,07.png\n07.png,11.png\n")
+    assert main(["--prepare", "birds", "--raw", "raw", "--set", "data.mode=images"]) == 0
+    out = capsys.readouterr().out
+    assert "given pairs: 0 train, 0 val, 2 test" in out and "for evaluation alone" in out
+    assert out.splitlines()[-1].startswith("next: python run.py --evaluate NAME --data data/birds")
+    line = refused("--train", "birds", "--set", "data.mode=images")
+    assert "data/birds: is for evaluation alone, none of its pairs is in train; evaluate a model" in line
+
+
 def test_a_data_set_keeps_its_image_size_where_none_is_given(capsys, refused, tmp_path):
     write_own(tmp_path / "raw")
     assert main(["--prepare", "birds", "--raw", "raw", "--set", "data.mode=images", "--set", "data.image_size=96"]) == 0

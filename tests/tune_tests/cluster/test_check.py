@@ -254,7 +254,9 @@ def test_the_nodes_are_those_the_readme_promises() -> None:
 def test_nodes_get_all_that_make_and_a_search_need() -> None:
     """Every tracked file that setup or a search reads is mounted, by all three `ray up` files alike."""
     tracked = subprocess.run(["git", "ls-files"], capture_output=True, text=True, check=True, cwd=ROOT).stdout.split()
-    left_out = re.compile(r"(tests|docs|\.ci)/|\.gitignore$|\.dockerignore$|Dockerfile$|compose\.yaml$")
+    left_out = re.compile(
+        r"(tests|docs|\.ci)/|\.gitignore$|\.gitattributes$|\.dockerignore$|Dockerfile$|compose\.yaml$"
+    )
     needed = {name.split("/")[0] for name in tracked if not left_out.match(name)}
     for name in ("gpu.yaml", "gpu-gcp.yaml", "local.yaml"):
         mounts: dict[str, str] = yaml.safe_load((CLUSTER / name).read_text())["file_mounts"]

@@ -177,7 +177,7 @@ def test_intervals_over_photographs_are_shown_and_rows_without_them_are_marked(t
     rows = {line.split("  ")[0].strip(): line for line in text.splitlines()}
     assert "-10.0 [-22.2, +2.3]  " in rows["worse"] and "noise" in rows["worse"]  # 2.045 standard errors of 6 points
     assert "71.0 ± 1.2 %" in rows["full"] and "seeds alone" not in rows["full"] + rows["worse"] + rows["broken"]
-    assert "-10.0 [-10.1, -9.8]" in rows["old"] and "seeds alone" in rows["old"]
+    assert "-10.0 [-11.1, -8.9]" in rows["old"] and "seeds alone" in rows["old"]
     assert "over seeds and photographs" in text and "\nseeds alone: no results by pair" in text
     assert "Power: with 3 seeds and the noise measured here, a difference of 17." in text
     assert max(len(line) for line in text.splitlines() if "seeds alone:" not in line) <= 110

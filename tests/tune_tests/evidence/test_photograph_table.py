@@ -35,9 +35,9 @@ def test_a_confirmation_keeps_its_intervals_in_its_file(tmp_path) -> None:
     write_json(tmp_path / "confirm.json", found.to_dict())
     assert load_confirmed(tmp_path / "confirm.json") == found
     text = render(found, DIRECTORY)
-    assert HEAD in text and "Winner: 007, +10.0 [+10.0, +10.0]" in text
+    assert HEAD in text and "Winner: 007. On val +10.0 [+8.9, +11.1] points" in text
     low = text.partition(HEAD)[2].split("+10.0 [")[1].partition(",")[0]
-    assert float(low) < 5  # three equal differences have no spread; photographs have
+    assert float(low) < 5  # the seeds alone say +8.9
 
 
 def test_a_confirmation_of_an_earlier_version_says_that_it_knows_seeds_alone(tmp_path) -> None:

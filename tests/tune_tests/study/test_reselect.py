@@ -125,12 +125,13 @@ def test_a_larger_budget_searches_on_without_the_repeats_and_repeats_what_is_new
 
 
 def test_limit_of_epochs_holds_with_the_repeats(tmp_path: Path, space: Space) -> None:
-    limit = (2 + 3) * 4 + 6
-    search = dataclasses.replace(space.search, trials=0, epochs=limit)
-    study = SearchStudy(tmp_path / "study.db", dataclasses.replace(space, search=search))
-    play(study)
-    assert sum(len(t.intermediate_values) for t in study.trials()) <= limit
-    assert sum(is_repeat(t) for t in study.trials()) == 3
+    for limit in ((2 + 3) * 4 + 6, 60, 64):  # the search goes on twice with a larger one
+        search = dataclasses.replace(space.search, trials=0, epochs=limit)
+        study = SearchStudy(tmp_path / "study.db", dataclasses.replace(space, search=search))
+        play(study)
+        assert sum(len(t.intermediate_values) for t in study.trials()) <= limit
+        assert sum(is_repeat(t) for t in study.trials()) >= 3
+        assert study.next_job() is Pause.FINISHED
 
 
 def test_out_of_time_nothing_is_repeated(tmp_path: Path, space: Space) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from nmt.data.readers.own import cub
+from nmt.data.readers.own.pairs import pairs_file
 from nmt.data.readers.own.table import MIRROR_FILE
 from nmt.errors import UserError
 from nmt.io.spreadsheet import read_table
@@ -26,10 +27,11 @@ def candidates(raw: Path) -> Iterator[tuple[Path, Any]]:
 
     The content of a large file without keypoints is None.
     """
+    others = raw / MIRROR_FILE, pairs_file(raw)
     for folder in _annotation_folders(raw):
         for pattern in _TABLES:
             for file in visible_files(folder, pattern):
-                if file != raw / MIRROR_FILE:
+                if file not in others:
                     yield file, _content(read_table, file)
         for file in visible_files(folder, _JSON):
             yield file, _content(_read_plain, file)

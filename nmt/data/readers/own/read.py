@@ -3,7 +3,8 @@
 The content of a file decides its format, not its name. Files that hold no keypoints (captions, sizes, label maps) are
 skipped with a line in the report. Coordinates are pixels of the image as viewers show it, EXIF orientation applied.
 
-`mirror.csv` (category, left, right) is optional. It lists the keypoints that swap names in a mirrored image.
+`mirror.csv` (category, left, right) is optional. It lists the keypoints that swap names in a mirrored image. So is
+`pairs.csv` (source, target, split): with it, the pairs are given, not drawn.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from __future__ import annotations
 import dataclasses
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from nmt.data.readers.base import FEW_KEYPOINTS, Entry, Excluded, RawListing, po
 from nmt.data.readers.own import coco, cub, cvat, deeplabcut, foreign, json_list, label_studio, labelme, table
 from nmt.data.readers.own.candidates import candidates, files_below, nested
 from nmt.data.readers.own.image_files import ImageFiles
+from nmt.data.readers.own.pairs import pairs_file, take_pairs
 from nmt.data.readers.own.source import Format, Source
 from nmt.data.readers.own.splits import fill_splits, split_in_name
 from nmt.data.store.objects import MIN_KEYPOINTS
@@ -80,19 +82,32 @@ def read(raw: Path, *, skip_bad: bool, clip_to_box: bool = False) -> RawListing:
         _refuse_twins(file, listing.entries[first:], first_of)
     _note_splits(listing, splits, raw)
     listing.check_ids()
-    listing.entries, note = fill_splits(listing.entries, seen)
-    listing.notes += [note] if note else []
     listing.notes += table.spelling_notes(listing.keypoint_names())
-    listing.drop_unpaired(raw)
-    if lost := sorted(met - {entry.category for entry in listing.entries}):
-        listing.notes.append(
-            f"nothing is left of {listed(map(shown, lost))}: in a split, a category needs two photographs with "
-            f"{MIN_KEYPOINTS} common keypoints"
-        )
+    if (given := pairs_file(raw)) is not None:
+        take_pairs(listing, raw, given, skip_bad=skip_bad)
+    else:
+        _draw_pairs(listing, seen, met, raw)
     if (mirror := raw / table.MIRROR_FILE).is_file():
         listing.files.append(mirror)
         listing.mirror = table.read_mirror(mirror, listing.keypoint_names())
     return listing
+
+
+def _draw_pairs(listing: RawListing, seen: Collection[str], met: Collection[str], raw: Path) -> None:
+    """Give every object a split, and leave out those that cannot be paired in theirs.
+
+    Args:
+        seen: splits of all objects, those included that are left out.
+        met: categories of all objects.
+    """
+    listing.entries, note = fill_splits(listing.entries, seen)
+    listing.notes += [note] if note else []
+    listing.drop_unpaired(raw)
+    if lost := sorted(set(met) - {entry.category for entry in listing.entries}):
+        listing.notes.append(
+            f"nothing is left of {listed(map(shown, lost))}: in a split, a category needs two photographs with "
+            f"{MIN_KEYPOINTS} common keypoints"
+        )
 
 
 def _checked(entry: Entry, left_out: Counter[str]) -> Entry:

@@ -65,6 +65,18 @@ def split_in_name(file: Path, raw: Path) -> str:
     return ""
 
 
+def photo_splits(entries: Iterable[Entry]) -> dict[str, str]:
+    """Return photograph -> its split, empty where none is given. Raises UserError if its objects differ in theirs."""
+    given: dict[str, str] = {}
+    for entry in entries:
+        if given.setdefault(entry.photo, entry.split) != entry.split:
+            one, other = (split or "no split" for split in (given[entry.photo], entry.split))
+            raise UserError(
+                f"{shown_path(entry.image)}: its objects are in {one} and in {other}; an image has one split"
+            )
+    return given
+
+
 def fill_splits(entries: Iterable[Entry], seen: Collection[str]) -> tuple[list[Entry], str]:
     """Give a split to every entry without one, and make val out of train where splits are given but none is val.
 
@@ -78,14 +90,8 @@ def fill_splits(entries: Iterable[Entry], seen: Collection[str]) -> tuple[list[E
     Raises:
         UserError: a photograph is in two splits, or some of its objects have a split and others have none.
     """
-    given: dict[str, str] = {}
     listed = list(entries)
-    for entry in listed:
-        if given.setdefault(entry.photo, entry.split) != entry.split:
-            one, other = (split or "no split" for split in (given[entry.photo], entry.split))
-            raise UserError(
-                f"{shown_path(entry.image)}: its objects are in {one} and in {other}; an image has one split"
-            )
+    given = photo_splits(listed)
     chosen, note = dict(given), ""
     without = {photo for photo, split in given.items() if not split}
     if without:

@@ -172,6 +172,19 @@ def make_spair(root: Path) -> Path:
     return root
 
 
+def make_spair_u(root: Path) -> Path:
+    """SPair-U of `make_spair`: its test pairs with one keypoint more, moved ones, and the images of SPair-71k."""
+    spair = make_spair(root / "SPair-71k")
+    unseen = root / "SPair-U"
+    shutil.copytree(spair / "PairAnnotation" / "test", unseen / "PairAnnotation" / "test")
+    for file in (unseen / "PairAnnotation" / "test").iterdir():
+        points = [[15, 8], [25, 8], [20, 12], [5, 5]]
+        new = {"src_kps": points, "trg_kps": points, "kps_ids": ["0", "1", "2", "3"]}
+        file.write_text(json.dumps(json.loads(file.read_text()) | new))
+    (unseen / "JPEGImages").symlink_to(spair / "JPEGImages")
+    return unseen
+
+
 def write_csv(root: Path, rows: Iterable[Sequence[Any]], columns: str = "image,category,keypoint,x,y") -> Path:
     root.mkdir(parents=True, exist_ok=True)
     path = root / "points.csv"
@@ -206,3 +219,85 @@ def make_willow(root: Path, num: int = 12) -> Path:
         points = np.array([(3 * j + 2, j + 1) for j in range(10)], float).T
         scipy.io.savemat(folder / f"car_{k:02}.mat", {"pts_coord": points})
     return folder.parent
+
+
+PF_PAIRS = {
+    "trn": ["a.jpg,b.jpg,3,0", "b.jpg,a.jpg,3,1", "a.jpg,b.jpg,3,1", "a.jpg,v.jpg,3,0", "c.jpg,d.jpg,8,0"],
+    "val": ["v.jpg,w.jpg,3,0", "v.jpg,t.jpg,3,0"],
+    "test": ["t.jpg,u.jpg,3,1;2,3;4,5;6,7;8"],
+}
+"""list of PF-PASCAL -> rows, whose images are in JPEGImages; class 3 is bird, 8 is cat"""
+
+
+def make_pf_pascal(raw: Path) -> Path:
+    """Eight images; the five birds have keypoints 0, 1 and 2 of four, the cats 1 and 3. Trn and val share images."""
+    root = raw / "PF-dataset-PASCAL"
+    for category, names, absent in (("bird", "abvwtu", [3]), ("cat", "cd", [0, 2])):
+        (root / "Annotations" / category).mkdir(parents=True)
+        for name in names:
+            kps = np.array([(10.0, 5.0), (30.0, 5.0), (20.0, 15.0), (25.0, 10.0)])
+            kps[absent] = np.nan
+            bbox = np.array([[0, 0, 40, 20]])
+            scipy.io.savemat(root / "Annotations" / category / f"{name}.mat", {"kps": kps, "bbox": bbox})
+            write_image(root / "JPEGImages" / f"{name}.jpg")
+    for split, rows in PF_PAIRS.items():
+        header = "source_image,target_image,class," + ("XA,YA,XB,YB" if split == "test" else "flip")
+        lines = [
+            ",".join(f"{root.name}/JPEGImages/{c}" if c.endswith("jpg") else c for c in r.split(",")) for r in rows
+        ]
+        (raw / f"{split}_pairs.csv").write_text("\n".join([header, *lines]))
+    return raw
+
+
+def make_pf_willow(raw: Path, num: int = 3) -> Path:
+    """Images of two categories, 40 x 20 pixels, keypoint k at (3 k + 2, k + 1), and every ordered pair of them."""
+    root = raw / "PF-dataset"
+    header = [f"image{side}" for side in "AB"] + [f"{c}{side}{k}" for side in "AB" for c in "XY" for k in range(1, 11)]
+    rows = [header]
+    points = [3 * k + 2 for k in range(10)] + [k + 1 for k in range(10)]
+    for category in ("car(G)", "duck(S)"):
+        names = [f"{root.name}/{category}/{k:03}.png" for k in range(num)]
+        for name in names:
+            write_image(raw / name)
+        rows += [[a, b, *map(str, points * 2)] for a in names for b in names if a != b]
+    (root / "test_pairs_pf.csv").write_text("\n".join(map(",".join, rows)))
+    return raw
+
+
+ANIMALS = {"Felidae": ("cat", "lynx"), "Canidae": ("fox",)}
+"""families of AP-10K and their species"""
+
+
+def make_ap10k(root: Path) -> Path:
+    """Three images a species and split: keypoint k at (2 k + 1, k + 1); those from 12 on are not labelled."""
+    pairs: dict[str, list[tuple[Path, Path, str]]] = {}
+    for number, split in enumerate(("trn", "val", "test")):
+        of_family: dict[str, list[list[Path]]] = {}
+        for family, kinds in ANIMALS.items():
+            for species in kinds:
+                first = 100 * number + 10 * [*ANIMALS["Felidae"], "fox"].index(species)
+                files = [_animal(root, family, species, f"{first + k:012}") for k in range(3)]
+                of_family.setdefault(family, []).append(files)
+                pairs.setdefault(split, []).extend((a, b, species) for a, b in itertools.combinations(files, 2))
+        if split != "trn":
+            cats, lynxes = of_family["Felidae"]
+            pairs[f"{split}_cross_species"] = [(a, b, "Felidae") for a, b in zip(cats, lynxes, strict=True)]
+            pairs[f"{split}_cross_family"] = [(a, of_family["Canidae"][0][0], "all") for a in cats]
+    for folder, of_folder in pairs.items():
+        (root / "PairAnnotation" / folder).mkdir(parents=True)
+        for source, target, group in of_folder:
+            name = f"{source.stem}-{target.stem}:{group}.json"
+            paths = {f"{side}_json_path": f"data/{path}" for side, path in (("src", source), ("trg", target))}
+            (root / "PairAnnotation" / folder / name).write_text(json.dumps(paths))
+    return root
+
+
+def _animal(root: Path, family: str, species: str, name: str) -> Path:
+    """One annotation with its image; returns its path from the parent of the data set."""
+    write_image(root / "JPEGImages" / family / species / f"{name}.jpg")
+    keypoints = [value for k in range(17) for value in ((2 * k + 1, k + 1, 2) if k < 12 else (0, 0, 0))]
+    content = {"id": int(name), "width": 40, "height": 20, "bbox": [0, 0, 40, 20], "keypoints": keypoints}
+    file = root / "ImageAnnotation" / family / species / f"{name}.json"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(json.dumps({**content, "name": species, "supercategory": family, "num_keypoints": 12}))
+    return file.relative_to(root.parent)

@@ -5,6 +5,7 @@ import pytest
 
 from nmt.config import Config, with_overrides
 from nmt.data.prepare.objects import prepare
+from nmt.data.readers import ap10k
 from nmt.data.readers.demo import render as demo
 from nmt.data.readers.registry import READERS, WITH_DIFFICULTY
 from nmt.data.readers.sources import LAYOUTS, find_source
@@ -16,7 +17,8 @@ PLAIN = {"size": 32, "skip_bad": False, "seed": 0, "difficulty": {}}
 
 def test_the_projects_own_readers_are_registered():
     assert READERS.names()[:6] == ["demo", "willow", "willow_rotated", "voc", "spair", "spair_small"]
-    assert set(LAYOUTS) == WITH_DIFFICULTY == {"spair", "spair_small"}
+    assert set(LAYOUTS) == {"spair", "spair_small"} and {"spair_u", *LAYOUTS} == WITH_DIFFICULTY
+    assert READERS.names()[6:] == ["spair_u", "pf_pascal", "pf_willow", *ap10k.BENCHMARKS]
 
 
 def test_a_name_without_a_reader_is_a_data_set_of_ones_own(tmp_path):
@@ -43,12 +45,17 @@ def test_spair_says_its_layout_and_difficulty(tmp_path):
             "willow",
             None,
             {"mirror": [0]},
-            "--difficulty: willow has no given pairs; those that have: spair, spair_small",
+            "--difficulty: willow has no given pairs with gradings; those that have: spair, spair_small",
         ),
         ("wilow", None, {}, "--prepare wilow: no reader for such a data set; did you mean 'willow'"),
         ("wilow", "absent", {}, r"as one of your own data sets; or did you mean --prepare willow\?"),
         ("demo", "absent", {}, "--prepare demo: takes no --raw"),
         ("voc", None, {}, "--prepare voc: needs the raw data set: --raw DIR"),
+        ("spair_u", None, {}, "--prepare spair_u: needs the raw data set"),
+        ("pf_pascal", None, {}, "--prepare pf_pascal: needs the raw data set"),
+        ("pf_willow", None, {}, "--prepare pf_willow: needs the raw data set"),
+        ("ap10k", None, {}, "--prepare ap10k: needs the raw data set"),
+        ("pf_pascal", "absent", {"mirror": [0]}, "--difficulty: pf_pascal has no given pairs with gradings"),
         ("spair_small", None, {}, "--prepare spair_small: needs the raw data set"),
         ("willow_rotated", None, {}, "--prepare willow_rotated: needs the raw data set"),
     ],
@@ -97,7 +104,9 @@ def test_data_of_ones_own_with_a_misspelt_name_gets_both_hints(tmp_path):
 
 
 def test_levels_of_difficulty_are_refused_where_pairs_are_drawn():
-    with pytest.raises(UserError, match="--difficulty: demo has no given pairs; those that have: spair, spair_small"):
+    with pytest.raises(
+        UserError, match="--difficulty: demo has no given pairs with gradings; those that have: spair, spair_small"
+    ):
         find_source("demo", None, size=32, skip_bad=False, seed=0, difficulty={"mirror": [0]})
 
 

@@ -12,14 +12,14 @@ from PIL import Image
 
 from nmt.config import Config, DataConfig, with_overrides
 from nmt.data.prepare.objects import prepare
-from nmt.data.readers import spair
-from nmt.data.store.given_pairs import PAIRS_FILE
+from nmt.data.readers import listed_pairs, spair
+from nmt.data.store.given_pairs import EVALUATION_ONLY, PAIRS_FILE
 from nmt.data.store.objects import OBJECTS_FILE, SPLITS, ObjectStore
 from nmt.data.store.verify import check
 from nmt.data.stream.pairs import PairStream, eval_pairs, generator
 from nmt.data.stream.sampler import pair_sampler
 from nmt.errors import UserError
-from tests.nmt_tests.data.readers.raw_sets import make_spair, or_one_line, spair_pair
+from tests.nmt_tests.data.readers.raw_sets import make_spair, make_spair_u, or_one_line, spair_pair
 
 
 def read(raw: Path, *, layout="large", difficulty=None, skip_bad=False):
@@ -179,7 +179,7 @@ def test_objects_that_lost_all_their_pairs_are_left_out(raw, tmp_path):
     assert report.counts["train"] == {"bus": 3, "cow": 0} and report.pairs["train"] == 6
     assert report.info.left_out == {
         "unreadable": 2,
-        spair.FEW_COMMON: 6,
+        listed_pairs.FEW_COMMON: 6,
         "no other photograph with 2 common keypoints": 1,
     }
     pairs = eval_pairs(ObjectStore.open(tmp_path / "out"), DataConfig(), split="val")
@@ -195,7 +195,9 @@ def test_difficulty_is_read_from_the_command_line():
 
 
 def test_difficulty_needs_given_pairs(tmp_path):
-    with pytest.raises(UserError, match="--difficulty: willow has no given pairs; those that have: spair, spair_small"):
+    with pytest.raises(
+        UserError, match="--difficulty: willow has no given pairs with gradings; those that have: spair, spair_small"
+    ):
         prepare(config("willow"), raw=tmp_path, out=tmp_path / "out", difficulty={"mirror": [0]})
 
 
@@ -235,8 +237,8 @@ def test_pairs_that_cannot_be_matched_are_counted(raw):
     spair_pair(raw, "trn", "cow", ("trn1.jpg", "test1.jpg"))
     listing = read(raw)
     assert listing.left_out == {
-        spair.FEW_COMMON: 2,
-        spair.OTHER_SPLIT: 1,
+        listed_pairs.FEW_COMMON: 2,
+        listed_pairs.OTHER_SPLIT: 1,
         "keypoints with NaN or infinite coordinates": 2,
     }
     assert len(listing.pairs) == 36 and len(listing.entries) == 18
@@ -330,7 +332,7 @@ def test_pairs_whose_images_cannot_be_read_are_left_out(raw, tmp_path):
     with pytest.raises(UserError, match=r"cow/trn0\.jpg: not a readable image"):
         prepare(config(), raw=raw, out=tmp_path / "out")
     report = prepare(config(), raw=raw, out=tmp_path / "out", skip_bad=True)
-    assert report.info.left_out == {"unreadable": 1, spair.FEW_COMMON: 4}
+    assert report.info.left_out == {"unreadable": 1, listed_pairs.FEW_COMMON: 4}
     assert report.pairs == {"train": 8, "val": 12, "test": 12}
     assert all(pair_sampler(ObjectStore.open(tmp_path / "out"), split).categories == [0, 1] for split in SPLITS)
 
@@ -382,3 +384,35 @@ def test_coordinates_that_are_shares_of_the_sides_are_refused(raw):
     with pytest.raises(UserError, match="all coordinates lie between 0 and 1, but pixels are read") as error:
         read(raw)
     assert str(error.value).startswith(str(raw))
+
+
+def read_unseen(raw: Path, *, difficulty=None, skip_bad=False):
+    return spair.read_unseen(raw, difficulty=difficulty or {}, skip_bad=skip_bad)
+
+
+def test_spair_u_is_read_from_its_folder_without_a_layout(tmp_path):
+    unseen = make_spair_u(tmp_path)
+    for raw in (unseen, tmp_path):
+        listing = read_unseen(raw)
+        assert Counter((p.split, p.keypoints) for p in listing.pairs) == {("test", ("0", "1", "2", "3")): 12}
+    assert listing.entries[0].points["3"] == (5.0, 5.0) and len(listing.entries) == 6
+    with pytest.raises(UserError, match="no pairs are left; left out: 12 pairs of another difficulty"):
+        read_unseen(unseen, difficulty={"scale_variation": [2]})
+
+
+def test_spair_u_is_for_evaluation_alone(tmp_path):
+    report = prepare(config("spair_u"), raw=make_spair_u(tmp_path), out=tmp_path / "data")
+    assert report.pairs == {"train": 0, "val": 0, "test": 12} and report.info.options[EVALUATION_ONLY]
+    assert check(tmp_path / "data").pairs == 12
+
+
+def test_spair_u_without_images_or_pairs_is_one_line(tmp_path):
+    unseen = make_spair_u(tmp_path)
+    (unseen / "JPEGImages").unlink()
+    with pytest.raises(UserError, match="has no JPEGImages; SPair-U comes without images: link the folder"):
+        read_unseen(unseen)
+    with pytest.raises(UserError, match=r"not SPair-U; looked for PairAnnotation/test/\*.json"):
+        read_unseen(tmp_path / "SPair-71k/Layout")
+    (unseen / "JPEGImages").mkdir()
+    with pytest.raises(UserError, match="its image .* does not exist"):
+        read_unseen(unseen)
