@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from nmt.data.readers.base import REMEDY, Entry, RawListing, points_within
+from nmt.data.readers.base import REMEDY, Entry, RawListing, box_if_any, points_within
 from nmt.data.readers.listed_pairs import ListedPairs
 from nmt.data.readers.values import as_dict, as_list, as_name, as_number, as_size
 from nmt.errors import UserError
@@ -122,7 +122,8 @@ def _entry(
     listing.files.append(annotation)
     category = ALL if benchmark.level is None else (family, species)[benchmark.level]
     size = as_size(content.get("width"), content.get("height"))
-    return Entry(f"{category}/{name}", category, split, name, image, points, size=size)
+    box = box_if_any(content.get("bbox"), corners=False)
+    return Entry(f"{category}/{name}", category, split, name, image, points, size=size, object_box=box)
 
 
 def _mirrored(names: list[str]) -> dict[str, str]:

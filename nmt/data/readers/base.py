@@ -245,6 +245,19 @@ def as_box(value: object, where: str) -> Box | None:
     return None if value is None else checked_box(*(as_number(side, where) for side in as_list(value, where, length=4)))
 
 
+def box_if_any(value: object, *, corners: bool) -> Box | None:
+    """Convert the box of an object that PCK alone needs; None where it is missing or impossible.
+
+    Args:
+        value: [left, top, right, bottom] with `corners`, [left, top, width, height] without.
+    """
+    with contextlib.suppress(Excluded, UserError):
+        x, y, *ends = (as_number(side, "box") for side in as_list(value, "box", length=4))
+        width, height = (ends[0] - x, ends[1] - y) if corners else ends
+        return checked_box(x, y, width, height)
+    return None
+
+
 def box_around(points: Iterable[tuple[float, float]], box: Box | None = None) -> Box | None:
     """Return the smallest box that holds a box and the points; None where there is nothing to hold.
 

@@ -8,7 +8,6 @@ from all of its pairs, which must agree on their positions. A pair is matched on
 
 from __future__ import annotations
 
-import contextlib
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -21,7 +20,7 @@ from nmt.data.readers.base import (
     Entry,
     Excluded,
     RawListing,
-    checked_box,
+    box_if_any,
     points_within,
 )
 from nmt.data.readers.listed_pairs import FEW_COMMON, OTHER_SPLIT
@@ -251,7 +250,7 @@ def _side(root: Path, split: str, path: Path, content: dict[str, Any], side: str
     points = {name: as_point(xy, where) for name, xy in zip(ids, coordinates, strict=True)}
     inside = points_within(points, None)
     dropped = points.keys() - inside.keys()
-    size, box = _size(content, f"{side}_imsize"), _box(content, f"{side}_bndbox")
+    size, box = _size(content, f"{side}_imsize"), box_if_any(content.get(f"{side}_bndbox"), corners=True)
     return f"{category}/{image.stem}", _Object(split, image, inside, size, dropped, box)
 
 
@@ -260,14 +259,6 @@ def _size(content: dict[str, Any], key: str) -> tuple[int, int] | None:
     match content.get(key):
         case [width, height, *_]:
             return as_size(width, height)
-    return None
-
-
-def _box(content: dict[str, Any], key: str) -> Box | None:
-    """Read the object's bounding box, [left, top, right, bottom]; None where it is missing or impossible."""
-    with contextlib.suppress(Excluded, UserError):
-        x0, y0, x1, y1 = (as_number(side, key) for side in as_list(content.get(key), key, length=4))
-        return checked_box(x0, y0, x1 - x0, y1 - y0)
     return None
 
 

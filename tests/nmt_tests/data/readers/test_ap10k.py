@@ -78,6 +78,14 @@ CAT = "ImageAnnotation/Felidae/cat/000000000200.json"
 
 
 @pytest.mark.parametrize(
+    ("bbox", "box"), [([1, 2, 30, 10], (1, 2, 31, 12)), ([1, 2, 0, 9], None), ([1, 2], None), ("a", None)]
+)
+def test_the_box_of_an_animal_is_read_and_one_that_says_nothing_is_ignored(raw, bbox, box):
+    rewrite(raw / CAT, bbox=bbox)
+    assert next(entry for entry in read(raw).entries if entry.id == "cat/000000000200").object_box == box
+
+
+@pytest.mark.parametrize(
     ("file", "changes", "message"),
     [
         (CAT, {"keypoints": [1, 2, 2]}, "000000000200.json: keypoints must be a list of 51"),
