@@ -102,7 +102,7 @@ def test_a_misspelt_command_is_one_line_with_the_way_out(refused, arguments, mes
     [
         (["--search", "willlow"], "did you mean 'willow'?"),
         (["--train", "demoo"], "did you mean 'demo'?"),
-        (["--prepare", "imagenet"], "known: demo"),
+        (["--prepare", "imagenet"], "known: ap10k, ap10k_cross_family, "),
         (["--prepare", "imagenet"], "pictures of your own need no recipe: python run.py --prepare imagenet --raw DIR"),
         (["--train", "birds"], "pictures of your own need no recipe: python run.py --prepare birds --raw DIR"),
         (["--search", "birds"], "to search, write one with --init birds"),
