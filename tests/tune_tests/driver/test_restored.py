@@ -166,7 +166,7 @@ def test_another_data_set_is_refused_on_resume_and_for_a_confirmation(
     before = trained(results / "tiny")
     for again in (
         lambda: run_search(finished[0], results=results, data=other_data, trials=7, resume=True),
-        lambda: tune.run_confirm(results / "tiny", data=other_data, top=1, seeds=2),
+        lambda: tune.run_confirm(results / "tiny", data=other_data, top=1, seeds=3),
     ):
         with pytest.raises(UserError, match=rf"tiny: trained on the data set \w+ .*, but {other_data} is") as told:
             again()
