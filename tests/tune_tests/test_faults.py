@@ -182,10 +182,8 @@ def states(directory: Path) -> list[str]:
     return [trial.state.name for trial in study.trials]
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    "told", ["objects.arrow: not there", pytest.param("was replaced by the data set", marks=pytest.mark.long)]
-)
+@pytest.mark.long
+@pytest.mark.parametrize("told", ["objects.arrow: not there", "was replaced by the data set"])
 def test_a_data_set_that_is_removed_or_replaced_during_a_search_fails_no_trial(
     ray_running: None, space_file: Path, tiny_data: Path, other_data: Path, tmp_path: Path, told: str
 ) -> None:

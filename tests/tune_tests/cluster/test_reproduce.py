@@ -94,7 +94,7 @@ class Host:
         return {str(path): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_small_voc_is_interrupted_continues_and_then_changes_nothing(shared_data: Path, tmp_path: Path) -> None:
     host = Host(tmp_path, ROOT / "cluster" / "reproduce_voc.sh", "--small")
     status, out = host.run(interrupt_at="published/1/voc_small-train: no checkpoint")
@@ -127,4 +127,9 @@ def test_small_spair_reaches_its_table(shared_data: Path, tmp_path: Path) -> Non
     status, out = host.run()
     assert status == 0, out
     table = (host.results / "table.md").read_text()
-    assert re.findall(r"^\| (\w+) \| \d+\.\d ±", table, re.MULTILINE) == ["bottle", "car", "motorbike", "mean"]
+    assert re.findall(r"^\| (\w+) \| \d+\.\d ±", table.partition("PCK")[0], re.MULTILINE) == [
+        "bottle",
+        "car",
+        "motorbike",
+        "mean",
+    ]

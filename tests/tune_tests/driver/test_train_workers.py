@@ -197,7 +197,7 @@ def test_group_shrinks_when_a_node_goes_grows_when_one_comes_and_trains_as_one(
     }  # fmt: skip
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_group_whose_processes_are_killed_and_frozen_trains_as_one(
     space_file: Path, tiny_data: Path, tmp_path: Path
 ) -> None:
