@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import json
 import multiprocessing
-import os
 from pathlib import Path
-
-import pytest
 
 from nmt.data.store.manifest import data_files
 from nmt.data.store.readings import READINGS_FILE, add_reading, read_readings
@@ -56,17 +53,6 @@ def test_readings_at_the_same_time_are_all_counted(tmp_path: Path) -> None:
 def _read_often(data: Path, name: str) -> None:
     for number in range(20):
         add_reading(data, name, [f"{name}{number}"])
-
-
-@pytest.mark.skipif(os.geteuid() == 0, reason="root writes everywhere")
-def test_a_folder_that_cannot_be_written_costs_one_line_for_its_owner(tmp_path: Path) -> None:
-    add_reading(tmp_path, "demo/001", ["a"])
-    tmp_path.chmod(0o555)
-    try:
-        said = add_reading(tmp_path, "demo/002", ["b"])
-    finally:
-        tmp_path.chmod(0o755)
-    assert "read 2 times" in said and "could not be noted (" in said
 
 
 def test_a_place_that_cannot_hold_the_file_costs_one_line(tmp_path: Path) -> None:
