@@ -161,8 +161,9 @@ class Summary:
 
     @property
     def tried(self) -> int:
-        """Number of trials with a result."""
-        return sum(t.accuracy is not None for t in self.trials)
+        """Number of trials with a result. Those of `[search] reselect` are no further tries: they repeat one."""
+        repeats = sum(len(several) - 1 for several in self.reselected)
+        return sum(t.accuracy is not None for t in self.trials) - repeats
 
     @property
     def luck(self) -> Luck | None:

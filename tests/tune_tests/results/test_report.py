@@ -51,6 +51,7 @@ def test_means_that_named_the_winner_are_shown() -> None:
     text = render(summary(record(0, 0.78), record(1, 0.90, lr=1e-2), *again), Path("results/toy"), width=400)
     assert "Named by the mean over seeds, trained again at the end: 001/002 87.0 % (90.0, 84.0), 000/003 79.0 %" in text
     assert "Best: trial 001" in text and "Difference: +9.0 points" in text
+    assert "expected of the best of 2 equal trials" in text  # trained again is not tried again
     plain = render(summary(record(0, 0.78), record(1, 0.90, lr=1e-2)), Path("results/toy"), width=400)
     assert "Named by" not in plain and "Difference: +12.0 points" in plain
 
