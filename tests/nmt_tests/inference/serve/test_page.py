@@ -51,6 +51,8 @@ def page(browser: Browser, site) -> Iterator[Page]:
     opened.on(
         "request", lambda r: None if r.url.startswith((f"http://{site.host}/", "blob:")) else complaints.append(r.url)
     )
+    # file dialogs are caught from the start: with a first listener at each press, the key may arrive before it
+    opened.on("filechooser", lambda chooser: None)
     opened.goto(f"http://{site.host}/")
     yield opened
     assert not complaints
