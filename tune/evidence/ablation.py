@@ -22,6 +22,7 @@ from nmt.recipes import RecipeFile, read_recipe
 from nmt.settings import setting
 from nmt.training.history import F1_METRIC, METRIC
 from tune.driver.identity import check_data_set, say_nothing_to_resume, with_data_set
+from tune.evidence.measures import measured, measures_table
 from tune.evidence.photographs import (
     SEEDS_ALONE,
     Spread,
@@ -100,6 +101,8 @@ class Ablated:
     variants: tuple[Repeated, ...]
     photographs: Mapping[str, Spread] = field(default_factory=dict)
     """variant -> its standard errors over validation photographs; without those that kept no results by pair"""
+    measures: dict[str, dict[str, list[float]]] = field(default_factory=dict)
+    """variant -> measure -> values on val, one a seed; see tune/evidence/measures.py"""
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values, with the differences to the first variant."""
@@ -112,6 +115,7 @@ class Ablated:
             "seeds": list(self.seeds),
             "variants": [reference.to_dict(), *(v.to_dict(reference) | self._over_both(v) for v in others)],
             "photographs": {name: asdict(spread) for name, spread in self.photographs.items()},
+            "measures": self.measures,
         }
 
     def _over_both(self, variant: Repeated) -> dict[str, Any]:
@@ -244,6 +248,7 @@ def run_ablation(
             seeds=ablation.seeds,
             variants=(reference, *others),
             photographs=spreads(directory, "val", reference, others),
+            measures=measured(directory, "val", (reference, *others)),
         )
         write_json(directory / ABLATED, ablated.to_dict())
         log.info("\n" + render(ablated, directory))
@@ -290,7 +295,9 @@ def render(ablated: Ablated, directory: Path) -> str:
             f"Of {len(ablated.variants) - 1} comparisons that are all ties, one in twenty would still leave out 0.",
         ]
     )
-    return "\n\n".join([head, "\n".join([aligned(rows, left=1), *failures]), notes, _next(directory)])
+    measures = measures_table({"val": ablated.measures})
+    parts = [head, "\n".join([aligned(rows, left=1), *failures]), notes, measures, _next(directory)]
+    return "\n\n".join(part for part in parts if part)
 
 
 def reading(ablated: Ablated) -> list[str]:

@@ -16,8 +16,8 @@ from tune.evidence.photographs import FIELDS, Spread
 from tune.evidence.repeated import Repeated
 from tune.results.layout import pairs_file
 
-_CLOSE = 0.005
-"""most that the counts of a file may differ from the accuracy of its training, in [0, 1]: near-ties in decoding"""
+CLOSE = 0.005
+"""most that the figures of a file may differ from the accuracy of its training, in [0, 1]: near-ties in decoding"""
 
 
 def spreads(directory: Path, split: str, reference: Repeated, others: Sequence[Repeated]) -> dict[str, Spread]:
@@ -92,5 +92,5 @@ def _counts(folder: Path, split: str, accuracy: float) -> PairResults | None:
         counts = load_pair_results(folder / pairs_file(split))
     except UserError:
         return None
-    alike = MODEL in counts.correct and abs(counts.counts(MODEL).accuracy() - accuracy) <= _CLOSE
+    alike = MODEL in counts.correct and abs(counts.counts(MODEL).accuracy() - accuracy) <= CLOSE
     return counts if alike else None

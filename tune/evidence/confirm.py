@@ -26,6 +26,7 @@ from tune.driver.identity import check_data_set
 from tune.evidence.confirmed import Confirmed, load_confirmed, render
 from tune.evidence.final import Final, check_final, train_final
 from tune.evidence.looks import MIN_SEEDS, SEEDS, with_look
+from tune.evidence.measures import measured
 from tune.evidence.photographs import Spread
 from tune.evidence.repeated import (
     AGAIN,
@@ -158,7 +159,10 @@ def _conclude(
         chosen = [(named[repeated.name], repeated) for repeated in (winner, default)]
         trained = train_final(repetition, chosen, confirmed.seeds, confidence=confirmed.confidence)
         confirmed = replace(confirmed, default=default, candidates=tuple(candidates), final=trained)
-    confirmed = replace(confirmed, photographs=spreads_of(confirmed, repetition.directory))
+    directory = repetition.directory
+    confirmed = replace(
+        confirmed, photographs=spreads_of(confirmed, directory), measures=measures_of(confirmed, directory)
+    )
     write_json(path, confirmed.to_dict())
     return confirmed
 
@@ -171,6 +175,16 @@ def spreads_of(confirmed: Confirmed, directory: Path) -> dict[str, dict[str, Spr
     if confirmed.final:
         final = confirmed.final
         found["final"] = spreads(directory / FINAL, "test", final.default, [final.winner])
+    return found
+
+
+def measures_of(confirmed: Confirmed, directory: Path) -> dict[str, dict[str, dict[str, list[float]]]]:
+    """Return the other measures of all configurations: on val, on test, and of the final trainings."""
+    every = (*confirmed.candidates, confirmed.default)
+    found = {of: measured(directory, of, every) for of in ("val", "test")}
+    if confirmed.final:
+        final = confirmed.final
+        found["final"] = measured(directory / FINAL, "test", (final.winner, final.default))
     return found
 
 

@@ -16,6 +16,7 @@ from nmt.training.files import BEST
 from nmt.training.history import METRIC
 from tune.evidence.final import Final, final_from_dict, final_weights, render_final
 from tune.evidence.looks import MIN_SEEDS, Look, confidence_at, look_at, look_from_dict, number_of
+from tune.evidence.measures import measures_table
 from tune.evidence.photograph_table import photograph_table
 from tune.evidence.photographs import Spread, spreads_from_dict
 from tune.evidence.repeated import Repeated, repeated_from_dict
@@ -55,6 +56,8 @@ class Confirmed:
     """the looks at results so far, in their order; with this one once every training has ended"""
     photographs: dict[str, dict[str, Spread]] = field(default_factory=dict)
     """val, test or final -> configuration -> its standard errors over photographs"""
+    measures: dict[str, dict[str, dict[str, list[float]]]] = field(default_factory=dict)
+    """val, test or final -> configuration -> measure -> values, one a seed; see tune/evidence/measures.py"""
 
     @property
     def unfinished(self) -> bool:
@@ -165,6 +168,7 @@ class Confirmed:
             "has_test": self.has_test,
             "changed": self.changed,
             "photographs": {of: {c: asdict(s) for c, s in known.items()} for of, known in self.photographs.items()},
+            "measures": self.measures,
             "final": self.final.to_dict() if self.final else None,
             "default": self.default.to_dict(),
             "candidates": [
@@ -208,7 +212,7 @@ def render(confirmed: Confirmed, directory: Path) -> str:
     final = render_final(confirmed.final) if confirmed.final else ""
     over_both = photograph_table(confirmed.default, confirmed.candidates, confirmed.final, confirmed.photographs)
     parts = [_head(confirmed), _table(confirmed), _verdict(confirmed), _test(confirmed), final, over_both]
-    parts.append(_next(confirmed, directory))
+    parts += [measures_table(confirmed.measures), _next(confirmed, directory)]
     return "\n\n".join(part for part in parts if part)
 
 

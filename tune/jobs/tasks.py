@@ -10,14 +10,15 @@ from typing import TYPE_CHECKING, Any
 from nmt.config import Config, DecodeConfig, load_config
 from nmt.data.store.ready import local_data
 from nmt.errors import FailedError, TemporaryError, UserError
-from nmt.io.files import require_file
+from nmt.io.files import require_file, write_json
 from nmt.training.files import BEST, CONFIG
 from nmt.training.out_of_memory import pairs_at_once, twice_within_memory
 from nmt.training.signals import interruptions
-from tune.results.layout import pairs_file, run_folder
+from tune.results.layout import figures_file, pairs_file, run_folder
 from tune.spaces.settings import Resources
 
 if TYPE_CHECKING:
+    from nmt.inference.evaluate import Evaluation
     from nmt.pair_results import PairResults
 
 LOOK_SECONDS = 2.0
@@ -73,7 +74,7 @@ def train_to_end(
     try:
         watch.check()
         twice_within_memory(train, config)
-        _keep_val_pairs(config, data, directory)
+        _keep_val_results(config, data, directory)
     except KeyboardInterrupt:
         if watch.reason is None:
             raise
@@ -83,16 +84,24 @@ def train_to_end(
     return None
 
 
-def _keep_val_pairs(config: Config, data: str, directory: Path) -> None:
-    """Write what the best weights get right on each validation pair, from which intervals over photographs come."""
+def _keep_val_results(config: Config, data: str, directory: Path) -> None:
+    """Write how good the best weights are on val: by pair, for intervals over photographs, and by all measures."""
     from nmt.inference.evaluate import evaluate_pairs
 
-    def evaluate(config: Config, again: bool) -> PairResults:
+    def evaluate(config: Config, outliers: bool) -> tuple[Evaluation, PairResults]:
         place, num = local_data(data, config), pairs_at_once(config)
-        return evaluate_pairs(directory / BEST, data=place, split="val", pairs_at_once=num, alone=True)[1]
+        return evaluate_pairs(
+            directory / BEST, data=place, split="val", pairs_at_once=num, alone=True, outliers=outliers
+        )
 
-    if config.data.validates:
-        twice_within_memory(evaluate, config).save(directory / pairs_file("val"))
+    if not config.data.validates:
+        return
+    try:
+        found, by_pair = twice_within_memory(lambda config, again: evaluate(config, outliers=True), config)
+    except UserError:  # no threshold has the precision of decode.unmatched, which is no failure of the training
+        found, by_pair = twice_within_memory(lambda config, again: evaluate(config, outliers=False), config)
+    by_pair.save(directory / pairs_file("val"))
+    write_json(directory / figures_file("val"), _figures(found))
 
 
 def evaluate_on_test(checkpoint: Path, data: str, cpus: int) -> dict[str, Any] | UserError:
@@ -102,8 +111,7 @@ def evaluate_on_test(checkpoint: Path, data: str, cpus: int) -> dict[str, Any] |
     """
     import torch
 
-    from nmt.inference.evaluate import Evaluation, evaluate_pairs
-    from nmt.pair_results import MODEL
+    from nmt.inference.evaluate import evaluate_pairs
 
     torch.set_num_threads(cpus)
 
@@ -117,6 +125,13 @@ def evaluate_on_test(checkpoint: Path, data: str, cpus: int) -> dict[str, Any] |
         by_pair.save(checkpoint.with_name(pairs_file("test")))
     except UserError as error:
         return error
+    return _figures(found)
+
+
+def _figures(found: Evaluation) -> dict[str, Any]:
+    """Return the figures of the matcher in an evaluation, as plain values."""
+    from nmt.pair_results import MODEL
+
     return {
         "accuracy": found.mean[MODEL],
         "per_category": found.per_category[MODEL],

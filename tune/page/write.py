@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,8 @@ from tune.driver.two_stage import is_staged
 from tune.evidence.ablation import Ablated, load_ablated, reading
 from tune.evidence.confirmed import Confirmed, load_confirmed
 from tune.evidence.confirmed import render as render_confirmed
+from tune.evidence.measures import HEAD as MEASURES_HEAD
+from tune.evidence.measures import Measures, measures_table, protocol_tables
 from tune.evidence.photograph_table import HEAD
 from tune.page.figures import Gallery
 from tune.page.forest import forest, rows
@@ -103,11 +105,18 @@ def _confirmed(confirmed: Confirmed, directory: Path, gallery: Gallery) -> dict[
         ),
         "rows": rows(confirmed.default, confirmed.candidates, {}, confirmed.winner, confirmed.differences),
         "head": head.split("\n"),
-        "told": [text for text in told if not text.startswith(("Next:", HEAD))],
+        "told": [text for text in told if not text.startswith(("Next:", HEAD, MEASURES_HEAD))],
         "over_both": [text for text in told if text.startswith(HEAD)],
+        "measures": _measures(confirmed.measures),
         "commands": [_command(line) for line in told[-1].split("\n")[1:]],
         "failures": [line for one in confirmed.trained for line in one.failures],
     }
+
+
+def _measures(of: Mapping[str, Measures]) -> dict[str, Any] | None:
+    """Return what the template reads of the measures beside accuracy; None where there are none."""
+    table = measures_table(of)
+    return {"table": table, "protocols": protocol_tables(of)} if table else None
 
 
 def _command(line: str) -> tuple[str, str]:
@@ -137,6 +146,7 @@ def _ablated(ablated: Ablated, directory: Path, gallery: Gallery) -> dict[str, A
         },
         "plot": forest(gallery, "ablation", reference, others, note, ablated.photographs),
         "rows": rows(reference, others, ablated.photographs),
+        "measures": _measures({"val": ablated.measures}),
         "over": "seeds and photographs" if ablated.photographs else "seeds",
         "reading": reading(ablated),
         "comparisons": len(others),

@@ -54,7 +54,7 @@ ABLATED = "ablation.json"
 RUNS = "runs"
 """one folder per repeated training below it: VARIANT-sSEED"""
 TEST = "test.json"
-"""accuracy on the test split, in such a folder"""
+"""accuracy and other measures on the test split, in such a folder"""
 
 PAGE = "report.html"
 """the page of `--report`: one file with all its plots"""
@@ -81,6 +81,11 @@ FETCH_LOCK = ".fetch.lock"
 def pairs_file(split: str) -> str:
     """Return the file, in a training's folder, of what it got right on each evaluation pair of a split."""
     return f"pairs-{split}.npz"
+
+
+def figures_file(split: str) -> str:
+    """Return the file, in the folder of a repeated training, of its accuracy and other measures on a split."""
+    return TEST if split == "test" else f"{split}.json"
 
 
 def evaluation_file(split: str) -> str:

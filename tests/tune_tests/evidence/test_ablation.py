@@ -237,7 +237,9 @@ def test_ablation_from_the_command_line_resumes_and_is_reported_again(
     alone, both = (found["variants"][1][key] for key in ("difference", "difference_over_photographs"))
     assert both["mean"] == pytest.approx(alone["mean"]) and both["low"] < both["mean"] < both["high"]
     assert "with 95 % intervals over seeds and photographs" in out and "Power: with 2 seeds" in out
-    assert "seeds alone" not in out
+    assert "over seeds alone" not in out and "\nOther measures, means" in out
+    assert all(len(found["measures"][name]["PCK@0.1"]) == 2 for name in found["photographs"])
+    assert "union f1" in found["measures"]["full"]
     directory = results / "parts"
     assert json.loads((directory / "ablation.json").read_text()) == found
     config = load_config(directory / "runs" / "no-spline-s1" / "config.json")

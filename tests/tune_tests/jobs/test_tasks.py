@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import sys
@@ -191,6 +192,8 @@ def test_a_training_tries_every_decoding_and_its_test_split_is_read_at_the_best(
     assert metrics["val/accuracy"] >= metrics["val/accuracy_fixed_decode"]
     kept = load_pair_results(tmp_path / "pairs-val.npz")
     assert kept.counts(MODEL).accuracy() == pytest.approx(metrics["val/accuracy"], abs=0.005)
+    on_val = json.loads((tmp_path / "val.json").read_text())
+    assert on_val["accuracy"] == kept.counts(MODEL).accuracy() and "f1" in on_val["outliers"]["figures"]["union"]
     found: Any = evaluate_on_test(tmp_path / "best.pt", str(tiny_data), 1)
     assert found.keys() == {"accuracy", "per_category", "pairs", "decode", "outliers", "pck"}
     assert found["pck"]["per_point"][MODEL]["0.1"] >= found["accuracy"]
@@ -203,5 +206,7 @@ def test_a_training_tries_every_decoding_and_its_test_split_is_read_at_the_best(
     assert train_with_f1(short, str(tiny_data), tmp_path / "f1", grid, 1) is None
     (again,) = read_metrics(tmp_path / "f1")
     assert 0 <= again["val/f1"] <= 1 and again["val/accuracy"] == metrics["val/accuracy"]
+    strict = with_overrides(short, {"decode.unmatched": "precision=1.0"}, source="test")
+    assert train_to_end(strict, str(tiny_data), tmp_path / "strict", (), 1) is None
     missing = evaluate_on_test(tmp_path / "absent.pt", str(tiny_data), 1)
     assert isinstance(missing, UserError) and "absent.pt" in str(missing)

@@ -97,7 +97,11 @@ def test_a_search_of_500_trials_is_one_page_of_a_few_megabytes(tmp_path):
 
 def test_an_ablation_has_a_page_of_its_own(tmp_path):
     variants = repeated("the method", [0.7, 0.72, 0.71]), repeated("no <spline>", [0.6, 0.61, None])
-    made = Ablated(name="parts", description="", data="data/tiny", epochs=4, seeds=(1, 2, 3), variants=tuple(variants))
+    measures = {"no <spline>": {"PCK@0.1": [0.7, 0.7], "union f1": [0.5, 0.5], "cross ece": [0.25, 0.25]}}
+    made = Ablated(
+        name="parts", description="", data="data/tiny", epochs=4, seeds=(1, 2, 3), variants=tuple(variants),
+        measures=measures,
+    )  # fmt: skip
     (tmp_path / "parts").mkdir()
     write_json(tmp_path / "parts/ablation.json", made.to_dict())
     page = Page(write_report(tmp_path / "parts").read_text())
@@ -105,6 +109,7 @@ def test_an_ablation_has_a_page_of_its_own(tmp_path):
     assert page.row("the method", at=1)[0] == "reference"
     assert page.row("no <spline>", at=1)[2:4] == ["60.5 ± 0.5 %", "-10.5 [-16.9, -4.1]"]
     assert "no <spline>, seed 3 failed: the loss is no longer finite" in page.text
+    assert "no <spline> 70.0 ±0.0 50.0 ±0.0" in page.text and "no <spline> 25.0 ±0.0" in page.text
 
 
 def test_a_search_at_two_fidelities_shows_both_stages_the_last_one_first(tmp_path):
