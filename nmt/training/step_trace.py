@@ -8,10 +8,12 @@ where it has several (a fixed number stands for them), and the allocator's waste
 from __future__ import annotations
 
 import contextlib
+import dataclasses
+import itertools
 import traceback
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +40,13 @@ _BLOCK = 512
 """bytes that torch's allocator rounds to"""
 _LAUNCHES = {"index_put": 8, "_index_put_impl_": 8, "embedding_dense_backward": 8, "_embedding_bag_dense_backward": 8}
 """kernels of an operation with several: these sort their indices"""
+_NO_LOOP = (
+    "index_put", "_index_put", "embedding", "_embedding", "scatter", "sort", "_fused", "_foreach", "convolution",
+    "native_layer_norm_backward",
+)  # fmt: skip
+"""beginnings of the names of operations that are no loop over their tensors' elements, beside products"""
+_SUMS = {"sum": 1, "mean": 1, "amax": 1, "amin": 1, "any": 1, "all": 1, "logsumexp": 1, "linalg_vector_norm": 2}
+"""operations that reduce some dimensions -> place of those among their arguments"""
 _WRITES_ONLY = ("copy_", "fill_", "zero_")
 """operations that do not read the tensor that they change"""
 
@@ -59,6 +68,12 @@ class Kernel:
     """read and written, each tensor once"""
     dtype: torch.dtype
     """of the products"""
+    reads: Mapping[tuple[int, int], int] = field(default_factory=dict)
+    """memory that is read: (number of a storage, its version, one more each time it is changed) -> bytes"""
+    writes: Mapping[tuple[int, int], int] = field(default_factory=dict)
+    """the same of memory that is written"""
+    loop: int = 0
+    """elements that the operation runs through, one by one; 0 if it is more than such a loop, see `_loop`"""
 
 
 @dataclass(frozen=True)
@@ -179,6 +194,9 @@ class Recorder(TorchDispatchMode):
         self._device = device.type
         self._live: dict[int, int] = {}
         self._bytes = 0
+        self._versions: dict[int, list[int]] = {}
+        """storage that is alive -> its number, and how often it has been changed"""
+        self._numbers = itertools.count()
         self.begins(stage)
 
     def begins(self, stage: str) -> None:
@@ -204,8 +222,39 @@ class Recorder(TorchDispatchMode):
             self._allocate(tensor)
         name = func.overloadpacket.__name__
         if here and (fresh or func._schema.is_mutable) and "empty" not in name:
-            self.kernels.append(_kernel(self._stage, func, args, kwargs, result, fresh))
+            kernel = _kernel(self._stage, func, args, kwargs, result, fresh)
+            self.kernels.append(dataclasses.replace(kernel, **self._memory(kernel, func, args, kwargs, fresh)))
         return result
+
+    def _memory(self, kernel: Kernel, func: Any, args: Any, kwargs: Any, fresh: Sequence[Tensor]) -> dict[str, Any]:
+        """Return what memory an operation reads and writes, in which version."""
+        changed = _changed(func, args, kwargs)
+        unread = {id(tensor) for tensor in changed} if kernel.name in _WRITES_ONLY else set()
+        reads: dict[tuple[int, int], int] = {}
+        for tensor in _tensors((args, kwargs)):
+            # What is written in part keeps the rest: it comes after the version before, read or not.
+            self._add(reads, tensor, 0 if id(tensor) in unread else _touched(tensor))
+        writes: dict[tuple[int, int], int] = {}
+        for tensor in changed:
+            self._version(tensor.untyped_storage())[1] += 1
+        for tensor in (*changed, *fresh):
+            self._add(writes, tensor, _touched(tensor))
+        return {"reads": reads, "writes": writes}
+
+    def _add(self, memory: dict[tuple[int, int], int], tensor: Tensor, touched: int) -> None:
+        """Add the bytes of a tensor, at most all of its storage: several views of one may overlap."""
+        storage = tensor.untyped_storage()
+        if tensor.device.type == self._device:
+            number, version = self._version(storage)
+            key = number, version
+            memory[key] = min(memory.get(key, 0) + touched, storage.nbytes())
+
+    def _version(self, storage: torch.UntypedStorage) -> list[int]:
+        key = storage._cdata
+        if key not in self._versions:
+            self._versions[key] = [next(self._numbers), 0]
+            weakref.finalize(storage, self._versions.pop, key).atexit = False
+        return self._versions[key]
 
     def _waits(self, func: Any, given: Sequence[Tensor], made: Sequence[Tensor], kwargs: Mapping[str, Any]) -> bool:
         """Return True for a copy that the CPU waits for, and for values of the CPU among those of the GPU."""
@@ -246,7 +295,22 @@ def _kernel(stage: str, func: Any, args: Any, kwargs: Any, result: Any, fresh: S
     traffic = sum(map(_touched, (*read, *changed, *fresh)))
     if name in _WRITES_ONLY:
         traffic -= sum(map(_touched, changed))
-    return Kernel(stage, name, _launches(name, args), flops, traffic, (fresh or read)[0].dtype)
+    loop = 0 if flops or name.startswith(_NO_LOOP) else _loop(name, read, fresh or changed, args)
+    return Kernel(stage, name, _launches(name, args), flops, traffic, (fresh or read)[0].dtype, loop=loop)
+
+
+def _loop(name: str, read: Sequence[Tensor], written: Sequence[Tensor], args: Sequence[Any]) -> int:
+    """Return the elements of the loop that an operation is; 0 if it sums over other than the last dimensions.
+
+    Sums along rows are part of the loop over the rows' elements. Sums over rows are not: a row's elements are used
+    before the sum is known.
+    """
+    if name not in _SUMS:
+        return max(tensor.numel() for tensor in written)
+    last = read[0].dim() - 1
+    dims = args[_SUMS[name]] if len(args) > _SUMS[name] else None
+    dims = [dims] if isinstance(dims, int) else dims or range(last + 1)
+    return read[0].numel() if any(dim % (last + 1) == last for dim in dims) and len(dims) <= max(last, 1) else 0
 
 
 def _flops(packet: Any, args: Any, kwargs: Any, result: Any) -> int:

@@ -6,11 +6,12 @@
 The recipe is --recipe (by default the published one on images: SwinV2-B at 384 pixels, 8 pairs), changed by --set. The
 data are made up, in the store of a prepared data set and through its loader. Every object has --points keypoints.
 
-Three executions of the same step, same weights and same results up to rounding:
+Four executions of the same step, same weights and same results up to rounding:
 
     published   timm's attention, which writes its matrix; one backbone call an image of the pair; float32
     before      the same with autocast to bf16
     now         fused attention, both images in one call; what `run.py --train` does
+    compiled    the same with train.compile; measured on a GPU alone, estimated by nmt/training/fused.py
 
 Measured on a CPU, the stages are seconds that a processor was busy, which other processes hardly change; the step and
 the wait for the loader are times of the clock. Memory on a CPU is that of a trace.
@@ -29,8 +30,8 @@ import os
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +51,7 @@ from nmt.io.table import aligned
 from nmt.recipes import recipe
 from nmt.seen_objects import encoder, head_pairs
 from nmt.training.cards import Card, find_card, gpu_seconds, host_seconds, step_seconds
+from nmt.training.fused import fused
 from nmt.training.stages import COPY, STAGES, stages
 from nmt.training.step_trace import Kernel, Recorder, StepTrace, fake_trainer, trace_step
 from nmt.training.trainer import Trainer
@@ -88,10 +90,12 @@ def as_before(trainer: Trainer) -> None:
     matcher.both_features = lambda batch: (matcher.features(batch.source), matcher.features(batch.target))
 
 
+COMPILED = "compiled"
 EXECUTIONS: Mapping[str, tuple[Callable[[Trainer], None] | None, dict[str, str]]] = {
     "published": (as_before, {"train.precision": "fp32"}),
     "before": (as_before, {}),
     "now": (None, {}),
+    COMPILED: (None, {"train.compile": True}),
 }
 """name -> what changes a trainer, and a configuration"""
 
@@ -135,46 +139,59 @@ def validation(trainer: Trainer, *, once: bool) -> list[tuple[float, list[Kernel
     return [*reading, (VAL_PAIRS / at_once, traced(lambda: score(batch)))]
 
 
-def estimate(config: Config, data: Path, card: Card) -> tuple[list[list[str]], dict[str, StepTrace]]:
-    """Return the rows of the table, one an execution, and the traces."""
-    rows, traces = [], {}
-    for name, (change, keys) in EXECUTIONS.items():
-        changed = with_overrides(config, keys, source=name)
-        trace = traces[name] = trace_step(changed, data=data, change=change)
-        with fake_trainer(changed, data=data) as trainer:
-            if change is not None:
-                change(trainer)
-            passes = validation(trainer, once=change is None)
-        rounding = {"tf32": change is None and torch.get_float32_matmul_precision() != "highest"}
-        step = step_seconds(trace.kernels, card, **rounding)
-        validating = sum(times * step_seconds(kernels, card, **rounding) for times, kernels in passes)
-        kernels = trace.kernels
-        rows.append(
-            [
-                name,
-                f"{sum(k.launches for k in kernels):,}",
-                f"{sum(k.flops for k in kernels) / 1e12:.2f}",
-                f"{sum(k.bytes for k in kernels) / 1e9:.0f}",
-                f"{trace.peak / 1e9:.1f}",
-                f"{1e3 * gpu_seconds(kernels, card, **rounding):.0f}",
-                f"{1e3 * host_seconds(kernels):.0f}",
-                f"{1e3 * step:.0f}",
-                f"{validating:.0f}",
-                f"{(RUN_STEPS * step + VALIDATIONS * validating) / 60:.0f}",
-            ]
-        )
-    return rows, traces
+@dataclass(frozen=True)
+class Estimate:
+    """What is estimated of an execution."""
+
+    trace: StepTrace
+    kernels: Sequence[Kernel]
+    """of the trace; joined where the step is compiled"""
+    passes: Sequence[tuple[float, list[Kernel]]]
+    """of a validation, see `validation`"""
+    tf32: bool
+
+    def row(self, name: str, card: Card) -> list[str]:
+        """Return a row of the table."""
+        kernels = self.kernels
+        step = step_seconds(kernels, card, tf32=self.tf32)
+        validating = sum(times * step_seconds(found, card, tf32=self.tf32) for times, found in self.passes)
+        return [
+            name,
+            f"{sum(k.launches for k in kernels):,}",
+            f"{sum(k.flops for k in kernels) / 1e12:.2f}",
+            f"{sum(k.bytes for k in kernels) / 1e9:.0f}",
+            f"{self.trace.peak / 1e9:.1f}",
+            f"{1e3 * gpu_seconds(kernels, card, tf32=self.tf32):.0f}",
+            f"{1e3 * host_seconds(kernels):.0f}",
+            f"{1e3 * step:.0f}",
+            f"{validating:.0f}",
+            f"{(RUN_STEPS * step + VALIDATIONS * validating) / 60:.0f}",
+        ]
 
 
 HEAD = ["execution", "launches", "TFLOP", "GB", "peak GB", "GPU ms", "CPU ms", "step ms", "validation s", "voc min"]
 
 
+def estimate(config: Config, data: Path, name: str) -> Estimate:
+    """Trace an execution and a validation."""
+    change, keys = EXECUTIONS[name]
+    changed = with_overrides(config, keys, source=name)
+    trace = trace_step(changed, data=data, change=change)
+    with fake_trainer(changed, data=data) as trainer:
+        if change is not None:
+            change(trainer)
+        passes = validation(trainer, once=change is None)
+    kernels = fused(trace.kernels) if changed.train.compile else trace.kernels
+    return Estimate(trace, kernels, passes, change is None and torch.get_float32_matmul_precision() != "highest")
+
+
 def show_estimate(config: Config, data: Path, card: Card) -> dict[str, str]:
-    """Print the estimates, and the stages of the step as it is now; return the figures to record."""
-    rows, traces = estimate(config, data, card)
-    print(f"Estimated on {card.name} (assumptions: nmt/training/cards.py)")
+    """Print the estimates, and the stages of the step; return the figures to record."""
+    found = {name: estimate(config, data, name) for name in EXECUTIONS}
+    rows = [one.row(name, card) for name, one in found.items()]
+    print(f"Estimated on {card.name} (assumptions: nmt/training/cards.py; of {COMPILED}: nmt/training/fused.py)")
     print(aligned([HEAD, *rows], left=1))
-    now = traces["now"]
+    now, compiled = found["now"], found[COMPILED]
     print("\nNow, by stage")
     parts = [
         [
@@ -182,13 +199,16 @@ def show_estimate(config: Config, data: Path, card: Card) -> dict[str, str]:
             f"{sum(k.launches for k in kernels):,}",
             f"{sum(k.flops for k in kernels) / 1e12:.2f}",
             f"{sum(k.bytes for k in kernels) / 1e9:.1f}",
-            f"{now.peaks[stage] / 1e9:.1f}",
+            f"{now.trace.peaks[stage] / 1e9:.1f}",
             f"{1e3 * gpu_seconds(kernels, card):.1f}",
+            f"{1e3 * gpu_seconds([k for k in compiled.kernels if k.stage == stage], card):.1f}",
         ]
-        for stage, kernels in now.by_stage().items()
+        for stage, kernels in now.trace.by_stage().items()
     ]
-    print(aligned([["stage", *HEAD[1:6]], *parts], left=1))
-    print(f"\nkept between steps: {now.resident / 1e9:.1f} GB; places that wait for the GPU: {len(now.waits)}")
+    print(aligned([["stage", *HEAD[1:6], COMPILED], *parts], left=1))
+    print(
+        f"\nkept between steps: {now.trace.resident / 1e9:.1f} GB; places that wait for the GPU: {len(now.trace.waits)}"
+    )
     return {f"estimated on {card.name}, {row[0]}": f"{row[7]} ms, {row[4]} GB, voc {row[9]} min" for row in rows}
 
 
@@ -242,7 +262,7 @@ def measure(config: Config, data: Path, device: torch.device, name: str, steps: 
         change(trainer)
     trainer.model.train()
     clock, walls, busy = Clock(device), [], []
-    told = contextlib.nullcontext() if config.train.compile else stages(trainer, clock.begins)
+    told = contextlib.nullcontext() if changed.train.compile else stages(trainer, clock.begins)
     with told:
         batches = trainer.batches()
         for _ in range(WARM_UP + steps):
@@ -264,7 +284,8 @@ def measure(config: Config, data: Path, device: torch.device, name: str, steps: 
 
 def show_measured(config: Config, data: Path, device: torch.device, steps: int) -> dict[str, str]:
     """Print what each execution takes, by stage; return the figures to record."""
-    names = [name for name in EXECUTIONS if device.type == "cuda" or name != "before"]  # a CPU computes in float32
+    # A CPU computes in float32, and compiles for minutes.
+    names = [name for name in EXECUTIONS if device.type == "cuda" or name not in ("before", COMPILED)]
     found = {name: measure(config, data, device, name, steps) for name in names}
     order = [stage for stage in (LOADER, *STAGES, REST, "step", BUSY) if any(stage in found[n][0] for n in names)]
     rows = []
