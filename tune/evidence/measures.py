@@ -12,7 +12,7 @@ from typing import Any
 
 from nmt.data.stream.outliers import PROTOCOLS, UNION
 from nmt.inference.pck import ALPHAS
-from nmt.io.table import aligned, shortened
+from nmt.io.table import aligned, shortened, wrapped
 from nmt.pair_results import MODEL
 from tune.evidence.by_pair import CLOSE
 from tune.evidence.photographs import FIELDS
@@ -79,7 +79,7 @@ def measures_table(of: Mapping[str, Measures]) -> str:
         of: val, test or final -> measures.
     """
     table = _table(of, {name: name for name in _PCK} | _columns(UNION))
-    return f"{HEAD}\n{table}\n{_NOTE}" if table else ""
+    return f"{HEAD}\n{table}\n{wrapped(_NOTE, indent='  ')}" if table else ""
 
 
 def protocol_tables(of: Mapping[str, Measures]) -> list[tuple[str, str]]:
