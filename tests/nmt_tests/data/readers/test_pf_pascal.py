@@ -69,6 +69,7 @@ def test_the_data_set_is_prepared_and_whole(raw, tmp_path):
     store = ObjectStore.open(tmp_path / "data")
     assert check(tmp_path / "data").pairs == 5 and store.info.keypoint_names["cat"] == ["1", "3"]
     np.testing.assert_allclose(store.points(0)[0], (10 / 40 * 32, 5 / 20 * 32))
+    assert store.sizes(0).tolist() == [[40, 20], [40, 20]]  # PCK is measured by the whole image
     assert recipe("pf_pascal").data.name == "pf_pascal" and recipe("pf_pascal").data.pad_keypoints > 20
 
 
