@@ -16,6 +16,7 @@ from nmt.errors import UserError
 from nmt.io.files import write_json
 from nmt.recipes import RECIPES, read_recipe
 from nmt.training.history import read_metrics
+from tests.paths import ROOT
 from tune.evidence.ablation import Ablated, load_ablated, load_ablation, render, shows_unmatched
 from tune.evidence.photographs import Spread
 from tune.evidence.repeated import Repeated, Run
@@ -76,6 +77,13 @@ def test_ablation_of_the_project_is_sound_and_starts_from_its_recipe(name: str) 
         assert len(on) == 8  # all, none, each of the three off, and each of them alone
         assert {c.model.drop_path for c in configs} == {0, 0.2}
         assert {c.optim.backbone_lr_scale for c in configs} == {0, 0.03}
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "tests/bench/evidence").glob("*.toml")), ids=lambda path: path.stem)
+def test_ablations_of_the_results_page_are_sound_and_named_there(path: Path) -> None:
+    ablation = load_ablation(str(path))
+    assert len(ablation.seeds) == 5 and ablation.variants[0].config == ablation.base
+    assert f"tests/bench/evidence/{path.name}" in (ROOT / "docs/results.md").read_text()
 
 
 def test_without_val_there_is_nothing_to_compare_variants_by(file: Path) -> None:
