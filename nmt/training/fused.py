@@ -5,8 +5,8 @@ memory. Modelled is that alone: loops are joined where one reads what the other 
 kernel lies between them. Inductor does more (it computes some values anew in the backward pass instead of keeping them,
 and joins loops that read the same) and less (it does not join all that it could). Of a SwinV2 block on a CPU it counts
 5 to 7 % more traffic itself than this model (17 % where the attention is not one kernel), and 17 to 20 % more kernels.
-A test compares them.
-A stage counts as one compiled part, while nmt.training.compiled compiles the blocks of a backbone one by one.
+A test compares them. A stage counts as one compiled part, while nmt.training.compiled compiles the blocks of a backbone
+one by one.
 """
 
 from __future__ import annotations
@@ -24,21 +24,20 @@ _Memory = tuple[int, int]
 """number of a storage, and its version"""
 
 
-def fused(kernels: Sequence[Kernel], stages: Collection[str] = COMPILED) -> list[Kernel]:
-    """Join the loops of a step.
+def fused(kernels: Sequence[Kernel]) -> list[Kernel]:
+    """Join the loops of a step in the stages that are compiled.
 
     Args:
         kernels: of a traced step, in its order.
-        stages: stages that are compiled; kernels of the others stay as they are.
 
     Returns:
-        The kernels after that: products and the like as they were, then the joined loops.
+        The kernels after that: products, the like, and other stages as they were, then the joined loops.
     """
     readers: dict[_Memory, list[int]] = defaultdict(list)
     for k, kernel in enumerate(kernels):
         for memory in kernel.reads:
             readers[memory].append(k)
-    loops = {k for k, kernel in enumerate(kernels) if kernel.loop and kernel.stage in stages}
+    loops = {k for k, kernel in enumerate(kernels) if kernel.loop and kernel.stage in COMPILED}
     constants = {k for k in loops if not kernels[k].reads and all(set(readers[m]) <= loops for m in kernels[k].writes)}
     groups: dict[int, list[int]] = defaultdict(list)
     for k, first in _first_of_group(kernels, loops).items():

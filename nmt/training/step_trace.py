@@ -8,7 +8,6 @@ where it has several (a fixed number stands for them), and the allocator's waste
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import itertools
 import traceback
 import weakref
@@ -222,24 +221,31 @@ class Recorder(TorchDispatchMode):
             self._allocate(tensor)
         name = func.overloadpacket.__name__
         if here and (fresh or func._schema.is_mutable) and "empty" not in name:
-            kernel = _kernel(self._stage, func, args, kwargs, result, fresh)
-            self.kernels.append(dataclasses.replace(kernel, **self._memory(kernel, func, args, kwargs, fresh)))
+            self.kernels.append(self._kernel(func, args, kwargs, result, fresh))
         return result
 
-    def _memory(self, kernel: Kernel, func: Any, args: Any, kwargs: Any, fresh: Sequence[Tensor]) -> dict[str, Any]:
-        """Return what memory an operation reads and writes, in which version."""
-        changed = _changed(func, args, kwargs)
-        unread = {id(tensor) for tensor in changed} if kernel.name in _WRITES_ONLY else set()
+    def _kernel(self, func: Any, args: Any, kwargs: Any, result: Any, fresh: Sequence[Tensor]) -> Kernel:
+        """Describe one operation: its arithmetic, and the memory that it reads and writes, in which version."""
+        packet = func.overloadpacket
+        name = packet.__name__
+        read, changed = _tensors((args, kwargs)), _changed(func, args, kwargs)
+        unread = {id(tensor) for tensor in changed} if name in _WRITES_ONLY else set()
         reads: dict[tuple[int, int], int] = {}
-        for tensor in _tensors((args, kwargs)):
+        for tensor in read:
             # What is written in part keeps the rest: it comes after the version before, read or not.
             self._add(reads, tensor, 0 if id(tensor) in unread else _touched(tensor))
-        writes: dict[tuple[int, int], int] = {}
         for tensor in changed:
             self._version(tensor.untyped_storage())[1] += 1
+        writes: dict[tuple[int, int], int] = {}
         for tensor in (*changed, *fresh):
             self._add(writes, tensor, _touched(tensor))
-        return {"reads": reads, "writes": writes}
+        flops = _flops(packet, args, kwargs, result)
+        traffic = sum(map(_touched, (*read, *changed, *fresh)))
+        if name in _WRITES_ONLY:
+            traffic -= sum(map(_touched, changed))
+        loop = 0 if flops or name.startswith(_NO_LOOP) else _loop(name, read, fresh or changed, args)
+        dtype = (fresh or read)[0].dtype
+        return Kernel(self._stage, name, _launches(name, args), flops, traffic, dtype, reads, writes, loop)
 
     def _add(self, memory: dict[tuple[int, int], int], tensor: Tensor, touched: int) -> None:
         """Add the bytes of a tensor, at most all of its storage: several views of one may overlap."""
@@ -284,19 +290,6 @@ class Recorder(TorchDispatchMode):
 
 def _tensors(tree: Any) -> list[Tensor]:
     return [leaf for leaf in tree_leaves(tree) if isinstance(leaf, Tensor)]
-
-
-def _kernel(stage: str, func: Any, args: Any, kwargs: Any, result: Any, fresh: Sequence[Tensor]) -> Kernel:
-    """Describe one operation: its arithmetic, and the tensors that it reads and writes."""
-    packet = func.overloadpacket
-    name = packet.__name__
-    read, changed = _tensors((args, kwargs)), _changed(func, args, kwargs)
-    flops = _flops(packet, args, kwargs, result)
-    traffic = sum(map(_touched, (*read, *changed, *fresh)))
-    if name in _WRITES_ONLY:
-        traffic -= sum(map(_touched, changed))
-    loop = 0 if flops or name.startswith(_NO_LOOP) else _loop(name, read, fresh or changed, args)
-    return Kernel(stage, name, _launches(name, args), flops, traffic, (fresh or read)[0].dtype, loop=loop)
 
 
 def _loop(name: str, read: Sequence[Tensor], written: Sequence[Tensor], args: Sequence[Any]) -> int:

@@ -22,6 +22,7 @@ from nmt.recipes import RecipeFile, read_recipe
 from nmt.settings import setting
 from nmt.training.history import F1_METRIC, METRIC
 from tune.driver.identity import check_data_set, say_nothing_to_resume, with_data_set
+from tune.evidence.measures import measured, measures_table
 from tune.evidence.photographs import (
     SEEDS_ALONE,
     Spread,
@@ -219,7 +220,6 @@ def run_ablation(
         KeyboardInterrupt: Ctrl-C or SIGTERM; the ablation can be resumed.
     """
     from tune.evidence.by_pair import spreads
-    from tune.evidence.measures import measured
 
     directory = Path(results) / ablation.name
     _check_results(directory, resume=resume)
@@ -276,8 +276,6 @@ def _check_results(directory: Path, *, resume: bool) -> None:
 
 def render(ablated: Ablated, directory: Path) -> str:
     """Return the report: the table, how to read it, and the commands to run next."""
-    from tune.evidence.measures import measures_table
-
     title = f"Ablation {ablated.name}" + (f": {ablated.description}" if ablated.description else "")
     reference, seeds = ablated.variants[0], ", ".join(map(str, ablated.seeds))
     over = "seeds and photographs" if ablated.photographs else "seeds alone"

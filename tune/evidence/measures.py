@@ -10,11 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from nmt.data.stream.outliers import PROTOCOLS, UNION
-from nmt.inference.pck import ALPHAS
 from nmt.io.table import aligned, shortened, wrapped
-from nmt.pair_results import MODEL
-from tune.evidence.by_pair import CLOSE
 from tune.evidence.photographs import FIELDS
 from tune.evidence.repeated import Repeated
 from tune.results.layout import figures_file
@@ -25,10 +21,9 @@ Measures = Mapping[str, Mapping[str, Sequence[float]]]
 
 HEAD = "Other measures, means ± their standard errors over the seeds alone, in per cent:"
 _NOTE = (
-    f'PCK: per point, mean over categories. The others: protocol "{UNION}", all keypoints of both objects. Confidences '
+    'PCK: per point, mean over categories. The others: protocol "union", all keypoints of both objects. Confidences '
     "and thresholds are fitted on val, so on val these flatter."
 )
-_PCK = tuple(f"PCK@{alpha:g}" for alpha in ALPHAS)
 _OUTLIERS = {"precision": "precision", "recall": "recall", "f1": "F1", "auc": "AUC", "ece": "ECE"}
 
 
@@ -60,6 +55,9 @@ def measured(directory: Path, split: str, every: Iterable[Repeated]) -> dict[str
 
 def _of_training(path: Path, accuracy: float) -> dict[str, float]:
     """Return measure -> value; empty where there is no such file, or it is damaged or of another evaluation."""
+    from nmt.pair_results import MODEL
+    from tune.evidence.by_pair import CLOSE
+
     try:
         content: dict[str, Any] = json.loads(path.read_text())
         alike = abs(content["accuracy"] - accuracy) <= CLOSE
@@ -78,12 +76,19 @@ def measures_table(of: Mapping[str, Measures]) -> str:
     Args:
         of: val, test or final -> measures.
     """
-    table = _table(of, {name: name for name in _PCK} | _columns(UNION))
+    if not any(of.values()):
+        return ""
+    from nmt.data.stream.outliers import UNION
+    from nmt.inference.pck import ALPHAS
+
+    table = _table(of, {name: name for name in (f"PCK@{alpha:g}" for alpha in ALPHAS)} | _columns(UNION))
     return f"{HEAD}\n{table}\n{wrapped(_NOTE, indent='  ')}" if table else ""
 
 
 def protocol_tables(of: Mapping[str, Measures]) -> list[tuple[str, str]]:
     """Return (protocol, table) for each protocol that was measured, with the rows of `measures_table`."""
+    from nmt.data.stream.outliers import PROTOCOLS
+
     return [(protocol, table) for protocol in PROTOCOLS if (table := _table(of, _columns(protocol)))]
 
 

@@ -206,7 +206,17 @@ def test_a_training_tries_every_decoding_and_its_test_split_is_read_at_the_best(
     assert train_with_f1(short, str(tiny_data), tmp_path / "f1", grid, 1) is None
     (again,) = read_metrics(tmp_path / "f1")
     assert 0 <= again["val/f1"] <= 1 and again["val/accuracy"] == metrics["val/accuracy"]
-    strict = with_overrides(short, {"decode.unmatched": "precision=1.0"}, source="test")
-    assert train_to_end(strict, str(tiny_data), tmp_path / "strict", (), 1) is None
     missing = evaluate_on_test(tmp_path / "absent.pt", str(tiny_data), 1)
     assert isinstance(missing, UserError) and "absent.pt" in str(missing)
+
+
+def test_a_precision_that_no_threshold_has_is_no_failure_of_the_training(
+    tiny_data: Path, tmp_path: Path, short: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*given: object, **named: object) -> None:
+        raise UserError("decode.unmatched: no threshold has that precision")
+
+    monkeypatch.setattr("nmt.inference.evaluate.outlier_figures", refuse)
+    assert train_to_end(short, str(tiny_data), tmp_path, (), 1) is None
+    on_val = json.loads((tmp_path / "val.json").read_text())
+    assert on_val["outliers"] is None and on_val["pck"] is not None and (tmp_path / "pairs-val.npz").is_file()
